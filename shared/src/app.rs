@@ -1,0 +1,175 @@
+//! What a function builds once, before its first request, and lends to every handler.
+
+use crate::caller::{Caller, Presented};
+use crate::catalogue::Catalogue;
+use crate::config::{Config, KeyServiceConfig, KeySet};
+use crate::domain::error::Unauthenticated;
+use crate::domain::id::TenantId;
+use crate::domain::time::{Clock, Timestamp};
+use crate::jwt::Verifier;
+use crate::seal::{KeyService, TenantKey, TenantKeys};
+use crate::table::{Found, Key, Table};
+use crate::{Error, Result};
+use aws_config::timeout::TimeoutConfig;
+use secrecy::ExposeSecret;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// The first and, until keys are rotated, only key of a tenant.
+const TENANT_KEY: u32 = 1;
+
+/// The parts every handler works with.
+pub struct App {
+    /// The one table.
+    pub table: Table,
+    /// The integrations of Kambrium connections.
+    pub catalogue: Catalogue,
+    /// The base under which servers are invoked, without a trailing slash.
+    pub gateway_url: Option<String>,
+    /// Whether a server may be registered at `http` on loopback; only under the local server.
+    pub allow_loopback_http: bool,
+    /// Where time comes from.
+    pub clock: Clock,
+    /// Told when durable work has appeared. Workers in the same process listen; under Lambda the table's stream calls.
+    pub work_appeared: Notify,
+    key_service: KeyService,
+    tenant_keys: TenantKeys,
+    verifier: Option<Verifier>,
+}
+
+impl App {
+    /// Connects to AWS as the environment says.
+    ///
+    /// # Errors
+    /// A configuration that cannot work.
+    pub async fn connect(config: Config) -> Result<Self> {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(1))
+            .operation_attempt_timeout(Duration::from_secs(3))
+            .operation_timeout(Duration::from_secs(10))
+            .build();
+        let aws = aws_config::from_env().timeout_config(timeouts).load().await;
+        Self::new(config, aws_sdk_dynamodb::Client::new(&aws), |id| {
+            KeyService::Kms {
+                client: aws_sdk_kms::Client::new(&aws),
+                key_id: id,
+            }
+        })
+    }
+
+    /// With a client of the caller's making; `kms` is asked only if the configuration names a KMS key.
+    ///
+    /// # Errors
+    /// A configuration that cannot work.
+    pub fn new(
+        config: Config,
+        dynamodb: aws_sdk_dynamodb::Client,
+        kms: impl FnOnce(String) -> KeyService,
+    ) -> Result<Self> {
+        let key_service = match config.key_service {
+            KeyServiceConfig::Kms(id) => kms(id),
+            KeyServiceConfig::Key(digits) => KeyService::from_hex(digits.expose_secret())?,
+        };
+        let verifier = config
+            .tokens
+            .map(|tokens| match tokens.keys {
+                KeySet::Inline(keys) => Ok(Verifier::fixed(
+                    tokens.issuer,
+                    tokens.audience,
+                    tokens.claims,
+                    keys,
+                )),
+                KeySet::Url(url) => {
+                    Verifier::remote(tokens.issuer, tokens.audience, tokens.claims, url)
+                }
+            })
+            .transpose()?;
+        Ok(Self {
+            table: Table::new(dynamodb, config.table),
+            catalogue: Catalogue::parse(&config.integrations),
+            gateway_url: config
+                .gateway_url
+                .map(|url| url.trim_end_matches('/').to_owned()),
+            allow_loopback_http: config.allow_loopback_http,
+            clock: Clock::System,
+            work_appeared: Notify::new(),
+            key_service,
+            tenant_keys: TenantKeys::default(),
+            verifier,
+        })
+    }
+
+    /// The present instant.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Takes a bearer token, verified.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`], or [`Error::Unavailable`] when the issuer's keys cannot be fetched.
+    pub async fn present_token(&self, token: &str) -> Result<Presented> {
+        let verifier = self
+            .verifier
+            .as_ref()
+            .ok_or(Unauthenticated::InvalidToken)?;
+        verifier
+            .verify(token)
+            .await
+            .map(|caller| Presented::Caller(Box::new(caller)))
+    }
+
+    /// Reads `keys` and, in the same round trip, what settles the caller.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`], [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn read_as(
+        &self,
+        who: Presented,
+        keys: impl IntoIterator<Item = Key>,
+    ) -> Result<(Caller, Found)> {
+        let found = self.table.read(keys.into_iter().chain(who.needs())).await?;
+        Ok((who.settle(&found, self.now())?, found))
+    }
+
+    /// The caller, when there is nothing to be read with it.
+    ///
+    /// # Errors
+    /// As [`Self::read_as`].
+    pub async fn identify(&self, who: Presented) -> Result<Caller> {
+        self.read_as(who, []).await.map(|(caller, _)| caller)
+    }
+
+    /// A key of a tenant that is in use somewhere.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]; [`Error::Internal`] when there is none of that number.
+    pub(crate) async fn tenant_key(&self, tenant: &TenantId, number: u32) -> Result<TenantKey> {
+        if let Some(key) = self.tenant_keys.get(tenant, number) {
+            return Ok(key);
+        }
+        let wrapped = self
+            .table
+            .tenant_key(tenant, number)
+            .await?
+            .ok_or_else(|| Error::internal("a tenant key is missing"))?;
+        let key = self.key_service.unwrap_tenant_key(tenant, &wrapped).await?;
+        self.tenant_keys.put(tenant, &key);
+        Ok(key)
+    }
+
+    /// The key of a tenant that new servers use, made if the tenant has none. Of two made at once the first stays.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub(crate) async fn current_tenant_key(&self, tenant: &TenantId) -> Result<TenantKey> {
+        if let Some(key) = self.tenant_keys.get(tenant, TENANT_KEY) {
+            return Ok(key);
+        }
+        if self.table.tenant_key(tenant, TENANT_KEY).await?.is_none() {
+            let (_, wrapped) = self.key_service.new_tenant_key(tenant, TENANT_KEY).await?;
+            self.table.add_tenant_key(tenant, &wrapped).await?;
+        }
+        self.tenant_key(tenant, TENANT_KEY).await
+    }
+}

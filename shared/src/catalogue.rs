@@ -1,0 +1,189 @@
+//! The integrations from which Kambrium connections are made: one JSON document of the operator's (Kambrium 10).
+
+use crate::domain::server::ApiKeyHeader;
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use tracing::warn;
+use url::Url;
+
+/// The active and inactive integrations, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Catalogue(BTreeMap<String, Integration>);
+
+/// One integration.
+#[derive(Clone, Debug)]
+pub struct Integration {
+    /// Name for people.
+    pub display_name: String,
+    /// Text for people.
+    pub description: Option<String>,
+    /// Where its MCP server is.
+    pub mcp_url: String,
+    /// Whether connections can be made from it.
+    pub active: bool,
+    /// As the operator states it; nobody is asked.
+    pub number_of_tools: u64,
+    /// Where an api key goes; `None` if keys are not supported.
+    pub api_key: Option<ApiKeyHeader>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    display_name: String,
+    description: Option<String>,
+    mcp_url: String,
+    #[serde(default = "yes")]
+    active: bool,
+    #[serde(default)]
+    number_of_tools: u64,
+    api_key: Option<KeyEntry>,
+}
+
+#[derive(Deserialize)]
+struct KeyEntry {
+    #[serde(default = "authorization")]
+    header: String,
+    #[serde(default = "bearer")]
+    template: String,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+fn authorization() -> String {
+    "Authorization".to_owned()
+}
+
+fn bearer() -> String {
+    "Bearer {api_key}".to_owned()
+}
+
+impl Catalogue {
+    /// Reads the document. An entry that breaks a rule is left out, a document that does not parse counts as empty;
+    /// both are logged by name, without content.
+    pub fn parse(document: &str) -> Self {
+        let Ok(root) = serde_json::from_str::<Value>(document) else {
+            warn!("the integration catalogue is not JSON and counts as empty");
+            return Self::default();
+        };
+        let entries = root.get("integrations").and_then(Value::as_object);
+        let read = entries.into_iter().flatten().filter_map(|(name, entry)| {
+            let integration = is_name(name).then(|| Integration::parse(entry)).flatten();
+            if integration.is_none() {
+                warn!(
+                    integration = name.escape_debug().to_string(),
+                    "left out of the catalogue: the entry breaks a rule"
+                );
+            }
+            Some((name.clone(), integration?))
+        });
+        Self(read.collect())
+    }
+
+    /// The active integrations, by name, ascending.
+    pub fn active(&self) -> impl Iterator<Item = (&str, &Integration)> {
+        self.0
+            .iter()
+            .filter(|(_, i)| i.active)
+            .map(|(name, i)| (name.as_str(), i))
+    }
+
+    /// One active integration.
+    pub fn get(&self, name: &str) -> Option<&Integration> {
+        self.0.get(name).filter(|i| i.active)
+    }
+}
+
+impl Integration {
+    fn parse(entry: &Value) -> Option<Self> {
+        let entry = Entry::deserialize(entry).ok()?;
+        let url = Url::parse(&entry.mcp_url).ok()?;
+        let plain = url.scheme() == "https"
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.fragment().is_none();
+        let named = (1..=200).contains(&entry.display_name.chars().count());
+        let api_key = match entry.api_key {
+            None => None,
+            Some(key) => Some(ApiKeyHeader {
+                header: key.header,
+                template: key.template,
+            })
+            .filter(is_usable)
+            .map(Some)?,
+        };
+        (plain && named).then_some(Self {
+            display_name: entry.display_name,
+            description: entry.description,
+            mcp_url: entry.mcp_url,
+            active: entry.active,
+            number_of_tools: entry.number_of_tools,
+            api_key,
+        })
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let tail = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    name.len() <= 40
+        && name.bytes().next().is_some_and(|b| b.is_ascii_lowercase())
+        && name.bytes().all(tail)
+}
+
+fn is_usable(key: &ApiKeyHeader) -> bool {
+    const REFUSED: [&str; 8] = [
+        "connection",
+        "host",
+        "keep-alive",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    let name = key.header.to_ascii_lowercase();
+    let legal = crate::domain::header::is_token(&name)
+        && !REFUSED.contains(&name.as_str())
+        && !name.starts_with("content-")
+        && !name.starts_with("mcp-");
+    legal
+        && key.template.bytes().all(|b| (0x20..=0x7e).contains(&b))
+        && key.template.matches("{api_key}").count() == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaves_out_what_breaks_a_rule() {
+        let catalogue = Catalogue::parse(
+            r#"{"integrations": {
+                "good": {"display_name": "Good", "mcp_url": "https://x.example/mcp", "api_key": {}},
+                "off": {"display_name": "Off", "mcp_url": "https://x.example/mcp", "active": false},
+                "Bad-Name": {"display_name": "B", "mcp_url": "https://x.example/mcp"},
+                "http": {"display_name": "H", "mcp_url": "http://x.example/mcp"},
+                "host": {"display_name": "H", "mcp_url": "https://x.example/mcp", "api_key": {"header": "Host"}},
+                "twice": {"display_name": "T", "mcp_url": "https://x.example/mcp", "api_key": {"template": "{api_key}{api_key}"}}
+            }}"#,
+        );
+        assert_eq!(
+            catalogue.active().map(|(name, _)| name).collect::<Vec<_>>(),
+            ["good"]
+        );
+        assert_eq!(
+            catalogue
+                .get("good")
+                .unwrap()
+                .api_key
+                .as_ref()
+                .unwrap()
+                .template,
+            "Bearer {api_key}"
+        );
+        assert!(catalogue.get("off").is_none());
+        assert_eq!(Catalogue::parse("nonsense").active().count(), 0);
+    }
+}

@@ -1,0 +1,174 @@
+//! What an operator sets. Every variable is named here and nowhere else; one that is missing or wrong stops the start
+//! with its name.
+
+use crate::jwt::ClaimNames;
+use jsonwebtoken::jwk::JwkSet;
+use secrecy::SecretString;
+use std::fmt;
+
+/// The configuration of a function.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `HAWSER_TABLE`: the table's name.
+    pub table: String,
+    /// `HAWSER_KMS_KEY_ID` (key id, ARN or alias), or `HAWSER_KEY_FILE` (a file of 64 hexadecimal digits) where there is
+    /// no KMS; exactly one of them.
+    pub key_service: KeyServiceConfig,
+    /// `HAWSER_JWT_ISSUER`, `HAWSER_JWT_AUDIENCE`, and the key set as `HAWSER_JWKS_URL` (https) or, inline,
+    /// `HAWSER_JWKS`. All of them or none; without them only API keys are accepted.
+    pub tokens: Option<TokenConfig>,
+    /// `HAWSER_INTEGRATIONS`: the integration catalogue, inline (default: empty).
+    pub integrations: String,
+    /// `HAWSER_GATEWAY_URL`: the base under which servers are invoked (default: not shown).
+    pub gateway_url: Option<String>,
+    /// Whether a server may be registered at `http` on loopback. No variable: only the local server sets it.
+    pub allow_loopback_http: bool,
+}
+
+/// Where tenant keys are wrapped.
+#[derive(Clone, Debug)]
+pub enum KeyServiceConfig {
+    /// By this KMS key.
+    Kms(String),
+    /// By the key that these hexadecimal digits are.
+    Key(SecretString),
+}
+
+/// Whose tokens are accepted.
+#[derive(Clone, Debug)]
+pub struct TokenConfig {
+    /// The `iss` of every token.
+    pub issuer: String,
+    /// The `aud` of every token.
+    pub audience: String,
+    /// The key set.
+    pub keys: KeySet,
+    /// `HAWSER_CLAIM_TENANT` (`tenantName`), `HAWSER_CLAIM_SUBJECT_TYPE` (`subjectType`), `HAWSER_CLAIM_ROLES`
+    /// (`roles`), `HAWSER_CLAIM_TEAMS` (`teams`), `HAWSER_CLAIM_PERMISSIONS` (`permissions`).
+    pub claims: ClaimNames,
+}
+
+/// Where the key set is.
+#[derive(Clone, Debug)]
+pub enum KeySet {
+    /// At an https URL.
+    Url(String),
+    /// Here.
+    Inline(JwkSet),
+}
+
+/// A variable that is missing or wrong.
+#[derive(Debug)]
+pub struct ConfigError(String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads the environment.
+    ///
+    /// # Errors
+    /// The variable that is missing or wrong, by name.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::from_lookup(|name| std::env::var(name).ok())
+    }
+
+    fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let optional = |name: &str| lookup(name).filter(|value| !value.is_empty());
+        let required =
+            |name: &str| optional(name).ok_or_else(|| ConfigError(format!("{name} is not set")));
+        let key_service = match (optional("HAWSER_KMS_KEY_ID"), optional("HAWSER_KEY_FILE")) {
+            (Some(id), None) => KeyServiceConfig::Kms(id),
+            (None, Some(path)) => {
+                let digits = std::fs::read_to_string(&path)
+                    .map_err(|e| ConfigError(format!("HAWSER_KEY_FILE cannot be read: {e}")))?;
+                KeyServiceConfig::Key(digits.into())
+            }
+            _ => {
+                return Err(ConfigError(
+                    "set exactly one of HAWSER_KMS_KEY_ID and HAWSER_KEY_FILE".to_owned(),
+                ));
+            }
+        };
+        let tokens = match optional("HAWSER_JWT_ISSUER") {
+            None => None,
+            Some(issuer) => Some(TokenConfig {
+                issuer,
+                audience: required("HAWSER_JWT_AUDIENCE")?,
+                keys: match (optional("HAWSER_JWKS_URL"), optional("HAWSER_JWKS")) {
+                    (Some(url), None) if url.starts_with("https://") => KeySet::Url(url),
+                    (None, Some(text)) => {
+                        KeySet::Inline(serde_json::from_str(&text).map_err(|e| {
+                            ConfigError(format!("HAWSER_JWKS is not a key set: {e}"))
+                        })?)
+                    }
+                    (Some(_), None) => {
+                        return Err(ConfigError("HAWSER_JWKS_URL must be https".to_owned()));
+                    }
+                    _ => {
+                        return Err(ConfigError(
+                            "set exactly one of HAWSER_JWKS_URL and HAWSER_JWKS".to_owned(),
+                        ));
+                    }
+                },
+                claims: ClaimNames {
+                    tenant: optional("HAWSER_CLAIM_TENANT")
+                        .unwrap_or_else(|| "tenantName".to_owned()),
+                    subject_type: optional("HAWSER_CLAIM_SUBJECT_TYPE")
+                        .unwrap_or_else(|| "subjectType".to_owned()),
+                    roles: optional("HAWSER_CLAIM_ROLES").unwrap_or_else(|| "roles".to_owned()),
+                    teams: optional("HAWSER_CLAIM_TEAMS").unwrap_or_else(|| "teams".to_owned()),
+                    permissions: optional("HAWSER_CLAIM_PERMISSIONS")
+                        .unwrap_or_else(|| "permissions".to_owned()),
+                },
+            }),
+        };
+        Ok(Self {
+            table: required("HAWSER_TABLE")?,
+            key_service,
+            tokens,
+            integrations: optional("HAWSER_INTEGRATIONS")
+                .unwrap_or_else(|| r#"{"integrations":{}}"#.to_owned()),
+            gateway_url: optional("HAWSER_GATEWAY_URL"),
+            allow_loopback_http: false,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_the_variable_that_is_missing_or_wrong() {
+        let with = |vars: &[(&str, &str)]| {
+            let vars: Vec<(String, String)> = vars
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect();
+            Config::from_lookup(|name| vars.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone()))
+        };
+        let message = |vars: &[(&str, &str)]| with(vars).unwrap_err().to_string();
+        assert!(message(&[]).contains("HAWSER_KMS_KEY_ID"));
+        assert!(message(&[("HAWSER_KMS_KEY_ID", "k")]).contains("HAWSER_TABLE"));
+        assert!(
+            message(&[("HAWSER_KMS_KEY_ID", "k"), ("HAWSER_JWT_ISSUER", "i")])
+                .contains("HAWSER_JWT_AUDIENCE")
+        );
+        let tokens = [
+            ("HAWSER_KMS_KEY_ID", "k"),
+            ("HAWSER_JWT_ISSUER", "i"),
+            ("HAWSER_JWT_AUDIENCE", "a"),
+        ];
+        assert!(message(&tokens).contains("HAWSER_JWKS_URL"));
+        assert!(
+            message(&[&tokens[..], &[("HAWSER_JWKS_URL", "http://x")]].concat()).contains("https")
+        );
+        assert!(with(&[("HAWSER_KMS_KEY_ID", "k"), ("HAWSER_TABLE", "t")]).is_ok());
+    }
+}

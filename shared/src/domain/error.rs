@@ -1,0 +1,70 @@
+//! The one error of the domain. Its names know no HTTP; each contract maps it to its own bodies in one place.
+
+use std::fmt;
+
+/// What every operation returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a caller is not one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unauthenticated {
+    /// No credentials were sent.
+    Missing,
+    /// A token that is unreadable, expired, or not from the configured issuer for the configured audience.
+    InvalidToken,
+    /// A valid token that names no tenant.
+    NoTenant,
+    /// An API key that is malformed, unknown, revoked or expired.
+    InvalidKey,
+}
+
+/// Everything an operation can refuse or fail with.
+#[derive(Debug)]
+pub enum Error {
+    /// The caller could not be authenticated.
+    Unauthenticated(Unauthenticated),
+    /// No such server in the caller's tenant.
+    ServerNotFound,
+    /// The subject has no such record at the server.
+    CredentialNotFound,
+    /// Another server of the tenant has the name.
+    NameTaken,
+    /// The server was changed at the same time, again and again.
+    Contended,
+    /// The update would void stored credentials and was not forced (TrueFoundry section 9).
+    WouldVoidCredentials {
+        /// OAuth records it would void.
+        oauth: usize,
+        /// Overrides it would void.
+        overrides: usize,
+    },
+    /// The owner has as many connections as one may have.
+    LimitReached,
+    /// What was asked to be stored does not fit into one record.
+    TooLarge,
+    /// The store, the key service or the issuer's key set did not answer in time; nothing is known to be wrong.
+    Unavailable(String),
+    /// A defect or a corrupt record. The text is for the log alone.
+    Internal(String),
+}
+
+impl Error {
+    /// An [`Error::Internal`] from anything that can be shown.
+    pub fn internal(cause: impl fmt::Display) -> Self {
+        Self::Internal(cause.to_string())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Unauthenticated> for Error {
+    fn from(why: Unauthenticated) -> Self {
+        Self::Unauthenticated(why)
+    }
+}

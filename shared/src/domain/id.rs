@@ -1,0 +1,236 @@
+//! Identifiers and their spellings. One server has one 128-bit id: TrueFoundry writes it as `mcp-<ULID>`, LangSmith as
+//! a UUID; the integer Kambrium uses is a separate value.
+
+use super::time::Timestamp;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use uuid::Uuid;
+
+const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+/// Namespace of the UUIDv5 that stands for a tenant whose name is no UUID.
+const TENANT_NAMESPACE: Uuid = Uuid::from_u128(0x6d6f_6f72_6564_4861_8773_6572_5465_6e74);
+
+/// Fills an array from the operating system's generator.
+///
+/// # Errors
+/// [`Error::Internal`] when the generator fails.
+pub fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes)
+        .map_err(|_| Error::internal("the random generator failed"))?;
+    Ok(bytes)
+}
+
+/// 128 bits, time-ordered: a valid UUIDv7 and, by the same bits, a ULID.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sortable(u128);
+
+impl Sortable {
+    /// A new id whose leading 48 bits are the milliseconds of `now`.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the random generator fails.
+    pub fn new(now: Timestamp) -> Result<Self> {
+        let millis = u128::from(u64::try_from(now.micros() / 1000).unwrap_or(0)) & 0xffff_ffff_ffff;
+        let noise = u128::from_be_bytes(random()?) & 0x0fff_3fff_ffff_ffff_ffff;
+        Ok(Self((millis << 80) | (7 << 76) | (0b10 << 62) | noise))
+    }
+
+    /// 26 characters of upper-case Crockford base32.
+    pub fn ulid(self) -> String {
+        (0..26)
+            .rev()
+            .map(|i| char::from(CROCKFORD[((self.0 >> (5 * i)) & 31) as usize]))
+            .collect()
+    }
+
+    /// Reads 26 Crockford letters in any case; `I L O U` and a value over 128 bits are refused.
+    pub fn parse_ulid(text: &str) -> Option<Self> {
+        if text.len() != 26
+            || text
+                .as_bytes()
+                .first()
+                .is_none_or(|b| !(b'0'..=b'7').contains(b))
+        {
+            return None;
+        }
+        text.bytes()
+            .try_fold(0u128, |sum, byte| {
+                let digit = CROCKFORD
+                    .iter()
+                    .position(|&c| c == byte.to_ascii_uppercase())?;
+                Some((sum << 5) | digit as u128)
+            })
+            .map(Self)
+    }
+}
+
+/// The id of a registered MCP server.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerId(Sortable);
+
+impl ServerId {
+    /// See [`Sortable::new`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn new(now: Timestamp) -> Result<Self> {
+        Sortable::new(now).map(Self)
+    }
+
+    /// `mcp-` and the ULID (TrueFoundry 1.2).
+    pub fn prefixed(self) -> String {
+        format!("mcp-{}", self.0.ulid())
+    }
+
+    /// The TrueFoundry spelling; the prefix is exact, the letters may have any case.
+    pub fn parse_prefixed(text: &str) -> Option<Self> {
+        Sortable::parse_ulid(text.strip_prefix("mcp-")?).map(Self)
+    }
+
+    /// The bare ULID, as keys of the table hold it.
+    pub fn ulid(self) -> String {
+        self.0.ulid()
+    }
+
+    /// The LangSmith spelling, lower case.
+    pub fn uuid(self) -> Uuid {
+        Uuid::from_u128(self.0.0)
+    }
+
+    /// Exactly the 8-4-4-4-12 form, any case, any version and variant bits (LangSmith 1.2).
+    pub fn parse_uuid(text: &str) -> Option<Self> {
+        parse_hyphenated(text).map(|uuid| Self(Sortable(uuid.as_u128())))
+    }
+}
+
+/// A UUID in the 8-4-4-4-12 form and no other that the `uuid` crate would take.
+pub fn parse_hyphenated(text: &str) -> Option<Uuid> {
+    let hyphens = text
+        .bytes()
+        .enumerate()
+        .all(|(i, b)| (b == b'-') == matches!(i, 8 | 13 | 18 | 23));
+    (text.len() == 36 && hyphens)
+        .then(|| Uuid::try_parse(text).ok())
+        .flatten()
+}
+
+impl fmt::Debug for ServerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.prefixed())
+    }
+}
+
+impl Serialize for ServerId {
+    fn serialize<S: serde::Serializer>(
+        &self,
+        serializer: S,
+    ) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.ulid())
+    }
+}
+
+impl<'de> Deserialize<'de> for ServerId {
+    fn deserialize<D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> std::result::Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Sortable::parse_ulid(&text)
+            .map(Self)
+            .ok_or_else(|| serde::de::Error::custom("not a ULID"))
+    }
+}
+
+/// The isolation boundary: a TrueFoundry tenant, a LangSmith workspace, a Kambrium account space.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TenantId(String);
+
+impl TenantId {
+    /// 1 to 255 characters without control characters.
+    pub fn parse(name: &str) -> Option<Self> {
+        is_plain_text(name, 255).then(|| Self(name.to_owned()))
+    }
+
+    /// The name as it was given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name itself where it is a UUID, else a UUIDv5 of it.
+    pub fn uuid(&self) -> Uuid {
+        parse_hyphenated(&self.0)
+            .unwrap_or_else(|| Uuid::new_v5(&TENANT_NAMESPACE, self.0.as_bytes()))
+    }
+}
+
+/// 1 to `max` characters and no control character among them.
+pub fn is_plain_text(text: &str, max: usize) -> bool {
+    !text.is_empty() && text.chars().count() <= max && !text.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn one_id_has_the_spellings_of_the_contracts() {
+        let id = ServerId::parse_prefixed("mcp-01kf0fv2hrf8br7tab0bc6ycde").unwrap();
+        assert_eq!(id.prefixed(), "mcp-01KF0FV2HRF8BR7TAB0BC6YCDE");
+        assert_eq!(
+            id.uuid().to_string(),
+            "019bc0fd-8a38-7a17-83e9-4b02d86f31ae"
+        );
+        assert_eq!(
+            ServerId::parse_uuid("019BC0FD-8a38-7a17-83e9-4b02d86f31ae"),
+            Some(id)
+        );
+    }
+
+    #[test]
+    fn refuses_every_other_spelling() {
+        for text in [
+            "01KF0FV2HRF8BR7TAB0BC6YCDE",
+            "MCP-01KF0FV2HRF8BR7TAB0BC6YCDE",
+            "mcp-81KF0FV2HRF8BR7TAB0BC6YCDE",
+            "mcp-01KF0FV2HRF8BR7TAB0BC6YCDI",
+            "mcp-01KF0FV2HRF8BR7TAB0BC6YCD",
+            "mcp-",
+            "",
+            "mcp-0é",
+        ] {
+            assert_eq!(ServerId::parse_prefixed(text), None, "{text}");
+        }
+        for text in [
+            "019bc0fd8a387a1783e94b02d86f31ae",
+            "{019bc0fd-8a38-7a17-83e9-4b02d86f31ae}",
+            "urn:uuid:019bc0fd-8a38-7a17-83e9-4b02d86f31ae",
+            "019bc0fd-8a38-7a17-83e9-4b02d86f31ag",
+            "7",
+        ] {
+            assert_eq!(ServerId::parse_uuid(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn spellings_round_trip(bits: u128, micros in 0i64..4_000_000_000_000_000) {
+            let id = ServerId(Sortable(bits));
+            prop_assert_eq!(ServerId::parse_prefixed(&id.prefixed()), Some(id));
+            prop_assert_eq!(ServerId::parse_uuid(&id.uuid().to_string()), Some(id));
+            let new = ServerId::new(Timestamp::from_micros(micros)).unwrap().uuid();
+            prop_assert_eq!(new.get_version_num(), 7);
+            prop_assert_eq!(new.get_variant(), uuid::Variant::RFC4122);
+            prop_assert_eq!((new.as_u128() >> 80) as i64, micros / 1000);
+        }
+
+        #[test]
+        fn parsing_never_panics(text: String) {
+            let _ = ServerId::parse_prefixed(&text);
+            let _ = ServerId::parse_uuid(&text);
+        }
+    }
+}

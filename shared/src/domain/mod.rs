@@ -1,0 +1,11 @@
+//! What Hawser is about, free of HTTP and of DynamoDB: servers, subjects, credentials, their status.
+//! A type belongs here when all three contracts would recognise it.
+
+pub mod credential;
+pub mod error;
+pub mod header;
+pub mod id;
+pub mod server;
+pub mod status;
+pub mod subject;
+pub mod time;

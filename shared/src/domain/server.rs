@@ -1,0 +1,447 @@
+//! A registered MCP server: one record, seen by every contract in its own words.
+
+use super::id::ServerId;
+use super::subject::Actor;
+use super::time::Timestamp;
+use crate::seal::{Sealed, WrappedKey};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use url::Url;
+
+/// A server as the table holds it. Secret values are in `secrets` and nowhere else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    /// Identity, the same under every contract.
+    pub id: ServerId,
+    /// The integer by which Kambrium knows it; from the tenant's counter, never given out again.
+    pub number: u64,
+    /// Unique in the tenant and never changed.
+    pub name: String,
+    /// Byte for byte as it was sent.
+    pub url: String,
+    /// Text for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// How calls to it are authenticated.
+    pub auth: Auth,
+    /// Names of further headers sent upstream.
+    #[serde(default)]
+    pub additional_headers: Vec<String>,
+    /// Manifest fields that only TrueFoundry knows, normalised.
+    #[serde(with = "json_text")]
+    pub manifest: serde_json::Map<String, serde_json::Value>,
+    /// Fields that only LangSmith knows.
+    pub langsmith: LangsmithFields,
+    /// Fields that only Kambrium knows.
+    pub connection: Connection,
+    /// Who registered it: the owner, to Kambrium.
+    pub created_by: Actor,
+    /// When it was registered.
+    pub created_at: Timestamp,
+    /// When its registration last changed.
+    pub updated_at: Timestamp,
+    /// Raised by every change of the outbound authentication and stamped into each credential.
+    pub auth_revision: u64,
+    /// Credentials stamped with an older revision than this are gone, whether the purge has removed them yet or not.
+    pub void_before: u64,
+    /// Raised by every write; a write that read another version fails.
+    pub version: u64,
+    /// The data key of this server, wrapped by the tenant's key.
+    pub data_key: WrappedKey,
+    /// [`Secrets`], sealed by the data key.
+    pub secrets: Sealed,
+}
+
+/// How a server authenticates calls.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Auth {
+    /// Not at all.
+    None,
+    /// With the caller's own token. Registered and shown, never invoked.
+    Passthrough,
+    /// With fixed headers, or with templates that each subject's override fills.
+    Headers {
+        /// Shared by all subjects, or filled per subject.
+        level: AuthLevel,
+        /// In the order they were sent.
+        headers: Vec<HeaderSpec>,
+    },
+    /// With OAuth 2.
+    Oauth(Box<OauthConfig>),
+    /// LangSmith's `legacy_shared_provider`: kept and shown, called without a token.
+    LegacyProvider {
+        /// The provider named at registration.
+        provider_id: Option<uuid::Uuid>,
+    },
+}
+
+/// Whose a header credential is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthLevel {
+    /// One value for all callers.
+    Global,
+    /// Values hold `{{NAME}}`, filled from each subject's override.
+    PerUser,
+}
+
+/// One configured header.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeaderSpec {
+    /// As sent; compared ignoring case.
+    pub name: String,
+    /// The value, where it holds a placeholder and therefore no secret; else the value is among the [`Secrets`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+}
+
+/// OAuth settings without their secrets, in TrueFoundry's words (5.3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the contract's table documents each field under the same name"
+)]
+pub struct OauthConfig {
+    pub grant_type: GrantType,
+    pub provider: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authorization_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registration_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub introspection_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_authentication: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub include_resource: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code_challenge_methods_supported: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwt_source: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_organization: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer_uri: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub use_organization: Option<bool>,
+    /// Whether a client secret is among the [`Secrets`].
+    #[serde(default)]
+    pub has_client_secret: bool,
+    /// Names of `additional_token_params`; the values are among the [`Secrets`]. Absent if the field was not sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_params: Option<Vec<String>>,
+}
+
+/// The grants Hawser can run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GrantType {
+    /// One grant per subject, by consent.
+    AuthorizationCode,
+    /// The server's own; no per-subject record.
+    ClientCredentials,
+}
+
+impl OauthConfig {
+    /// Per-user OAuth with everything left to discovery.
+    pub fn discovered() -> Self {
+        Self {
+            grant_type: GrantType::AuthorizationCode,
+            provider: "custom".to_owned(),
+            authorization_url: None,
+            token_url: None,
+            registration_url: None,
+            introspection_url: None,
+            client_id: None,
+            client_authentication: None,
+            include_resource: None,
+            code_challenge_methods_supported: None,
+            scopes: None,
+            jwt_source: None,
+            default_organization: None,
+            audience: None,
+            issuer_uri: None,
+            use_organization: None,
+            has_client_secret: false,
+            token_params: None,
+        }
+    }
+}
+
+/// What only LangSmith knows of a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the contract's table documents each field under the same name"
+)]
+pub struct LangsmithFields {
+    /// `auth_type` was sent as `headers` rather than left unset; the two act alike.
+    pub says_headers: bool,
+    pub vendor_id: Option<String>,
+    pub external_system_id: Option<String>,
+}
+
+/// What only Kambrium knows of a server (its section 9).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connection {
+    /// The display name of the integration, or the server's name.
+    pub display_name: String,
+    /// Where the api key goes, for a connection made from an integration that takes one.
+    pub api_key: Option<ApiKeyHeader>,
+    /// What agents may do through it.
+    pub access_type: AccessType,
+    /// Ascending, without duplicates.
+    pub disabled_tools: BTreeSet<u64>,
+    /// The on/off switch.
+    pub agent_enabled: bool,
+    /// What is known of the api key.
+    pub key_check: KeyCheck,
+    /// The connection's own OAuth client.
+    pub client_id: String,
+    /// SHA-256 of the client's secret, lower-case hex; sibling contracts make clients without one.
+    pub client_secret_hash: Option<String>,
+}
+
+/// A header that carries an api key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiKeyHeader {
+    /// Header name.
+    pub header: String,
+    /// Holds `{api_key}` exactly once.
+    pub template: String,
+}
+
+/// What agents may do through a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the contract's words")]
+pub enum AccessType {
+    Read,
+    Write,
+    Individual,
+}
+
+impl AccessType {
+    /// Reads the wire name.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "read" => Some(Self::Read),
+            "write" => Some(Self::Write),
+            "individual" => Some(Self::Individual),
+            _ => None,
+        }
+    }
+
+    /// The scopes of the connection's OAuth client (Kambrium 3).
+    pub const fn scopes(self) -> &'static [&'static str] {
+        match self {
+            Self::Read => &["mcp.read"],
+            Self::Write | Self::Individual => &["mcp.read", "mcp.write"],
+        }
+    }
+}
+
+/// What is known of a connection's api key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the contract's words")]
+pub enum KeyCheck {
+    Pending,
+    Verified,
+    Failed,
+}
+
+impl Server {
+    /// Placeholder names of the header templates, ascending and distinct.
+    pub fn parameters(&self) -> BTreeSet<String> {
+        match &self.auth {
+            Auth::Headers { headers, .. } => headers
+                .iter()
+                .filter_map(|h| placeholder(h.template.as_deref()?))
+                .map(|(_, name, _)| name.to_owned())
+                .collect(),
+            _ => BTreeSet::new(),
+        }
+    }
+
+    /// Whether subjects may bring their own header for it (TrueFoundry 6.2).
+    pub fn takes_override(&self) -> bool {
+        matches!(self.auth, Auth::Headers { .. } | Auth::Oauth(_))
+    }
+
+    /// Whether outbound authentication differs between two states of a server, so that what subjects stored for the
+    /// one must not serve the other (TrueFoundry section 9).
+    pub fn outbound_auth_differs(&self, other: &Self) -> bool {
+        let whole_url = [self, other]
+            .into_iter()
+            .any(|s| matches!(&s.auth, Auth::Oauth(o) if o.include_resource == Some(true)));
+        origin(&self.url) != origin(&other.url)
+            || (whole_url && self.url != other.url)
+            || !same_auth(&self.auth, &other.auth)
+    }
+}
+
+fn same_auth(a: &Auth, b: &Auth) -> bool {
+    match (a, b) {
+        (
+            Auth::Headers {
+                level: la,
+                headers: ha,
+            },
+            Auth::Headers {
+                level: lb,
+                headers: hb,
+            },
+        ) => {
+            let names = |h: &[HeaderSpec]| {
+                h.iter()
+                    .map(|s| s.name.to_ascii_lowercase())
+                    .collect::<BTreeSet<_>>()
+            };
+            let parameters = |h: &[HeaderSpec]| {
+                h.iter()
+                    .filter_map(|s| Some(placeholder(s.template.as_deref()?)?.1.to_owned()))
+                    .collect::<BTreeSet<_>>()
+            };
+            la == lb && names(ha) == names(hb) && parameters(ha) == parameters(hb)
+        }
+        (Auth::Oauth(a), Auth::Oauth(b)) => {
+            a.grant_type == b.grant_type
+                && a.authorization_url == b.authorization_url
+                && a.token_url == b.token_url
+                && a.registration_url == b.registration_url
+                && a.client_id == b.client_id
+                && a.include_resource == b.include_resource
+        }
+        _ => std::mem::discriminant(a) == std::mem::discriminant(b),
+    }
+}
+
+/// Scheme, host and port of a URL; of one that does not parse, the text itself.
+pub fn origin(url: &str) -> String {
+    Url::parse(url).map_or_else(|_| url.to_owned(), |u| u.origin().ascii_serialization())
+}
+
+/// Splits `Bearer {{NAME}}` into what is before the placeholder, its name, and what is after; `None` if there is no
+/// `{{`, or no well-formed placeholder behind the first one.
+pub fn placeholder(value: &str) -> Option<(&str, &str, &str)> {
+    let (before, rest) = value.split_once("{{")?;
+    let (name, after) = rest.split_once("}}")?;
+    let head = name
+        .chars()
+        .next()
+        .is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
+    let tail = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    (head && tail && name.len() <= 64).then_some((before, name, after))
+}
+
+/// The secret values of one server, each under the place it belongs to.
+#[derive(Clone, Default)]
+pub struct Secrets(BTreeMap<String, SecretString>);
+
+/// Where a secret value of a server belongs. Header names are compared ignoring case.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'a> {
+    /// The value of a configured header.
+    Header(&'a str),
+    /// The value of an additional header.
+    AdditionalHeader(&'a str),
+    /// The OAuth client secret.
+    ClientSecret,
+    /// The value of an additional token parameter.
+    TokenParam(&'a str),
+}
+
+impl Place<'_> {
+    fn key(self) -> String {
+        match self {
+            Self::Header(name) => format!("header:{}", name.to_ascii_lowercase()),
+            Self::AdditionalHeader(name) => {
+                format!("additional_header:{}", name.to_ascii_lowercase())
+            }
+            Self::ClientSecret => "client_secret".to_owned(),
+            Self::TokenParam(name) => format!("token_param:{name}"),
+        }
+    }
+}
+
+impl Secrets {
+    /// Puts a value at its place.
+    pub fn set(&mut self, place: Place<'_>, value: impl Into<SecretString>) {
+        self.0.insert(place.key(), value.into());
+    }
+
+    /// The value at a place.
+    pub fn get(&self, place: Place<'_>) -> Option<&str> {
+        self.0.get(&place.key()).map(ExposeSecret::expose_secret)
+    }
+
+    /// Bytes of all values together.
+    pub fn len_bytes(&self) -> usize {
+        self.0.values().map(|v| v.expose_secret().len()).sum()
+    }
+
+    /// The form that is sealed.
+    pub(crate) fn to_json(&self) -> serde_json::Result<zeroize::Zeroizing<Vec<u8>>> {
+        let plain: BTreeMap<&str, &str> = self
+            .0
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.expose_secret()))
+            .collect();
+        serde_json::to_vec(&plain).map(zeroize::Zeroizing::new)
+    }
+
+    pub(crate) fn from_json(json: &[u8]) -> serde_json::Result<Self> {
+        let plain: BTreeMap<String, String> = serde_json::from_slice(json)?;
+        Ok(Self(
+            plain.into_iter().map(|(k, v)| (k, v.into())).collect(),
+        ))
+    }
+}
+
+impl PartialEq for Secrets {
+    fn eq(&self, other: &Self) -> bool {
+        let plain = |s: &Self| {
+            s.0.iter()
+                .map(|(k, v)| (k.clone(), v.expose_secret().to_owned()))
+                .collect::<Vec<_>>()
+        };
+        plain(self) == plain(other)
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// A JSON object kept as one string attribute: deep nesting and many small values would grow in DynamoDB's own types.
+mod json_text {
+    use serde::{Deserialize, Deserializer, Serializer, de, ser};
+    use serde_json::{Map, Value};
+
+    pub fn serialize<S: Serializer>(
+        map: &Map<String, Value>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&serde_json::to_string(map).map_err(ser::Error::custom)?)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Map<String, Value>, D::Error> {
+        serde_json::from_str(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}

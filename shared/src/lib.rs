@@ -1,0 +1,18 @@
+//! The crate every Hawser function shares: the domain, the one table behind it, the keys that seal its secrets, and
+//! the operations that the three wire contracts present.
+//!
+//! A request goes one way only: contract (parse) -> [`operations`] (decide) -> [`table`] (write) -> contract (present).
+//! The domain knows neither HTTP nor DynamoDB, the table knows no contract, and only [`seal`] sees a key.
+
+pub mod app;
+pub mod caller;
+pub mod catalogue;
+pub mod config;
+pub mod domain;
+pub mod jwt;
+pub mod operations;
+pub mod seal;
+pub mod table;
+
+pub use app::App;
+pub use domain::error::{Error, Result};

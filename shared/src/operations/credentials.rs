@@ -1,0 +1,196 @@
+//! What one subject has at one server: its status, installing an override, ending it.
+
+use super::servers::data_key;
+use super::{Permitted, Unchecked};
+use crate::app::App;
+use crate::caller::{Caller, Presented};
+use crate::domain::credential::{
+    KeptReason, Override, OverrideValue, Records, Source, new_version,
+};
+use crate::domain::id::{ServerId, Sortable};
+use crate::domain::server::Server;
+use crate::domain::status::Reason;
+use crate::domain::subject::Subject;
+use crate::seal::Kind;
+use crate::table::credentials::{Outcome, record_keys};
+use crate::table::receipts::{Receipt, Removed};
+use crate::table::servers;
+use crate::{Error, Result};
+
+/// A server and all that one subject has there.
+#[derive(Debug)]
+pub struct AtServer {
+    /// The server.
+    pub server: Server,
+    /// Whose records.
+    pub subject: Subject,
+    /// The records.
+    pub records: Records,
+}
+
+/// Reads a server together with what a subject has there, in one round trip.
+///
+/// # Errors
+/// [`Error::Unauthenticated`], [`Error::Unavailable`], [`Error::Internal`].
+pub async fn find(
+    app: &App,
+    who: Presented,
+    id: Option<ServerId>,
+    subject: Subject,
+) -> Result<Unchecked<Option<AtServer>>> {
+    let tenant = who.tenant().clone();
+    let keys = id.into_iter().flat_map(|id| {
+        record_keys(&tenant, id, &subject)
+            .into_iter()
+            .chain([servers::key(&tenant, id)])
+    });
+    let (caller, found) = app.read_as(who, keys.collect::<Vec<_>>()).await?;
+    let server = id
+        .map(|id| found.server(&tenant, id))
+        .transpose()?
+        .flatten();
+    let at = server
+        .map(|server| {
+            let records = found.records(&tenant, &server, &subject)?;
+            Ok::<_, Error>(AtServer {
+                server,
+                subject,
+                records,
+            })
+        })
+        .transpose()?;
+    Ok(Unchecked::new(caller, at))
+}
+
+/// Ends one credential of a subject: it is out of every read path when this returns. Returns the receipt's id.
+///
+/// A grant's tokens will move into a revocation in this same transaction; as long as nothing can obtain a grant there
+/// is none to revoke.
+///
+/// # Errors
+/// [`Error::CredentialNotFound`], [`Error::ServerNotFound`] when it has just been deleted, [`Error::Contended`] when
+/// the record is being replaced; [`Error::Unavailable`], [`Error::Internal`].
+pub async fn disconnect(app: &App, at: &Permitted<AtServer>, source: Source) -> Result<String> {
+    let AtServer {
+        server,
+        subject,
+        records,
+    } = &at.found;
+    let version = match source {
+        Source::Override => records.own.as_ref().map(|own| &own.version),
+        Source::Oauth => records.grant.as_ref().map(|grant| &grant.version),
+    };
+    let version = version.ok_or(Error::CredentialNotFound)?;
+    let now = app.now();
+    let receipt = Receipt {
+        id: Sortable::new(now)?.ulid(),
+        removed: Removed::Credential {
+            subject: subject.clone(),
+            source,
+        },
+        server: server.id,
+        actor: at.caller.actor.clone(),
+        at: now,
+        complete: true,
+    };
+    let kept = KeptReason {
+        subject: subject.clone(),
+        reason: Reason::Revoked,
+        at: now,
+    };
+    match app
+        .table
+        .remove_credential(
+            &at.caller.tenant,
+            server.id,
+            source,
+            version,
+            &kept,
+            &receipt,
+        )
+        .await?
+    {
+        Outcome::Done => Ok(receipt.id),
+        Outcome::ServerMoved => Err(Error::ServerNotFound),
+        Outcome::RecordMoved => Err(Error::Contended),
+    }
+}
+
+/// Installs or replaces a subject's override. `keeping` is the stored override some of whose values `value` repeats;
+/// if that one is replaced meanwhile, the caller must look again.
+///
+/// # Errors
+/// [`Error::Contended`] when server or override are not those that were read; [`Error::Unavailable`],
+/// [`Error::Internal`].
+pub async fn install_override(
+    app: &App,
+    caller: &Caller,
+    server: &Server,
+    subject: &Subject,
+    value: &OverrideValue,
+    keeping: Option<&Override>,
+) -> Result<Override> {
+    let now = app.now();
+    let json = value
+        .to_json()
+        .map_err(|_| Error::internal("an override does not encode"))?;
+    let own = Override {
+        server: server.id,
+        subject: subject.clone(),
+        shape: value.shape(),
+        auth_revision: server.auth_revision,
+        version: new_version(now)?,
+        updated_at: now,
+        updated_by: caller.actor.clone(),
+        sealed: data_key(app, &caller.tenant, server).await?.seal(
+            &caller.tenant,
+            server.id,
+            Kind::Override(subject),
+            &json,
+        )?,
+    };
+    match app
+        .table
+        .put_override(
+            &caller.tenant,
+            &own,
+            keeping.map(|kept| kept.version.as_str()),
+        )
+        .await?
+    {
+        Outcome::Done => Ok(own),
+        Outcome::ServerMoved | Outcome::RecordMoved => Err(Error::Contended),
+    }
+}
+
+/// The values of an override.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub async fn open_override(
+    app: &App,
+    caller: &Caller,
+    server: &Server,
+    own: &Override,
+) -> Result<OverrideValue> {
+    let key = data_key(app, &caller.tenant, server).await?;
+    let json = key.open(
+        &caller.tenant,
+        server.id,
+        Kind::Override(&own.subject),
+        &own.sealed,
+    )?;
+    OverrideValue::from_json(&own.shape, &json)
+        .map_err(|_| Error::internal("an override does not decode"))
+}
+
+/// The overrides at a server that still stand, ordered by subject.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub async fn list_overrides(app: &App, caller: &Caller, server: &Server) -> Result<Vec<Override>> {
+    let mut all = app.table.overrides(&caller.tenant, server.id).await?;
+    all.retain(|own| own.auth_revision == server.auth_revision);
+    all.sort_by(|a, b| a.subject.cmp(&b.subject));
+    Ok(all)
+}

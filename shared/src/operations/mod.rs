@@ -1,0 +1,95 @@
+//! What Hawser does, in the words of no contract. Each operation is one decision and at most one transaction; what has
+//! been read for a caller cannot be used before a contract's rule has permitted it.
+
+pub mod credentials;
+pub mod servers;
+pub mod work;
+
+use crate::caller::Caller;
+use crate::{Error, Result};
+
+/// How often an operation that lost a race reads again and tries anew.
+const ATTEMPTS: u32 = 10;
+
+/// Something read for a caller whom no rule has permitted to use it yet.
+#[derive(Debug)]
+pub struct Unchecked<T> {
+    caller: Caller,
+    found: T,
+}
+
+/// Something that its caller may use.
+#[derive(Debug)]
+pub struct Permitted<T> {
+    /// Who asked.
+    pub caller: Caller,
+    /// What was asked for.
+    pub found: T,
+}
+
+impl<T> Unchecked<T> {
+    fn new(caller: Caller, found: T) -> Self {
+        Self { caller, found }
+    }
+
+    /// Applies the contract's rule.
+    ///
+    /// # Errors
+    /// The rule's.
+    pub fn permit<E>(
+        self,
+        rule: impl FnOnce(&Caller, &T) -> Result<(), E>,
+    ) -> Result<Permitted<T>, E> {
+        rule(&self.caller, &self.found)?;
+        Ok(Permitted {
+            caller: self.caller,
+            found: self.found,
+        })
+    }
+}
+
+impl<T> Unchecked<Option<T>> {
+    /// For contracts that say "no such server" before they judge permissions.
+    ///
+    /// # Errors
+    /// [`Error::ServerNotFound`].
+    pub fn existing(self) -> Result<Unchecked<T>> {
+        let found = self.found.ok_or(Error::ServerNotFound)?;
+        Ok(Unchecked {
+            caller: self.caller,
+            found,
+        })
+    }
+}
+
+impl<T> Permitted<Option<T>> {
+    /// For contracts that judge permissions before they say "no such server".
+    ///
+    /// # Errors
+    /// [`Error::ServerNotFound`].
+    pub fn existing(self) -> Result<Permitted<T>> {
+        let found = self.found.ok_or(Error::ServerNotFound)?;
+        Ok(Permitted {
+            caller: self.caller,
+            found,
+        })
+    }
+}
+
+/// Runs an attempt again for as long as it loses races against other writers.
+///
+/// # Errors
+/// The attempt's; [`Error::Contended`] when it never got through.
+pub async fn until_settled<T, E>(
+    mut attempt: impl AsyncFnMut() -> Result<T, E>,
+    contended: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    let mut left = ATTEMPTS;
+    loop {
+        left -= 1;
+        match attempt().await {
+            Err(error) if contended(&error) && left > 0 => {}
+            done => return done,
+        }
+    }
+}

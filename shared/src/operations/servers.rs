@@ -1,0 +1,433 @@
+//! Registering, finding, changing and deleting servers.
+
+use super::{Permitted, Unchecked, until_settled};
+use crate::app::App;
+use crate::caller::{Caller, Presented};
+use crate::domain::credential::Source;
+use crate::domain::id::{ServerId, Sortable, TenantId};
+use crate::domain::server::{
+    AccessType, ApiKeyHeader, Auth, Connection, KeyCheck, LangsmithFields, Secrets, Server,
+};
+use crate::seal::{DataKey, Kind};
+use crate::table::receipts::{Receipt, Removed};
+use crate::table::servers::{self, Inserted, Numbered};
+use crate::table::work::{Sweep, Tombstone};
+use crate::{Error, Result};
+use std::collections::BTreeSet;
+
+/// The most bytes that the secrets of one server may have together.
+pub const SECRETS_LIMIT: usize = 256 * 1024;
+
+/// The most bytes of a stored record; DynamoDB's own limit is 400 KiB with all attribute names.
+const RECORD_LIMIT: usize = 380 * 1024;
+
+/// A server about to be registered, in what all contracts share.
+#[derive(Debug)]
+pub struct Draft {
+    /// Its name, or what it is named after.
+    pub name: DraftName,
+    /// As sent.
+    pub url: String,
+    /// Text for people.
+    pub description: Option<String>,
+    /// How it authenticates calls.
+    pub auth: Auth,
+    /// Names of further headers.
+    pub additional_headers: Vec<String>,
+    /// TrueFoundry's own fields.
+    pub manifest: serde_json::Map<String, serde_json::Value>,
+    /// LangSmith's own fields.
+    pub langsmith: LangsmithFields,
+    /// Kambrium's own fields.
+    pub connection: DraftConnection,
+    /// The secret values.
+    pub secrets: Secrets,
+}
+
+/// How a new server comes by its name.
+#[derive(Debug)]
+pub enum DraftName {
+    /// It was given one, which must be free.
+    Given(String),
+    /// `<integration>-<number>`, with `-2`, `-3` ... appended while that is taken (Kambrium 10).
+    After(String),
+}
+
+/// What Kambrium decides about a new server.
+#[derive(Debug)]
+pub struct DraftConnection {
+    /// The integration's name for people; a sibling's server shows its own.
+    pub display_name: Option<String>,
+    /// Where its api key goes.
+    pub api_key: Option<ApiKeyHeader>,
+    /// What agents may do.
+    pub access_type: AccessType,
+    /// Tools switched off.
+    pub disabled_tools: BTreeSet<u64>,
+    /// The on/off switch.
+    pub agent_enabled: bool,
+    /// Hash of the OAuth client's secret.
+    pub client_secret_hash: Option<String>,
+}
+
+impl Default for DraftConnection {
+    /// What a server registered through a sibling contract looks like to Kambrium (9).
+    fn default() -> Self {
+        Self {
+            display_name: None,
+            api_key: None,
+            access_type: AccessType::Write,
+            disabled_tools: BTreeSet::new(),
+            agent_enabled: true,
+            client_secret_hash: None,
+        }
+    }
+}
+
+/// Whether a change may void credentials that subjects have stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Voiding {
+    /// Refuse the change if there are any.
+    Refused,
+    /// They go.
+    Agreed,
+    /// They go, and so they do if the address changes by a byte (LangSmith 2.4).
+    AgreedForAnyAddress,
+}
+
+/// The server with this id.
+///
+/// # Errors
+/// [`Error::Unauthenticated`], [`Error::Unavailable`], [`Error::Internal`].
+pub async fn find(
+    app: &App,
+    who: Presented,
+    id: Option<ServerId>,
+) -> Result<Unchecked<Option<Server>>> {
+    let tenant = who.tenant().clone();
+    let (caller, found) = app
+        .read_as(who, id.map(|id| servers::key(&tenant, id)))
+        .await?;
+    let server = id
+        .map(|id| found.server(&tenant, id))
+        .transpose()?
+        .flatten();
+    Ok(Unchecked::new(caller, server))
+}
+
+/// The server with this name.
+///
+/// # Errors
+/// As [`find`].
+pub async fn find_named(
+    app: &App,
+    who: Presented,
+    name: &str,
+) -> Result<Unchecked<Option<Server>>> {
+    let tenant = who.tenant().clone();
+    let (caller, found) = app.read_as(who, [servers::name_key(&tenant, name)]).await?;
+    let server = match found.named(&tenant, name)? {
+        None => None,
+        Some(id) => app
+            .table
+            .read([servers::key(&tenant, id)])
+            .await?
+            .server(&tenant, id)?,
+    };
+    Ok(Unchecked::new(caller, server))
+}
+
+/// What this number leads to, without the server itself.
+///
+/// # Errors
+/// As [`find`].
+pub async fn find_number(
+    app: &App,
+    who: Presented,
+    number: Option<u64>,
+) -> Result<Unchecked<Option<Numbered>>> {
+    let tenant = who.tenant().clone();
+    let (caller, found) = app
+        .read_as(
+            who,
+            number.map(|number| servers::number_key(&tenant, number)),
+        )
+        .await?;
+    let numbered = number
+        .map(|number| found.numbered(&tenant, number))
+        .transpose()?
+        .flatten();
+    Ok(Unchecked::new(caller, numbered))
+}
+
+/// The whole server behind a number that its caller may use.
+///
+/// # Errors
+/// [`Error::ServerNotFound`] when it has just been deleted; [`Error::Unavailable`], [`Error::Internal`].
+pub async fn load(app: &App, numbered: &Permitted<Numbered>) -> Result<Server> {
+    let tenant = &numbered.caller.tenant;
+    let found = app
+        .table
+        .read([servers::key(tenant, numbered.found.id)])
+        .await?;
+    found
+        .server(tenant, numbered.found.id)?
+        .ok_or(Error::ServerNotFound)
+}
+
+/// All servers of the caller's tenant, oldest first.
+///
+/// # Errors
+/// As [`find`].
+pub async fn list(app: &App, who: Presented) -> Result<Unchecked<Vec<Server>>> {
+    let tenant = who.tenant().clone();
+    let (caller, mut servers) = tokio::try_join!(app.identify(who), app.table.servers(&tenant))?;
+    servers.sort_by_key(|server| (server.created_at, server.id));
+    Ok(Unchecked::new(caller, servers))
+}
+
+/// Registers a server: record, name and number in one transaction.
+///
+/// # Errors
+/// [`Error::NameTaken`], [`Error::TooLarge`], [`Error::Unavailable`], [`Error::Internal`].
+pub async fn create(app: &App, caller: &Caller, draft: Draft) -> Result<Server> {
+    let tenant = &caller.tenant;
+    let now = app.now();
+    let number = app.table.next_number(tenant).await?;
+    let id = ServerId::new(now)?;
+    let (data_key, wrapped) = app
+        .current_tenant_key(tenant)
+        .await?
+        .new_data_key(tenant, id)?;
+    let base = match &draft.name {
+        DraftName::Given(name) => name.clone(),
+        DraftName::After(integration) => format!("{integration}-{number}"),
+    };
+    let mut server = Server {
+        id,
+        number,
+        name: base.clone(),
+        url: draft.url,
+        description: draft.description,
+        auth: draft.auth,
+        additional_headers: draft.additional_headers,
+        manifest: draft.manifest,
+        langsmith: draft.langsmith,
+        connection: Connection {
+            display_name: draft
+                .connection
+                .display_name
+                .unwrap_or_else(|| base.clone()),
+            api_key: draft.connection.api_key,
+            access_type: draft.connection.access_type,
+            disabled_tools: draft.connection.disabled_tools,
+            agent_enabled: draft.connection.agent_enabled,
+            key_check: KeyCheck::Pending,
+            client_id: format!("hwc_{}", Sortable::new(now)?.ulid().to_ascii_lowercase()),
+            client_secret_hash: draft.connection.client_secret_hash,
+        },
+        created_by: caller.actor.clone(),
+        created_at: now,
+        updated_at: now,
+        auth_revision: 1,
+        void_before: 1,
+        version: 1,
+        data_key: wrapped,
+        secrets: seal(&data_key, tenant, id, &draft.secrets)?,
+    };
+    fits(&server)?;
+    for suffix in 2.. {
+        match (app.table.insert_server(tenant, &server).await?, &draft.name) {
+            (Inserted::Done, _) => break,
+            (Inserted::NameTaken, DraftName::Given(_)) => return Err(Error::NameTaken),
+            (Inserted::NameTaken, DraftName::After(_)) => server.name = format!("{base}-{suffix}"),
+        }
+    }
+    Ok(server)
+}
+
+/// Replaces `before` by `after`, and its secrets by `secrets` where they are given. If nothing differs nothing is
+/// written. A change of the outbound authentication raises the auth revision; with `voiding` agreed, the credentials
+/// stored until then are gone in the same step.
+///
+/// # Errors
+/// [`Error::Contended`] when `before` is no longer what is stored; [`Error::WouldVoidCredentials`],
+/// [`Error::TooLarge`], [`Error::Unavailable`], [`Error::Internal`].
+pub async fn change(
+    app: &App,
+    tenant: &TenantId,
+    before: &Server,
+    mut after: Server,
+    secrets: Option<&Secrets>,
+    voiding: Voiding,
+) -> Result<Server> {
+    if let Some(secrets) = secrets {
+        let key = data_key(app, tenant, before).await?;
+        if open_with(&key, tenant, before)? != *secrets {
+            after.secrets = seal(&key, tenant, before.id, secrets)?;
+        }
+    }
+    if after == *before {
+        return Ok(after);
+    }
+    after.version = before.version + 1;
+    after.updated_at = app.now();
+    let mut sweep = None;
+    let moved = voiding == Voiding::AgreedForAnyAddress && before.url != after.url;
+    if moved || after.outbound_auth_differs(before) {
+        let (oauth, overrides) = count_credentials(app, tenant, before).await?;
+        if voiding == Voiding::Refused && oauth + overrides > 0 {
+            return Err(Error::WouldVoidCredentials { oauth, overrides });
+        }
+        after.auth_revision = before.auth_revision + 1;
+        if voiding != Voiding::Refused {
+            after.void_before = after.auth_revision;
+            sweep = Some(Sweep {
+                tenant: tenant.clone(),
+                server: after.id,
+                void_before: after.void_before,
+                at: after.updated_at,
+            });
+        }
+    }
+    fits(&after)?;
+    if !app
+        .table
+        .replace_server(tenant, before.version, &after, sweep.as_ref())
+        .await?
+    {
+        return Err(Error::Contended);
+    }
+    if sweep.is_some() {
+        app.work_appeared.notify_one();
+    }
+    Ok(after)
+}
+
+/// What a change of the outbound authentication would void; for a dry run.
+///
+/// # Errors
+/// [`Error::WouldVoidCredentials`], [`Error::Unavailable`], [`Error::Internal`].
+pub async fn rehearse(
+    app: &App,
+    tenant: &TenantId,
+    before: &Server,
+    after: &Server,
+    voiding: Voiding,
+) -> Result<()> {
+    if voiding == Voiding::Refused && after.outbound_auth_differs(before) {
+        let (oauth, overrides) = count_credentials(app, tenant, before).await?;
+        if oauth + overrides > 0 {
+            return Err(Error::WouldVoidCredentials { oauth, overrides });
+        }
+    }
+    fits(after)
+}
+
+async fn count_credentials(
+    app: &App,
+    tenant: &TenantId,
+    server: &Server,
+) -> Result<(usize, usize)> {
+    let stored = app.table.stored(tenant, server.id).await?;
+    let count = |source, since| {
+        stored
+            .iter()
+            .filter(|one| one.source() == Some(source) && one.auth_revision >= Some(since))
+            .count()
+    };
+    Ok((
+        count(Source::Oauth, server.void_before),
+        count(Source::Override, server.auth_revision),
+    ))
+}
+
+/// Deletes a server. From the moment this returns no read path of any contract finds it or anything under it; its
+/// partition is emptied by the purge. Returns the receipt's id.
+///
+/// # Errors
+/// [`Error::ServerNotFound`] when someone else has just deleted it; [`Error::Unavailable`], [`Error::Internal`].
+pub async fn delete(app: &App, caller: &Caller, server: &Numbered) -> Result<String> {
+    let now = app.now();
+    let receipt = Receipt {
+        id: Sortable::new(now)?.ulid(),
+        removed: Removed::Server {
+            name: server.name.clone(),
+            number: server.number,
+        },
+        server: server.id,
+        actor: caller.actor.clone(),
+        at: now,
+        complete: false,
+    };
+    let tombstone = Tombstone {
+        tenant: caller.tenant.clone(),
+        server: server.id,
+        receipt: receipt.id.clone(),
+        at: now,
+        data_key: server.data_key.clone(),
+    };
+    if !app
+        .table
+        .bury_server(&caller.tenant, server, &tombstone, &receipt)
+        .await?
+    {
+        return Err(Error::ServerNotFound);
+    }
+    app.work_appeared.notify_one();
+    Ok(receipt.id)
+}
+
+/// The secret values of a server.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub async fn open(app: &App, tenant: &TenantId, server: &Server) -> Result<Secrets> {
+    open_with(&data_key(app, tenant, server).await?, tenant, server)
+}
+
+/// The data key of a server.
+pub(super) async fn data_key(app: &App, tenant: &TenantId, server: &Server) -> Result<DataKey> {
+    app.tenant_key(tenant, server.data_key.tenant_key)
+        .await?
+        .unwrap_data_key(tenant, server.id, &server.data_key)
+}
+
+fn open_with(key: &DataKey, tenant: &TenantId, server: &Server) -> Result<Secrets> {
+    let json = key.open(tenant, server.id, Kind::ServerSecrets, &server.secrets)?;
+    Secrets::from_json(&json).map_err(|_| Error::internal("a server's secrets do not decode"))
+}
+
+fn seal(
+    key: &DataKey,
+    tenant: &TenantId,
+    id: ServerId,
+    secrets: &Secrets,
+) -> Result<crate::seal::Sealed> {
+    if secrets.len_bytes() > SECRETS_LIMIT {
+        return Err(Error::TooLarge);
+    }
+    let json = secrets
+        .to_json()
+        .map_err(|_| Error::internal("a server's secrets do not encode"))?;
+    key.seal(tenant, id, Kind::ServerSecrets, &json)
+}
+
+/// Whether the record fits into one item: bad input may not turn into a refusal of the store.
+fn fits(server: &Server) -> Result<()> {
+    let json =
+        serde_json::to_vec(server).map_err(|_| Error::internal("a server does not encode"))?;
+    if json.len() > RECORD_LIMIT {
+        Err(Error::TooLarge)
+    } else {
+        Ok(())
+    }
+}
+
+/// [`until_settled`] for operations that answer with the domain's error.
+///
+/// # Errors
+/// The attempt's.
+pub async fn settled<T>(attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    until_settled(attempt, |error| matches!(error, Error::Contended)).await
+}

@@ -1,0 +1,415 @@
+//! Envelope encryption in three steps: the key service wraps a tenant's key, the tenant's key wraps each server's data
+//! key, the data key seals values with AES-256-GCM. The additional data binds tenant, server, subject and kind, so a
+//! ciphertext moved to another row does not open. No other module sees a key.
+
+use crate::domain::id::{ServerId, TenantId, random};
+use crate::domain::subject::Subject;
+use crate::{Error, Result};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_kms::primitives::Blob;
+use aws_sdk_kms::types::DataKeySpec;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
+
+/// How long an unwrapped tenant key is kept in memory, so that one call to the key service serves many requests.
+const TENANT_KEY_LIFETIME: Duration = Duration::from_secs(300);
+
+type KeyBytes = Zeroizing<[u8; 32]>;
+
+/// Nonce, ciphertext and tag.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Sealed(#[serde(with = "serde_bytes")] Vec<u8>);
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sealed({} bytes)", self.0.len())
+    }
+}
+
+/// A server's data key, wrapped by version `tenant_key` of its tenant's key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrappedKey {
+    /// The number of the tenant key.
+    pub tenant_key: u32,
+    /// The wrapped key.
+    pub sealed: Sealed,
+}
+
+/// A tenant's key as the table holds it: wrapped by the key service.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WrappedTenantKey {
+    /// Rises by one with each rotation.
+    pub number: u32,
+    /// What the key service made of it.
+    pub wrapped: Sealed,
+}
+
+/// A server's data key, ready for use.
+pub struct DataKey(KeyBytes);
+
+/// A tenant's key, ready for use.
+#[derive(Clone)]
+pub struct TenantKey {
+    number: u32,
+    bytes: KeyBytes,
+}
+
+/// What a sealed value is, for the additional data.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind<'a> {
+    /// A server's own secrets.
+    ServerSecrets,
+    /// One subject's override.
+    Override(&'a Subject),
+}
+
+/// The service that wraps tenant keys.
+pub enum KeyService {
+    /// AWS KMS with this key; the encryption context is the tenant.
+    Kms {
+        /// The client.
+        client: aws_sdk_kms::Client,
+        /// Key id, ARN or alias.
+        key_id: String,
+    },
+    /// A 256-bit key from a file, for machines without KMS.
+    File(KeyBytes),
+}
+
+impl KeyService {
+    /// The key of a file's 64 hexadecimal digits.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for any other content.
+    pub fn from_hex(text: &str) -> Result<Self> {
+        let bytes = Zeroizing::new(
+            data_encoding::HEXLOWER_PERMISSIVE
+                .decode(text.trim().as_bytes())
+                .map_err(|_| Error::internal("the key file is not 64 hexadecimal digits"))?,
+        );
+        let key = <[u8; 32]>::try_from(bytes.as_slice())
+            .map_err(|_| Error::internal("the key file is not 64 hexadecimal digits"))?;
+        Ok(Self::File(Zeroizing::new(key)))
+    }
+
+    /// A fresh tenant key and its wrapped form.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the key service does not answer.
+    pub async fn new_tenant_key(
+        &self,
+        tenant: &TenantId,
+        number: u32,
+    ) -> Result<(TenantKey, WrappedTenantKey)> {
+        let (bytes, wrapped) = match self {
+            Self::Kms { client, key_id } => {
+                let made = client
+                    .generate_data_key()
+                    .key_id(key_id)
+                    .key_spec(DataKeySpec::Aes256)
+                    .encryption_context("hawser:tenant", tenant.as_str())
+                    .send()
+                    .await
+                    .map_err(key_service_failed)?;
+                (
+                    key_bytes(made.plaintext)?,
+                    Sealed(
+                        made.ciphertext_blob
+                            .map(Blob::into_inner)
+                            .unwrap_or_default(),
+                    ),
+                )
+            }
+            Self::File(master) => {
+                let bytes = Zeroizing::new(random()?);
+                let wrapped = encrypt(master, &tenant_key_aad(tenant), bytes.as_slice())?;
+                (bytes, wrapped)
+            }
+        };
+        Ok((
+            TenantKey { number, bytes },
+            WrappedTenantKey { number, wrapped },
+        ))
+    }
+
+    /// Unwraps a tenant key.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the key service does not answer, [`Error::Internal`] when the key does not open.
+    pub async fn unwrap_tenant_key(
+        &self,
+        tenant: &TenantId,
+        key: &WrappedTenantKey,
+    ) -> Result<TenantKey> {
+        let bytes = match self {
+            Self::Kms { client, key_id } => {
+                let opened = client
+                    .decrypt()
+                    .key_id(key_id)
+                    .ciphertext_blob(Blob::new(key.wrapped.0.clone()))
+                    .encryption_context("hawser:tenant", tenant.as_str())
+                    .send()
+                    .await
+                    .map_err(key_service_failed)?;
+                key_bytes(opened.plaintext)?
+            }
+            Self::File(master) => to_key(&decrypt(master, &tenant_key_aad(tenant), &key.wrapped)?)?,
+        };
+        Ok(TenantKey {
+            number: key.number,
+            bytes,
+        })
+    }
+}
+
+fn key_bytes(blob: Option<Blob>) -> Result<KeyBytes> {
+    to_key(&Zeroizing::new(
+        blob.map(Blob::into_inner).unwrap_or_default(),
+    ))
+}
+
+fn to_key(bytes: &[u8]) -> Result<KeyBytes> {
+    <[u8; 32]>::try_from(bytes)
+        .map(Zeroizing::new)
+        .map_err(|_| Error::internal("a key has the wrong length"))
+}
+
+fn key_service_failed<E: ProvideErrorMetadata, R>(error: SdkError<E, R>) -> Error {
+    // Only the code: a KMS message may quote the request.
+    Error::Unavailable(format!(
+        "the key service answered {}",
+        error.code().unwrap_or("nothing usable")
+    ))
+}
+
+/// Tenant keys that were unwrapped a short while ago.
+#[derive(Default)]
+pub struct TenantKeys(Mutex<HashMap<(TenantId, u32), (TenantKey, Instant)>>);
+
+impl TenantKeys {
+    /// The key, if it is still remembered.
+    pub fn get(&self, tenant: &TenantId, number: u32) -> Option<TenantKey> {
+        let keys = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        keys.get(&(tenant.clone(), number))
+            .filter(|(_, since)| since.elapsed() < TENANT_KEY_LIFETIME)
+            .map(|(key, _)| key.clone())
+    }
+
+    /// Remembers a key and forgets those that are over.
+    pub fn put(&self, tenant: &TenantId, key: &TenantKey) {
+        let mut keys = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        keys.retain(|_, (_, since)| since.elapsed() < TENANT_KEY_LIFETIME);
+        keys.insert((tenant.clone(), key.number), (key.clone(), Instant::now()));
+    }
+}
+
+impl TenantKey {
+    /// A fresh data key for a server, and its wrapped form.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the random generator fails.
+    pub fn new_data_key(
+        &self,
+        tenant: &TenantId,
+        server: ServerId,
+    ) -> Result<(DataKey, WrappedKey)> {
+        let key = Zeroizing::new(random()?);
+        let sealed = encrypt(&self.bytes, &data_key_aad(tenant, server), key.as_slice())?;
+        Ok((
+            DataKey(key),
+            WrappedKey {
+                tenant_key: self.number,
+                sealed,
+            },
+        ))
+    }
+
+    /// Unwraps a server's data key.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when it does not open.
+    pub fn unwrap_data_key(
+        &self,
+        tenant: &TenantId,
+        server: ServerId,
+        key: &WrappedKey,
+    ) -> Result<DataKey> {
+        decrypt(&self.bytes, &data_key_aad(tenant, server), &key.sealed)
+            .and_then(|bytes| to_key(&bytes))
+            .map(DataKey)
+    }
+}
+
+impl DataKey {
+    /// Seals `plain` for exactly this place.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the cipher fails.
+    pub fn seal(
+        &self,
+        tenant: &TenantId,
+        server: ServerId,
+        kind: Kind<'_>,
+        plain: &[u8],
+    ) -> Result<Sealed> {
+        encrypt(&self.0, &value_aad(tenant, server, kind), plain)
+    }
+
+    /// Opens what was sealed for exactly this place.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when it was sealed for another one, or changed.
+    pub fn open(
+        &self,
+        tenant: &TenantId,
+        server: ServerId,
+        kind: Kind<'_>,
+        sealed: &Sealed,
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        decrypt(&self.0, &value_aad(tenant, server, kind), sealed)
+    }
+}
+
+fn tenant_key_aad(tenant: &TenantId) -> Vec<u8> {
+    aad(&["tenant-key", tenant.as_str()])
+}
+
+fn data_key_aad(tenant: &TenantId, server: ServerId) -> Vec<u8> {
+    aad(&["data-key", tenant.as_str(), &server.ulid()])
+}
+
+fn value_aad(tenant: &TenantId, server: ServerId, kind: Kind<'_>) -> Vec<u8> {
+    let ulid = server.ulid();
+    match kind {
+        Kind::ServerSecrets => aad(&["server-secrets", tenant.as_str(), &ulid]),
+        Kind::Override(subject) => aad(&[
+            "override",
+            tenant.as_str(),
+            &ulid,
+            subject.kind().as_str(),
+            subject.id(),
+        ]),
+    }
+}
+
+/// Length-prefixed, so that no two lists of parts read the same.
+fn aad(parts: &[&str]) -> Vec<u8> {
+    parts
+        .iter()
+        .flat_map(|part| {
+            (part.len() as u64)
+                .to_be_bytes()
+                .into_iter()
+                .chain(part.bytes())
+        })
+        .collect()
+}
+
+fn cipher(key: &KeyBytes) -> Result<RandomizedNonceKey> {
+    RandomizedNonceKey::new(&AES_256_GCM, key.as_slice())
+        .map_err(|_| Error::internal("the cipher refused a key"))
+}
+
+fn encrypt(key: &KeyBytes, aad: &[u8], plain: &[u8]) -> Result<Sealed> {
+    let mut text = plain.to_vec();
+    let nonce = cipher(key)?
+        .seal_in_place_append_tag(Aad::from(aad), &mut text)
+        .map_err(|_| Error::internal("a value could not be sealed"))?;
+    Ok(Sealed([nonce.as_ref().as_slice(), &text].concat()))
+}
+
+fn decrypt(key: &KeyBytes, aad: &[u8], sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>> {
+    let broken = || Error::internal("a sealed value does not open at its place");
+    let (nonce, text) = sealed.0.split_at_checked(NONCE_LEN).ok_or_else(broken)?;
+    let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| broken())?;
+    let mut text = Zeroizing::new(text.to_vec());
+    let length = cipher(key)?
+        .open_in_place(nonce, Aad::from(aad), &mut text)
+        .map_err(|_| broken())?
+        .len();
+    text.truncate(length);
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::subject::SubjectType;
+    use crate::domain::time::Timestamp;
+
+    #[test]
+    fn opens_at_its_own_place_only() {
+        let key = DataKey(Zeroizing::new([7; 32]));
+        let (acme, other) = (
+            TenantId::parse("acme").unwrap(),
+            TenantId::parse("other").unwrap(),
+        );
+        let (one, two) = (
+            ServerId::new(Timestamp::from_micros(0)).unwrap(),
+            ServerId::new(Timestamp::from_micros(0)).unwrap(),
+        );
+        let (ada, bob) = (
+            Subject::new(SubjectType::User, "ada").unwrap(),
+            Subject::new(SubjectType::User, "bob").unwrap(),
+        );
+        let sealed = key
+            .seal(&acme, one, Kind::Override(&ada), b"s3cret")
+            .unwrap();
+        assert_eq!(
+            key.open(&acme, one, Kind::Override(&ada), &sealed)
+                .unwrap()
+                .as_slice(),
+            b"s3cret"
+        );
+        assert!(
+            key.open(&other, one, Kind::Override(&ada), &sealed)
+                .is_err()
+        );
+        assert!(key.open(&acme, two, Kind::Override(&ada), &sealed).is_err());
+        assert!(key.open(&acme, one, Kind::Override(&bob), &sealed).is_err());
+        assert!(key.open(&acme, one, Kind::ServerSecrets, &sealed).is_err());
+        for i in 0..sealed.0.len() {
+            let mut changed = sealed.clone();
+            changed.0[i] ^= 1;
+            assert!(
+                key.open(&acme, one, Kind::Override(&ada), &changed)
+                    .is_err()
+            );
+        }
+        assert!(
+            key.open(&acme, one, Kind::Override(&ada), &Sealed(vec![1; 5]))
+                .is_err()
+        );
+    }
+
+    #[tokio::test]
+    async fn a_tenant_key_is_of_one_tenant() {
+        let service = KeyService::from_hex(&"ab".repeat(32)).unwrap();
+        let (acme, other) = (
+            TenantId::parse("acme").unwrap(),
+            TenantId::parse("other").unwrap(),
+        );
+        let (key, wrapped) = service.new_tenant_key(&acme, 1).await.unwrap();
+        assert_eq!(
+            service
+                .unwrap_tenant_key(&acme, &wrapped)
+                .await
+                .unwrap()
+                .bytes,
+            key.bytes
+        );
+        assert!(service.unwrap_tenant_key(&other, &wrapped).await.is_err());
+    }
+}

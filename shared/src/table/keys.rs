@@ -1,0 +1,154 @@
+//! Every key of the table, made here and nowhere else. A part that a caller supplied is encoded, so it can neither forge
+//! a separator nor outgrow a key.
+
+use crate::domain::credential::Source;
+use crate::domain::id::{ServerId, TenantId};
+use crate::domain::subject::Subject;
+use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
+
+/// The primary key of one item.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    pub(crate) pk: String,
+    pub(crate) sk: String,
+}
+
+fn key(pk: String, sk: impl Into<String>) -> Key {
+    Key { pk, sk: sk.into() }
+}
+
+/// Sort-key prefix of the servers in a tenant's partition.
+pub(crate) const SERVERS: &str = "S#";
+/// Sort-key prefix of the API keys in a tenant's partition.
+pub(crate) const API_KEYS: &str = "KEY#";
+/// Sort-key prefix of the credentials in a server's partition.
+pub(crate) const CREDENTIALS: &str = "C#";
+/// Partition of the second index: work to be done, by time.
+pub(crate) const DUE: &str = "DUE";
+
+/// The longest encoded part; a sort key holds 1024 bytes.
+const LONGEST_PART: usize = 512;
+
+/// `%` and `#` escaped; what is too long even so becomes its hash, behind a mark that no escape can produce.
+fn part(text: &str) -> String {
+    let escaped = text.replace('%', "%25").replace('#', "%23");
+    if escaped.len() <= LONGEST_PART {
+        escaped
+    } else {
+        format!(
+            "%H{}",
+            HEXLOWER.encode(digest(&SHA256, text.as_bytes()).as_ref())
+        )
+    }
+}
+
+pub(crate) fn tenant_partition(tenant: &TenantId) -> String {
+    format!("T#{}", part(tenant.as_str()))
+}
+
+pub(crate) fn server_partition(tenant: &TenantId, server: ServerId) -> String {
+    format!("{}#S#{}", tenant_partition(tenant), server.ulid())
+}
+
+pub(crate) fn server(tenant: &TenantId, server: ServerId) -> Key {
+    key(
+        tenant_partition(tenant),
+        format!("{SERVERS}{}", server.ulid()),
+    )
+}
+
+pub(crate) fn name(tenant: &TenantId, name: &str) -> Key {
+    key(tenant_partition(tenant), format!("NAME#{}", part(name)))
+}
+
+pub(crate) fn number(tenant: &TenantId, number: u64) -> Key {
+    key(tenant_partition(tenant), format!("NUM#{number:020}"))
+}
+
+pub(crate) fn counter(tenant: &TenantId) -> Key {
+    key(tenant_partition(tenant), "COUNTER")
+}
+
+pub(crate) fn api_key(tenant: &TenantId, id: &str) -> Key {
+    key(tenant_partition(tenant), format!("{API_KEYS}{}", part(id)))
+}
+
+pub(crate) fn tenant_key(tenant: &TenantId, number: u32) -> Key {
+    key(tenant_partition(tenant), format!("TENANTKEY#{number}"))
+}
+
+pub(crate) fn receipt(tenant: &TenantId, id: &str) -> Key {
+    key(tenant_partition(tenant), format!("R#{}", part(id)))
+}
+
+pub(crate) fn credential(
+    tenant: &TenantId,
+    server: ServerId,
+    subject: &Subject,
+    source: Source,
+) -> Key {
+    let source = match source {
+        Source::Oauth => "oauth",
+        Source::Override => "override",
+    };
+    of_subject(tenant, server, subject, source)
+}
+
+pub(crate) fn kept_reason(tenant: &TenantId, server: ServerId, subject: &Subject) -> Key {
+    of_subject(tenant, server, subject, "reason")
+}
+
+fn of_subject(tenant: &TenantId, server: ServerId, subject: &Subject, what: &str) -> Key {
+    key(
+        server_partition(tenant, server),
+        format!(
+            "{CREDENTIALS}{}#{}#{what}",
+            subject.kind().as_str(),
+            part(subject.id())
+        ),
+    )
+}
+
+pub(crate) fn tombstone(tenant: &TenantId, server: ServerId) -> Key {
+    key(server_partition(tenant, server), TOMBSTONE)
+}
+
+pub(crate) fn sweep(tenant: &TenantId, server: ServerId) -> Key {
+    key(server_partition(tenant, server), "SWEEP")
+}
+
+/// Sort key of a tombstone.
+pub(crate) const TOMBSTONE: &str = "TOMBSTONE";
+
+/// Partition of the first index: the credentials of one subject, on every server.
+pub(crate) fn subject_partition(tenant: &TenantId, subject: &Subject) -> String {
+    format!(
+        "{}#U#{}#{}",
+        tenant_partition(tenant),
+        subject.kind().as_str(),
+        part(subject.id())
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn parts_are_distinct_and_free_of_separators(a: String, b: String) {
+            prop_assert!(!part(&a).contains('#'));
+            prop_assert!(part(&a).len() <= LONGEST_PART);
+            prop_assert_eq!(a == b, part(&a) == part(&b));
+        }
+    }
+
+    #[test]
+    fn a_long_part_fits() {
+        let (long, longer) = ("#".repeat(255), "#".repeat(256));
+        assert_ne!(part(&long), part(&longer));
+        assert_ne!(part(&long), part(&part(&long)));
+    }
+}

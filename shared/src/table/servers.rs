@@ -1,0 +1,241 @@
+//! Servers in their tenant's partition: the record itself, the items that make its name and number unique, and the
+//! counter.
+
+use super::receipts;
+use super::work::{Sweep, Tombstone};
+use super::{Condition, Found, Key, Table, Write, WriteError, decode, encode, keys, n, s};
+use crate::domain::id::{ServerId, TenantId};
+use crate::domain::server::Server;
+use crate::domain::subject::Subject;
+use crate::seal::WrappedKey;
+use crate::table::receipts::Receipt;
+use crate::{Error, Result};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
+use serde::{Deserialize, Serialize};
+
+const SERVER: &str = "server";
+
+/// What a number leads to: enough of the server to delete it without reading it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Numbered {
+    /// The server.
+    pub id: ServerId,
+    /// Its number.
+    pub number: u64,
+    /// Its name, which never changes.
+    pub name: String,
+    /// Its owner, who never changes.
+    #[serde(flatten)]
+    pub owner: Subject,
+    /// Its data key, for the tombstone.
+    pub data_key: WrappedKey,
+}
+
+impl Numbered {
+    fn of(server: &Server) -> Self {
+        Self {
+            id: server.id,
+            number: server.number,
+            name: server.name.clone(),
+            owner: server.created_by.subject.clone(),
+            data_key: server.data_key.clone(),
+        }
+    }
+}
+
+impl From<&Server> for Numbered {
+    fn from(server: &Server) -> Self {
+        Self::of(server)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Named {
+    id: ServerId,
+}
+
+/// Key of a server.
+pub fn key(tenant: &TenantId, id: ServerId) -> Key {
+    keys::server(tenant, id)
+}
+
+/// Key of the item that makes a name unique.
+pub fn name_key(tenant: &TenantId, name: &str) -> Key {
+    keys::name(tenant, name)
+}
+
+/// Key of the item that leads from a number to its server.
+pub fn number_key(tenant: &TenantId, number: u64) -> Key {
+    keys::number(tenant, number)
+}
+
+impl Found {
+    /// The server with this id, if it was read and exists.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the item is corrupt.
+    pub fn server(&self, tenant: &TenantId, id: ServerId) -> Result<Option<Server>> {
+        self.get(&key(tenant, id))
+    }
+
+    /// The id behind a name.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn named(&self, tenant: &TenantId, name: &str) -> Result<Option<ServerId>> {
+        Ok(self
+            .get::<Named>(&name_key(tenant, name))?
+            .map(|named| named.id))
+    }
+
+    /// What is behind a number.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn numbered(&self, tenant: &TenantId, number: u64) -> Result<Option<Numbered>> {
+        self.get(&number_key(tenant, number))
+    }
+}
+
+/// How an insert ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is there.
+    Done,
+    /// Another server has the name.
+    NameTaken,
+}
+
+impl Table {
+    /// All servers of a tenant, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn servers(&self, tenant: &TenantId) -> Result<Vec<Server>> {
+        self.query(keys::tenant_partition(tenant), keys::SERVERS)
+            .await
+    }
+
+    /// The next number of a tenant. Taken before a server is written, so one may be skipped, and never given out again.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn next_number(&self, tenant: &TenantId) -> Result<u64> {
+        let counter = keys::counter(tenant);
+        let answer = self
+            .client
+            .update_item()
+            .table_name(&self.name)
+            .set_key(Some(super::primary(&counter)))
+            .update_expression("SET #entity = :entity ADD #last :one")
+            .expression_attribute_names("#entity", super::ENTITY)
+            .expression_attribute_names("#last", "last")
+            .expression_attribute_values(":entity", s("counter"))
+            .expression_attribute_values(":one", n(1))
+            .return_values(ReturnValue::AllNew)
+            .send()
+            .await
+            .map_err(super::failed)?;
+        #[derive(Deserialize)]
+        struct Counter {
+            last: u64,
+        }
+        Ok(decode::<Counter>(&answer.attributes.unwrap_or_default())?.last)
+    }
+
+    /// Writes a new server with its name and number.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn insert_server(&self, tenant: &TenantId, server: &Server) -> Result<Inserted> {
+        let writes = vec![
+            Write::Put(
+                encode(&key(tenant, server.id), SERVER, server)?,
+                Condition::Absent,
+            ),
+            Write::Put(
+                encode(
+                    &name_key(tenant, &server.name),
+                    "name",
+                    &Named { id: server.id },
+                )?,
+                Condition::Absent,
+            ),
+            Write::Put(
+                encode(
+                    &number_key(tenant, server.number),
+                    "number",
+                    &Numbered::of(server),
+                )?,
+                Condition::Absent,
+            ),
+        ];
+        match self.write(writes).await {
+            Ok(()) => Ok(Inserted::Done),
+            Err(WriteError::Refused(at)) if at.contains(&1) => Ok(Inserted::NameTaken),
+            Err(WriteError::Refused(_)) => Err(Error::internal("a fresh id or number was in use")),
+            Err(WriteError::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Replaces a server that still has version `read`; with a sweep, if credentials were voided by the change.
+    /// Answers `false` when it was changed or deleted since.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn replace_server(
+        &self,
+        tenant: &TenantId,
+        read: u64,
+        server: &Server,
+        sweep: Option<&Sweep>,
+    ) -> Result<bool> {
+        let item = encode(&key(tenant, server.id), SERVER, server)?;
+        let mut writes = vec![Write::Put(item, Condition::Has(vec![("version", n(read))]))];
+        if let Some(sweep) = sweep {
+            writes.push(sweep.put(tenant)?);
+        }
+        match self.write(writes).await {
+            Ok(()) => Ok(true),
+            Err(WriteError::Refused(_)) => Ok(false),
+            Err(WriteError::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Takes a server, its name and its number away and leaves the tombstone and the receipt. Answers `false` when it
+    /// was not there any more.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn bury_server(
+        &self,
+        tenant: &TenantId,
+        server: &Numbered,
+        tombstone: &Tombstone,
+        receipt: &Receipt,
+    ) -> Result<bool> {
+        let writes = vec![
+            receipts::put(tenant, receipt)?,
+            Write::Delete(key(tenant, server.id), Condition::Exists),
+            Write::Delete(name_key(tenant, &server.name), Condition::Any),
+            Write::Delete(number_key(tenant, server.number), Condition::Any),
+            tombstone.put(tenant)?,
+        ];
+        match self.write(writes).await {
+            Ok(()) => Ok(true),
+            Err(WriteError::Refused(_)) => Ok(false),
+            Err(WriteError::Failed(error)) => Err(error),
+        }
+    }
+}
+
+/// The condition that a server exists under an auth revision, for whatever is created in its partition.
+pub(crate) fn stands(tenant: &TenantId, id: ServerId, auth_revision: Option<u64>) -> Write {
+    let condition = auth_revision.map_or(Condition::Exists, |revision| {
+        Condition::Has(vec![(
+            "auth_revision",
+            AttributeValue::N(revision.to_string()),
+        )])
+    });
+    Write::Check(key(tenant, id), condition)
+}

@@ -1,0 +1,34 @@
+//! The wrapped keys of a tenant.
+
+use super::{Condition, Table, Write, WriteError, encode, keys};
+use crate::Result;
+use crate::domain::id::TenantId;
+use crate::seal::WrappedTenantKey;
+
+impl Table {
+    /// One wrapped key of a tenant.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn tenant_key(
+        &self,
+        tenant: &TenantId,
+        number: u32,
+    ) -> Result<Option<WrappedTenantKey>> {
+        let key = keys::tenant_key(tenant, number);
+        self.read([key.clone()]).await?.get(&key)
+    }
+
+    /// Adds a key. Answers `false` when there is one of that number already.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn add_tenant_key(&self, tenant: &TenantId, key: &WrappedTenantKey) -> Result<bool> {
+        let item = encode(&keys::tenant_key(tenant, key.number), "tenant-key", key)?;
+        match self.write(vec![Write::Put(item, Condition::Absent)]).await {
+            Ok(()) => Ok(true),
+            Err(WriteError::Refused(_)) => Ok(false),
+            Err(WriteError::Failed(error)) => Err(error),
+        }
+    }
+}

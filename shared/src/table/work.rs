@@ -1,0 +1,235 @@
+//! Work that outlives its request: the tombstone of a deleted server, the sweep after a change that voided credentials.
+//! Each stays in the server's partition and in the index of due work until it is done.
+
+use super::{
+    Condition, DUE_INDEX, DUE_INDEX_NAME, Item, Key, PK, SK, Table, Write, WriteError, encode,
+    failed, keys, n, s,
+};
+use crate::domain::id::{ServerId, TenantId};
+use crate::domain::time::Timestamp;
+use crate::seal::WrappedKey;
+use crate::{Error, Result};
+use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
+use serde::{Deserialize, Serialize};
+
+/// Deletes in one BatchWriteItem, at most.
+const BATCH: usize = 25;
+
+/// What stays in a deleted server's partition until everything under it is gone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Tombstone {
+    /// The tenant, for the worker that finds this item in the index.
+    pub tenant: TenantId,
+    /// The server that was.
+    pub server: ServerId,
+    /// The receipt to complete.
+    pub receipt: String,
+    /// When the server was deleted.
+    pub at: Timestamp,
+    /// What its secrets were sealed with; goes at the very end.
+    pub data_key: WrappedKey,
+}
+
+/// Credentials of a living server that a change of its outbound authentication voided, to be cleared away.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Sweep {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The server.
+    pub server: ServerId,
+    /// Credentials stamped with an older revision go.
+    pub void_before: u64,
+    /// When the change happened.
+    pub at: Timestamp,
+}
+
+/// One piece of due work.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "entity", rename_all = "kebab-case")]
+pub enum Work {
+    /// Empty the partition.
+    Tombstone(Tombstone),
+    /// Clear away what is void.
+    Sweep(Sweep),
+}
+
+impl Tombstone {
+    pub(crate) fn put(&self, tenant: &TenantId) -> Result<Write> {
+        due(
+            &keys::tombstone(tenant, self.server),
+            "tombstone",
+            self,
+            self.at,
+        )
+    }
+}
+
+impl Sweep {
+    pub(crate) fn put(&self, tenant: &TenantId) -> Result<Write> {
+        due(&keys::sweep(tenant, self.server), "sweep", self, self.at)
+    }
+}
+
+fn due(key: &Key, entity: &str, value: &impl Serialize, at: Timestamp) -> Result<Write> {
+    let mut item = encode(key, entity, value)?;
+    item.insert(DUE_INDEX.0.to_owned(), s(keys::DUE));
+    item.insert(DUE_INDEX.1.to_owned(), s(format!("{:020}", at.micros())));
+    Ok(Write::Put(item, Condition::Any))
+}
+
+impl Work {
+    /// Reads a stream record's new image, if it is one of work.
+    pub fn from_image(image: Item) -> Option<Self> {
+        super::decode(&image).ok()
+    }
+}
+
+impl Table {
+    /// Work that is due, oldest first, at most `limit`. The index may lag behind by moments; nothing is lost by that.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn due_work(&self, limit: i32) -> Result<Vec<Work>> {
+        let answer = self
+            .client
+            .query()
+            .table_name(&self.name)
+            .index_name(DUE_INDEX_NAME)
+            .key_condition_expression("GSI2PK = :due")
+            .expression_attribute_values(":due", s(keys::DUE))
+            .limit(limit)
+            .send()
+            .await
+            .map_err(failed)?;
+        answer
+            .items
+            .into_iter()
+            .flatten()
+            .map(|item| super::decode(&item))
+            .collect()
+    }
+
+    /// Whether a server's tombstone still stands.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn has_tombstone(&self, tenant: &TenantId, server: ServerId) -> Result<bool> {
+        let key = keys::tombstone(tenant, server);
+        Ok(self
+            .read([key.clone()])
+            .await?
+            .get::<Tombstone>(&key)?
+            .is_some())
+    }
+
+    /// Deletes up to a few hundred items of a dead server's partition, never the tombstone. Answers whether it is empty
+    /// but for that.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn clear_some(&self, tenant: &TenantId, server: ServerId) -> Result<bool> {
+        let page = self
+            .client
+            .query()
+            .table_name(&self.name)
+            .consistent_read(true)
+            .key_condition_expression("PK = :pk")
+            .projection_expression("PK, SK")
+            .expression_attribute_values(":pk", s(keys::server_partition(tenant, server)))
+            .limit(200)
+            .send()
+            .await
+            .map_err(failed)?;
+        let complete = page.last_evaluated_key.is_none();
+        let doomed: Vec<Item> = page
+            .items
+            .into_iter()
+            .flatten()
+            .filter(|item| item.get(SK) != Some(&s(keys::TOMBSTONE)))
+            .collect();
+        let nothing_left = complete && doomed.is_empty();
+        for batch in doomed.chunks(BATCH) {
+            self.delete_batch(batch).await?;
+        }
+        Ok(nothing_left)
+    }
+
+    async fn delete_batch(&self, keys: &[Item]) -> Result<()> {
+        let mut rest = keys
+            .iter()
+            .map(|key| {
+                let key = key
+                    .iter()
+                    .filter(|(name, _)| matches!(name.as_str(), PK | SK))
+                    .map(|(k, v)| (k.clone(), v.clone()))
+                    .collect();
+                let delete = DeleteRequest::builder()
+                    .set_key(Some(key))
+                    .build()
+                    .map_err(Error::internal)?;
+                Ok(WriteRequest::builder().delete_request(delete).build())
+            })
+            .collect::<Result<Vec<_>>>()?;
+        for attempt in 0..super::ATTEMPTS {
+            super::pause(attempt).await;
+            let answer = self
+                .client
+                .batch_write_item()
+                .request_items(&self.name, rest)
+                .send()
+                .await
+                .map_err(failed)?;
+            rest = answer
+                .unprocessed_items
+                .into_iter()
+                .flatten()
+                .flat_map(|(_, requests)| requests)
+                .collect();
+            if rest.is_empty() {
+                return Ok(());
+            }
+        }
+        Err(Error::Unavailable(
+            "the store serves batches in part only".to_owned(),
+        ))
+    }
+
+    /// Ends a purge: the tombstone goes, with it the wrapped data key, and the receipt is complete. Done twice, the
+    /// second time finds nothing to do.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn finish_purge(&self, tombstone: &Tombstone, now: Timestamp) -> Result<()> {
+        let writes = vec![
+            Write::Delete(
+                keys::tombstone(&tombstone.tenant, tombstone.server),
+                Condition::Exists,
+            ),
+            Write::Set(
+                keys::receipt(&tombstone.tenant, &tombstone.receipt),
+                vec![
+                    ("complete", AttributeValue::Bool(true)),
+                    ("completed_at", n(now.micros())),
+                ],
+            ),
+        ];
+        finished(self.write(writes).await)
+    }
+
+    /// Ends a sweep, unless a later change has asked for another one.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn finish_sweep(&self, sweep: &Sweep) -> Result<()> {
+        let key = keys::sweep(&sweep.tenant, sweep.server);
+        let unchanged = Condition::Has(vec![("void_before", n(sweep.void_before))]);
+        finished(self.write(vec![Write::Delete(key, unchanged)]).await)
+    }
+}
+
+fn finished(written: Result<(), WriteError>) -> Result<()> {
+    match written {
+        Ok(()) | Err(WriteError::Refused(_)) => Ok(()),
+        Err(WriteError::Failed(error)) => Err(error),
+    }
+}
