@@ -1,1 +1,60 @@
+//! The index of Hawser's functions: every endpoint by name, with its routes and its handler. Each is also a Lambda binary
+//! of the same name in `bin/`, a function in `template.yaml`, and a line of the router in `Cargo.toml`; a test holds the
+//! four against each other.
 
+mod http;
+pub mod route;
+pub mod runtime;
+pub mod truefoundry;
+
+pub use http::{Request, Response};
+
+use hawser_core::App;
+use lambda_http::Body;
+use std::pin::Pin;
+
+/// One function behind the gateway.
+pub struct Endpoint {
+    /// The same everywhere: binary, template, log.
+    pub name: &'static str,
+    /// Method and path of each route.
+    pub routes: &'static [(&'static str, &'static str)],
+    handle: for<'a> fn(
+        &'a App,
+        &'a Request,
+    ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>,
+}
+
+macro_rules! endpoints {
+    ($($constant:ident $name:literal $contract:ident::$module:ident [$($method:ident $path:literal),*];)*) => {
+        $(
+            #[doc = concat!("`", $name, "`")]
+            pub const $constant: Endpoint = Endpoint {
+                name: $name,
+                routes: &[$((stringify!($method), $path)),*],
+                handle: |app, request| {
+                    Box::pin(async move { $contract::$module::handle(app, request).await.unwrap_or_else(Response::from) })
+                },
+            };
+        )*
+
+        /// All of them.
+        pub const ENDPOINTS: &[Endpoint] = &[$($constant),*];
+    };
+}
+
+endpoints! {
+    TRUEFOUNDRY_PUT_SERVER "truefoundry-put-server" truefoundry::put_server [PUT "/api/svc/v1/mcp"];
+    TRUEFOUNDRY_LIST_SERVERS "truefoundry-list-servers" truefoundry::list_servers [GET "/api/svc/v1/mcp"];
+    TRUEFOUNDRY_GET_SERVER "truefoundry-get-server" truefoundry::get_server [GET "/api/svc/v1/mcp/{mcpServerId}"];
+    TRUEFOUNDRY_DELETE_SERVER "truefoundry-delete-server" truefoundry::delete_server
+        [DELETE "/api/svc/v1/mcp/{mcpServerId}"];
+    TRUEFOUNDRY_PUT_OVERRIDE "truefoundry-put-override" truefoundry::put_override
+        [PUT "/api/svc/v1/mcp/{mcpServerId}/auth"];
+    TRUEFOUNDRY_LIST_OVERRIDES "truefoundry-list-overrides" truefoundry::list_overrides
+        [GET "/api/svc/v1/mcp/{mcpServerId}/auth"];
+    TRUEFOUNDRY_DISCONNECT_SUBJECT "truefoundry-disconnect-subject" truefoundry::disconnect_subject
+        [DELETE "/api/svc/v1/mcp/{mcpServerId}/auth"];
+    TRUEFOUNDRY_GET_AUTH_STATUS "truefoundry-get-auth-status" truefoundry::get_auth_status
+        [GET "/api/svc/v1/mcp/{mcpServerId}/auth/status", GET "/api/svc/v1/mcp/{mcpServerId}/auth/state"];
+}

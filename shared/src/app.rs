@@ -123,12 +123,9 @@ impl App {
     ///
     /// # Errors
     /// [`Error::Unauthenticated`], [`Error::Unavailable`], [`Error::Internal`].
-    pub async fn read_as(
-        &self,
-        who: Presented,
-        keys: impl IntoIterator<Item = Key>,
-    ) -> Result<(Caller, Found)> {
-        let found = self.table.read(keys.into_iter().chain(who.needs())).await?;
+    pub async fn read_as(&self, who: Presented, mut keys: Vec<Key>) -> Result<(Caller, Found)> {
+        keys.extend(who.needs());
+        let found = self.table.read(keys).await?;
         Ok((who.settle(&found, self.now())?, found))
     }
 
@@ -137,7 +134,9 @@ impl App {
     /// # Errors
     /// As [`Self::read_as`].
     pub async fn identify(&self, who: Presented) -> Result<Caller> {
-        self.read_as(who, []).await.map(|(caller, _)| caller)
+        self.read_as(who, Vec::new())
+            .await
+            .map(|(caller, _)| caller)
     }
 
     /// A key of a tenant that is in use somewhere.

@@ -45,7 +45,7 @@ impl Caller {
 }
 
 /// Credentials as a request presented them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Presented {
     /// A verified token.
     Caller(Box<Caller>),
@@ -54,7 +54,7 @@ pub enum Presented {
 }
 
 /// The parts of an API key: `hwk_<tenant>_<id>_<secret>`, tenant and secret in lower-case base32.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PresentedKey {
     tenant: TenantId,
     id: String,
@@ -139,11 +139,11 @@ fn caller_of(tenant: TenantId, key: ApiKey) -> Result<Caller> {
         tenant,
         actor: Actor {
             subject,
-            slug: None,
+            slug: key.email.clone(),
             display_name: None,
             key_label: key.label,
         },
-        email: None,
+        email: key.email,
         username: None,
         roles: key.roles,
         teams: key.teams,

@@ -26,9 +26,9 @@ pub struct Server {
     pub description: Option<String>,
     /// How calls to it are authenticated.
     pub auth: Auth,
-    /// Names of further headers sent upstream.
-    #[serde(default)]
-    pub additional_headers: Vec<String>,
+    /// Names of further headers sent upstream; `None` if the field was never sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub additional_headers: Option<Vec<String>>,
     /// Manifest fields that only TrueFoundry knows, normalised.
     #[serde(with = "json_text")]
     pub manifest: serde_json::Map<String, serde_json::Value>,

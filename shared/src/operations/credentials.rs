@@ -44,7 +44,7 @@ pub async fn find(
             .into_iter()
             .chain([servers::key(&tenant, id)])
     });
-    let (caller, found) = app.read_as(who, keys.collect::<Vec<_>>()).await?;
+    let (caller, found) = app.read_as(who, keys.collect()).await?;
     let server = id
         .map(|id| found.server(&tenant, id))
         .transpose()?

@@ -76,20 +76,22 @@ impl<T> Permitted<Option<T>> {
     }
 }
 
-/// Runs an attempt again for as long as it loses races against other writers.
+/// Runs an attempt again for as long as it loses races against other writers, a bounded number of times.
 ///
 /// # Errors
-/// The attempt's; [`Error::Contended`] when it never got through.
-pub async fn until_settled<T, E>(
-    mut attempt: impl AsyncFnMut() -> Result<T, E>,
+/// The last attempt's.
+pub async fn until_settled<T, E, F>(
+    mut attempt: impl FnMut() -> F,
     contended: impl Fn(&E) -> bool,
-) -> Result<T, E> {
-    let mut left = ATTEMPTS;
-    loop {
-        left -= 1;
+) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    for _ in 1..ATTEMPTS {
         match attempt().await {
-            Err(error) if contended(&error) && left > 0 => {}
+            Err(error) if contended(&error) => {}
             done => return done,
         }
     }
+    attempt().await
 }

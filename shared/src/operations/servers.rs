@@ -1,6 +1,6 @@
 //! Registering, finding, changing and deleting servers.
 
-use super::{Permitted, Unchecked, until_settled};
+use super::{Permitted, Unchecked};
 use crate::app::App;
 use crate::caller::{Caller, Presented};
 use crate::domain::credential::Source;
@@ -33,7 +33,7 @@ pub struct Draft {
     /// How it authenticates calls.
     pub auth: Auth,
     /// Names of further headers.
-    pub additional_headers: Vec<String>,
+    pub additional_headers: Option<Vec<String>>,
     /// TrueFoundry's own fields.
     pub manifest: serde_json::Map<String, serde_json::Value>,
     /// LangSmith's own fields.
@@ -106,7 +106,10 @@ pub async fn find(
 ) -> Result<Unchecked<Option<Server>>> {
     let tenant = who.tenant().clone();
     let (caller, found) = app
-        .read_as(who, id.map(|id| servers::key(&tenant, id)))
+        .read_as(
+            who,
+            id.map(|id| servers::key(&tenant, id)).into_iter().collect(),
+        )
         .await?;
     let server = id
         .map(|id| found.server(&tenant, id))
@@ -125,12 +128,14 @@ pub async fn find_named(
     name: &str,
 ) -> Result<Unchecked<Option<Server>>> {
     let tenant = who.tenant().clone();
-    let (caller, found) = app.read_as(who, [servers::name_key(&tenant, name)]).await?;
+    let (caller, found) = app
+        .read_as(who, vec![servers::name_key(&tenant, name)])
+        .await?;
     let server = match found.named(&tenant, name)? {
         None => None,
         Some(id) => app
             .table
-            .read([servers::key(&tenant, id)])
+            .read(vec![servers::key(&tenant, id)])
             .await?
             .server(&tenant, id)?,
     };
@@ -150,7 +155,10 @@ pub async fn find_number(
     let (caller, found) = app
         .read_as(
             who,
-            number.map(|number| servers::number_key(&tenant, number)),
+            number
+                .map(|number| servers::number_key(&tenant, number))
+                .into_iter()
+                .collect(),
         )
         .await?;
     let numbered = number
@@ -168,7 +176,7 @@ pub async fn load(app: &App, numbered: &Permitted<Numbered>) -> Result<Server> {
     let tenant = &numbered.caller.tenant;
     let found = app
         .table
-        .read([servers::key(tenant, numbered.found.id)])
+        .read(vec![servers::key(tenant, numbered.found.id)])
         .await?;
     found
         .server(tenant, numbered.found.id)?
@@ -422,12 +430,4 @@ fn fits(server: &Server) -> Result<()> {
     } else {
         Ok(())
     }
-}
-
-/// [`until_settled`] for operations that answer with the domain's error.
-///
-/// # Errors
-/// The attempt's.
-pub async fn settled<T>(attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
-    until_settled(attempt, |error| matches!(error, Error::Contended)).await
 }

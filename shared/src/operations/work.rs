@@ -56,7 +56,7 @@ async fn clear_voided(app: &App, sweep: &Sweep) -> Result<()> {
     } = sweep;
     if app
         .table
-        .read([servers::key(tenant, *server)])
+        .read(vec![servers::key(tenant, *server)])
         .await?
         .server(tenant, *server)?
         .is_none()

@@ -18,6 +18,9 @@ pub struct ApiKey {
     /// Whom it acts as; a service key without an owner acts as itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Subject>,
+    /// The owner's e-mail address, for collaborators of that form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
     /// A name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,

@@ -124,7 +124,7 @@ impl Table {
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the store does not answer, [`Error::Internal`] when it refuses.
-    pub(crate) async fn read(&self, keys: impl IntoIterator<Item = Key>) -> Result<Found> {
+    pub(crate) async fn read(&self, keys: Vec<Key>) -> Result<Found> {
         let mut found = Found::default();
         let mut wanted: Vec<Item> = keys.into_iter().map(|key| primary(&key)).collect();
         for attempt in 0..ATTEMPTS {
@@ -258,7 +258,7 @@ impl Table {
             pk: pk.clone(),
             sk: sk.clone(),
         };
-        self.read([key])
+        self.read(vec![key])
             .await
             .is_ok_and(|found| found.0.values().any(|stored| stored == item))
     }

@@ -16,7 +16,7 @@ impl Table {
         number: u32,
     ) -> Result<Option<WrappedTenantKey>> {
         let key = keys::tenant_key(tenant, number);
-        self.read([key.clone()]).await?.get(&key)
+        self.read(vec![key.clone()]).await?.get(&key)
     }
 
     /// Adds a key. Answers `false` when there is one of that number already.

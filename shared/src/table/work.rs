@@ -116,7 +116,7 @@ impl Table {
     pub async fn has_tombstone(&self, tenant: &TenantId, server: ServerId) -> Result<bool> {
         let key = keys::tombstone(tenant, server);
         Ok(self
-            .read([key.clone()])
+            .read(vec![key.clone()])
             .await?
             .get::<Tombstone>(&key)?
             .is_some())

@@ -1,0 +1,126 @@
+//! Reading requests and writing answers, as far as every contract does it the same way.
+
+use hawser_core::App;
+use hawser_core::caller::Presented;
+use hawser_core::domain::error::{Result, Unauthenticated};
+use lambda_http::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
+use lambda_http::{Body, RequestExt};
+use serde::Serialize;
+
+pub use lambda_http::{Request, Response};
+
+/// The largest body any contract takes, in bytes.
+pub const BODY_LIMIT: usize = 256 * 1024;
+
+/// The word by which the log names how a request ended; carried on the answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Code(pub &'static str);
+
+/// A header's first value; bytes that are no text are replaced, so that they count as sent and match nothing.
+pub fn header(request: &Request, name: &str) -> Option<String> {
+    request
+        .headers()
+        .get(name)
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+}
+
+/// The body's bytes.
+pub fn body(request: &Request) -> &[u8] {
+    match request.body() {
+        Body::Text(text) => text.as_bytes(),
+        Body::Binary(bytes) => bytes,
+        _ => &[],
+    }
+}
+
+/// The decoded pairs of the query, in order.
+pub fn query(request: &Request) -> Vec<(String, String)> {
+    url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes())
+        .into_owned()
+        .collect()
+}
+
+/// A parameter of the path, decoded; empty if the route has none of that name.
+pub fn path_parameter(request: &Request, name: &str) -> String {
+    request
+        .path_parameters_ref()
+        .and_then(|parameters| parameters.first(name))
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// An `Authorization` header, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Authorization {
+    /// Of the Bearer scheme, with its token.
+    Bearer(String),
+    /// Of another scheme, or of none.
+    Other,
+}
+
+/// The `Authorization` header, unless it is absent or empty.
+pub fn authorization(request: &Request) -> Option<Authorization> {
+    let value = header(request, AUTHORIZATION.as_str()).filter(|value| !value.trim().is_empty())?;
+    let (scheme, token) = value.trim().split_once(' ').unwrap_or((value.trim(), ""));
+    if scheme.eq_ignore_ascii_case("bearer") {
+        Some(Authorization::Bearer(token.trim().to_owned()))
+    } else {
+        Some(Authorization::Other)
+    }
+}
+
+/// The credentials of a request where `Authorization`, if it is there at all, decides alone.
+///
+/// # Errors
+/// [`hawser_core::Error::Unauthenticated`], [`hawser_core::Error::Unavailable`].
+pub async fn present(app: &App, request: &Request) -> Result<Presented> {
+    match (
+        authorization(request),
+        header(request, "x-api-key").filter(|key| !key.is_empty()),
+    ) {
+        (Some(Authorization::Bearer(token)), _) => app.present_token(&token).await,
+        (Some(Authorization::Other), _) => Err(Unauthenticated::InvalidToken.into()),
+        (None, Some(key)) => Ok(Presented::api_key(&key)?),
+        (None, None) => Err(Unauthenticated::Missing.into()),
+    }
+}
+
+/// A JSON answer that nobody may keep.
+pub fn json(status: u16, body: &impl Serialize) -> Response<Body> {
+    let mut response = empty(status);
+    match serde_json::to_string(body) {
+        Ok(text) => {
+            response.headers_mut().insert(
+                CONTENT_TYPE,
+                lambda_http::http::HeaderValue::from_static("application/json"),
+            );
+            *response.body_mut() = Body::Text(text);
+        }
+        // Every answer's type serialises; were one not to, an empty 500 is the truth.
+        Err(_) => *response.status_mut() = lambda_http::http::StatusCode::INTERNAL_SERVER_ERROR,
+    }
+    response
+}
+
+/// An answer without a body.
+pub fn empty(status: u16) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = lambda_http::http::StatusCode::from_u16(status).unwrap_or_default();
+    response.headers_mut().insert(
+        CACHE_CONTROL,
+        lambda_http::http::HeaderValue::from_static("no-store"),
+    );
+    response
+}
+
+/// Adds a header whose value is known to be one.
+pub fn with_header(
+    mut response: Response<Body>,
+    name: &'static str,
+    value: &str,
+) -> Response<Body> {
+    if let Ok(value) = lambda_http::http::HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+    response
+}

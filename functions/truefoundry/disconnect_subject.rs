@@ -1,0 +1,61 @@
+//! `DELETE /mcp/{mcpServerId}/auth`: disconnect one subject (3.7).
+
+use super::permission::require_self_or_manager;
+use super::problem::Problem;
+use super::reader::{Faults, Reader};
+use super::{RECORD_HOLDERS, admit, read_subject, server_id};
+use crate::http::{Request, Response, body, json};
+use hawser_core::App;
+use hawser_core::caller::Presented;
+use hawser_core::domain::credential::Source;
+use hawser_core::domain::id::ServerId;
+use hawser_core::domain::subject::Subject;
+use hawser_core::operations::{credentials, until_settled};
+use lambda_http::Body;
+use serde_json::json;
+
+/// Answers 200 with the receipt's id once the record is out of every read path; a second call is 404.
+pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
+    let (who, (source, subject)) = admit(app, request, parse(request)).await?;
+    let id = server_id(request);
+    let receipt_id = until_settled(
+        || attempt(app, who.clone(), id, &subject, source),
+        Problem::is_contended,
+    )
+    .await?;
+    Ok(json(200, &json!({"data": {"receiptId": receipt_id}})))
+}
+
+async fn attempt(
+    app: &App,
+    who: Presented,
+    id: Option<ServerId>,
+    subject: &Subject,
+    source: Source,
+) -> Result<String, Problem> {
+    let at = credentials::find(app, who, id, subject.clone())
+        .await?
+        .existing()?;
+    let at = at.permit(|caller, at| require_self_or_manager(caller, &at.server, subject))?;
+    Ok(credentials::disconnect(app, &at, source).await?)
+}
+
+/// A body is required, and every field in it: nothing that is left out ever widens what is deleted.
+fn parse(request: &Request) -> Result<(Source, Subject), Problem> {
+    let mut faults = Faults::default();
+    let parsed = Reader::body(body(request), &mut faults).and_then(|object| {
+        let mut reader = Reader::new(&object, "", &mut faults);
+        let source = reader.required_text("authSource", |text| match text {
+            "oauth" | "auth-override" => Ok(()),
+            _ => Err("is not one of the accepted values"),
+        });
+        let subject = read_subject(&mut reader, &RECORD_HOLDERS);
+        let source = if source? == "oauth" {
+            Source::Oauth
+        } else {
+            Source::Override
+        };
+        Some((source, subject?))
+    });
+    faults.settle(parsed)
+}

@@ -1,0 +1,100 @@
+//! The manifest of an MCP server: read with all its rules (section 5), and shown with its secrets redacted (section 10).
+//! `<REDACTED>` sent where a secret belongs keeps the stored one, under the conditions of [`Manifest::resolve`].
+
+mod parse;
+mod present;
+
+pub use parse::{Manifest, header_value_rule, secret_value};
+pub use present::Registration;
+
+use super::problem::{Fault, Problem};
+use hawser_core::domain::server::{Auth, Place, Secrets, Server, origin};
+
+/// What stands for a secret in answers, and for "keep it" in requests.
+pub const REDACTED: &str = "<REDACTED>";
+
+/// A secret place of a manifest, with what was sent there.
+#[derive(Debug)]
+pub struct SecretInput {
+    place: OwnedPlace,
+    path: String,
+    /// `None`: keep what is stored.
+    value: Option<String>,
+}
+
+#[derive(Debug)]
+enum OwnedPlace {
+    Header(String),
+    AdditionalHeader(String),
+    ClientSecret,
+    TokenParam(String),
+}
+
+impl OwnedPlace {
+    fn borrow(&self) -> Place<'_> {
+        match self {
+            Self::Header(name) => Place::Header(name),
+            Self::AdditionalHeader(name) => Place::AdditionalHeader(name),
+            Self::ClientSecret => Place::ClientSecret,
+            Self::TokenParam(name) => Place::TokenParam(name),
+        }
+    }
+}
+
+impl Manifest {
+    /// The secret values: those that were sent, and for each redacted one what is stored at the same place of the same
+    /// kind of authentication, as long as it still goes to the same origin. Otherwise an edit could send a secret, that
+    /// its author cannot read, to another host.
+    ///
+    /// # Errors
+    /// [`Problem::RedactedValueUnknown`].
+    pub fn resolve(&self, stored: Option<(&Server, &Secrets)>) -> Result<Secrets, Problem> {
+        let mut secrets = Secrets::default();
+        let mut unknown = Vec::new();
+        for input in &self.secrets {
+            let place = input.place.borrow();
+            let kept = || {
+                stored
+                    .filter(|(server, _)| self.keeps(server, place))
+                    .and_then(|(_, old)| old.get(place))
+            };
+            match input.value.as_deref().or_else(kept) {
+                Some(value) => secrets.set(place, value),
+                None => unknown.push(Fault {
+                    path: input.path.clone(),
+                    message: "no stored secret can stand in for it",
+                }),
+            }
+        }
+        if unknown.is_empty() {
+            Ok(secrets)
+        } else {
+            Err(Problem::RedactedValueUnknown(unknown))
+        }
+    }
+
+    fn keeps(&self, server: &Server, place: Place<'_>) -> bool {
+        let same_kind = std::mem::discriminant(&server.auth) == std::mem::discriminant(&self.auth);
+        let destination = |url: &str, auth: &Auth| match (place, auth) {
+            (Place::ClientSecret | Place::TokenParam(_), Auth::Oauth(oauth)) => {
+                origin(oauth.token_url.as_deref().unwrap_or(url))
+            }
+            _ => origin(url),
+        };
+        let same_destination =
+            destination(&server.url, &server.auth) == destination(&self.url, &self.auth);
+        same_destination && (same_kind || matches!(place, Place::AdditionalHeader(_)))
+    }
+
+    /// `before` with this manifest in place of its own.
+    pub fn applied_to(&self, before: &Server) -> Server {
+        Server {
+            url: self.url.clone(),
+            description: Some(self.description.clone()),
+            auth: self.auth.clone(),
+            additional_headers: self.additional_headers.clone(),
+            manifest: self.rest.clone(),
+            ..before.clone()
+        }
+    }
+}

@@ -1,0 +1,639 @@
+//! Reading a manifest: every rule of section 5, every fault with its path.
+
+use super::super::permission::COLLABORATOR_ROLES;
+use super::super::reader::{Faults, Reader, length};
+use super::{OwnedPlace, REDACTED, SecretInput};
+use hawser_core::domain::header::is_token;
+use hawser_core::domain::server::{
+    Auth, AuthLevel, GrantType, HeaderSpec, OauthConfig, placeholder,
+};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+use url::{Host, Url};
+
+const KIND: &str = "mcp-server/remote";
+const HEADERS_AT_MOST: usize = 32;
+const PARAMETERS_AT_MOST: usize = 16;
+const SCOPES_AT_MOST: usize = 64;
+const RESERVED_PARAMETER: &str = "mcpProxyBaseURL";
+const REFUSED_HEADERS: [&str; 8] = [
+    "host",
+    "content-length",
+    "connection",
+    "transfer-encoding",
+    "te",
+    "trailer",
+    "upgrade",
+    "keep-alive",
+];
+const REFUSED_TOKEN_PARAMS: [&str; 9] = [
+    "grant_type",
+    "code",
+    "code_verifier",
+    "refresh_token",
+    "redirect_uri",
+    "client_id",
+    "client_secret",
+    "resource",
+    "scope",
+];
+const SECRET_REFERENCE: &str = "tfy-secret://";
+const REFERENCE_REFUSED: &str = "secret references are not supported";
+
+/// A manifest that keeps every rule, normalised (5.5).
+#[derive(Debug)]
+pub struct Manifest {
+    /// Unique in the tenant.
+    pub name: String,
+    /// As sent.
+    pub url: String,
+    /// As sent.
+    pub description: String,
+    /// `auth_data`.
+    pub auth: Auth,
+    /// Names in `additional_headers`.
+    pub additional_headers: Option<Vec<String>>,
+    /// The fields that no other contract knows.
+    pub rest: Map<String, Value>,
+    pub(super) secrets: Vec<SecretInput>,
+}
+
+impl Manifest {
+    /// Reads the manifest in the field `name`. `loopback` allows `http` there in OAuth URLs.
+    pub fn read(body: &mut Reader<'_>, name: &str, loopback: bool) -> Option<Self> {
+        let Some(mut manifest) = body.object(name) else {
+            body.required(name, None::<()>);
+            return None;
+        };
+        let kind = discriminator(&mut manifest, "type", None, &[KIND])?;
+        let server_name = manifest.required_text("name", name_rule);
+        let description = manifest.required_text("description", length(1000));
+        let url = manifest.required_text("url", url_rule);
+        let mut secrets = Vec::new();
+        let auth = read_auth(&mut manifest, loopback, &mut secrets);
+        let additional_headers = read_additional_headers(&mut manifest, &mut secrets);
+        let rest = read_rest(&mut manifest);
+        debug_assert_eq!(kind, KIND);
+        Some(Self {
+            name: server_name?.to_owned(),
+            url: url?.to_owned(),
+            description: description?.to_owned(),
+            auth: auth?,
+            additional_headers,
+            rest,
+            secrets,
+        })
+    }
+}
+
+/// The rule for server names.
+///
+/// # Errors
+/// What is wrong with this one.
+pub fn name_rule(name: &str) -> Result<(), &'static str> {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let bytes = name.as_bytes();
+    let fits = (3..=73).contains(&bytes.len())
+        && bytes.first().is_some_and(u8::is_ascii_lowercase)
+        && bytes.last().is_some_and(|b| inner(*b))
+        && bytes.iter().all(|b| inner(*b) || *b == b'-');
+    if fits {
+        Ok(())
+    } else {
+        Err("must match ^[a-z][a-z0-9\\-]{1,71}[a-z0-9]$")
+    }
+}
+
+/// Reads a discriminator: one of `accepted` or `default`; another string is refused, anything else is a fault.
+fn discriminator<'a>(
+    reader: &mut Reader<'a>,
+    name: &str,
+    default: Option<&'a str>,
+    accepted: &[&str],
+) -> Option<&'a str> {
+    match reader.get(name) {
+        None if default.is_some() => default,
+        None => reader.required(name, None),
+        Some(_) => {
+            let text = reader.text(name)?;
+            if accepted.contains(&text) {
+                return Some(text);
+            }
+            let path = reader.at(name);
+            reader.faults.unsupported(path, "is not supported");
+            None
+        }
+    }
+}
+
+fn url_rule(text: &str) -> Result<(), &'static str> {
+    let scheme = text.starts_with("http://") || text.starts_with("https://");
+    if !scheme || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err("must match ^https?://[^\\s]+$");
+    }
+    plain_url(text).map(|_| ())
+}
+
+fn plain_url(text: &str) -> Result<Url, &'static str> {
+    if text.len() > 2048 {
+        return Err("is too long");
+    }
+    let url = Url::parse(text).map_err(|_| "is not a URL")?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not hold user information");
+    }
+    if text.contains('#') {
+        Err("must not hold a fragment")
+    } else {
+        Ok(url)
+    }
+}
+
+fn oauth_url_rule(loopback: bool) -> impl Fn(&str) -> Result<(), &'static str> {
+    move |text| {
+        url_rule(text)?;
+        let url = plain_url(text)?;
+        let is_loopback = match url.host() {
+            Some(Host::Domain(name)) => name == "localhost",
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        };
+        if url.scheme() == "https" || (loopback && is_loopback) {
+            Ok(())
+        } else {
+            Err("must be an https URL")
+        }
+    }
+}
+
+/// The rule for header values.
+///
+/// # Errors
+/// What is wrong with this one.
+pub fn header_value_rule(value: &str) -> Result<(), &'static str> {
+    length(8192)(value)?;
+    let printable = value.bytes().all(|b| (0x20..=0x7e).contains(&b));
+    if printable && !value.starts_with(' ') && !value.ends_with(' ') {
+        Ok(())
+    } else {
+        Err("must be printable ASCII without outer spaces")
+    }
+}
+
+/// Reads the text at a secret place: the value, `None` to keep the stored one.
+///
+/// # Errors
+/// The fault was noted.
+pub fn secret_value(
+    faults: &mut Faults,
+    path: &str,
+    value: &Value,
+    rule: impl FnOnce(&str) -> Result<(), &'static str>,
+) -> Result<Option<String>, ()> {
+    let Some(text) = value.as_str() else {
+        faults.invalid(path, "must be a string");
+        return Err(());
+    };
+    if text == REDACTED {
+        return Ok(None);
+    }
+    if text.starts_with(SECRET_REFERENCE) {
+        faults.unsupported(path, REFERENCE_REFUSED);
+        return Err(());
+    }
+    let unmarked = if text.contains(REDACTED) {
+        Err("must not contain the redaction marker")
+    } else {
+        Ok(())
+    };
+    match unmarked.and_then(|()| rule(text)) {
+        Ok(()) => Ok(Some(text.to_owned())),
+        Err(message) => {
+            faults.invalid(path, message);
+            Err(())
+        }
+    }
+}
+
+fn read_auth(
+    manifest: &mut Reader<'_>,
+    loopback: bool,
+    secrets: &mut Vec<SecretInput>,
+) -> Option<Auth> {
+    if manifest.get("auth_data").is_none() {
+        return Some(Auth::None);
+    }
+    let mut auth = manifest.object("auth_data")?;
+    match discriminator(
+        &mut auth,
+        "type",
+        None,
+        &["header", "oauth2", "passthrough"],
+    )? {
+        "passthrough" => Some(Auth::Passthrough),
+        "header" => read_header_auth(&mut auth, secrets),
+        _ => read_oauth(&mut auth, loopback, secrets).map(|oauth| Auth::Oauth(Box::new(oauth))),
+    }
+}
+
+/// Reads the names of a map of headers, each checked; the values are left to `each`.
+fn read_header_names<'a>(
+    reader: &mut Reader<'a>,
+    mut each: impl FnMut(&mut Reader<'a>, &'a str, &'a Value),
+) {
+    let mut seen = BTreeSet::new();
+    let entries: Vec<_> = reader.entries().collect();
+    if entries.len() > HEADERS_AT_MOST {
+        let path = reader.at("").trim_end_matches('.').to_owned();
+        reader.faults.invalid(path, "has more than 32 headers");
+        return;
+    }
+    for (name, value) in entries {
+        let lower = name.to_ascii_lowercase();
+        if !is_token(name) {
+            reader.fault(name, "is not a header name");
+        } else if REFUSED_HEADERS.contains(&lower.as_str()) {
+            reader.fault(name, "is not allowed as a header");
+        } else if !seen.insert(lower) {
+            reader.fault(name, "is there twice");
+        } else {
+            each(reader, name, value);
+        }
+    }
+}
+
+fn read_header_auth(auth: &mut Reader<'_>, secrets: &mut Vec<SecretInput>) -> Option<Auth> {
+    let level = match auth.checked("auth_level", |text| match text {
+        "global" | "per_user" => Ok(()),
+        _ => Err("must be global or per_user"),
+    }) {
+        Some("per_user") => AuthLevel::PerUser,
+        _ => AuthLevel::Global,
+    };
+    let Some(mut reader) = auth.object("headers") else {
+        return auth.required("headers", None);
+    };
+    let mut headers = Vec::new();
+    read_header_names(&mut reader, |reader, name, value| {
+        let path = reader.at(name);
+        let mut template = None;
+        let rule = |text: &str| {
+            header_value_rule(text)?;
+            template = header_template(text, level)?;
+            Ok(())
+        };
+        let Ok(value) = secret_value(reader.faults, &path, value, rule) else {
+            return;
+        };
+        if template.is_none() {
+            secrets.push(SecretInput {
+                place: OwnedPlace::Header(name.to_owned()),
+                path,
+                value,
+            });
+        }
+        headers.push(HeaderSpec {
+            name: name.to_owned(),
+            template,
+        });
+    });
+    if reader.entries().next().is_none() {
+        auth.fault("headers", "must not be empty");
+        return None;
+    }
+    let parameters: BTreeSet<_> = headers
+        .iter()
+        .filter_map(|h| Some(placeholder(h.template.as_deref()?)?.1))
+        .collect();
+    if parameters.len() > PARAMETERS_AT_MOST {
+        auth.fault("headers", "has more than 16 placeholders");
+    }
+    if level == AuthLevel::PerUser && parameters.is_empty() {
+        auth.fault(
+            "headers",
+            "needs a placeholder such as {{API_KEY}} when auth_level is per_user",
+        );
+    }
+    Some(Auth::Headers { level, headers })
+}
+
+/// The value as a template, if it holds a placeholder.
+fn header_template(value: &str, level: AuthLevel) -> Result<Option<String>, &'static str> {
+    if !value.contains("{{") {
+        return Ok(None);
+    }
+    if level == AuthLevel::Global {
+        return Err("must not hold {{ when auth_level is global");
+    }
+    match placeholder(value) {
+        Some((_, RESERVED_PARAMETER, _)) => Err("holds a reserved placeholder"),
+        Some((_, _, after)) if !after.contains("{{") => Ok(Some(value.to_owned())),
+        Some(_) => Err("must hold at most one placeholder"),
+        None => Err("holds a malformed placeholder"),
+    }
+}
+
+fn read_additional_headers(
+    manifest: &mut Reader<'_>,
+    secrets: &mut Vec<SecretInput>,
+) -> Option<Vec<String>> {
+    let mut reader = manifest.object("additional_headers")?;
+    let mut names = Vec::new();
+    read_header_names(&mut reader, |reader, name, value| {
+        let path = reader.at(name);
+        let rule = |text: &str| {
+            header_value_rule(text)?;
+            if text.contains("{{") {
+                Err("must not hold {{")
+            } else {
+                Ok(())
+            }
+        };
+        if let Ok(value) = secret_value(reader.faults, &path, value, rule) {
+            secrets.push(SecretInput {
+                place: OwnedPlace::AdditionalHeader(name.to_owned()),
+                path,
+                value,
+            });
+            names.push(name.to_owned());
+        }
+    });
+    Some(names)
+}
+
+fn read_oauth(
+    auth: &mut Reader<'_>,
+    loopback: bool,
+    secrets: &mut Vec<SecretInput>,
+) -> Option<OauthConfig> {
+    let grant_type = discriminator(
+        auth,
+        "grant_type",
+        Some("authorization_code"),
+        &["authorization_code", "client_credentials"],
+    );
+    let providers = ["custom", "auth0", "okta", "microsoft-entra"];
+    let provider = discriminator(auth, "provider", Some("custom"), &providers);
+    let client_authentication = match auth.get("client_authentication") {
+        None => None,
+        Some(_) => discriminator(auth, "client_authentication", None, &["client_secret"]),
+    };
+    let use_organization = auth.boolean("use_organization");
+    if use_organization == Some(true) {
+        let path = auth.at("use_organization");
+        auth.faults.unsupported(path, "is not supported");
+    }
+    let url = |auth: &mut Reader<'_>, name| {
+        auth.checked(name, oauth_url_rule(loopback))
+            .map(str::to_owned)
+    };
+    let text = |auth: &mut Reader<'_>, name| auth.text(name).map(str::to_owned);
+    let client_id = auth.checked("client_id", |text| {
+        length(512)(text)?;
+        if text.contains(char::is_whitespace) {
+            Err("must not hold white space")
+        } else {
+            Ok(())
+        }
+    });
+    if client_id.is_some_and(|id| id.starts_with(SECRET_REFERENCE)) {
+        let path = auth.at("client_id");
+        auth.faults.unsupported(path, REFERENCE_REFUSED);
+    }
+    let path = auth.at("client_secret");
+    let client_secret = auth
+        .get("client_secret")
+        .map(|value| secret_value(auth.faults, &path, value, length(4096)));
+    if auth.get("client_secret").is_some() && auth.get("client_id").is_none() {
+        auth.fault("client_secret", "needs a client_id");
+    }
+    let methods = auth.texts("code_challenge_methods_supported", |text| {
+        if text == "S256" {
+            Ok(())
+        } else {
+            Err("must be S256")
+        }
+    });
+    let scopes = auth.texts("scopes", |text| match text {
+        "" => Err("must not be empty"),
+        _ if text.contains(char::is_whitespace) => Err("must not hold white space"),
+        _ => Ok(()),
+    });
+    if scopes
+        .as_ref()
+        .is_some_and(|scopes| scopes.len() > SCOPES_AT_MOST)
+    {
+        auth.fault("scopes", "has more than 64 scopes");
+    }
+    let jwt_source = auth.checked("jwt_source", |text| match text {
+        "access_token" | "id_token" => Ok(()),
+        _ => Err("must be access_token or id_token"),
+    });
+    let token_params = read_token_params(auth, secrets);
+    let present = |auth: &Reader<'_>, name| auth.get(name).is_some();
+    if grant_type == Some("client_credentials") {
+        for name in ["token_url", "client_id", "client_secret"] {
+            auth.required(name, None::<()>);
+        }
+        if present(auth, "registration_url") {
+            auth.fault("registration_url", "is not for client_credentials");
+        }
+    } else if present(auth, "registration_url") && present(auth, "client_id") {
+        auth.fault("client_id", "must not stand beside a registration_url");
+    }
+    if let Some(Ok(value)) = &client_secret {
+        secrets.push(SecretInput {
+            place: OwnedPlace::ClientSecret,
+            path,
+            value: value.clone(),
+        });
+    }
+    Some(OauthConfig {
+        grant_type: if grant_type? == "client_credentials" {
+            GrantType::ClientCredentials
+        } else {
+            GrantType::AuthorizationCode
+        },
+        provider: provider?.to_owned(),
+        authorization_url: url(auth, "authorization_url"),
+        token_url: url(auth, "token_url"),
+        registration_url: url(auth, "registration_url"),
+        introspection_url: url(auth, "introspection_url"),
+        client_id: client_id.map(str::to_owned),
+        client_authentication: client_authentication.map(str::to_owned),
+        include_resource: auth.boolean("include_resource"),
+        code_challenge_methods_supported: methods,
+        scopes,
+        jwt_source: jwt_source.map(str::to_owned),
+        default_organization: text(auth, "default_organization"),
+        audience: text(auth, "audience"),
+        issuer_uri: text(auth, "issuer_uri"),
+        use_organization,
+        has_client_secret: client_secret.is_some(),
+        token_params,
+    })
+}
+
+fn read_token_params(auth: &mut Reader<'_>, secrets: &mut Vec<SecretInput>) -> Option<Vec<String>> {
+    let mut reader = auth.object("additional_token_params")?;
+    let mut names = Vec::new();
+    let entries: Vec<_> = reader.entries().collect();
+    for (name, value) in entries {
+        if REFUSED_TOKEN_PARAMS.contains(&name.as_str()) {
+            reader.fault(name, "is set by Hawser itself");
+            continue;
+        }
+        let path = reader.at(name);
+        if let Ok(value) = secret_value(reader.faults, &path, value, |_| Ok(())) {
+            secrets.push(SecretInput {
+                place: OwnedPlace::TokenParam(name.clone()),
+                path,
+                value,
+            });
+            names.push(name.clone());
+        }
+    }
+    Some(names)
+}
+
+/// The fields that no other contract knows, known ones only.
+fn read_rest(manifest: &mut Reader<'_>) -> Map<String, Value> {
+    let mut rest = Map::new();
+    let mut keep = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            rest.insert(name.to_owned(), value);
+        }
+    };
+    keep(
+        "display_name",
+        manifest
+            .checked("display_name", length(255))
+            .map(Value::from),
+    );
+    let collaborators = manifest.objects("collaborators", |mut one| {
+        let subject = one.required_text("subject", collaborator_rule);
+        let role = one.required_text("role_id", |text| {
+            if COLLABORATOR_ROLES.contains(&text) {
+                Ok(())
+            } else {
+                Err("must be a role of MCP servers")
+            }
+        });
+        Some(json!({"subject": subject?, "role_id": role?}))
+    });
+    keep(
+        "collaborators",
+        Some(collaborators.unwrap_or_default().into()),
+    );
+    keep(
+        "ownedBy",
+        manifest.object("ownedBy").and_then(|mut owner| {
+            Some(json!({"account": owner.required_text("account", |_| Ok(()))?}))
+        }),
+    );
+    keep(
+        "tags",
+        manifest.object("tags").map(|tags| {
+            tags.entries()
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect()
+        }),
+    );
+    keep(
+        "tls_settings",
+        manifest.object("tls_settings").map(|mut tls| {
+            let reject = tls.boolean("reject_unauthorized").map(Value::from);
+            let ca_cert = tls.text("ca_cert").map(Value::from);
+            object([("reject_unauthorized", reject), ("ca_cert", ca_cert)])
+        }),
+    );
+    keep(
+        "tool_settings",
+        manifest
+            .objects("tool_settings", |mut tool| {
+                let name = tool.required_text("name", tool_name_rule);
+                let disabled = tool.boolean("disabled").map(Value::from);
+                let [description, annotations] = described(&mut tool);
+                Some(object([
+                    ("name", Some(name?.into())),
+                    ("description", description),
+                    ("disabled", disabled),
+                    ("annotations", annotations),
+                ]))
+            })
+            .map(Value::from),
+    );
+    keep(
+        "tool_policy",
+        manifest.object("tool_policy").map(|mut policy| {
+            let enable = policy.boolean("enable_tools_by_default").map(Value::from);
+            let disabled = policy.texts("disabled_tools", |_| Ok(())).map(Value::from);
+            let enabled = policy.texts("enabled_tools", |_| Ok(())).map(Value::from);
+            object([
+                ("enable_tools_by_default", enable),
+                ("disabled_tools", disabled),
+                ("enabled_tools", enabled),
+            ])
+        }),
+    );
+    keep(
+        "tool_metadata",
+        manifest.object("tool_metadata").map(|mut tools| {
+            let names: Vec<_> = tools.entries().map(|(name, _)| name.clone()).collect();
+            let read = names.into_iter().filter_map(|name| {
+                if tool_name_rule(&name).is_err() {
+                    tools.fault(&name, "is not a tool name");
+                }
+                let [description, annotations] = described(&mut tools.object(&name)?);
+                Some((
+                    name,
+                    object([("description", description), ("annotations", annotations)]),
+                ))
+            });
+            Value::Object(read.collect())
+        }),
+    );
+    rest
+}
+
+fn described(tool: &mut Reader<'_>) -> [Option<Value>; 2] {
+    let description = tool.checked("description", length(500)).map(Value::from);
+    let annotations = tool.object("annotations").map(|mut hints| {
+        let read_only = hints.boolean("readOnlyHint").map(Value::from);
+        let destructive = hints.boolean("destructiveHint").map(Value::from);
+        object([
+            ("readOnlyHint", read_only),
+            ("destructiveHint", destructive),
+        ])
+    });
+    [description, annotations]
+}
+
+fn object<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
+    fields
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect::<Map<_, _>>()
+        .into()
+}
+
+fn tool_name_rule(name: &str) -> Result<(), &'static str> {
+    let fits = (1..=128).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+    if fits {
+        Ok(())
+    } else {
+        Err("must match ^[A-Za-z0-9_-]{1,128}$")
+    }
+}
+
+fn collaborator_rule(subject: &str) -> Result<(), &'static str> {
+    let known = ["user", "team", "virtualaccount", "serviceaccount"];
+    match subject.split_once(':') {
+        Some((kind, name)) if known.contains(&kind) && !name.is_empty() => Ok(()),
+        _ => Err("must be user:, team:, virtualaccount: or serviceaccount: and a name"),
+    }
+}

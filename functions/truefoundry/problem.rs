@@ -1,0 +1,168 @@
+//! How this contract says no: `HttpError`, whatever the status (section 1.4).
+
+use crate::http::{Code, Response, json, with_header};
+use hawser_core::Error;
+use lambda_http::Body;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tracing::error;
+
+/// One refusal.
+#[derive(Debug)]
+pub enum Problem {
+    /// Faults of the query or the body.
+    Invalid(Vec<Fault>),
+    /// A kind of configuration that is refused.
+    Unsupported(Vec<Fault>),
+    /// `<REDACTED>` where nothing is stored that it could stand for.
+    RedactedValueUnknown(Vec<Fault>),
+    /// The server takes no override.
+    OverrideNotSupported,
+    /// The override does not fit the server.
+    OverrideMismatch(Vec<Fault>),
+    /// The caller is no manager of this server and names another subject.
+    NotManager,
+    /// The caller lacks this permission.
+    PermissionDenied(&'static str),
+    /// The body is larger than the limit.
+    BodyTooLarge,
+    /// No such path.
+    PathNotFound,
+    /// The path takes other methods only; these.
+    MethodNotAllowed(String),
+    /// Whatever the operation said.
+    Domain(Error),
+}
+
+/// One fault of a request, without the value that was sent.
+#[derive(Debug, Serialize)]
+pub struct Fault {
+    /// Where, such as `manifest.url`.
+    pub path: String,
+    /// What is wrong.
+    pub message: &'static str,
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        Self::Domain(error)
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HttpError {
+    status_code: u16,
+    message: String,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<Value>,
+}
+
+impl Problem {
+    /// A single fault.
+    pub fn fault(path: impl Into<String>, message: &'static str) -> Self {
+        Self::Invalid(vec![Fault {
+            path: path.into(),
+            message,
+        }])
+    }
+
+    /// Whether the operation lost a race and should be tried anew.
+    pub fn is_contended(&self) -> bool {
+        matches!(self, Self::Domain(Error::Contended | Error::NameTaken))
+    }
+
+    fn parts(self) -> (u16, &'static str, String, Option<Value>) {
+        let said = |status, code, message: &str| (status, code, message.to_owned(), None);
+        let faulty = |status, code, message: &str, faults: Vec<Fault>| {
+            (
+                status,
+                code,
+                message.to_owned(),
+                Some(json!(faults)).filter(|_| !faults.is_empty()),
+            )
+        };
+        match self {
+            Self::Invalid(faults) => faulty(400, "INVALID_REQUEST", "The request is not valid.", faults),
+            Self::Unsupported(faults) => {
+                faulty(422, "UNSUPPORTED", "This kind of configuration is not supported here.", faults)
+            }
+            Self::RedactedValueUnknown(faults) => faulty(
+                400,
+                "REDACTED_VALUE_UNKNOWN",
+                "A redacted value was sent but no stored secret can stand in for it.",
+                faults,
+            ),
+            Self::OverrideNotSupported => {
+                said(400, "AUTH_OVERRIDE_NOT_SUPPORTED", "This MCP server takes no auth override.")
+            }
+            Self::OverrideMismatch(faults) => {
+                faulty(400, "AUTH_OVERRIDE_MISMATCH", "The auth override does not fit this MCP server.", faults)
+            }
+            Self::NotManager => said(
+                403,
+                "NOT_MCP_MANAGER",
+                "Acting for another subject needs MANAGE_MCP_SERVER on this MCP server.",
+            ),
+            Self::PermissionDenied(name) => {
+                (403, "PERMISSION_DENIED", format!("This call needs the permission {name}."), None)
+            }
+            Self::BodyTooLarge => said(413, "BODY_TOO_LARGE", "The request body is larger than 256 KiB."),
+            Self::PathNotFound => said(404, "NOT_FOUND", "There is no such path."),
+            Self::MethodNotAllowed(_) => said(405, "METHOD_NOT_ALLOWED", "This path does not take this method."),
+            Self::Domain(Error::Unauthenticated(_)) => {
+                said(401, "UNAUTHORIZED", "Valid credentials are required.")
+            }
+            Self::Domain(Error::ServerNotFound) => said(404, "MCP_SERVER_NOT_FOUND", "There is no such MCP server."),
+            Self::Domain(Error::CredentialNotFound) => {
+                said(404, "AUTH_RECORD_NOT_FOUND", "This subject has no such auth record.")
+            }
+            Self::Domain(Error::WouldVoidCredentials { oauth, overrides }) => (
+                417,
+                "AUTH_RECORDS_WOULD_BE_DELETED",
+                "This update would delete stored auth records; send it again with force set to true.".to_owned(),
+                Some(json!([{"oauthRecords": oauth, "overrides": overrides}])),
+            ),
+            Self::Domain(Error::TooLarge) => faulty(
+                400,
+                "INVALID_REQUEST",
+                "The request is not valid.",
+                vec![Fault { path: "manifest".to_owned(), message: "too large to be stored" }],
+            ),
+            Self::Domain(Error::Unavailable(_) | Error::Contended | Error::NameTaken) => {
+                said(503, "UNAVAILABLE", "The service cannot answer now.")
+            }
+            Self::Domain(Error::Internal(_) | Error::LimitReached) => said(500, "INTERNAL_ERROR", "Internal error."),
+        }
+    }
+}
+
+impl From<Problem> for Response<Body> {
+    fn from(problem: Problem) -> Self {
+        if let Problem::Domain(cause @ (Error::Internal(_) | Error::Unavailable(_))) = &problem {
+            error!(%cause, "the request failed");
+        }
+        let allow = if let Problem::MethodNotAllowed(allow) = &problem {
+            Some(allow.clone())
+        } else {
+            None
+        };
+        let (status_code, code, message, details) = problem.parts();
+        let mut response = json(
+            status_code,
+            &HttpError {
+                status_code,
+                message,
+                code,
+                details,
+            },
+        );
+        response.extensions_mut().insert(Code(code));
+        match (status_code, allow) {
+            (401, _) => with_header(response, "www-authenticate", "Bearer"),
+            (_, Some(allow)) => with_header(response, "allow", &allow),
+            _ => response,
+        }
+    }
+}

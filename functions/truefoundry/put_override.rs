@@ -1,0 +1,191 @@
+//! `PUT /mcp/{mcpServerId}/auth`: install or replace one subject's override (3.5).
+
+use super::list_overrides::row;
+use super::manifest::{header_value_rule, secret_value};
+use super::permission::require_self_or_manager;
+use super::problem::{Fault, Problem};
+use super::reader::{Faults, Reader};
+use super::{RECORD_HOLDERS, admit, read_subject, server_id};
+use crate::http::{Request, Response, body, json};
+use hawser_core::App;
+use hawser_core::caller::{Caller, Presented};
+use hawser_core::domain::credential::OverrideValue;
+use hawser_core::domain::id::ServerId;
+use hawser_core::domain::server::{Auth, Server};
+use hawser_core::domain::subject::Subject;
+use hawser_core::operations::credentials::{self, AtServer};
+use hawser_core::operations::until_settled;
+use lambda_http::Body;
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// An override as sent; `None` where a stored value is to be kept.
+enum Sent {
+    Header(Option<String>),
+    KeyValue(BTreeMap<String, Option<String>>),
+}
+
+/// Answers 200 with the row.
+pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
+    let (who, (subject, sent)) = admit(app, request, parse(request)).await?;
+    let id = server_id(request);
+    let data = until_settled(
+        || attempt(app, who.clone(), id, &subject, &sent),
+        Problem::is_contended,
+    )
+    .await?;
+    Ok(json(200, &json!({"data": data})))
+}
+
+fn parse(request: &Request) -> Result<(Subject, Sent), Problem> {
+    let mut faults = Faults::default();
+    let parsed = Reader::body(body(request), &mut faults).and_then(|object| {
+        let mut reader = Reader::new(&object, "", &mut faults);
+        let subject = read_subject(&mut reader, &RECORD_HOLDERS);
+        let sent = match reader.object("authOverride") {
+            Some(mut own) => read_override(&mut own),
+            None => reader.required("authOverride", None),
+        };
+        Some((subject?, sent?))
+    });
+    faults.settle(parsed)
+}
+
+fn read_override(own: &mut Reader<'_>) -> Option<Sent> {
+    let kind = own.text("type");
+    match own.required("type", kind)? {
+        "header" => {
+            let path = own.at("headerValue");
+            let Some(value) = own.get("headerValue") else {
+                return own.required("headerValue", None);
+            };
+            secret_value(own.faults, &path, value, header_value_rule)
+                .ok()
+                .map(Sent::Header)
+        }
+        "key_value" => {
+            let Some(values) = own.object("values") else {
+                return own.required("values", None);
+            };
+            let mut read = BTreeMap::new();
+            for (name, value) in values.entries() {
+                let path = values.at(name);
+                if let Ok(value) = secret_value(values.faults, &path, value, header_value_rule) {
+                    read.insert(name.clone(), value);
+                }
+            }
+            Some(Sent::KeyValue(read))
+        }
+        _ => {
+            let path = own.at("type");
+            own.faults.unsupported(path, "is not supported");
+            None
+        }
+    }
+}
+
+async fn attempt(
+    app: &App,
+    who: Presented,
+    id: Option<ServerId>,
+    subject: &Subject,
+    sent: &Sent,
+) -> Result<Value, Problem> {
+    let at = credentials::find(app, who, id, subject.clone())
+        .await?
+        .existing()?;
+    let at = at.permit(|caller, at| require_self_or_manager(caller, &at.server, subject))?;
+    fits(&at.found.server, sent)?;
+    let value = resolve(app, &at.caller, &at.found, sent).await?;
+    // Only a request that repeats a stored value depends on what is stored; any other simply replaces it.
+    let keeping = at.found.records.own.as_ref().filter(|_| sent.keeps());
+    let own =
+        credentials::install_override(app, &at.caller, &at.found.server, subject, &value, keeping)
+            .await?;
+    Ok(row(&own))
+}
+
+/// What each kind of server accepts (6.2).
+fn fits(server: &Server, sent: &Sent) -> Result<(), Problem> {
+    let mismatch = |path: &str, message| {
+        Err(Problem::OverrideMismatch(vec![Fault {
+            path: path.to_owned(),
+            message,
+        }]))
+    };
+    let parameters = server.parameters();
+    match (&server.auth, sent) {
+        (Auth::None | Auth::Passthrough | Auth::LegacyProvider { .. }, _) => {
+            Err(Problem::OverrideNotSupported)
+        }
+        (Auth::Oauth(_), Sent::Header(_)) => Ok(()),
+        (Auth::Headers { .. }, Sent::Header(_)) if parameters.len() <= 1 => Ok(()),
+        (Auth::Headers { .. }, Sent::KeyValue(values)) if !parameters.is_empty() => {
+            if values.keys().eq(parameters.iter()) {
+                Ok(())
+            } else {
+                mismatch(
+                    "authOverride.values",
+                    "must hold exactly the server's parameters",
+                )
+            }
+        }
+        _ => mismatch("authOverride.type", "does not fit this server"),
+    }
+}
+
+impl Sent {
+    fn keeps(&self) -> bool {
+        match self {
+            Self::Header(value) => value.is_none(),
+            Self::KeyValue(values) => values.values().any(Option::is_none),
+        }
+    }
+}
+
+/// Fills in the stored values that were sent as redacted: of the same subject, the same type, the same key.
+async fn resolve(
+    app: &App,
+    caller: &Caller,
+    at: &AtServer,
+    sent: &Sent,
+) -> Result<OverrideValue, Problem> {
+    let stored = match &at.records.own {
+        Some(own) if sent.keeps() => {
+            Some(credentials::open_override(app, caller, &at.server, own).await?)
+        }
+        _ => None,
+    };
+    let unknown = |path: String| {
+        Problem::RedactedValueUnknown(vec![Fault {
+            path,
+            message: "no stored secret can stand in for it",
+        }])
+    };
+    match (sent, stored) {
+        (Sent::Header(Some(value)), _) => Ok(OverrideValue::Header(value.as_str().into())),
+        (Sent::Header(None), Some(kept @ OverrideValue::Header(_))) => Ok(kept),
+        (Sent::Header(None), _) => Err(unknown("authOverride.headerValue".to_owned())),
+        (Sent::KeyValue(values), stored) => {
+            let kept = match stored {
+                Some(OverrideValue::KeyValue(kept)) => kept,
+                _ => BTreeMap::new(),
+            };
+            let fill = |(name, value): (&String, &Option<String>)| {
+                let value = value
+                    .as_deref()
+                    .map(SecretString::from)
+                    .or_else(|| kept.get(name).cloned());
+                value
+                    .map(|value| (name.clone(), value))
+                    .ok_or_else(|| unknown(format!("authOverride.values.{name}")))
+            };
+            values
+                .iter()
+                .map(fill)
+                .collect::<Result<_, _>>()
+                .map(OverrideValue::KeyValue)
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! `PUT /mcp`: create or update by name (3.1).
+
+use super::admit;
+use super::manifest::{Manifest, Registration};
+use super::permission::{Permission, require};
+use super::problem::Problem;
+use super::reader::{Faults, Reader};
+use crate::http::{Request, Response, body, json};
+use hawser_core::App;
+use hawser_core::caller::{Caller, Presented};
+use hawser_core::domain::server::{LangsmithFields, Server};
+use hawser_core::operations::servers::{self, Draft, DraftConnection, DraftName, Voiding};
+use hawser_core::operations::until_settled;
+use lambda_http::Body;
+use serde_json::{Value, json};
+
+struct Put {
+    manifest: Manifest,
+    dry_run: bool,
+    force: bool,
+}
+
+/// Answers 200 with the server, created or updated.
+pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
+    let (who, put) = admit(app, request, parse(app, request)).await?;
+    let server = until_settled(|| attempt(app, who.clone(), &put), Problem::is_contended).await?;
+    Ok(json(200, &json!({"data": server})))
+}
+
+fn parse(app: &App, request: &Request) -> Result<Put, Problem> {
+    let mut faults = Faults::default();
+    let put = Reader::body(body(request), &mut faults).and_then(|object| {
+        let mut reader = Reader::new(&object, "", &mut faults);
+        let manifest = Manifest::read(&mut reader, "manifest", app.allow_loopback_http);
+        let dry_run = reader.boolean("dryRun").unwrap_or(false);
+        let force = reader.boolean("force").unwrap_or(false);
+        let force_delete = reader.boolean("forceDelete").unwrap_or(false);
+        Some(Put {
+            manifest: manifest?,
+            dry_run,
+            force: force || force_delete,
+        })
+    });
+    faults.settle(put)
+}
+
+async fn attempt(app: &App, who: Presented, put: &Put) -> Result<Value, Problem> {
+    let named = servers::find_named(app, who, &put.manifest.name)
+        .await?
+        .permit(|caller, server| match server {
+            Some(server) => require(caller, Some(server), Permission::Manage),
+            None => require(caller, None, Permission::Create),
+        })?;
+    match named.found {
+        Some(before) => update(app, &named.caller, &before, put).await,
+        None => create(app, &named.caller, put).await,
+    }
+}
+
+async fn create(app: &App, caller: &Caller, put: &Put) -> Result<Value, Problem> {
+    let manifest = &put.manifest;
+    let secrets = manifest.resolve(None)?;
+    if put.dry_run {
+        let registration = Registration::rehearsed(manifest, &caller.actor);
+        return Ok(registration.mcp_server(&caller.tenant, app.gateway_url.as_deref()));
+    }
+    let draft = Draft {
+        name: DraftName::Given(manifest.name.clone()),
+        url: manifest.url.clone(),
+        description: Some(manifest.description.clone()),
+        auth: manifest.auth.clone(),
+        additional_headers: manifest.additional_headers.clone(),
+        manifest: manifest.rest.clone(),
+        langsmith: LangsmithFields::default(),
+        connection: DraftConnection::default(),
+        secrets,
+    };
+    Ok(present(
+        app,
+        caller,
+        &servers::create(app, caller, draft).await?,
+    ))
+}
+
+async fn update(app: &App, caller: &Caller, before: &Server, put: &Put) -> Result<Value, Problem> {
+    let stored = servers::open(app, &caller.tenant, before).await?;
+    let secrets = put.manifest.resolve(Some((before, &stored)))?;
+    let mut after = put.manifest.applied_to(before);
+    let voiding = if put.force {
+        Voiding::Agreed
+    } else {
+        Voiding::Refused
+    };
+    if put.dry_run {
+        servers::rehearse(app, &caller.tenant, before, &after, voiding).await?;
+        if after != *before || secrets != stored {
+            after.updated_at = app.now();
+        }
+        return Ok(present(app, caller, &after));
+    }
+    let after =
+        servers::change(app, &caller.tenant, before, after, Some(&secrets), voiding).await?;
+    Ok(present(app, caller, &after))
+}
+
+fn present(app: &App, caller: &Caller, server: &Server) -> Value {
+    Registration::from(server).mcp_server(&caller.tenant, app.gateway_url.as_deref())
+}
