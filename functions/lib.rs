@@ -2,10 +2,14 @@
 //! of the same name in `bin/`, a function in `template.yaml`, and a line of the router in `Cargo.toml`; a test holds the
 //! four against each other.
 
+pub mod hawser;
 mod http;
+pub mod kambrium;
+pub mod langsmith;
 pub mod route;
 pub mod runtime;
 pub mod truefoundry;
+pub mod workers;
 
 pub use http::{Request, Response};
 
@@ -33,7 +37,7 @@ macro_rules! endpoints {
                 name: $name,
                 routes: &[$((stringify!($method), $path)),*],
                 handle: |app, request| {
-                    Box::pin(async move { $contract::$module::handle(app, request).await.unwrap_or_else(Response::from) })
+                    Box::pin(async move { $contract::$module::handle(app, request).await.unwrap_or_else(Into::into) })
                 },
             };
         )*
@@ -57,4 +61,23 @@ endpoints! {
         [DELETE "/api/svc/v1/mcp/{mcpServerId}/auth"];
     TRUEFOUNDRY_GET_AUTH_STATUS "truefoundry-get-auth-status" truefoundry::get_auth_status
         [GET "/api/svc/v1/mcp/{mcpServerId}/auth/status", GET "/api/svc/v1/mcp/{mcpServerId}/auth/state"];
+    LANGSMITH_CREATE_SERVER "langsmith-create-server" langsmith::create_server [POST "/v1/deepagents/mcp-servers"];
+    LANGSMITH_LIST_SERVERS "langsmith-list-servers" langsmith::list_servers [GET "/v1/deepagents/mcp-servers"];
+    LANGSMITH_GET_SERVER "langsmith-get-server" langsmith::get_server
+        [GET "/v1/deepagents/mcp-servers/{mcp_server_id}"];
+    LANGSMITH_UPDATE_SERVER "langsmith-update-server" langsmith::update_server
+        [PATCH "/v1/deepagents/mcp-servers/{mcp_server_id}"];
+    LANGSMITH_DELETE_SERVER "langsmith-delete-server" langsmith::delete_server
+        [DELETE "/v1/deepagents/mcp-servers/{mcp_server_id}"];
+    KAMBRIUM_LIST_INTEGRATIONS "kambrium-list-integrations" kambrium::list_integrations
+        [GET "/api/v1/mcp-servers/available"];
+    KAMBRIUM_CREATE_CONNECTION "kambrium-create-connection" kambrium::create_connection [POST "/api/v1/mcp-servers"];
+    KAMBRIUM_LIST_CONNECTIONS "kambrium-list-connections" kambrium::list_connections [GET "/api/v1/mcp-servers"];
+    KAMBRIUM_GET_CONNECTION "kambrium-get-connection" kambrium::get_connection
+        [GET "/api/v1/mcp-servers/{server_id}"];
+    KAMBRIUM_UPDATE_CONNECTION "kambrium-update-connection" kambrium::update_connection
+        [PUT "/api/v1/mcp-servers/{server_id}"];
+    KAMBRIUM_DELETE_CONNECTION "kambrium-delete-connection" kambrium::delete_connection
+        [DELETE "/api/v1/mcp-servers/{server_id}"];
+    HAWSER_UNROUTED "hawser-unrouted" hawser::unrouted [];
 }

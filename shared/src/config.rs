@@ -95,6 +95,7 @@ impl Config {
                 ));
             }
         };
+        let claims = ClaimNames::default();
         let tokens = match optional("HAWSER_JWT_ISSUER") {
             None => None,
             Some(issuer) => Some(TokenConfig {
@@ -117,14 +118,12 @@ impl Config {
                     }
                 },
                 claims: ClaimNames {
-                    tenant: optional("HAWSER_CLAIM_TENANT")
-                        .unwrap_or_else(|| "tenantName".to_owned()),
+                    tenant: optional("HAWSER_CLAIM_TENANT").unwrap_or(claims.tenant),
                     subject_type: optional("HAWSER_CLAIM_SUBJECT_TYPE")
-                        .unwrap_or_else(|| "subjectType".to_owned()),
-                    roles: optional("HAWSER_CLAIM_ROLES").unwrap_or_else(|| "roles".to_owned()),
-                    teams: optional("HAWSER_CLAIM_TEAMS").unwrap_or_else(|| "teams".to_owned()),
-                    permissions: optional("HAWSER_CLAIM_PERMISSIONS")
-                        .unwrap_or_else(|| "permissions".to_owned()),
+                        .unwrap_or(claims.subject_type),
+                    roles: optional("HAWSER_CLAIM_ROLES").unwrap_or(claims.roles),
+                    teams: optional("HAWSER_CLAIM_TEAMS").unwrap_or(claims.teams),
+                    permissions: optional("HAWSER_CLAIM_PERMISSIONS").unwrap_or(claims.permissions),
                 },
             }),
         };

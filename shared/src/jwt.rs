@@ -50,6 +50,18 @@ enum Keys {
     },
 }
 
+impl Default for ClaimNames {
+    fn default() -> Self {
+        Self {
+            tenant: "tenantName".to_owned(),
+            subject_type: "subjectType".to_owned(),
+            roles: "roles".to_owned(),
+            teams: "teams".to_owned(),
+            permissions: "permissions".to_owned(),
+        }
+    }
+}
+
 impl Verifier {
     /// With a key set that is part of the configuration.
     pub fn fixed(issuer: String, audience: String, claims: ClaimNames, keys: JwkSet) -> Self {

@@ -1,1 +1,11 @@
+//! Hawser through its front door.
 
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "tests")]
+
+mod budget;
+mod crash;
+mod harness;
+mod index;
+mod kambrium;
+mod langsmith;
+mod truefoundry;

@@ -1,1 +1,38 @@
+//! Hawser on one machine: the embedded DynamoDB-compatible store behind the real SDK, the keys of a data folder, the
+//! routes of `template.yaml`, and the workers in process. The `hawser` binary and the tests are made of these parts.
 
+pub mod identity;
+pub mod server;
+pub mod store;
+pub mod template;
+
+use hawser_core::config::{Config, KeyServiceConfig, KeySet, TokenConfig};
+use identity::Identity;
+use std::io::Error;
+
+/// The table's name in the embedded store.
+pub const TABLE: &str = "hawser";
+
+/// The integrations that connections can be made from locally.
+pub const CATALOGUE: &str = include_str!("../catalogue.json");
+
+/// The configuration of a local server with these keys.
+///
+/// # Errors
+/// The key set cannot be stated.
+pub fn config(identity: &Identity) -> Result<Config, Error> {
+    Ok(Config {
+        table: TABLE.to_owned(),
+        key_service: KeyServiceConfig::Key(identity.master_key().clone()),
+        tokens: Some(TokenConfig {
+            issuer: identity::ISSUER.to_owned(),
+            audience: identity::AUDIENCE.to_owned(),
+            keys: KeySet::Inline(serde_json::from_value(identity.key_set()).map_err(Error::other)?),
+            claims: Default::default(),
+        }),
+        integrations: CATALOGUE.to_owned(),
+        // Servers cannot be invoked through Hawser yet, so there is no address to show.
+        gateway_url: None,
+        allow_loopback_http: true,
+    })
+}

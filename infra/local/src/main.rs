@@ -1,1 +1,400 @@
-fn main() {}
+//! `hawser`: the local server, and the tools that mint its credentials.
+
+use clap::{Args, Parser, Subcommand};
+use hawser_core::App;
+use hawser_core::caller::mint_api_key;
+use hawser_core::domain::id::TenantId;
+use hawser_core::domain::subject::Subject;
+use hawser_core::domain::time::{Clock, Timestamp};
+use hawser_core::table::Table;
+use hawser_core::table::api_keys::ApiKey;
+use hawser_local::identity::{self, Identity};
+use hawser_local::store::Store;
+use hawser_local::{TABLE, config, server};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+
+/// The tenant that the credentials printed at start belong to.
+const TENANT: &str = "local";
+/// The label of the API key printed at start; the next start replaces it.
+const START_KEY: &str = "printed at start";
+/// How long the credentials printed at start serve, in seconds.
+const START_LIFETIME: i64 = 86_400;
+
+const ALL_PERMISSIONS: [&str; 5] = [
+    "mcp-servers:create",
+    "mcp-servers:read",
+    "mcp-servers:update",
+    "mcp-servers:delete",
+    "mcp-servers:invoke",
+];
+const ALL_SCOPES: [&str; 3] = ["mgmt.read", "mgmt.write", "mgmt.admin"];
+
+/// A control plane for MCP server connections.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the local server (the default)
+    Serve(Serve),
+    /// Print a token of the local server
+    Token(Token),
+    /// Create, list and revoke API keys
+    #[command(subcommand)]
+    ApiKey(ApiKeyCommand),
+}
+
+#[derive(Args)]
+struct Serve {
+    /// Where to listen
+    #[arg(long, default_value = "127.0.0.1:9310")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    data: DataFolder,
+    /// Keep nothing
+    #[arg(long)]
+    in_memory: bool,
+}
+
+#[derive(Args)]
+struct DataFolder {
+    /// Where the store and the keys are
+    #[arg(long, default_value = ".hawser")]
+    data_dir: PathBuf,
+}
+
+#[derive(Args)]
+struct Token {
+    #[command(flatten)]
+    data: DataFolder,
+    #[command(flatten)]
+    holder: Holder,
+    /// Whom it is for, such as user:alice or virtualaccount:ci
+    #[arg(long)]
+    subject: String,
+    /// Seconds until it ends
+    #[arg(long, default_value_t = 3600)]
+    expires_in: i64,
+}
+
+#[derive(Args)]
+struct Holder {
+    /// The tenant it is of
+    #[arg(long)]
+    tenant: String,
+    /// Everything in the tenant, under every contract
+    #[arg(long)]
+    tenant_admin: bool,
+    /// MANAGE_MCP_SERVER on all servers (TrueFoundry)
+    #[arg(long)]
+    manage: bool,
+    /// A permission such as mcp-servers:invoke (LangSmith)
+    #[arg(long = "permission")]
+    permissions: Vec<String>,
+    /// A scope such as mgmt.read (Kambrium)
+    #[arg(long = "scope")]
+    scopes: Vec<String>,
+    /// A team (TrueFoundry)
+    #[arg(long = "team")]
+    teams: Vec<String>,
+    /// The subject's e-mail address (TrueFoundry collaborators)
+    #[arg(long)]
+    email: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum ApiKeyCommand {
+    /// Make a key and print it, once
+    Create {
+        #[command(flatten)]
+        at: At,
+        #[command(flatten)]
+        holder: Holder,
+        /// Whom it acts as; without it the key is a service key that acts as itself
+        #[arg(long)]
+        subject: Option<String>,
+        /// A name for people
+        #[arg(long)]
+        label: Option<String>,
+        /// Seconds until it ends (default: never)
+        #[arg(long)]
+        expires_in: Option<i64>,
+    },
+    /// List the keys of a tenant, one JSON object a line
+    List {
+        #[command(flatten)]
+        at: At,
+        /// The tenant
+        #[arg(long)]
+        tenant: String,
+    },
+    /// End a key at once
+    Revoke {
+        #[command(flatten)]
+        at: At,
+        /// The tenant
+        #[arg(long)]
+        tenant: String,
+        /// The id that `list` shows
+        id: String,
+    },
+}
+
+#[derive(Args)]
+struct At {
+    #[command(flatten)]
+    data: DataFolder,
+    /// A table on AWS, reached by the usual AWS environment, instead of a data folder
+    #[arg(long)]
+    table: Option<String>,
+}
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+#[tokio::main]
+async fn main() -> Outcome {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
+    let cli = Cli::parse();
+    match cli.command {
+        None => serve(cli.serve).await,
+        Some(Command::Serve(options)) => serve(options).await,
+        Some(Command::Token(options)) => token(&options),
+        Some(Command::ApiKey(command)) => api_key(command).await,
+    }
+}
+
+async fn serve(options: Serve) -> Outcome {
+    let folder = (!options.in_memory).then_some(options.data.data_dir.as_path());
+    let identity = match folder {
+        Some(folder) => Identity::open(folder)?,
+        None => Identity::ephemeral()?,
+    };
+    let store = Store::open(folder).await?;
+    let client = aws_sdk_dynamodb::Client::from_conf(store.client_config().build());
+    let app = Arc::new(App::new(config(&identity)?, client, |_| unreachable!("the key is a file's"))?);
+    let listener = TcpListener::bind(options.listen).await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    if let Some(folder) = folder {
+        write_lambda_env(folder, &store, &identity)?;
+    }
+    let (admin_token, api_key) = start_credentials(&app, &identity).await?;
+    announce(&url, &admin_token, api_key.expose_secret())?;
+    let worker = tokio::spawn(server::work(app.clone()));
+    server::serve(app, listener, stopped()).await?;
+    worker.abort();
+    Ok(())
+}
+
+/// Resolves at Ctrl-C and at SIGTERM.
+async fn stopped() {
+    let terminated = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => signal.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminated => {}
+    }
+}
+
+async fn start_credentials(app: &App, identity: &Identity) -> Outcome<(String, SecretString)> {
+    let tenant = TenantId::parse(TENANT).ok_or("the tenant's name is not one")?;
+    let subject = Subject::parse("user:admin").ok_or("the subject is not one")?;
+    for old in app.table.api_keys(&tenant).await?.iter().filter(|key| key.label.as_deref() == Some(START_KEY)) {
+        app.table.remove_api_key(&tenant, &old.id).await?;
+    }
+    let holder = Holder {
+        tenant: TENANT.to_owned(),
+        tenant_admin: true,
+        manage: false,
+        permissions: Vec::new(),
+        scopes: Vec::new(),
+        teams: Vec::new(),
+        email: None,
+    };
+    let now = app.now();
+    let token = identity.token(holder.claims(&subject, now.plus_seconds(START_LIFETIME)))?;
+    let end = Some(now.plus_seconds(START_LIFETIME));
+    let key = add_key(&app.table, &tenant, &holder, Some(subject), Some(START_KEY.to_owned()), now, end).await?;
+    Ok((token, key))
+}
+
+/// Tells a person on standard error, and a program by one line on standard output.
+fn announce(url: &str, admin_token: &str, api_key: &str) -> Outcome {
+    eprintln!(
+        "Hawser listens on {url}. To register a server and to list what is there:\n\n\
+         curl -sX POST {url}/v1/deepagents/mcp-servers -H 'X-Api-Key: {api_key}' \\\n  \
+         -d '{{\"name\":\"wiki\",\"url\":\"https://wiki.example/mcp\"}}'\n\n\
+         curl -s {url}/api/svc/v1/mcp -H 'Authorization: Bearer {admin_token}'\n\n\
+         Ctrl-C ends it."
+    );
+    let ready = json!({"event": "ready", "url": url, "tenant": TENANT, "adminToken": admin_token, "apiKey": api_key});
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{ready}")?;
+    Ok(out.flush()?)
+}
+
+/// What the Lambda binaries need to run against this store, for `cargo lambda watch --env-file`.
+fn write_lambda_env(folder: &Path, store: &Store, identity: &Identity) -> Outcome {
+    let key_file = identity::master_key_file(folder).canonicalize()?;
+    let lines = [
+        ("AWS_ENDPOINT_URL_DYNAMODB", store.url().to_owned()),
+        ("AWS_REGION", "us-east-1".to_owned()),
+        ("AWS_ACCESS_KEY_ID", "local".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "local".to_owned()),
+        ("HAWSER_TABLE", TABLE.to_owned()),
+        ("HAWSER_KEY_FILE", key_file.display().to_string()),
+        ("HAWSER_JWT_ISSUER", identity::ISSUER.to_owned()),
+        ("HAWSER_JWT_AUDIENCE", identity::AUDIENCE.to_owned()),
+        ("HAWSER_JWKS", identity.key_set().to_string()),
+        ("HAWSER_INTEGRATIONS", serde_json::from_str::<Value>(hawser_local::CATALOGUE)?.to_string()),
+    ];
+    let text: String = lines.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    Ok(std::fs::write(folder.join("lambda.env"), text)?)
+}
+
+fn token(options: &Token) -> Outcome {
+    let identity = Identity::open(&options.data.data_dir)?;
+    let subject = Subject::parse(&options.subject).ok_or("--subject must be user:NAME or virtualaccount:NAME")?;
+    TenantId::parse(&options.holder.tenant).ok_or("--tenant must have 1 to 255 characters")?;
+    let end = Clock::System.now().plus_seconds(options.expires_in);
+    writeln!(std::io::stdout(), "{}", identity.token(options.holder.claims(&subject, end))?)?;
+    Ok(())
+}
+
+impl Holder {
+    fn claims(&self, subject: &Subject, end: Timestamp) -> Value {
+        let mut claims = json!({
+            "tenantName": self.tenant,
+            "sub": subject.id(),
+            "subjectType": subject.kind().as_str(),
+            "exp": end.seconds(),
+            "roles": self.roles(),
+            "teams": self.teams,
+            "permissions": self.permissions(),
+            "scope": self.scopes().into_iter().collect::<Vec<_>>().join(" "),
+        });
+        if let Some(email) = &self.email {
+            claims["email"] = email.as_str().into();
+        }
+        claims
+    }
+
+    fn roles(&self) -> BTreeSet<String> {
+        let admin = self.tenant_admin.then(|| "admin".to_owned());
+        admin.into_iter().chain(self.manage.then(|| "mcp-server-manager".to_owned())).collect()
+    }
+
+    fn permissions(&self) -> BTreeSet<String> {
+        with_all(&self.permissions, &ALL_PERMISSIONS, self.tenant_admin)
+    }
+
+    fn scopes(&self) -> BTreeSet<String> {
+        with_all(&self.scopes, &ALL_SCOPES, self.tenant_admin)
+    }
+}
+
+fn with_all(given: &[String], all: &[&str], every: bool) -> BTreeSet<String> {
+    let all = all.iter().filter(|_| every).map(|&name| name.to_owned());
+    given.iter().cloned().chain(all).collect()
+}
+
+async fn api_key(command: ApiKeyCommand) -> Outcome {
+    let tenant_id = |name: &str| TenantId::parse(name).ok_or("--tenant must have 1 to 255 characters");
+    match command {
+        ApiKeyCommand::Create { at, holder, subject, label, expires_in } => {
+            let tenant = tenant_id(&holder.tenant)?;
+            let subject = match subject {
+                None => None,
+                Some(text) => Some(Subject::parse(&text).ok_or("--subject must be user:NAME or virtualaccount:NAME")?),
+            };
+            let now = Clock::System.now();
+            let end = expires_in.map(|seconds| now.plus_seconds(seconds));
+            let (table, _store) = at.open().await?;
+            let key = add_key(&table, &tenant, &holder, subject, label, now, end).await?;
+            writeln!(std::io::stdout(), "{}", key.expose_secret())?;
+        }
+        ApiKeyCommand::List { at, tenant } => {
+            let (table, _store) = at.open().await?;
+            for key in table.api_keys(&tenant_id(&tenant)?).await? {
+                let line = json!({
+                    "id": key.id,
+                    "subject": key.owner.map(|owner| format!("{}:{}", owner.kind().as_str(), owner.id())),
+                    "label": key.label,
+                    "roles": key.roles,
+                    "permissions": key.permissions,
+                    "scopes": key.scopes,
+                    "createdAt": key.created_at.seconds_z(),
+                    "expiresAt": key.expires_at.map(Timestamp::seconds_z),
+                });
+                writeln!(std::io::stdout(), "{line}")?;
+            }
+        }
+        ApiKeyCommand::Revoke { at, tenant, id } => {
+            let (table, _store) = at.open().await?;
+            if !table.remove_api_key(&tenant_id(&tenant)?, &id).await? {
+                return Err("there is no key of that id".into());
+            }
+        }
+    }
+    Ok(())
+}
+
+impl At {
+    /// The table, and the store behind it if it is a data folder's.
+    async fn open(&self) -> Outcome<(Table, Option<Store>)> {
+        if let Some(name) = &self.table {
+            let aws = aws_config::load_from_env().await;
+            return Ok((Table::new(aws_sdk_dynamodb::Client::new(&aws), name), None));
+        }
+        Identity::open(&self.data.data_dir)?;
+        let store = Store::open(Some(&self.data.data_dir)).await?;
+        let client = aws_sdk_dynamodb::Client::from_conf(store.client_config().build());
+        Ok((Table::new(client, TABLE), Some(store)))
+    }
+}
+
+async fn add_key(
+    table: &Table,
+    tenant: &TenantId,
+    holder: &Holder,
+    owner: Option<Subject>,
+    label: Option<String>,
+    now: Timestamp,
+    expires_at: Option<Timestamp>,
+) -> Outcome<SecretString> {
+    let (id, text, secret_hash) = mint_api_key(tenant, now)?;
+    let key = ApiKey {
+        id,
+        secret_hash,
+        owner,
+        email: holder.email.clone(),
+        label,
+        roles: holder.roles(),
+        teams: holder.teams.iter().cloned().collect(),
+        permissions: holder.permissions(),
+        scopes: holder.scopes(),
+        created_at: now,
+        expires_at,
+    };
+    table.add_api_key(tenant, &key).await?;
+    Ok(text)
+}

@@ -78,9 +78,10 @@ fn due(key: &Key, entity: &str, value: &impl Serialize, at: Timestamp) -> Result
 }
 
 impl Work {
-    /// Reads a stream record's new image, if it is one of work.
-    pub fn from_image(image: Item) -> Option<Self> {
-        super::decode(&image).ok()
+    /// Reads a stream record's new image, in DynamoDB's JSON, if it is one of work.
+    pub fn from_image(image: &serde_json::Value) -> Option<Self> {
+        let image = serde_dynamo::Item::deserialize(image).ok()?;
+        serde_dynamo::from_item(image).ok()
     }
 }
 

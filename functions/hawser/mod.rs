@@ -1,0 +1,3 @@
+//! What is Hawser's own and no contract's.
+
+pub mod unrouted;

@@ -1,0 +1,56 @@
+//! Everything that no route takes: 404, or 405 with the methods that the path does take, in the words of the contract
+//! whose path it is. The gateway's own answers would break clients that parse these.
+
+use crate::http::{Request, Response, json};
+use crate::route::methods;
+use crate::{kambrium, langsmith, truefoundry};
+use hawser_core::App;
+use lambda_http::Body;
+use serde_json::json;
+
+/// The refusal of whoever's path it is.
+#[derive(Debug)]
+pub enum Unrouted {
+    /// Under `/api/svc/v1`.
+    Truefoundry(truefoundry::Problem),
+    /// Under `/api/v1`.
+    Kambrium(kambrium::Problem),
+    /// Under `/v1`.
+    Langsmith(langsmith::Problem),
+    /// Elsewhere.
+    Nobodys,
+}
+
+/// Never answers anything else. Nothing is read, so nobody is authenticated.
+///
+/// # Errors
+/// [`Unrouted`].
+pub async fn handle(_app: &App, request: &Request) -> Result<Response<Body>, Unrouted> {
+    let path = request.uri().path();
+    let methods = methods(path);
+    let allow = (!methods.is_empty()).then(|| methods.join(", "));
+    let under = |base: &str| path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    Err(if under("/api/svc/v1") {
+        use truefoundry::Problem;
+        Unrouted::Truefoundry(allow.map_or(Problem::PathNotFound, Problem::MethodNotAllowed))
+    } else if under("/api/v1") {
+        use kambrium::Problem;
+        Unrouted::Kambrium(allow.map_or(Problem::PathNotFound, Problem::MethodNotAllowed))
+    } else if under("/v1") {
+        use langsmith::Problem;
+        Unrouted::Langsmith(allow.map_or(Problem::PathNotFound, Problem::MethodNotAllowed))
+    } else {
+        Unrouted::Nobodys
+    })
+}
+
+impl From<Unrouted> for Response<Body> {
+    fn from(unrouted: Unrouted) -> Self {
+        match unrouted {
+            Unrouted::Truefoundry(problem) => problem.into(),
+            Unrouted::Kambrium(problem) => problem.into(),
+            Unrouted::Langsmith(problem) => problem.into(),
+            Unrouted::Nobodys => json(404, &json!({"message": "Not Found"})),
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! `POST /mcp-servers`: a connection of the caller's own, made from an integration (3).
+
+use super::connection::Connection;
+use super::fields::{Faults, Fields};
+use super::problem::{Problem, Refusal};
+use super::{Call, WRITE, admit, filled, success};
+use crate::http::{Request, Response, body};
+use hawser_core::App;
+use hawser_core::caller::{self, Caller, Presented};
+use hawser_core::domain::error::Error;
+use hawser_core::domain::id::random;
+use hawser_core::domain::server::{
+    AccessType, Auth, AuthLevel, HeaderSpec, LangsmithFields, Place, Secrets, Server,
+};
+use hawser_core::operations::servers::{self, Draft, DraftConnection, DraftName};
+use lambda_http::Body;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use serde_json::Map;
+use std::collections::BTreeSet;
+
+const CALL: Call = Call {
+    scope: WRITE,
+    bound: false,
+    purpose: "create connections",
+    failure: "create connection",
+};
+
+const FIELDS: &[&str] = &[
+    "mcp_server",
+    "access_type",
+    "auth_method",
+    "api_key",
+    "agent_enabled",
+    "disabled_tools",
+];
+
+/// The most connections one owner may have.
+const CONNECTIONS_LIMIT: usize = 1000;
+
+/// A request whose fields are well formed and fit each other.
+struct Create {
+    mcp_server: String,
+    access_type: String,
+    /// `None` if and only if the method is `oauth`.
+    api_key: Option<SecretString>,
+    agent_enabled: bool,
+    disabled_tools: BTreeSet<u64>,
+}
+
+#[derive(Serialize)]
+struct Created<'a> {
+    #[serde(flatten)]
+    connection: Connection<'a>,
+    oauth2_credentials: Credentials<'a>,
+}
+
+#[derive(Serialize)]
+struct Credentials<'a> {
+    client_id: &'a str,
+    client_secret: &'a str,
+}
+
+/// Answers 201 with the connection and, this once, the secret of its OAuth client.
+///
+/// # Errors
+/// [`Problem`], in the contract's order.
+pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
+    create(app, request)
+        .await
+        .map_err(|refusal| refusal.of(&CALL, request))
+}
+
+async fn create(app: &App, request: &Request) -> Result<Response<Body>, Refusal> {
+    let (who, create) = admit(app, request, &CALL, parse(request)).await?;
+    let caller = app.identify(who).await?;
+    CALL.permit(&caller)?;
+    let client_secret = new_client_secret()?;
+    let draft = draft(app, create, &client_secret)?;
+    require_room(app, &caller).await?;
+    let server = servers::create(app, &caller, draft).await?;
+    let data = present(&server, &client_secret);
+    Ok(success(
+        201,
+        data,
+        "MCP server connection created successfully",
+    ))
+}
+
+fn parse(request: &Request) -> Result<Create, Refusal> {
+    let mut faults = Faults::default();
+    let create = Fields::read(body(request), FIELDS, &mut faults).and_then(read);
+    faults.settle(create)
+}
+
+fn read(mut fields: Fields<'_>) -> Option<Create> {
+    let mcp_server = fields.required_text("mcp_server");
+    let access_type = fields.required_text("access_type");
+    let auth_method = fields.choice("auth_method", ["api_key", "oauth"]);
+    let api_key = fields.api_key();
+    let agent_enabled = fields.boolean("agent_enabled");
+    let disabled_tools = fields.disabled_tools();
+    if fields.is_sound() {
+        match (auth_method, &api_key) {
+            (Some("oauth"), Some(_)) => fields.fault(
+                "value_error",
+                "api_key",
+                "api_key not allowed when auth_method is oauth",
+            ),
+            (None | Some("api_key"), None) => {
+                fields.missing("api_key", "Field required when auth_method is api_key");
+            }
+            _ => {}
+        }
+    }
+    Some(Create {
+        mcp_server: mcp_server?,
+        access_type: access_type?,
+        api_key,
+        agent_enabled: agent_enabled.unwrap_or(true),
+        disabled_tools: disabled_tools.unwrap_or_default(),
+    })
+}
+
+/// What the integration and the request make together; name, address and header are copied, so that later changes of
+/// the catalogue touch new connections only (10).
+fn draft(app: &App, create: Create, client_secret: &SecretString) -> Result<Draft, Refusal> {
+    let integration = app.catalogue.get(&create.mcp_server);
+    let access_type = AccessType::parse(&create.access_type);
+    let (Some(integration), Some(access_type)) = (integration, access_type) else {
+        return Err(Refusal::InvalidServerOrAccessType);
+    };
+    // Consent to OAuth is not built yet, so no integration offers it.
+    let (Some(place), Some(api_key)) = (&integration.api_key, create.api_key) else {
+        return Err(Refusal::AuthMethodNotSupported);
+    };
+    if access_type != AccessType::Individual && !create.disabled_tools.is_empty() {
+        return Err(Refusal::ToolsNeedIndividual);
+    }
+    let mut secrets = Secrets::default();
+    secrets.set(Place::Header(&place.header), filled(place, &api_key));
+    Ok(Draft {
+        name: DraftName::After(create.mcp_server),
+        url: integration.mcp_url.clone(),
+        description: integration.description.clone(),
+        auth: Auth::Headers {
+            level: AuthLevel::Global,
+            headers: vec![HeaderSpec {
+                name: place.header.clone(),
+                template: None,
+            }],
+        },
+        additional_headers: None,
+        manifest: Map::new(),
+        langsmith: LangsmithFields::default(),
+        connection: DraftConnection {
+            display_name: Some(integration.display_name.clone()),
+            api_key: Some(place.clone()),
+            access_type,
+            disabled_tools: create.disabled_tools,
+            agent_enabled: create.agent_enabled,
+            client_secret_hash: Some(caller::hash(client_secret.expose_secret())),
+        },
+        secrets,
+    })
+}
+
+async fn require_room(app: &App, caller: &Caller) -> Result<(), Refusal> {
+    let who = Presented::Caller(Box::new(caller.clone()));
+    let servers = servers::list(app, who)
+        .await?
+        .permit(|_, _| Ok::<_, Refusal>(()))?;
+    let owned = servers
+        .found
+        .iter()
+        .filter(|server| server.created_by.subject == *caller.subject());
+    if owned.count() < CONNECTIONS_LIMIT {
+        Ok(())
+    } else {
+        Err(Error::LimitReached.into())
+    }
+}
+
+/// 256 random bits in hexadecimal.
+fn new_client_secret() -> hawser_core::Result<SecretString> {
+    let digits = random::<32>()?.map(|byte| format!("{byte:02x}"));
+    Ok(digits.concat().into())
+}
+
+fn present<'a>(server: &'a Server, client_secret: &'a SecretString) -> Created<'a> {
+    Created {
+        connection: server.into(),
+        oauth2_credentials: Credentials {
+            client_id: &server.connection.client_id,
+            client_secret: client_secret.expose_secret(),
+        },
+    }
+}

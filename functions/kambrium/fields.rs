@@ -1,0 +1,329 @@
+//! Reading the path and the body field by field while collecting every fault for the 422 list (1.2, 1.3). What a fault
+//! repeats of the request is never a key, never long and never a field that the contract does not know.
+
+use super::problem::Refusal;
+use crate::http::{Request, path_parameter};
+use secrecy::SecretString;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+
+/// The largest tool id: what a double holds exactly.
+const TOOL_ID_LIMIT: u64 = (1 << 53) - 1;
+/// The most tools that are switched off one by one.
+const TOOLS_LIMIT: usize = 2000;
+/// The most bytes of an api key.
+const API_KEY_LIMIT: usize = 4096;
+/// The longest string that a fault repeats, in characters.
+const SHOWN_LIMIT: usize = 16;
+
+const API_KEY: &str = "api_key";
+const DISABLED_TOOLS: &str = "disabled_tools";
+const SERVER_ID: &str = "server_id";
+
+/// One fault of a request.
+#[derive(Debug, Serialize)]
+pub struct Fault {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    loc: Value,
+    msg: String,
+    input: Value,
+}
+
+/// The faults found so far.
+#[derive(Debug, Default)]
+pub struct Faults(Vec<Fault>);
+
+impl Faults {
+    /// The connection that the path names: an integer in its one plain spelling.
+    pub fn number(&mut self, request: &Request) -> Option<Number> {
+        let text = path_parameter(request, SERVER_ID);
+        let number = Number::parse(&text);
+        if number.is_none() {
+            self.note(
+                "int_parsing",
+                json!(["path", SERVER_ID]),
+                "Input should be a valid integer, unable to parse string as an integer",
+                shown(&text.into()),
+            );
+        }
+        number
+    }
+
+    /// The value, if nothing was wrong.
+    ///
+    /// # Errors
+    /// [`Refusal::Malformed`].
+    pub fn settle<T>(self, value: Option<T>) -> Result<T, Refusal> {
+        match value {
+            Some(value) if self.0.is_empty() => Ok(value),
+            _ => Err(Refusal::Malformed(self.0)),
+        }
+    }
+
+    fn note(&mut self, kind: &'static str, loc: Value, msg: impl Into<String>, input: Value) {
+        self.0.push(Fault {
+            kind,
+            loc,
+            msg: msg.into(),
+            input,
+        });
+    }
+}
+
+/// The integer of a path. Zero and negative ones are integers that nobody owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Number(i64);
+
+impl Number {
+    fn parse(text: &str) -> Option<Self> {
+        let number = text.parse::<i64>().ok()?;
+        // `parse` takes a plus sign and leading zeros; the contract does not.
+        (number.to_string() == text).then_some(Self(number))
+    }
+
+    /// The number as a server could have it.
+    pub fn registered(self) -> Option<u64> {
+        u64::try_from(self.0).ok()
+    }
+}
+
+/// The number of a path as answers show it; empty if the path names none.
+pub fn shown_number(request: &Request) -> String {
+    Number::parse(&path_parameter(request, SERVER_ID))
+        .map(|number| number.0.to_string())
+        .unwrap_or_default()
+}
+
+/// The fields of a body. `null` reads as absent.
+pub struct Fields<'a> {
+    known: &'static [&'static str],
+    object: Map<String, Value>,
+    faults: &'a mut Faults,
+}
+
+impl<'a> Fields<'a> {
+    /// The fields of a body that is an object; `None`, with the fault noted, if it is not.
+    pub fn read(
+        bytes: &[u8],
+        known: &'static [&'static str],
+        faults: &'a mut Faults,
+    ) -> Option<Self> {
+        let (kind, msg, input) = match serde_json::from_slice(bytes) {
+            Ok(Value::Object(object)) => {
+                return Some(Self {
+                    known,
+                    object,
+                    faults,
+                });
+            }
+            _ if bytes.is_empty() => ("missing", "Field required", Value::Null),
+            Ok(other) => (
+                "model_attributes_type",
+                "Input should be a valid dictionary or object to extract fields from",
+                shown(&other),
+            ),
+            Err(_) => ("json_invalid", "JSON decode error", json!({})),
+        };
+        faults.note(kind, json!(["body"]), msg, input);
+        None
+    }
+
+    /// Whether no fault has been found, here or before.
+    pub fn is_sound(&self) -> bool {
+        self.faults.0.is_empty()
+    }
+
+    /// Notes a fault of a field.
+    pub fn fault(&mut self, kind: &'static str, name: &str, msg: impl Into<String>) {
+        let input = self.object.get(name).map_or(Value::Null, shown);
+        let input = if name == API_KEY { redacted() } else { input };
+        self.faults.note(kind, json!(["body", name]), msg, input);
+    }
+
+    /// Notes that a field is missing; its input is the whole body, as far as it is known.
+    pub fn missing(&mut self, name: &str, msg: &str) {
+        let shown = self.known.iter().filter_map(|&known| {
+            let value = self.object.get(known)?;
+            let value = if known == API_KEY {
+                redacted()
+            } else {
+                shown(value)
+            };
+            Some((known.to_owned(), value))
+        });
+        let input = Value::Object(shown.collect());
+        self.faults
+            .note("missing", json!(["body", name]), msg, input);
+    }
+
+    /// A string.
+    pub fn text(&mut self, name: &str) -> Option<String> {
+        let text = self.get(name)?.as_str().map(str::to_owned);
+        if text.is_none() {
+            self.fault("string_type", name, "Input should be a valid string");
+        }
+        text
+    }
+
+    /// A string that has to be there.
+    pub fn required_text(&mut self, name: &str) -> Option<String> {
+        if self.get(name).is_none() {
+            self.missing(name, "Field required");
+        }
+        self.text(name)
+    }
+
+    /// One of two words.
+    pub fn choice(&mut self, name: &str, words: [&'static str; 2]) -> Option<&'static str> {
+        let text = self.text(name)?;
+        let word = words.into_iter().find(|word| *word == text);
+        if word.is_none() {
+            let [one, other] = words;
+            let msg = format!("Input should be '{one}' or '{other}'");
+            self.fault("literal_error", name, msg);
+        }
+        word
+    }
+
+    /// A boolean.
+    pub fn boolean(&mut self, name: &str) -> Option<bool> {
+        let value = self.get(name)?.as_bool();
+        if value.is_none() {
+            self.fault("bool_type", name, "Input should be a valid boolean");
+        }
+        value
+    }
+
+    /// `api_key`: what may stand in a header as it is.
+    pub fn api_key(&mut self) -> Option<SecretString> {
+        let key = self.text(API_KEY)?;
+        let (kind, msg) = match key.len() {
+            0 => (
+                "string_too_short",
+                "String should have at least 1 character",
+            ),
+            length if length > API_KEY_LIMIT => (
+                "string_too_long",
+                "String should have at most 4096 characters",
+            ),
+            _ if !key.bytes().all(|byte| byte.is_ascii_graphic()) => (
+                "string_pattern_mismatch",
+                "String should contain visible ASCII characters only",
+            ),
+            _ => return Some(key.into()),
+        };
+        self.fault(kind, API_KEY, msg);
+        None
+    }
+
+    /// `disabled_tools`, without duplicates.
+    pub fn disabled_tools(&mut self) -> Option<BTreeSet<u64>> {
+        let Self { object, faults, .. } = self;
+        let value = object
+            .get(DISABLED_TOOLS)
+            .filter(|value| !value.is_null())?;
+        let Some(items) = value.as_array() else {
+            self.fault("list_type", DISABLED_TOOLS, "Input should be a valid list");
+            return None;
+        };
+        if items.len() > TOOLS_LIMIT {
+            let msg = format!("List should have at most {TOOLS_LIMIT} items");
+            self.fault("too_long", DISABLED_TOOLS, msg);
+            return None;
+        }
+        let mut tools = BTreeSet::new();
+        for (index, item) in items.iter().enumerate() {
+            match tool_id(item) {
+                Ok(id) => drop(tools.insert(id)),
+                Err((kind, msg)) => {
+                    let loc = json!(["body", DISABLED_TOOLS, index]);
+                    faults.note(kind, loc, msg, shown(item));
+                }
+            }
+        }
+        Some(tools)
+    }
+
+    fn get(&self, name: &str) -> Option<&Value> {
+        self.object.get(name).filter(|value| !value.is_null())
+    }
+}
+
+/// A tool id, or what is wrong with it.
+fn tool_id(item: &Value) -> Result<u64, (&'static str, String)> {
+    let too_small = || {
+        let msg = "Input should be greater than or equal to 1";
+        ("greater_than_equal", msg.to_owned())
+    };
+    let too_big = || {
+        let msg = format!("Input should be less than or equal to {TOOL_ID_LIMIT}");
+        ("less_than_equal", msg)
+    };
+    // The parser gives integers beyond 64 bits as floating-point numbers, which no smaller integer is.
+    const BEYOND: f64 = 18_446_744_073_709_551_616.0;
+    match (item.as_u64(), item.as_i64(), item.as_f64()) {
+        (Some(0), ..) | (None, Some(_), _) => Err(too_small()),
+        (Some(id), ..) if id > TOOL_ID_LIMIT => Err(too_big()),
+        (Some(id), ..) => Ok(id),
+        (.., Some(number)) if number >= BEYOND => Err(too_big()),
+        (.., Some(number)) if number <= -BEYOND / 2.0 => Err(too_small()),
+        _ => Err(("int_type", "Input should be a valid integer".to_owned())),
+    }
+}
+
+/// A value as a fault repeats it.
+fn shown(value: &Value) -> Value {
+    match value {
+        Value::Array(_) | Value::Object(_) => redacted(),
+        Value::String(text) if text.chars().count() > SHOWN_LIMIT => redacted(),
+        other => other.clone(),
+    }
+}
+
+fn redacted() -> Value {
+    "[redacted]".into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The faults of a body, as they are answered.
+    fn faults_of(bytes: &[u8]) -> String {
+        let mut faults = Faults::default();
+        if let Some(mut fields) = Fields::read(bytes, &[API_KEY, DISABLED_TOOLS], &mut faults) {
+            fields.required_text("name");
+            fields.choice(API_KEY, ["one", "other"]);
+            fields.api_key();
+            fields.boolean(API_KEY);
+            fields.disabled_tools();
+        }
+        json!(faults.0).to_string()
+    }
+
+    proptest! {
+        #[test]
+        fn a_number_has_one_spelling(number: i64, other in "[+-]?0?[0-9]{1,20}|\\PC{0,8}") {
+            prop_assert_eq!(Number::parse(&number.to_string()), Some(Number(number)));
+            if let Some(read) = Number::parse(&other) {
+                prop_assert_eq!(read.0.to_string(), other);
+            }
+        }
+
+        #[test]
+        fn reading_never_panics(bytes: Vec<u8>, id: f64) {
+            faults_of(&bytes);
+            faults_of(json!({DISABLED_TOOLS: [id]}).to_string().as_bytes());
+        }
+
+        #[test]
+        fn no_fault_repeats_a_key_or_an_unknown_field(secret in "[^\"\\\\]{4,20}") {
+            let secret = format!("s3cret-{secret}");
+            let body = json!({API_KEY: secret, "api_kye": secret, DISABLED_TOOLS: [[secret]]});
+            prop_assert!(!faults_of(body.to_string().as_bytes()).contains("s3cret-"));
+        }
+    }
+}

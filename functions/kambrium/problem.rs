@@ -1,0 +1,180 @@
+//! How this contract says no: `{"detail": ...}`, a sentence or, with 422, a list (1.1, 1.2). A [`Refusal`] is what went
+//! wrong; a [`Problem`] knows where, for some sentences name the endpoint or the connection.
+
+use super::fields::Fault;
+use super::{Call, fields};
+use crate::http::{Code, Request, Response, json, with_header};
+use hawser_core::Error;
+use hawser_core::domain::error::Unauthenticated;
+use lambda_http::Body;
+use serde_json::{Value, json};
+use tracing::error;
+
+/// One refusal, where it happened.
+#[derive(Debug)]
+pub enum Problem {
+    /// No such path.
+    PathNotFound,
+    /// The path takes other methods only; these.
+    MethodNotAllowed(String),
+    /// A call is refused.
+    Refused(Refused),
+}
+
+/// A refusal in a call, about a connection if the call's path names one.
+#[derive(Debug)]
+pub struct Refused {
+    call: &'static Call,
+    number: String,
+    refusal: Refusal,
+}
+
+/// Why a call is refused.
+#[derive(Debug)]
+pub enum Refusal {
+    /// The caller lacks the scope.
+    NotPermitted,
+    /// The body is larger than the limit.
+    BodyTooLarge,
+    /// Faults of the path or the body.
+    Malformed(Vec<Fault>),
+    /// Create names no active integration, or no access type.
+    InvalidServerOrAccessType,
+    /// Update names no access type.
+    InvalidAccessType,
+    /// The integration does not offer the method.
+    AuthMethodNotSupported,
+    /// The connection has no api key, or no place for one any more.
+    KeyNotChangeable,
+    /// Tools are switched off one by one under `individual` only.
+    ToolsNeedIndividual,
+    /// Whatever the operation said.
+    Domain(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Domain(error)
+    }
+}
+
+impl Refusal {
+    /// Whether the operation lost a race and should be tried anew.
+    pub fn is_contended(&self) -> bool {
+        matches!(self, Self::Domain(Error::Contended))
+    }
+
+    /// The answer of `call` to `request`.
+    pub fn of(self, call: &'static Call, request: &Request) -> Problem {
+        Problem::Refused(Refused {
+            call,
+            number: fields::shown_number(request),
+            refusal: self,
+        })
+    }
+}
+
+impl Problem {
+    fn parts(self) -> (u16, &'static str, Value) {
+        let said = |status, code, detail: &str| (status, code, detail.into());
+        let Refused {
+            call,
+            number,
+            refusal,
+        } = match self {
+            Self::PathNotFound => return said(404, "path_not_found", "Not Found"),
+            Self::MethodNotAllowed(_) => {
+                return said(405, "method_not_allowed", "Method Not Allowed");
+            }
+            Self::Refused(refused) => refused,
+        };
+        match refusal {
+            Refusal::NotPermitted => said(
+                403,
+                "scope_missing",
+                &format!("You do not have permission to {}.", call.purpose),
+            ),
+            Refusal::BodyTooLarge | Refusal::Domain(Error::TooLarge) => {
+                said(413, "body_too_large", "Request body too large")
+            }
+            Refusal::Malformed(faults) => (422, "malformed", json!(faults)),
+            Refusal::InvalidServerOrAccessType => said(
+                400,
+                "invalid_server_or_access_type",
+                "Invalid MCP server or access type specified",
+            ),
+            Refusal::InvalidAccessType => {
+                said(400, "invalid_access_type", "Invalid access type specified")
+            }
+            Refusal::AuthMethodNotSupported => said(
+                400,
+                "auth_method_not_supported",
+                "Authentication method not supported by this integration",
+            ),
+            Refusal::KeyNotChangeable => said(
+                400,
+                "key_not_changeable",
+                "api_key cannot be changed on this connection",
+            ),
+            Refusal::ToolsNeedIndividual => said(
+                400,
+                "tools_need_individual",
+                "disabled_tools requires access type individual",
+            ),
+            Refusal::Domain(Error::LimitReached) => {
+                said(400, "limit_reached", "Connection limit reached")
+            }
+            Refusal::Domain(Error::Unauthenticated(Unauthenticated::Missing)) => said(
+                401,
+                "unauthenticated",
+                "Authentication credentials were not provided.",
+            ),
+            Refusal::Domain(Error::Unauthenticated(_)) => {
+                said(401, "invalid_credentials", "Token validation failed")
+            }
+            Refusal::Domain(Error::ServerNotFound) => said(
+                404,
+                "server_not_found",
+                &format!("MCP server {number} not found or not accessible"),
+            ),
+            // The words stay the same whatever the cause (1.1).
+            Refusal::Domain(
+                Error::CredentialNotFound
+                | Error::NameTaken
+                | Error::Contended
+                | Error::WouldVoidCredentials { .. }
+                | Error::Unavailable(_)
+                | Error::Internal(_),
+            ) => said(
+                500,
+                "failed",
+                &format!("Failed to {}: database error", call.failure),
+            ),
+        }
+    }
+}
+
+impl From<Problem> for Response<Body> {
+    fn from(problem: Problem) -> Self {
+        if let Problem::Refused(Refused {
+            refusal: Refusal::Domain(cause @ (Error::Internal(_) | Error::Unavailable(_))),
+            ..
+        }) = &problem
+        {
+            error!(%cause, "the request failed");
+        }
+        let allow = if let Problem::MethodNotAllowed(allow) = &problem {
+            Some(allow.clone())
+        } else {
+            None
+        };
+        let (status, code, detail) = problem.parts();
+        let mut response = json(status, &json!({"detail": detail}));
+        response.extensions_mut().insert(Code(code));
+        match (status, allow) {
+            (401, _) => with_header(response, "www-authenticate", "Bearer"),
+            (_, Some(allow)) => with_header(response, "allow", &allow),
+            _ => response,
+        }
+    }
+}

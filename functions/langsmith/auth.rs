@@ -1,0 +1,264 @@
+//! The auth fields of a record as this contract has them, the rules on their combination (2.1, 2.4), and how they stand
+//! for what the domain stores.
+
+use super::problem::Problem;
+use hawser_core::domain::server::{
+    Auth, AuthLevel, GrantType, HeaderSpec, OauthConfig, Place, Secrets, Server,
+};
+use serde::Serialize;
+use uuid::Uuid;
+
+/// `auth_type`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AuthType {
+    /// Acts like [`Self::Headers`].
+    #[default]
+    Unset,
+    /// Static headers, if there are any.
+    Headers,
+    /// By [`OauthMode`].
+    Oauth,
+}
+
+impl AuthType {
+    /// The wire name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unset => "",
+            Self::Headers => "headers",
+            Self::Oauth => "oauth",
+        }
+    }
+
+    /// Reads the wire name.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Unset, Self::Headers, Self::Oauth]
+            .into_iter()
+            .find(|one| one.as_str() == text)
+    }
+}
+
+/// `oauth_mode`, where it is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OauthMode {
+    /// Each user registers and connects.
+    PerUserDynamicClient,
+    /// Kept and shown; we issue no shared providers.
+    LegacySharedProvider,
+}
+
+impl OauthMode {
+    /// The wire name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PerUserDynamicClient => "per_user_dynamic_client",
+            Self::LegacySharedProvider => "legacy_shared_provider",
+        }
+    }
+
+    /// Reads the wire name; inside is `None` for the empty one, which leaves the mode to the default rule.
+    pub fn parse(text: &str) -> Option<Option<Self>> {
+        [
+            None,
+            Some(Self::PerUserDynamicClient),
+            Some(Self::LegacySharedProvider),
+        ]
+        .into_iter()
+        .find(|one| one.map_or("", Self::as_str) == text)
+    }
+}
+
+/// A static header. Its value is a secret, so there is no `Debug`.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct Header {
+    /// Its name, as sent.
+    pub key: String,
+    /// Its value, as sent.
+    pub value: String,
+}
+
+/// The auth fields of a body; an outer `None` is a field that was not sent.
+#[derive(Clone, Default)]
+pub struct SentAuth {
+    /// All headers there shall be.
+    pub headers: Option<Vec<Header>>,
+    /// Unset too if that was sent.
+    pub auth_type: Option<AuthType>,
+    /// Inside is `None` for the default rule.
+    pub oauth_mode: Option<Option<OauthMode>>,
+    /// Inside is `None` to clear it.
+    pub oauth_provider_id: Option<Option<Uuid>>,
+}
+
+/// The auth fields of a record. A new record starts from the default.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct AuthFields {
+    /// Shown as it is.
+    pub auth_type: AuthType,
+    /// Set for OAuth, and for nothing else.
+    pub oauth_mode: Option<OauthMode>,
+    /// Of the legacy mode only; users' own providers are no part of the record.
+    pub oauth_provider_id: Option<Uuid>,
+    /// In the order they were sent.
+    pub headers: Vec<Header>,
+}
+
+impl AuthFields {
+    /// What a stored server shows. What a sibling contract has set up and this one has no words for reads as unset;
+    /// headers that each subject fills have no value to show.
+    pub fn of(server: &Server, secrets: &Secrets) -> Self {
+        let oauth = |mode, provider| Self {
+            auth_type: AuthType::Oauth,
+            oauth_mode: Some(mode),
+            oauth_provider_id: provider,
+            headers: Vec::new(),
+        };
+        let auth_type = if server.langsmith.says_headers {
+            AuthType::Headers
+        } else {
+            AuthType::Unset
+        };
+        match &server.auth {
+            Auth::Oauth(config) if config.grant_type == GrantType::AuthorizationCode => {
+                oauth(OauthMode::PerUserDynamicClient, None)
+            }
+            Auth::LegacyProvider { provider_id } => {
+                oauth(OauthMode::LegacySharedProvider, *provider_id)
+            }
+            Auth::Oauth(_) | Auth::Passthrough => Self::default(),
+            Auth::None => Self {
+                auth_type,
+                ..Self::default()
+            },
+            Auth::Headers { headers, .. } => Self {
+                auth_type,
+                headers: shared(headers)
+                    .filter_map(|spec| {
+                        Some(Header {
+                            key: spec.name.clone(),
+                            value: secrets.get(Place::Header(&spec.name))?.to_owned(),
+                        })
+                    })
+                    .collect(),
+                ..Self::default()
+            },
+        }
+    }
+
+    /// These fields with those that were sent in their place.
+    ///
+    /// # Errors
+    /// [`Problem::ConflictingAuth`].
+    pub fn with(self, sent: SentAuth) -> Result<Self, Problem> {
+        let auth_type = sent.auth_type.unwrap_or(self.auth_type);
+        let headers = sent.headers.unwrap_or(self.headers);
+        if auth_type != AuthType::Oauth {
+            let sets_oauth =
+                sent.oauth_mode.flatten().is_some() || sent.oauth_provider_id.flatten().is_some();
+            return if sets_oauth {
+                Err(Problem::ConflictingAuth)
+            } else {
+                Ok(Self {
+                    auth_type,
+                    headers,
+                    ..Self::default()
+                })
+            };
+        }
+        if !headers.is_empty() {
+            return Err(Problem::ConflictingAuth);
+        }
+        let provider = sent.oauth_provider_id.unwrap_or(self.oauth_provider_id);
+        let mode = sent
+            .oauth_mode
+            .unwrap_or(self.oauth_mode)
+            .unwrap_or(if provider.is_some() {
+                OauthMode::LegacySharedProvider
+            } else {
+                OauthMode::PerUserDynamicClient
+            });
+        Ok(Self {
+            auth_type,
+            oauth_mode: Some(mode),
+            oauth_provider_id: provider.filter(|_| mode == OauthMode::LegacySharedProvider),
+            headers,
+        })
+    }
+
+    /// Whether `auth_type` is `oauth`.
+    pub fn is_oauth(&self) -> bool {
+        self.auth_type == AuthType::Oauth
+    }
+
+    /// Whether `auth_type` is `headers`.
+    pub fn says_headers(&self) -> bool {
+        self.auth_type == AuthType::Headers
+    }
+
+    /// What the domain stores for these fields.
+    pub fn to_auth(&self) -> Auth {
+        match self.oauth_mode {
+            Some(OauthMode::PerUserDynamicClient) => {
+                Auth::Oauth(Box::new(OauthConfig::discovered()))
+            }
+            Some(OauthMode::LegacySharedProvider) => Auth::LegacyProvider {
+                provider_id: self.oauth_provider_id,
+            },
+            None if self.headers.is_empty() => Auth::None,
+            None => Auth::Headers {
+                level: AuthLevel::Global,
+                headers: self.headers.iter().map(spec).collect(),
+            },
+        }
+    }
+
+    /// The values of the headers.
+    pub fn secrets(&self) -> Secrets {
+        let mut secrets = Secrets::default();
+        for header in &self.headers {
+            secrets.set(Place::Header(&header.key), header.value.as_str());
+        }
+        secrets
+    }
+
+    /// Puts these fields into a server that shows others, and returns the secrets it has then. What shows the same as
+    /// before stays as it is stored: a sibling contract may have more to it than is shown here.
+    pub fn put_into(&self, server: &mut Server, stored: &Secrets) -> Secrets {
+        let shown = Self::of(server, stored);
+        server.langsmith.says_headers = if self == &shown {
+            server.langsmith.says_headers
+        } else {
+            self.says_headers()
+        };
+        let same_headers = matches!(server.auth, Auth::Headers { .. })
+            && !self.is_oauth()
+            && self.headers == shown.headers;
+        if self == &shown || same_headers {
+            return stored.clone();
+        }
+        server.auth = self.to_auth();
+        let mut secrets = self.secrets();
+        for name in server.additional_headers.iter().flatten() {
+            if let Some(value) = stored.get(Place::AdditionalHeader(name)) {
+                secrets.set(Place::AdditionalHeader(name), value);
+            }
+        }
+        secrets
+    }
+}
+
+/// Whether a server has headers that this contract shows.
+pub fn has_headers(server: &Server) -> bool {
+    matches!(&server.auth, Auth::Headers { headers, .. } if shared(headers).next().is_some())
+}
+
+fn shared(headers: &[HeaderSpec]) -> impl Iterator<Item = &HeaderSpec> {
+    headers.iter().filter(|spec| spec.template.is_none())
+}
+
+fn spec(header: &Header) -> HeaderSpec {
+    HeaderSpec {
+        name: header.key.clone(),
+        template: None,
+    }
+}

@@ -1,0 +1,69 @@
+//! `POST /mcp-servers`: register a server (2.1).
+
+use super::auth::AuthFields;
+use super::fields::Fields;
+use super::mcp_server::McpServer;
+use super::problem::Problem;
+use super::{Permission, admit};
+use crate::http::{Request, Response, body, json};
+use hawser_core::domain::server::LangsmithFields;
+use hawser_core::operations::servers::{self, Draft, DraftConnection, DraftName};
+use hawser_core::{App, Error};
+use lambda_http::Body;
+
+/// Answers 201 with the server. Nothing after the one write can fail: the CLI repeats a POST after any 5xx.
+pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
+    let (who, new) = admit(app, request, Permission::Create, parse(app, request)).await?;
+    let caller = app.identify(who).await?;
+    Permission::Create.require(&caller)?;
+    let secrets = new.auth.secrets();
+    let draft = Draft {
+        name: DraftName::Given(new.name.clone()),
+        url: new.url,
+        description: None,
+        auth: new.auth.to_auth(),
+        additional_headers: None,
+        manifest: serde_json::Map::new(),
+        langsmith: LangsmithFields {
+            says_headers: new.auth.says_headers(),
+            vendor_id: new.vendor_id,
+            external_system_id: new.external_system_id,
+        },
+        connection: DraftConnection::default(),
+        secrets: secrets.clone(),
+    };
+    let server = servers::create(app, &caller, draft)
+        .await
+        .map_err(|error| match error {
+            Error::NameTaken => Problem::NameConflict(new.name),
+            other => other.into(),
+        })?;
+    Ok(json(201, &McpServer::new(&caller, &server, &secrets)))
+}
+
+struct New {
+    name: String,
+    url: String,
+    auth: AuthFields,
+    vendor_id: Option<String>,
+    external_system_id: Option<String>,
+}
+
+fn parse(app: &App, request: &Request) -> Result<New, Problem> {
+    let mut fields = Fields::read(body(request))?;
+    fields.required("name");
+    let name = fields.name();
+    fields.required("url");
+    let url = fields.url(app.allow_loopback_http);
+    let auth = fields.auth();
+    let vendor_id = fields.foreign_id("vendor_id");
+    let external_system_id = fields.foreign_id("external_system_id");
+    let (name, url) = fields.settle(name.zip(url))?;
+    Ok(New {
+        name,
+        url,
+        auth: AuthFields::default().with(auth)?,
+        vendor_id,
+        external_system_id,
+    })
+}

@@ -1,0 +1,368 @@
+//! Reading the fields of a body. Each is read with all its rules at once; of several faults the one is answered that the
+//! order of checks puts first: syntax, then what is missing, then values (1.2).
+
+use super::auth::{AuthType, Header, OauthMode, SentAuth};
+use super::problem::Problem;
+use hawser_core::domain::header::is_token;
+use hawser_core::domain::id::{is_plain_text, parse_hyphenated};
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+use url::Url;
+
+const TEXT_AT_MOST: usize = 255;
+const URL_AT_MOST: usize = 2048;
+const HEADERS_AT_MOST: usize = 32;
+const HEADERS_BYTES_AT_MOST: usize = 65_536;
+const KEY_AT_MOST: usize = 256;
+const VALUE_AT_MOST: usize = 8192;
+const REFUSED_HEADERS: [&str; 11] = [
+    "host",
+    "content-length",
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// The object of a body, and what was wrong in it so far. `null` reads as absent.
+pub struct Fields {
+    object: Map<String, Value>,
+    refused: Option<Problem>,
+}
+
+impl Fields {
+    /// Reads a whole body.
+    ///
+    /// # Errors
+    /// [`Problem::InvalidBody`] when it is no JSON object.
+    pub fn read(body: &[u8]) -> Result<Self, Problem> {
+        match serde_json::from_slice(body) {
+            Ok(Value::Object(object)) => Ok(Self {
+                object,
+                refused: None,
+            }),
+            _ => Err(Problem::InvalidBody),
+        }
+    }
+
+    /// What was read, if nothing was wrong.
+    ///
+    /// # Errors
+    /// The fault that comes first.
+    pub fn settle<T>(self, read: Option<T>) -> Result<T, Problem> {
+        match self.refused {
+            Some(problem) => Err(problem),
+            None => read.ok_or(Problem::InvalidBody),
+        }
+    }
+
+    /// Notes the fault if a field is absent.
+    pub fn required(&mut self, field: &str) {
+        if self.get(field).is_none() {
+            self.note(missing(field));
+        }
+    }
+
+    /// `name`, trimmed.
+    pub fn name(&mut self) -> Option<String> {
+        let name = self.filled("name")?.trim().to_owned();
+        if is_plain_text(&name, TEXT_AT_MOST) {
+            Some(name)
+        } else {
+            self.refuse(Problem::InvalidValue("name"))
+        }
+    }
+
+    /// `url`, as it was sent. `loopback` allows `http` there.
+    pub fn url(&mut self, loopback: bool) -> Option<String> {
+        let url = self.filled("url")?;
+        match url_rule(&url, loopback) {
+            Ok(()) => Some(url),
+            Err(why) => self.refuse(Problem::InvalidUrl(why)),
+        }
+    }
+
+    /// An id in a system of the caller's; the empty one is none.
+    pub fn foreign_id(&mut self, field: &'static str) -> Option<String> {
+        let id = self.text(field).filter(|id| !id.is_empty())?;
+        if id.chars().count() <= TEXT_AT_MOST {
+            Some(id)
+        } else {
+            self.refuse(Problem::InvalidValue(field))
+        }
+    }
+
+    /// The four auth fields.
+    pub fn auth(&mut self) -> SentAuth {
+        SentAuth {
+            headers: self.headers(),
+            auth_type: self.parsed("auth_type", AuthType::parse),
+            oauth_mode: self.parsed("oauth_mode", OauthMode::parse),
+            oauth_provider_id: match self.object.get("oauth_provider_id") {
+                Some(Value::Null) => Some(None),
+                _ => self.parsed("oauth_provider_id", |text| parse_hyphenated(text).map(Some)),
+            },
+        }
+    }
+
+    fn headers(&mut self) -> Option<Vec<Header>> {
+        let Value::Array(items) = self.get("headers")?.clone() else {
+            return self.refuse(Problem::InvalidBody);
+        };
+        let mut headers = Vec::new();
+        for (i, item) in items.into_iter().enumerate() {
+            let Value::Object(object) = item else {
+                return self.refuse(Problem::InvalidBody);
+            };
+            let mut fields = Self {
+                object,
+                refused: None,
+            };
+            let key = fields.text("key").unwrap_or_default();
+            let value = fields.text("value");
+            if let Some(problem) = fields.refused {
+                self.note(problem);
+            }
+            if key.trim().is_empty() {
+                self.note(missing(&format!("headers[{i}].key")));
+            }
+            match value {
+                Some(value) => headers.push(Header { key, value }),
+                None => {
+                    self.note(Problem::FieldMissing {
+                        field: format!("headers[{i}].value"),
+                        expected: "a string",
+                    });
+                }
+            }
+        }
+        match headers_rule(&headers) {
+            Ok(()) => Some(headers),
+            Err((i, why)) => self.refuse(Problem::InvalidHeader(i, why)),
+        }
+    }
+
+    fn get(&self, field: &str) -> Option<&Value> {
+        self.object.get(field).filter(|value| !value.is_null())
+    }
+
+    fn text(&mut self, field: &str) -> Option<String> {
+        match self.get(field)? {
+            Value::String(text) => Some(text.clone()),
+            _ => self.refuse(Problem::InvalidBody),
+        }
+    }
+
+    /// A text that, if it is sent at all, says something.
+    fn filled(&mut self, field: &str) -> Option<String> {
+        let text = self.text(field)?;
+        if text.trim().is_empty() {
+            self.refuse(missing(field))
+        } else {
+            Some(text)
+        }
+    }
+
+    fn parsed<T>(&mut self, field: &'static str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let text = self.text(field)?;
+        match parse(&text) {
+            Some(value) => Some(value),
+            None => self.refuse(Problem::InvalidValue(field)),
+        }
+    }
+
+    /// Notes the fault of a field, which then has no value.
+    fn refuse<T>(&mut self, problem: Problem) -> Option<T> {
+        self.note(problem);
+        None
+    }
+
+    /// Notes a fault, unless one was noted that is answered before it.
+    fn note(&mut self, problem: Problem) {
+        let stage = |problem: &Problem| match problem {
+            Problem::InvalidBody => 0,
+            Problem::FieldMissing { .. } => 1,
+            _ => 2,
+        };
+        if self
+            .refused
+            .as_ref()
+            .is_none_or(|noted| stage(&problem) < stage(noted))
+        {
+            self.refused = Some(problem);
+        }
+    }
+}
+
+fn missing(field: &str) -> Problem {
+    Problem::FieldMissing {
+        field: field.to_owned(),
+        expected: "a non-empty string",
+    }
+}
+
+/// The rules of 1.5; the error names the header.
+fn headers_rule(headers: &[Header]) -> Result<(), (usize, &'static str)> {
+    if headers.len() > HEADERS_AT_MOST {
+        return Err((HEADERS_AT_MOST, "more than 32 headers"));
+    }
+    let mut seen = BTreeSet::new();
+    let mut bytes = 0;
+    for (i, Header { key, value }) in headers.iter().enumerate() {
+        let lower = key.to_ascii_lowercase();
+        bytes += key.len() + value.len();
+        let why = if !is_token(key) {
+            "key is not a token"
+        } else if REFUSED_HEADERS.contains(&lower.as_str()) {
+            "key not allowed"
+        } else if !seen.insert(lower) {
+            "key repeated"
+        } else if key.len() > KEY_AT_MOST
+            || value.len() > VALUE_AT_MOST
+            || bytes > HEADERS_BYTES_AT_MOST
+        {
+            "too long"
+        } else if !value
+            .bytes()
+            .all(|b| b == b'\t' || (0x20..=0x7e).contains(&b))
+        {
+            "value has forbidden characters"
+        } else {
+            continue;
+        };
+        return Err((i, why));
+    }
+    Ok(())
+}
+
+/// The rule of section 6. What is judged is the text as written: the parser repairs much that other clients of the same
+/// URL would read differently, such as a backslash for a slash, or `https:` without slashes.
+fn url_rule(text: &str, loopback: bool) -> Result<(), &'static str> {
+    const NO_URL: &str = "not a URL";
+    if text.len() > URL_AT_MOST {
+        return Err("too long");
+    }
+    if text
+        .chars()
+        .any(|c| c.is_whitespace() || c.is_control() || c == '\\')
+    {
+        return Err(NO_URL);
+    }
+    let url = Url::parse(text).map_err(|_| NO_URL)?;
+    if !matches!(url.scheme(), "https" | "http") {
+        return Err("scheme not allowed");
+    }
+    let (_, rest) = text.split_once("://").ok_or(NO_URL)?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if url.scheme() == "http" && !(loopback && is_loopback(&url, authority)) {
+        Err("scheme not allowed")
+    } else if authority.contains('@') {
+        Err("user info not allowed")
+    } else if authority.is_empty() {
+        Err(NO_URL)
+    } else if text.contains('#') {
+        Err("fragment not allowed")
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether a URL names this machine, and does so in the usual spelling: `127.1` is none.
+fn is_loopback(url: &Url, authority: &str) -> bool {
+    let named = match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    let written = url.host_str().and_then(|host| {
+        let (start, port) = authority.split_at_checked(host.len())?;
+        Some(start.eq_ignore_ascii_case(host) && (port.is_empty() || port.starts_with(':')))
+    });
+    named && written == Some(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_judged_as_it_is_written() {
+        for text in [
+            "https://mcp.example.com",
+            "https://mcp.example.com/mcp/",
+            "HTTPS://MCP.Example.com:443/a?b=c&d",
+            "https://127.0.0.1:18443/mcp",
+            "https://[::1]/",
+            "https://localhost",
+        ] {
+            assert_eq!(url_rule(text, false), Ok(()), "{text}");
+        }
+        for (text, why) in [
+            ("mcp.example.com/mcp", "not a URL"),
+            ("/mcp", "not a URL"),
+            ("https://", "not a URL"),
+            ("https://:443/", "not a URL"),
+            ("https:mcp.example.com", "not a URL"),
+            ("https:/mcp.example.com/", "not a URL"),
+            ("https:///mcp.example.com/", "not a URL"),
+            ("https:\\\\mcp.example.com", "not a URL"),
+            ("https://mcp.example.com:99999/", "not a URL"),
+            (" https://mcp.example.com", "not a URL"),
+            ("https://mcp.example.com/a b", "not a URL"),
+            ("https://mcp.example.com/\u{7f}", "not a URL"),
+            ("https://mcp.example.com/\u{a0}", "not a URL"),
+            ("ftp://mcp.example.com", "scheme not allowed"),
+            ("http://mcp.example.com", "scheme not allowed"),
+            ("http://localhost:9001/mcp", "scheme not allowed"),
+            ("https://ada@mcp.example.com", "user info not allowed"),
+            ("https://@mcp.example.com", "user info not allowed"),
+            ("https://:pw@mcp.example.com", "user info not allowed"),
+            ("https://mcp.example.com/#", "fragment not allowed"),
+            ("https://mcp.example.com#a", "fragment not allowed"),
+        ] {
+            assert_eq!(url_rule(text, false), Err(why), "{text}");
+        }
+        let long = |bytes| format!("https://h/{}", "a".repeat(bytes - "https://h/".len()));
+        assert_eq!(url_rule(&long(2048), false), Ok(()));
+        assert_eq!(url_rule(&long(2049), false), Err("too long"));
+    }
+
+    #[test]
+    fn the_switch_allows_http_on_loopback_as_written_and_nothing_else() {
+        for text in [
+            "http://localhost",
+            "http://localhost:9001/mcp",
+            "http://127.0.0.1:9001/mcp",
+            "http://127.8.9.1/",
+            "http://[::1]:9001/mcp",
+        ] {
+            assert_eq!(url_rule(text, true), Ok(()), "{text}");
+        }
+        for text in [
+            "http://mcp.example.com",
+            "http://localhost.example.com",
+            "http://localhost./",
+            "http://127.1/",
+            "http://2130706433/",
+            "http://0x7f000001/",
+            "http://0.0.0.0/",
+            "http://10.0.0.1/",
+            "http://[0:0:0:0:0:0:0:1]/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://localhost@mcp.example.com/",
+            "http://127.0.0.1:80@mcp.example.com/",
+        ] {
+            assert_eq!(url_rule(text, true), Err("scheme not allowed"), "{text}");
+        }
+        assert_eq!(
+            url_rule("http://localhost/#a", true),
+            Err("fragment not allowed")
+        );
+    }
+}

@@ -1,0 +1,22 @@
+//! `GET /mcp-servers/{mcp_server_id}`: one server (2.3).
+
+use super::mcp_server::McpServer;
+use super::problem::Problem;
+use super::{Permission, admit, server_id};
+use crate::http::{Request, Response, json};
+use hawser_core::App;
+use hawser_core::operations::servers;
+use lambda_http::Body;
+
+/// Answers 200 with the server.
+pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
+    let (who, id) = admit(app, request, Permission::Read, server_id(request)).await?;
+    let server = servers::find(app, who, Some(id))
+        .await?
+        .permit(|caller, _| Permission::Read.require(caller))?
+        .existing()?;
+    Ok(json(
+        200,
+        &McpServer::open(app, &server.caller, &server.found).await?,
+    ))
+}

@@ -1,0 +1,22 @@
+//! `GET /mcp-servers`: all servers of the tenant (2.2).
+
+use super::mcp_server::McpServer;
+use super::problem::Problem;
+use super::{Permission, admit};
+use crate::http::{Request, Response, json};
+use hawser_core::App;
+use hawser_core::operations::servers;
+use lambda_http::Body;
+
+/// Answers 200 with a bare array, oldest first, never cut.
+pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
+    let (who, ()) = admit(app, request, Permission::Read, Ok(())).await?;
+    let listed = servers::list(app, who)
+        .await?
+        .permit(|caller, _| Permission::Read.require(caller))?;
+    let mut shown = Vec::with_capacity(listed.found.len());
+    for server in &listed.found {
+        shown.push(McpServer::open(app, &listed.caller, server).await?);
+    }
+    Ok(json(200, &shown))
+}

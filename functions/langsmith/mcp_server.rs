@@ -1,0 +1,70 @@
+//! The `McpServer` object of answers (1.4), and who sees the headers in it (5).
+
+use super::Permission;
+use super::auth::{self, AuthFields, Header};
+use hawser_core::caller::Caller;
+use hawser_core::domain::server::{Secrets, Server};
+use hawser_core::operations::servers;
+use hawser_core::{App, Result};
+use serde::Serialize;
+use uuid::Uuid;
+
+/// A server as its caller sees it.
+#[derive(Serialize)]
+pub struct McpServer<'a> {
+    id: Uuid,
+    tenant_id: Uuid,
+    name: &'a str,
+    url: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    headers: Option<Vec<Header>>,
+    auth_type: &'static str,
+    /// There for OAuth only, and then possibly null.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oauth_provider_id: Option<Option<Uuid>>,
+    oauth_mode: &'static str,
+    created_at: String,
+    updated_at: String,
+    mcp_vendor_id: Option<Uuid>,
+    vendor_id: Option<&'a str>,
+    external_system_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    can_invoke: Option<bool>,
+}
+
+impl<'a> McpServer<'a> {
+    /// With secrets that are at hand anyway.
+    pub fn new(caller: &Caller, server: &'a Server, secrets: &Secrets) -> Self {
+        let fields = AuthFields::of(server, secrets);
+        let may_invoke = Permission::Invoke.is_of(caller);
+        Self {
+            id: server.id.uuid(),
+            tenant_id: caller.tenant.uuid(),
+            name: &server.name,
+            url: &server.url,
+            auth_type: fields.auth_type.as_str(),
+            oauth_provider_id: fields.is_oauth().then_some(fields.oauth_provider_id),
+            oauth_mode: fields.oauth_mode.map_or("", auth::OauthMode::as_str),
+            created_at: server.created_at.micros_offset(),
+            updated_at: server.updated_at.micros_offset(),
+            mcp_vendor_id: None,
+            vendor_id: server.langsmith.vendor_id.as_deref(),
+            external_system_id: server.langsmith.external_system_id.as_deref(),
+            headers: may_invoke.then_some(fields.headers),
+            can_invoke: (!may_invoke).then_some(false),
+        }
+    }
+
+    /// Opens the secrets of a server only for a caller who may see them, and if there are any to be seen.
+    ///
+    /// # Errors
+    /// [`hawser_core::Error::Unavailable`], [`hawser_core::Error::Internal`].
+    pub async fn open(app: &App, caller: &Caller, server: &'a Server) -> Result<Self> {
+        let secrets = if Permission::Invoke.is_of(caller) && auth::has_headers(server) {
+            servers::open(app, &caller.tenant, server).await?
+        } else {
+            Secrets::default()
+        };
+        Ok(Self::new(caller, server, &secrets))
+    }
+}

@@ -1,0 +1,102 @@
+//! The LangSmith contract, "Managed Deep Agents", under `/v1/deepagents`. One file per endpoint; here is what they share:
+//! the order of checks, and the permissions.
+
+mod auth;
+pub mod create_server;
+pub mod delete_server;
+mod fields;
+pub mod get_server;
+pub mod list_servers;
+mod mcp_server;
+mod problem;
+pub mod update_server;
+
+pub use problem::Problem;
+
+use crate::http::{self, BODY_LIMIT, Request};
+use hawser_core::App;
+use hawser_core::caller::{Caller, Presented};
+use hawser_core::domain::id::ServerId;
+use lambda_http::http::Method;
+
+/// The permissions, each for the whole tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// Register servers.
+    Create,
+    /// List and discover them.
+    Read,
+    /// Change them.
+    Update,
+    /// Delete them.
+    Delete,
+    /// Run their tools, and see the headers that this takes.
+    Invoke,
+}
+
+impl Permission {
+    /// As the contract spells it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Create => "mcp-servers:create",
+            Self::Read => "mcp-servers:read",
+            Self::Update => "mcp-servers:update",
+            Self::Delete => "mcp-servers:delete",
+            Self::Invoke => "mcp-servers:invoke",
+        }
+    }
+
+    /// Whether the caller has it.
+    fn is_of(self, caller: &Caller) -> bool {
+        caller.permissions.contains(self.name())
+    }
+
+    /// Refuses a caller without it.
+    ///
+    /// # Errors
+    /// [`Problem::PermissionMissing`].
+    fn require(self, caller: &Caller) -> Result<(), Problem> {
+        if self.is_of(caller) {
+            Ok(())
+        } else {
+            Err(Problem::PermissionMissing(self))
+        }
+    }
+}
+
+/// The body's size, the credentials and their tenant, then what was found wrong in the request (1.2): bad input is
+/// answered as such only to someone who may make the call.
+async fn admit<T>(
+    app: &App,
+    request: &Request,
+    needed: Permission,
+    parsed: Result<T, Problem>,
+) -> Result<(Presented, T), Problem> {
+    let reads_body = *request.method() == Method::POST || *request.method() == Method::PATCH;
+    if reads_body && http::body(request).len() > BODY_LIMIT {
+        return Err(Problem::BodyTooLarge);
+    }
+    let who = http::present(app, request).await?;
+    if names_other_tenant(request, &who) {
+        return Err(Problem::Forbidden);
+    }
+    match parsed {
+        Ok(parsed) => Ok((who, parsed)),
+        Err(problem) => {
+            needed.require(&app.identify(who).await?)?;
+            Err(problem)
+        }
+    }
+}
+
+fn names_other_tenant(request: &Request, who: &Presented) -> bool {
+    let tenant = who.tenant().uuid().to_string();
+    http::header(request, "x-tenant-id")
+        .is_some_and(|named| !named.is_empty() && !named.eq_ignore_ascii_case(&tenant))
+}
+
+/// The server that a path names.
+fn server_id(request: &Request) -> Result<ServerId, Problem> {
+    ServerId::parse_uuid(&http::path_parameter(request, "mcp_server_id"))
+        .ok_or(Problem::InvalidPathParameter)
+}

@@ -1,0 +1,253 @@
+//! How this contract says no: one error object (1.3) built from its closed table (3), and the older bodies of
+//! authentication (1.1), which have none of its fields.
+
+use super::Permission;
+use crate::http::{Code, Response, empty, json, with_header};
+use hawser_core::Error;
+use hawser_core::domain::error::Unauthenticated;
+use lambda_http::Body;
+use serde::Serialize;
+use serde_json::json;
+use tracing::error;
+
+/// One refusal.
+#[derive(Debug)]
+pub enum Problem {
+    /// The credentials are not for this tenant.
+    Forbidden,
+    /// The caller lacks this permission.
+    PermissionMissing(Permission),
+    /// The body is larger than the limit.
+    BodyTooLarge,
+    /// The path's id is no UUID.
+    InvalidPathParameter,
+    /// The body is no JSON object, or a field in it is not of its type.
+    InvalidBody,
+    /// A required field has no value.
+    FieldMissing {
+        /// Such as `headers[0].key`.
+        field: String,
+        /// What belongs there.
+        expected: &'static str,
+    },
+    /// Why the URL is none that can be registered.
+    InvalidUrl(&'static str),
+    /// Which header cannot be sent, and why.
+    InvalidHeader(usize, &'static str),
+    /// This field has a value that it cannot have.
+    InvalidValue(&'static str),
+    /// The auth fields contradict each other.
+    ConflictingAuth,
+    /// Another server of the tenant has this name.
+    NameConflict(String),
+    /// No such path.
+    PathNotFound,
+    /// The path takes other methods only; these.
+    MethodNotAllowed(String),
+    /// Whatever the operation said.
+    Domain(Error),
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        Self::Domain(error)
+    }
+}
+
+/// The error object (1.3).
+#[derive(Serialize)]
+struct ErrorBody {
+    r#type: String,
+    code: &'static str,
+    detail: String,
+    status: u16,
+}
+
+impl Problem {
+    /// Whether the operation lost a race and should be tried anew.
+    pub fn is_contended(&self) -> bool {
+        matches!(self, Self::Domain(Error::Contended))
+    }
+
+    /// Status, code and detail (3).
+    fn parts(&self) -> (u16, &'static str, String) {
+        let said = |status, code, detail: &str| (status, code, detail.to_owned());
+        match self {
+            Self::Forbidden => said(403, "forbidden", "Forbidden"),
+            Self::PermissionMissing(permission) => (
+                403,
+                "missing_permission",
+                format!("missing permission {}", permission.name()),
+            ),
+            Self::BodyTooLarge => said(
+                413,
+                "request_body_too_large",
+                "Send at most 262144 bytes: the request body is too large",
+            ),
+            Self::InvalidPathParameter => said(
+                400,
+                "invalid_path_parameter",
+                "Set 'mcp_server_id' to a UUID: the given value is not one",
+            ),
+            Self::InvalidBody => said(
+                400,
+                "invalid_request_body",
+                "Provide a valid JSON request body matching the documented schema",
+            ),
+            Self::FieldMissing { field, expected } => (
+                400,
+                "missing_required_field",
+                format!("Set '{field}' to {expected}: '{field}' is required"),
+            ),
+            Self::InvalidUrl(why) => (
+                422,
+                "invalid_url",
+                format!("Set 'url' to a valid https URL: {why}"),
+            ),
+            Self::InvalidHeader(at, why) => (
+                422,
+                "invalid_header",
+                format!("Correct 'headers[{at}]': {why}"),
+            ),
+            Self::InvalidValue(field) => (
+                422,
+                "invalid_field_value",
+                format!("Correct '{field}': the given value is not allowed"),
+            ),
+            Self::ConflictingAuth => said(
+                422,
+                "conflicting_auth_fields",
+                "Use either headers or OAuth: the auth fields contradict each other",
+            ),
+            Self::NameConflict(name) => (
+                409,
+                "mcp_server_name_conflict",
+                format!("Choose another name: an MCP server named '{name}' already exists"),
+            ),
+            Self::PathNotFound => said(404, "route_not_found", "Verify the path: no such route"),
+            Self::MethodNotAllowed(methods) => (
+                405,
+                "method_not_allowed",
+                format!("Use {methods}: the method is not allowed here"),
+            ),
+            Self::Domain(error) => domain(error),
+        }
+    }
+}
+
+fn domain(error: &Error) -> (u16, &'static str, String) {
+    let (status, code, detail) = match error {
+        Error::Unauthenticated(Unauthenticated::Missing | Unauthenticated::InvalidToken) => {
+            (401, "unauthorized", "Unauthorized")
+        }
+        Error::Unauthenticated(Unauthenticated::NoTenant | Unauthenticated::InvalidKey) => {
+            (403, "forbidden", "Forbidden")
+        }
+        Error::ServerNotFound => (
+            404,
+            "mcp_server_not_found",
+            "Verify the MCP server and that the calling identity has access: MCP server not found",
+        ),
+        Error::Contended => (
+            409,
+            "mcp_server_update_conflict",
+            "Repeat the request: the MCP server was changed at the same time",
+        ),
+        // Only headers can grow a record beyond what the store takes.
+        Error::TooLarge => (422, "invalid_header", "Correct 'headers[0]': too long"),
+        Error::Unavailable(_) => (
+            503,
+            "service_unavailable",
+            "Try again later: a dependent service is unavailable",
+        ),
+        Error::CredentialNotFound
+        | Error::NameTaken
+        | Error::WouldVoidCredentials { .. }
+        | Error::LimitReached
+        | Error::Internal(_) => (500, "internal_error", "Try again later: internal error"),
+    };
+    (status, code, detail.to_owned())
+}
+
+impl From<Problem> for Response<Body> {
+    fn from(problem: Problem) -> Self {
+        if let Problem::Domain(cause @ (Error::Internal(_) | Error::Unavailable(_))) = &problem {
+            error!(%cause, "the request failed");
+        }
+        let (status, code, detail) = problem.parts();
+        let mut response = match (&problem, status) {
+            (Problem::PermissionMissing(_), _) => plain(status, detail),
+            (_, 401) => with_header(
+                json(status, &json!({"error": detail})),
+                "www-authenticate",
+                "Bearer",
+            ),
+            (_, 403) => json(status, &json!({"error": detail})),
+            _ => json(
+                status,
+                &ErrorBody {
+                    r#type: format!("https://docs.langchain.com/errors/{code}"),
+                    code,
+                    detail,
+                    status,
+                },
+            ),
+        };
+        if let Problem::MethodNotAllowed(methods) = &problem {
+            response = with_header(response, "allow", methods);
+        }
+        response.extensions_mut().insert(Code(code));
+        response
+    }
+}
+
+fn plain(status: u16, text: String) -> Response<Body> {
+    let mut response = with_header(empty(status), "content-type", "text/plain; charset=utf-8");
+    *response.body_mut() = Body::Text(text);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_that_no_request_can_bring_about_at_will() {
+        let answer = |problem: Problem| {
+            let response = Response::from(problem);
+            let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+            (
+                response.status().as_u16(),
+                body["status"].clone(),
+                body["type"].clone(),
+                body["detail"].clone(),
+            )
+        };
+        for (error, status, code, detail) in [
+            (
+                Error::Contended,
+                409,
+                "mcp_server_update_conflict",
+                "Repeat the request: the MCP server was changed at the same time",
+            ),
+            (
+                Error::TooLarge,
+                422,
+                "invalid_header",
+                "Correct 'headers[0]': too long",
+            ),
+            (
+                Error::internal("the cause, for the log"),
+                500,
+                "internal_error",
+                "Try again later: internal error",
+            ),
+        ] {
+            let prefixed = format!("https://docs.langchain.com/errors/{code}");
+            assert_eq!(
+                answer(error.into()),
+                (status, status.into(), prefixed.into(), detail.into())
+            );
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! `PATCH /mcp-servers/{mcp_server_id}`: change the URL or the auth fields (2.4).
+
+use super::auth::{AuthFields, SentAuth};
+use super::fields::Fields;
+use super::mcp_server::McpServer;
+use super::problem::Problem;
+use super::{Permission, admit, server_id};
+use crate::http::{Request, Response, body, json};
+use hawser_core::App;
+use hawser_core::caller::Presented;
+use hawser_core::domain::id::ServerId;
+use hawser_core::operations::servers::{self, Voiding};
+use hawser_core::operations::until_settled;
+use lambda_http::Body;
+
+struct Patch {
+    url: Option<String>,
+    auth: SentAuth,
+}
+
+/// Answers 200 with the server as it is now.
+pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
+    let parsed = server_id(request).and_then(|id| Ok((id, parse(app, request)?)));
+    let (who, (id, patch)) = admit(app, request, Permission::Update, parsed).await?;
+    until_settled(
+        || attempt(app, who.clone(), id, &patch),
+        Problem::is_contended,
+    )
+    .await
+}
+
+fn parse(app: &App, request: &Request) -> Result<Patch, Problem> {
+    let mut fields = Fields::read(body(request))?;
+    let url = fields.url(app.allow_loopback_http);
+    let auth = fields.auth();
+    fields.settle(Some(Patch { url, auth }))
+}
+
+async fn attempt(
+    app: &App,
+    who: Presented,
+    id: ServerId,
+    patch: &Patch,
+) -> Result<Response<Body>, Problem> {
+    let server = servers::find(app, who, Some(id))
+        .await?
+        .permit(|caller, _| Permission::Update.require(caller))?
+        .existing()?;
+    let (caller, before) = (&server.caller, &server.found);
+    let stored = servers::open(app, &caller.tenant, before).await?;
+    let mut after = before.clone();
+    if let Some(url) = &patch.url {
+        after.url.clone_from(url);
+    }
+    let secrets = AuthFields::of(before, &stored)
+        .with(patch.auth.clone())?
+        .put_into(&mut after, &stored);
+    let after = servers::change(
+        app,
+        &caller.tenant,
+        before,
+        after,
+        Some(&secrets),
+        Voiding::AgreedForAnyAddress,
+    )
+    .await?;
+    Ok(json(200, &McpServer::new(caller, &after, &secrets)))
+}

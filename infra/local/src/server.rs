@@ -1,0 +1,102 @@
+//! The front door on one machine: HTTP in, the endpoint that the template's routes name, its answer out; and the worker
+//! that finishes deletions.
+
+use crate::template::{Router, Template};
+use bytes::Bytes;
+use hawser_core::App;
+use hawser_core::operations::work::work_off_due;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use lambda_http::http::{Request, Response, StatusCode};
+use lambda_http::{Body, RequestExt};
+use std::convert::Infallible;
+use std::io::Error;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tracing::warn;
+
+/// The largest request the gateway passes on: API Gateway's own limit.
+const GATEWAY_LIMIT: usize = 10 << 20;
+/// How often due work is looked for when nobody announces any: what an earlier process left behind.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long open connections may take to finish at the end.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Serves until `stop` resolves, then lets requests in flight finish.
+///
+/// # Errors
+/// The template's routes lead nowhere.
+pub async fn serve(app: Arc<App>, listener: TcpListener, stop: impl Future<Output = ()>) -> Result<(), Error> {
+    let router = Arc::new(Template::load()?.router()?);
+    let http = auto::Builder::new(TokioExecutor::new());
+    let connections = GracefulShutdown::new();
+    tokio::pin!(stop);
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    warn!(%error, "a connection could not be accepted");
+                    continue;
+                }
+            },
+            () = &mut stop => break,
+        };
+        let (app, router) = (app.clone(), router.clone());
+        let service = service_fn(move |request| {
+            let (app, router) = (app.clone(), router.clone());
+            async move { Ok::<_, Infallible>(answer(&app, &router, request).await) }
+        });
+        let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service).into_owned());
+        tokio::spawn(async move {
+            // A client that breaks off is no event of ours.
+            let _ = connection.await;
+        });
+    }
+    drop(listener);
+    let _ = tokio::time::timeout(GRACE, connections.shutdown()).await;
+    Ok(())
+}
+
+async fn answer(app: &App, router: &Router, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = Limited::new(body, GATEWAY_LIMIT).collect().await else {
+        let mut response = Response::new(Full::from(r#"{"message":"Request Entity Too Large"}"#));
+        *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+        return response;
+    };
+    let body = match String::from_utf8(body.to_bytes().into()) {
+        Ok(text) if text.is_empty() => Body::Empty,
+        Ok(text) => Body::Text(text),
+        Err(bytes) => Body::Binary(bytes.into_bytes()),
+    };
+    let (endpoint, parameters) = router.find(parts.method.as_str(), parts.uri.path());
+    let request = Request::from_parts(parts, body).with_path_parameters(parameters);
+    let (parts, body) = endpoint.serve(app, request).await.into_parts();
+    let body = match body {
+        Body::Text(text) => Full::from(text),
+        Body::Binary(bytes) => Full::from(bytes),
+        _ => Full::default(),
+    };
+    Response::from_parts(parts, body)
+}
+
+/// Works off what is due, whenever there may be some, for ever.
+pub async fn work(app: Arc<App>) {
+    loop {
+        match work_off_due(&app).await {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(error) => warn!(%error, "work is unfinished and will be taken up again"),
+        }
+        tokio::select! {
+            () = app.work_appeared.notified() => {}
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        }
+    }
+}

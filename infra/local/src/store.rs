@@ -1,0 +1,57 @@
+//! The embedded store: DynamoDB's API over SQLite, on a loopback port of its own, reached through the real SDK.
+
+use crate::TABLE;
+use crate::template::Template;
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+use std::io::Error;
+use std::path::Path;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+/// A running store; it stops when this is dropped.
+pub struct Store {
+    url: String,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Store {
+    /// Opens the store of a data folder, or one in memory, and creates the table if there is none.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or no port is free.
+    pub async fn open(folder: Option<&Path>) -> Result<Self, Error> {
+        let database = match folder {
+            Some(folder) => {
+                let file = folder.join("hawser.db");
+                let path = file.to_str().ok_or_else(|| Error::other("the data folder's name is not UTF-8"))?;
+                dynoxide::Database::new(path)
+            }
+            None => dynoxide::Database::memory(),
+        };
+        let database = database.map_err(|error| Error::other(format!("the store cannot be opened: {error:?}")))?;
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let (stop, stopped) = oneshot::channel::<()>();
+        tokio::spawn(dynoxide::server::serve_with_shutdown(listener, database, async {
+            let _ = stopped.await;
+        }));
+        let store = Self { url, _stop: stop };
+        let client = aws_sdk_dynamodb::Client::from_conf(store.client_config().build());
+        Template::load()?.create_table(&client, TABLE).await?;
+        Ok(store)
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// What a client needs to reach it.
+    pub fn client_config(&self) -> aws_sdk_dynamodb::config::Builder {
+        aws_sdk_dynamodb::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .endpoint_url(&self.url)
+            .region(Region::new("us-east-1"))
+            .credentials_provider(Credentials::new("local", "local", None, None, "local"))
+    }
+}

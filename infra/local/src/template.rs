@@ -1,0 +1,154 @@
+//! What the local server takes from `template.yaml`: the routes and the table, so that both are stated once.
+
+use aws_sdk_dynamodb::error::BuildError;
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
+    ScalarAttributeType, StreamSpecification, StreamViewType,
+};
+use hawser_functions::{ENDPOINTS, Endpoint};
+use serde_yaml_ng::Value;
+use std::collections::HashMap;
+use std::io::Error;
+
+const TEMPLATE: &str = include_str!("../../../template.yaml");
+
+/// The parsed template.
+pub struct Template(Value);
+
+/// Routes to endpoints, matched as API Gateway's HTTP APIs do: a literal segment before a parameter.
+pub struct Router {
+    routes: Vec<(String, String, &'static Endpoint)>,
+    default: &'static Endpoint,
+}
+
+impl Template {
+    /// The template of this build.
+    ///
+    /// # Errors
+    /// It is not YAML.
+    pub fn load() -> Result<Self, Error> {
+        serde_yaml_ng::from_str(TEMPLATE).map(Self).map_err(Error::other)
+    }
+
+    fn functions(&self) -> impl Iterator<Item = (&str, &Value)> {
+        let resources = self.0["Resources"].as_mapping().into_iter().flatten();
+        resources.filter_map(|(_, resource)| {
+            let binary = resource["Metadata"]["BuildProperties"]["Binary"].as_str()?;
+            Some((binary, &resource["Properties"]))
+        })
+    }
+
+    /// Binary, method and path of every route; the catch-all has neither method nor path.
+    pub fn routes(&self) -> Vec<(String, Option<(String, String)>)> {
+        let events = self.functions().flat_map(|(binary, properties)| {
+            let events = properties["Events"].as_mapping().into_iter().flatten();
+            events.map(move |(_, event)| (binary, event))
+        });
+        let http = events.filter(|(_, event)| event["Type"].as_str() == Some("HttpApi"));
+        http.map(|(binary, event)| {
+            let text = |name: &str| event["Properties"][name].as_str().map(str::to_owned);
+            (binary.to_owned(), text("Method").zip(text("Path")))
+        })
+        .collect()
+    }
+
+    /// The names of all binaries.
+    pub fn binaries(&self) -> Vec<String> {
+        self.functions().map(|(binary, _)| binary.to_owned()).collect()
+    }
+
+    /// The actions that a binary's own policy allows.
+    pub fn actions(&self, binary: &str) -> Vec<String> {
+        let properties = self.functions().find(|(name, _)| *name == binary).map(|(_, properties)| properties);
+        let policies = properties.and_then(|p| p["Policies"].as_sequence()).into_iter().flatten();
+        let statements = policies.filter_map(|policy| policy["Statement"].as_sequence()).flatten();
+        let actions = statements.flat_map(|statement| match &statement["Action"] {
+            Value::Sequence(actions) => actions.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            action => action.as_str().map(str::to_owned).into_iter().collect::<Vec<_>>(),
+        });
+        actions.collect()
+    }
+
+    /// The router.
+    ///
+    /// # Errors
+    /// A route leads to a function that is not in the index, or there is no catch-all.
+    pub fn router(&self) -> Result<Router, Error> {
+        let endpoint = |name: &str| {
+            ENDPOINTS.iter().find(|e| e.name == name).ok_or_else(|| Error::other(format!("no endpoint is called {name}")))
+        };
+        let (mut routes, mut default) = (Vec::new(), None);
+        for (binary, route) in self.routes() {
+            match route {
+                Some((method, path)) => routes.push((method, path, endpoint(&binary)?)),
+                None => default = Some(endpoint(&binary)?),
+            }
+        }
+        let default = default.ok_or_else(|| Error::other("the template has no catch-all route"))?;
+        Ok(Router { routes, default })
+    }
+
+    /// Creates the table under `name`, if it is not there yet.
+    ///
+    /// # Errors
+    /// The store refuses, or the template's table is not one.
+    pub async fn create_table(&self, client: &aws_sdk_dynamodb::Client, name: &str) -> Result<(), Error> {
+        if client.describe_table().table_name(name).send().await.is_ok() {
+            return Ok(());
+        }
+        let table = &self.0["Resources"]["Table"]["Properties"];
+        let build = || {
+            let mut request = client.create_table().table_name(name).billing_mode(BillingMode::PayPerRequest);
+            for one in sequence(&table["AttributeDefinitions"]) {
+                let definition = AttributeDefinition::builder()
+                    .attribute_name(text(&one["AttributeName"]))
+                    .attribute_type(ScalarAttributeType::from(text(&one["AttributeType"])));
+                request = request.attribute_definitions(definition.build()?);
+            }
+            for one in sequence(&table["GlobalSecondaryIndexes"]) {
+                let kind = ProjectionType::from(text(&one["Projection"]["ProjectionType"]));
+                let index = GlobalSecondaryIndex::builder()
+                    .index_name(text(&one["IndexName"]))
+                    .set_key_schema(Some(key_schema(&one["KeySchema"])?))
+                    .projection(Projection::builder().projection_type(kind).build());
+                request = request.global_secondary_indexes(index.build()?);
+            }
+            let view = StreamViewType::from(text(&table["StreamSpecification"]["StreamViewType"]));
+            let stream = StreamSpecification::builder().stream_enabled(true).stream_view_type(view).build()?;
+            Ok::<_, BuildError>(request.set_key_schema(Some(key_schema(&table["KeySchema"])?)).stream_specification(stream))
+        };
+        match build().map_err(Error::other)?.send().await {
+            Ok(_) => Ok(()),
+            // Another process on the same data folder was faster.
+            Err(error) if error.as_service_error().is_some_and(|e| e.is_resource_in_use_exception()) => Ok(()),
+            Err(error) => Err(Error::other(error)),
+        }
+    }
+}
+
+fn sequence(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_sequence().into_iter().flatten()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn key_schema(value: &Value) -> Result<Vec<KeySchemaElement>, BuildError> {
+    let element = |one: &Value| {
+        let kind = KeyType::from(text(&one["KeyType"]));
+        KeySchemaElement::builder().attribute_name(text(&one["AttributeName"])).key_type(kind).build()
+    };
+    sequence(value).map(element).collect()
+}
+
+impl Router {
+    /// The endpoint for a request, with the values of the path's parameters.
+    pub fn find(&self, method: &str, path: &str) -> (&'static Endpoint, HashMap<String, String>) {
+        let of_method = self.routes.iter().filter(|(m, _, _)| m == method);
+        of_method
+            .filter_map(|(_, pattern, endpoint)| Some((*endpoint, hawser_functions::route::capture(pattern, path)?)))
+            .min_by_key(|(_, parameters)| parameters.len())
+            .unwrap_or_else(|| (self.default, HashMap::new()))
+    }
+}

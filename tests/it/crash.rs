@@ -1,0 +1,178 @@
+//! Deleting, with the process dying at every request it makes to the store: either nothing has happened, or it completes.
+
+use crate::harness::{Caller, Cut, Ground, Hawser};
+use hawser_core::operations::work::work_off_due;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// More than one batch of deletes.
+const SUBJECTS: usize = 30;
+
+struct Doomed {
+    mcp: String,
+    uuid: String,
+    number: u64,
+}
+
+async fn register(admin: &Caller, name: &str, subjects: usize) -> Doomed {
+    let auth = json!({"type": "header", "headers": {"A": "{{KEY}}"}, "auth_level": "per_user"});
+    let manifest = json!({"type": "mcp-server/remote", "name": name, "description": "d", "url": "https://x.example/mcp",
+                          "auth_data": auth});
+    let mcp = admin.put("/api/svc/v1/mcp", json!({"manifest": manifest})).await.json()["data"]["id"].clone();
+    let mcp = mcp.as_str().unwrap().to_owned();
+    for i in 0..subjects {
+        let body = json!({"subjectId": format!("s{i}"), "subjectType": "user", "authOverride": {"type": "header", "headerValue": "v"}});
+        assert_eq!(admin.put(&format!("/api/svc/v1/mcp/{mcp}/auth"), body).await.status, 200);
+    }
+    let listed = admin.get("/v1/deepagents/mcp-servers").await.json();
+    let uuid = listed.as_array().unwrap().iter().find(|s| s["name"] == name).unwrap()["id"].as_str().unwrap().to_owned();
+    let listed = admin.get("/api/v1/mcp-servers").await.json();
+    let number = listed["data"].as_array().unwrap().iter().find(|s| s["mcp_server_name"] == name).unwrap()["id"].as_u64();
+    Doomed { mcp, uuid, number: number.unwrap() }
+}
+
+fn partition_of(item: &Value, ulid: &str) -> bool {
+    item["PK"].as_str().unwrap().ends_with(&format!("#S#{ulid}"))
+}
+
+/// The items of a living server outside its partition.
+fn belongs(item: &Value, doomed: &Doomed, ulid: &str) -> bool {
+    let sk = item["SK"].as_str().unwrap();
+    item["PK"] == "T#acme" && (sk == format!("S#{ulid}") || sk == "NAME#doomed" || sk == format!("NUM#{:020}", doomed.number))
+}
+
+async fn paths(doomed: &Doomed) -> [String; 3] {
+    [
+        format!("/api/svc/v1/mcp/{}", doomed.mcp),
+        format!("/v1/deepagents/mcp-servers/{}", doomed.uuid),
+        format!("/api/v1/mcp-servers/{}", doomed.number),
+    ]
+}
+
+async fn survives_every_cut(contract: usize) {
+    for cut in [Cut::Before as fn(usize) -> Cut, Cut::After] {
+        let mut reached = true;
+        let mut k = 0;
+        while reached {
+            let ground = Ground::new().await;
+            reached = dies_at(&ground, contract, cut(k), k).await;
+            k += 1;
+        }
+        assert!(k > 6, "a delete and its purge make several requests, not {k}");
+    }
+}
+
+/// Deletes with the wire cut, then restarts. Answers whether the cut was reached at all.
+async fn dies_at(ground: &Arc<Ground>, contract: usize, cut: Cut, k: usize) -> bool {
+    let hawser = Hawser::on(ground.clone()).await;
+    let admin = hawser.admin("acme");
+    register(&admin, "kept", 2).await;
+    register(&hawser.admin("other"), "doomed", 2).await;
+    let doomed = register(&admin, "doomed", SUBJECTS).await;
+    let ulid = doomed.mcp.strip_prefix("mcp-").unwrap();
+    let paths = paths(&doomed).await;
+    let before = ground.items().await;
+
+    hawser.wire.arm(Some(cut));
+    let answer = admin.delete(&paths[contract]).await;
+    while work_off_due(&hawser.app).await.unwrap_or(false) {}
+    let reached = hawser.wire.sent().len() > k;
+    drop(hawser);
+
+    let next = Hawser::on(ground.clone()).await;
+    let admin = next.admin("acme");
+    if admin.get(&paths[0]).await.status == 200 {
+        assert!(reached && answer.status >= 500, "{cut:?}: {answer:?}");
+        assert_eq!(ground.items().await, before, "{cut:?}: wholly not done");
+        return reached;
+    }
+    for path in &paths {
+        assert_eq!(admin.get(path).await.status, 404, "{cut:?}");
+    }
+    assert_eq!(admin.delete(&paths[1]).await.status, 204, "a repeat finds it done");
+    next.settle().await;
+    let after = ground.items().await;
+    let (receipts, rest): (Vec<_>, Vec<_>) = after.into_iter().partition(|item| item["entity"] == "receipt");
+    let expected: Vec<_> =
+        before.into_iter().filter(|item| !partition_of(item, ulid) && !belongs(item, &doomed, ulid)).collect();
+    assert_eq!(rest, expected, "{cut:?}: everything of the server is gone and nothing else");
+    assert_eq!(receipts.len(), 1);
+    assert_eq!((&receipts[0]["complete"], &receipts[0]["PK"]), (&json!(true), &json!("T#acme")), "{cut:?}");
+    reached
+}
+
+#[tokio::test]
+async fn a_truefoundry_delete_survives_a_crash_anywhere() {
+    survives_every_cut(0).await;
+}
+
+#[tokio::test]
+async fn a_langsmith_delete_survives_a_crash_anywhere() {
+    survives_every_cut(1).await;
+}
+
+#[tokio::test]
+async fn a_kambrium_delete_survives_a_crash_anywhere() {
+    survives_every_cut(2).await;
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_read_back_and_the_call_succeeds() {
+    let hawser = Hawser::start().await;
+    let admin = hawser.admin("acme");
+    let doomed = register(&admin, "doomed", 1).await;
+    let body = json!({"authSource": "auth-override", "subjectId": "s0", "subjectType": "user"});
+    hawser.wire.arm(Some(Cut::Answer(1)));
+    let answer = admin.delete_with(&format!("/api/svc/v1/mcp/{}/auth", doomed.mcp), body).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    hawser.wire.arm(Some(Cut::Answer(1)));
+    assert_eq!(admin.delete(&format!("/api/v1/mcp-servers/{}", doomed.number)).await.status, 200);
+    let new = json!({"name": "fresh", "url": "https://x.example/"});
+    for lost in 0..4 {
+        // Name taken or not, a create that happened is never answered as one that did not.
+        hawser.wire.arm(Some(Cut::Answer(lost)));
+        let answer = admin.post("/v1/deepagents/mcp-servers", new.clone()).await;
+        hawser.wire.arm(None);
+        let exists = !admin.get("/v1/deepagents/mcp-servers").await.json().as_array().unwrap().is_empty();
+        assert_eq!(answer.status == 201, exists, "{lost}: {answer:?}");
+        if exists {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_purges_at_once_do_no_harm() {
+    let hawser = Hawser::start().await;
+    let admin = hawser.admin("acme");
+    let doomed = register(&admin, "doomed", SUBJECTS).await;
+    let ground = hawser.ground();
+    assert_eq!(admin.delete(&format!("/api/svc/v1/mcp/{}", doomed.mcp)).await.status, 200);
+    let (one, two) = tokio::join!(work_off_due(&hawser.app), work_off_due(&hawser.app));
+    assert!(one.is_ok() && two.is_ok());
+    hawser.settle().await;
+    let ulid = doomed.mcp.strip_prefix("mcp-").unwrap();
+    assert!(ground.items().await.iter().all(|item| !partition_of(item, ulid)));
+}
+
+#[tokio::test]
+async fn nothing_appears_under_a_deleted_server() {
+    let hawser = Hawser::start().await;
+    let admin = hawser.admin("acme");
+    for round in 0..10 {
+        let doomed = register(&admin, "doomed", 1).await;
+        let auth = format!("/api/svc/v1/mcp/{}/auth", doomed.mcp);
+        let install = |subject: &'static str| {
+            let body = json!({"subjectId": subject, "subjectType": "user", "authOverride": {"type": "header", "headerValue": "v"}});
+            let (admin, auth) = (admin.clone(), auth.clone());
+            async move { admin.put(&auth, body).await.status }
+        };
+        let path = format!("/api/v1/mcp-servers/{}", doomed.number);
+        let (a, deleted, b) = tokio::join!(install("a"), admin.delete(&path), install("b"));
+        assert_eq!(deleted.status, 200);
+        assert!([a, b].iter().all(|status| [200, 404].contains(status)), "{round}: {a} {b}");
+        hawser.settle().await;
+        let ulid = doomed.mcp.strip_prefix("mcp-").unwrap();
+        assert!(hawser.ground().items().await.iter().all(|item| !partition_of(item, ulid)), "{round}");
+    }
+}

@@ -1,0 +1,331 @@
+//! What the tests drive: the real router over HTTP, the embedded store behind the real SDK, and a wire between the two
+//! that counts requests and can be cut.
+
+use aws_sdk_dynamodb::config::interceptors::{
+    BeforeDeserializationInterceptorContextMut, BeforeTransmitInterceptorContextMut,
+};
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_dynamodb::error::BoxError;
+use aws_sdk_dynamodb::types::AttributeValue;
+use hawser_core::App;
+use hawser_core::caller::mint_api_key;
+use hawser_core::domain::id::TenantId;
+use hawser_core::domain::subject::Subject;
+use hawser_core::operations::work::work_off_due;
+use hawser_core::table::api_keys::ApiKey;
+use hawser_local::identity::Identity;
+use hawser_local::store::Store;
+use hawser_local::{config, server};
+use secrecy::ExposeSecret;
+use serde_json::{Map, Value, json};
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+/// A running Hawser with a store of its own. Its workers rest until [`Hawser::settle`] is called.
+pub struct Hawser {
+    pub url: String,
+    pub app: Arc<App>,
+    pub wire: Wire,
+    ground: Arc<Ground>,
+    http: reqwest::Client,
+    _stop: oneshot::Sender<()>,
+}
+
+/// What outlives a process: store and keys.
+pub struct Ground {
+    pub store: Store,
+    pub identity: Identity,
+}
+
+impl Ground {
+    pub async fn new() -> Arc<Self> {
+        Arc::new(Self { store: Store::open(None).await.unwrap(), identity: Identity::ephemeral().unwrap() })
+    }
+
+    /// An application on this ground, as a new process would build it.
+    pub fn app(&self, wire: &Wire) -> Arc<App> {
+        // What a cut wire does is to be seen at once, not after the SDK has tried again.
+        let client = self.store.client_config().retry_config(RetryConfig::disabled()).interceptor(wire.clone());
+        let client = aws_sdk_dynamodb::Client::from_conf(client.build());
+        Arc::new(App::new(config(&self.identity).unwrap(), client, |_| unreachable!()).unwrap())
+    }
+
+    /// A client that no wire watches.
+    pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        aws_sdk_dynamodb::Client::from_conf(self.store.client_config().build())
+    }
+
+    /// Every item in the table.
+    pub async fn items(&self) -> Vec<Value> {
+        items(&self.dynamodb()).await
+    }
+}
+
+/// Every item in a table, ordered by key.
+#[expect(clippy::disallowed_methods, reason = "a test looks at everything there is")]
+pub async fn items(client: &aws_sdk_dynamodb::Client) -> Vec<Value> {
+    let mut pages = client.scan().table_name(hawser_local::TABLE).consistent_read(true).into_paginator().items().send();
+    let mut all: Vec<Value> = Vec::new();
+    while let Some(item) = pages.next().await {
+        all.push(plain(AttributeValue::M(item.unwrap())));
+    }
+    all.sort_by_key(|item| (item["PK"].to_string(), item["SK"].to_string()));
+    all
+}
+
+fn plain(value: AttributeValue) -> Value {
+    match value {
+        AttributeValue::M(map) => map.into_iter().map(|(name, value)| (name, plain(value))).collect::<Map<_, _>>().into(),
+        AttributeValue::L(list) => list.into_iter().map(plain).collect(),
+        AttributeValue::S(text) => text.into(),
+        AttributeValue::N(number) => number.parse::<serde_json::Number>().unwrap().into(),
+        AttributeValue::Bool(is) => is.into(),
+        other => format!("{other:?}").into(),
+    }
+}
+
+impl Hawser {
+    pub async fn start() -> Self {
+        Self::on(Ground::new().await).await
+    }
+
+    /// A new process on ground that may have seen others.
+    pub async fn on(ground: Arc<Ground>) -> Self {
+        let wire = Wire::default();
+        let app = ground.app(&wire);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (stop, stopped) = oneshot::channel::<()>();
+        tokio::spawn(server::serve(app.clone(), listener, async {
+            let _ = stopped.await;
+        }));
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self { url, app, wire, ground, http, _stop: stop }
+    }
+
+    pub fn ground(&self) -> Arc<Ground> {
+        self.ground.clone()
+    }
+
+    /// Lets the workers finish everything that is due.
+    pub async fn settle(&self) {
+        while work_off_due(&self.app).await.unwrap() {}
+    }
+
+    /// A caller with a token of exactly these claims.
+    pub fn claims(&self, claims: Value) -> Caller {
+        let token = self.ground.identity.token(claims).unwrap();
+        self.with(vec![("authorization", format!("Bearer {token}"))])
+    }
+
+    /// A user of a tenant with further claims.
+    pub fn caller(&self, tenant: &str, subject: &str, more: Value) -> Caller {
+        let mut claims = json!({"tenantName": tenant, "sub": subject, "exp": now() + 600});
+        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.claims(claims)
+    }
+
+    /// A caller who may do everything in a tenant under every contract.
+    pub fn admin(&self, tenant: &str) -> Caller {
+        let permissions = ["create", "read", "update", "delete", "invoke"].map(|p| format!("mcp-servers:{p}"));
+        let all = json!({"roles": ["admin"], "permissions": permissions, "scope": "mgmt.read mgmt.write mgmt.admin"});
+        self.caller(tenant, "root", all)
+    }
+
+    /// A caller with a fresh API key of `owner` (such as `user:ada`; `None` for a service key). `grants` may hold `roles`,
+    /// `teams`, `permissions`, `scopes`.
+    pub async fn api_key(&self, tenant: &str, owner: Option<&str>, grants: Value) -> Caller {
+        let tenant = TenantId::parse(tenant).unwrap();
+        let list = |name: &str| serde_json::from_value(grants[name].clone()).unwrap_or_default();
+        let (id, text, secret_hash) = mint_api_key(&tenant, self.app.now()).unwrap();
+        let key = ApiKey {
+            id,
+            secret_hash,
+            owner: owner.map(|owner| Subject::parse(owner).unwrap()),
+            email: None,
+            label: None,
+            roles: list("roles"),
+            teams: list("teams"),
+            permissions: list("permissions"),
+            scopes: list("scopes"),
+            created_at: self.app.now(),
+            expires_at: None,
+        };
+        self.app.table.add_api_key(&tenant, &key).await.unwrap();
+        self.with(vec![("x-api-key", text.expose_secret().to_owned())])
+    }
+
+    pub fn anonymous(&self) -> Caller {
+        self.with(Vec::new())
+    }
+
+    /// A caller who sends exactly these headers.
+    pub fn with(&self, headers: Vec<(&'static str, String)>) -> Caller {
+        Caller { url: self.url.clone(), http: self.http.clone(), headers }
+    }
+}
+
+/// Someone who sends requests.
+#[derive(Clone)]
+pub struct Caller {
+    url: String,
+    http: reqwest::Client,
+    pub headers: Vec<(&'static str, String)>,
+}
+
+/// An answer, read to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub text: String,
+    headers: Vec<(String, String)>,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
+
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone())
+    }
+
+    /// Asserts status and body together.
+    #[track_caller]
+    pub fn is(&self, status: u16, body: Value) {
+        assert_eq!((self.status, self.json()), (status, body));
+    }
+}
+
+impl Caller {
+    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
+        let mut request = self.http.request(method.parse().unwrap(), format!("{}{path}", self.url));
+        for (name, value) in &self.headers {
+            request = request.header(*name, value);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.body(body).send().await.unwrap();
+        let headers = response.headers().iter();
+        let headers = headers.map(|(n, v)| (n.to_string(), String::from_utf8_lossy(v.as_bytes()).into_owned())).collect();
+        Answer { status: response.status().as_u16(), headers, text: response.text().await.unwrap() }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[], Vec::new()).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.send("DELETE", path, &[], Vec::new()).await
+    }
+
+    pub async fn delete_with(&self, path: &str, body: Value) -> Answer {
+        self.send("DELETE", path, &[], body.to_string().into_bytes()).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send("POST", path, &[], body.to_string().into_bytes()).await
+    }
+
+    pub async fn put(&self, path: &str, body: Value) -> Answer {
+        self.send("PUT", path, &[], body.to_string().into_bytes()).await
+    }
+
+    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.send("PATCH", path, &[], body.to_string().into_bytes()).await
+    }
+}
+
+/// Seconds since the epoch.
+pub fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64
+}
+
+/// The wire to the store: remembers every request, and dies where it is told to.
+#[derive(Clone, Debug, Default)]
+pub struct Wire(Arc<Mutex<WireState>>);
+
+#[derive(Debug, Default)]
+struct WireState {
+    log: Vec<Sent>,
+    cut: Option<Cut>,
+}
+
+/// One request to the store.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    pub operation: String,
+    pub body: Value,
+}
+
+/// Where the process dies: from then on nothing gets through.
+#[derive(Clone, Copy, Debug)]
+pub enum Cut {
+    /// Before the request of this number, counted from 0, is sent.
+    Before(usize),
+    /// After the store has carried it out, before its answer arrives.
+    After(usize),
+    /// Not at all; only the answer to this one request is lost.
+    Answer(usize),
+}
+
+impl Wire {
+    /// Forgets what was sent and dies as told.
+    pub fn arm(&self, cut: Option<Cut>) {
+        *self.0.lock().unwrap() = WireState { log: Vec::new(), cut };
+    }
+
+    /// What was sent since it was armed.
+    pub fn sent(&self) -> Vec<Sent> {
+        self.0.lock().unwrap().log.clone()
+    }
+
+    /// The operations sent since it was armed.
+    pub fn operations(&self) -> Vec<String> {
+        self.sent().into_iter().map(|sent| sent.operation).collect()
+    }
+}
+
+impl Intercept for Wire {
+    fn name(&self) -> &'static str {
+        "wire"
+    }
+
+    fn modify_before_transmit(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let request = context.request();
+        let target = request.headers().get("x-amz-target").unwrap_or_default();
+        let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
+        let body = serde_json::from_slice(request.body().bytes().unwrap_or_default())?;
+        let mut state = self.0.lock().unwrap();
+        let number = state.log.len();
+        state.log.push(Sent { operation, body });
+        match state.cut {
+            Some(Cut::Before(at)) if number >= at => Err("the wire is cut".into()),
+            Some(Cut::After(at)) if number > at => Err("the wire is cut".into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn modify_before_deserialization(
+        &self,
+        _: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let state = self.0.lock().unwrap();
+        match state.cut {
+            Some(Cut::After(at)) if state.log.len() > at => Err("the answer is lost".into()),
+            Some(Cut::Answer(at)) if state.log.len() == at + 1 => Err("the answer is lost".into()),
+            _ => Ok(()),
+        }
+    }
+}
