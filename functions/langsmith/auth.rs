@@ -225,15 +225,12 @@ impl AuthFields {
     /// before stays as it is stored: a sibling contract may have more to it than is shown here.
     pub fn put_into(&self, server: &mut Server, stored: &Secrets) -> Secrets {
         let shown = Self::of(server, stored);
-        server.langsmith.says_headers = if self == &shown {
-            server.langsmith.says_headers
-        } else {
-            self.says_headers()
-        };
-        let same_headers = matches!(server.auth, Auth::Headers { .. })
-            && !self.is_oauth()
-            && self.headers == shown.headers;
-        if self == &shown || same_headers {
+        if self == &shown {
+            return stored.clone();
+        }
+        server.langsmith.says_headers = self.says_headers();
+        let stays_headers = matches!(server.auth, Auth::Headers { .. }) && !self.is_oauth();
+        if stays_headers && self.headers == shown.headers {
             return stored.clone();
         }
         server.auth = self.to_auth();

@@ -5,7 +5,10 @@
 mod budget;
 mod crash;
 mod harness;
+mod hostile;
 mod index;
 mod kambrium;
 mod langsmith;
+mod model;
+mod process;
 mod truefoundry;
