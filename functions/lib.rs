@@ -17,16 +17,15 @@ use hawser_core::App;
 use lambda_http::Body;
 use std::pin::Pin;
 
+type Answering<'a> = Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>;
+
 /// One function behind the gateway.
 pub struct Endpoint {
     /// The same everywhere: binary, template, log.
     pub name: &'static str,
     /// Method and path of each route.
     pub routes: &'static [(&'static str, &'static str)],
-    handle: for<'a> fn(
-        &'a App,
-        &'a Request,
-    ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>,
+    handle: for<'a> fn(&'a App, &'a Request) -> Answering<'a>,
 }
 
 macro_rules! endpoints {

@@ -6,8 +6,10 @@ use std::collections::HashMap;
 /// The methods that a path takes, in alphabetical order; none if it is not served.
 pub fn methods(path: &str) -> Vec<&'static str> {
     let routes = ENDPOINTS.iter().flat_map(|endpoint| endpoint.routes);
-    let mut methods: Vec<_> =
-        routes.filter(|(_, pattern)| capture(pattern, path).is_some()).map(|(method, _)| *method).collect();
+    let mut methods: Vec<_> = routes
+        .filter(|(_, pattern)| capture(pattern, path).is_some())
+        .map(|(method, _)| *method)
+        .collect();
     methods.sort_unstable();
     methods.dedup();
     methods
@@ -20,7 +22,10 @@ pub fn capture(pattern: &str, path: &str) -> Option<HashMap<String, String>> {
     loop {
         match (expected.next(), actual.next()) {
             (None, None) => return Some(captured),
-            (Some(segment), Some(value)) => match segment.strip_prefix('{').and_then(|s| s.strip_suffix('}')) {
+            (Some(segment), Some(value)) => match segment
+                .strip_prefix('{')
+                .and_then(|s| s.strip_suffix('}'))
+            {
                 Some(name) if !value.is_empty() => captured.insert(name.to_owned(), decoded(value)),
                 None if segment == value => None,
                 _ => return None,
@@ -32,5 +37,7 @@ pub fn capture(pattern: &str, path: &str) -> Option<HashMap<String, String>> {
 
 /// Percent-decoded; bytes that are no UTF-8 are replaced, so that they match nothing that is stored.
 fn decoded(value: &str) -> String {
-    percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned()
+    percent_encoding::percent_decode_str(value)
+        .decode_utf8_lossy()
+        .into_owned()
 }

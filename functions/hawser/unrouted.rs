@@ -29,7 +29,10 @@ pub async fn handle(_app: &App, request: &Request) -> Result<Response<Body>, Unr
     let path = request.uri().path();
     let methods = methods(path);
     let allow = (!methods.is_empty()).then(|| methods.join(", "));
-    let under = |base: &str| path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let under = |base: &str| {
+        path.strip_prefix(base)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
     Err(if under("/api/svc/v1") {
         use truefoundry::Problem;
         Unrouted::Truefoundry(allow.map_or(Problem::PathNotFound, Problem::MethodNotAllowed))

@@ -18,6 +18,9 @@ where
     lambda(async {
         // Lives as long as the process does.
         let app: &'static App = Box::leak(Box::new(App::connect(Config::from_env()?).await?));
-        lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| work(app, event.payload))).await
+        lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| {
+            work(app, event.payload)
+        }))
+        .await
     })
 }

@@ -22,7 +22,9 @@ pub fn run() -> Result<(), Error> {
 /// None: failures are reported record by record.
 pub async fn handle(app: &App, event: Value) -> Result<Value, Error> {
     for record in event["Records"].as_array().into_iter().flatten() {
-        let Some(work) = Work::from_image(&record["dynamodb"]["NewImage"]) else { continue };
+        let Some(work) = Work::from_image(&record["dynamodb"]["NewImage"]) else {
+            continue;
+        };
         if let Err(cause) = work_off(app, &work).await {
             error!(%cause, "work from the stream is unfinished");
             let at = &record["dynamodb"]["SequenceNumber"];

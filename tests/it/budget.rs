@@ -16,13 +16,32 @@ async fn fixture(admin: &Caller, name: &str) -> (String, String, u64) {
                           "auth_data": auth});
     let data = admin.put(MCP, json!({"manifest": manifest})).await.json()["data"].clone();
     let listed = admin.get("/v1/deepagents/mcp-servers").await.json();
-    let uuid = listed.as_array().unwrap().iter().find(|s| s["name"] == name).unwrap()["id"].clone();
+    let uuid = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|s| s["name"] == name)
+        .unwrap()["id"]
+        .clone();
     let listed = admin.get("/api/v1/mcp-servers").await.json();
-    let number = listed["data"].as_array().unwrap().iter().find(|s| s["mcp_server_name"] == name).unwrap()["id"].clone();
+    let number = listed["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|s| s["mcp_server_name"] == name)
+        .unwrap()["id"]
+        .clone();
     let mcp = data["id"].as_str().unwrap().to_owned();
     let own = json!({"subjectId": "ada", "subjectType": "user", "authOverride": {"type": "header", "headerValue": "v"}});
-    assert_eq!(admin.put(&format!("{MCP}/{mcp}/auth"), own).await.status, 200);
-    (mcp, uuid.as_str().unwrap().to_owned(), number.as_u64().unwrap())
+    assert_eq!(
+        admin.put(&format!("{MCP}/{mcp}/auth"), own).await.status,
+        200
+    );
+    (
+        mcp,
+        uuid.as_str().unwrap().to_owned(),
+        number.as_u64().unwrap(),
+    )
 }
 
 #[tokio::test]
@@ -36,24 +55,68 @@ async fn calls_cost_no_more_than_their_budget() {
         let (mcp, ..) = fixture(&token, "one").await;
         let (_, uuid, _) = fixture(&token, "two").await;
         let (third, _, number) = fixture(&token, "three").await;
-        let body = json!({"authSource": "auth-override", "subjectId": "ada", "subjectType": "user"});
+        let body =
+            json!({"authSource": "auth-override", "subjectId": "ada", "subjectType": "user"});
         let read_then_write = ["BatchGetItem", "TransactWriteItems"];
         // An API key's item rides along in the first read; beside a query it is read at the same moment.
-        let listed: &[&str] = if who == "token" { &["Query"] } else { &["BatchGetItem", "Query"] };
+        let listed: &[&str] = if who == "token" {
+            &["Query"]
+        } else {
+            &["BatchGetItem", "Query"]
+        };
         let calls: Vec<(&str, String, Value, &[&str])> = vec![
-            ("GET", format!("{MCP}/{mcp}/auth/status?subjectId=ada&subjectType=user"), Value::Null, &["BatchGetItem"]),
-            ("GET", format!("{MCP}/{mcp}"), Value::Null, &["BatchGetItem"]),
+            (
+                "GET",
+                format!("{MCP}/{mcp}/auth/status?subjectId=ada&subjectType=user"),
+                Value::Null,
+                &["BatchGetItem"],
+            ),
+            (
+                "GET",
+                format!("{MCP}/{mcp}"),
+                Value::Null,
+                &["BatchGetItem"],
+            ),
             ("GET", MCP.to_owned(), Value::Null, listed),
-            ("GET", "/v1/deepagents/mcp-servers".to_owned(), Value::Null, listed),
+            (
+                "GET",
+                "/v1/deepagents/mcp-servers".to_owned(),
+                Value::Null,
+                listed,
+            ),
             ("GET", "/api/v1/mcp-servers".to_owned(), Value::Null, listed),
-            ("DELETE", format!("{MCP}/{third}/auth"), body, &read_then_write),
-            ("DELETE", format!("{MCP}/{mcp}"), Value::Null, &read_then_write),
-            ("DELETE", format!("/v1/deepagents/mcp-servers/{uuid}"), Value::Null, &read_then_write),
-            ("DELETE", format!("/api/v1/mcp-servers/{number}"), Value::Null, &read_then_write),
+            (
+                "DELETE",
+                format!("{MCP}/{third}/auth"),
+                body,
+                &read_then_write,
+            ),
+            (
+                "DELETE",
+                format!("{MCP}/{mcp}"),
+                Value::Null,
+                &read_then_write,
+            ),
+            (
+                "DELETE",
+                format!("/v1/deepagents/mcp-servers/{uuid}"),
+                Value::Null,
+                &read_then_write,
+            ),
+            (
+                "DELETE",
+                format!("/api/v1/mcp-servers/{number}"),
+                Value::Null,
+                &read_then_write,
+            ),
         ];
         for (method, path, body, expected) in calls {
             hawser.wire.arm(None);
-            let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+            let body = if body.is_null() {
+                Vec::new()
+            } else {
+                body.to_string().into_bytes()
+            };
             let answer = caller.send(method, &path, &[], body).await;
             assert!(answer.status < 300, "{method} {path}: {answer:?}");
             let mut sent = hawser.wire.operations();
@@ -71,11 +134,20 @@ fn actions(sent: &[Sent]) -> BTreeSet<String> {
             .unwrap()
             .iter()
             .flat_map(|item| item.as_object().unwrap().keys())
-            .map(|kind| if kind == "ConditionCheck" { "ConditionCheckItem".to_owned() } else { format!("{kind}Item") })
+            .map(|kind| {
+                if kind == "ConditionCheck" {
+                    "ConditionCheckItem".to_owned()
+                } else {
+                    format!("{kind}Item")
+                }
+            })
             .collect(),
         operation => vec![operation.to_owned()],
     };
-    sent.iter().flat_map(of).map(|action| format!("dynamodb:{action}")).collect()
+    sent.iter()
+        .flat_map(of)
+        .map(|action| format!("dynamodb:{action}"))
+        .collect()
 }
 
 #[tokio::test]
@@ -93,55 +165,128 @@ async fn each_policy_allows_exactly_what_its_function_does() {
         let (mcp2, uuid2, number2) = fixture(&token, "two").await;
         let override_of = |value: &str| json!({"subjectId": "ada", "subjectType": "user", "authOverride": {"type": "header", "headerValue": value}});
         let manifest = json!({"type": "mcp-server/remote", "name": "one", "description": "d", "url": "https://y.example/mcp"});
-        let body = json!({"authSource": "auth-override", "subjectId": "ada", "subjectType": "user"});
+        let body =
+            json!({"authSource": "auth-override", "subjectId": "ada", "subjectType": "user"});
         let calls = [
-            ("PUT", MCP.to_owned(), json!({"manifest": {"type": "mcp-server/remote", "name": format!("new-{round}"), "description": "d", "url": "https://y.example/"}})),
+            (
+                "PUT",
+                MCP.to_owned(),
+                json!({"manifest": {"type": "mcp-server/remote", "name": format!("new-{round}"), "description": "d", "url": "https://y.example/"}}),
+            ),
             ("GET", MCP.to_owned(), Value::Null),
             ("GET", format!("{MCP}/{mcp}"), Value::Null),
             ("PUT", format!("{MCP}/{mcp}/auth"), override_of("v")),
-            ("PUT", format!("{MCP}/{mcp}/auth"), override_of("<REDACTED>")),
+            (
+                "PUT",
+                format!("{MCP}/{mcp}/auth"),
+                override_of("<REDACTED>"),
+            ),
             ("GET", format!("{MCP}/{mcp}/auth"), Value::Null),
-            ("GET", format!("{MCP}/{mcp}/auth/status?subjectId=ada&subjectType=user"), Value::Null),
+            (
+                "GET",
+                format!("{MCP}/{mcp}/auth/status?subjectId=ada&subjectType=user"),
+                Value::Null,
+            ),
             ("DELETE", format!("{MCP}/{mcp}/auth"), body),
             ("PUT", format!("{MCP}/{mcp}/auth"), override_of("v")),
-            ("PUT", MCP.to_owned(), json!({"manifest": manifest, "force": true})),
-            ("POST", "/v1/deepagents/mcp-servers".to_owned(), json!({"name": format!("ls-{round}"), "url": "https://z.example"})),
+            (
+                "PUT",
+                MCP.to_owned(),
+                json!({"manifest": manifest, "force": true}),
+            ),
+            (
+                "POST",
+                "/v1/deepagents/mcp-servers".to_owned(),
+                json!({"name": format!("ls-{round}"), "url": "https://z.example"}),
+            ),
             ("GET", "/v1/deepagents/mcp-servers".to_owned(), Value::Null),
-            ("GET", format!("/v1/deepagents/mcp-servers/{uuid2}"), Value::Null),
-            ("PATCH", format!("/v1/deepagents/mcp-servers/{uuid2}"), json!({"url": "https://other.example/", "headers": [{"key": "A", "value": "b"}]})),
-            ("GET", "/api/v1/mcp-servers/available".to_owned(), Value::Null),
-            ("POST", "/api/v1/mcp-servers".to_owned(), json!({"mcp_server": "pipedrive", "access_type": "read", "api_key": "k"})),
+            (
+                "GET",
+                format!("/v1/deepagents/mcp-servers/{uuid2}"),
+                Value::Null,
+            ),
+            (
+                "PATCH",
+                format!("/v1/deepagents/mcp-servers/{uuid2}"),
+                json!({"url": "https://other.example/", "headers": [{"key": "A", "value": "b"}]}),
+            ),
+            (
+                "GET",
+                "/api/v1/mcp-servers/available".to_owned(),
+                Value::Null,
+            ),
+            (
+                "POST",
+                "/api/v1/mcp-servers".to_owned(),
+                json!({"mcp_server": "pipedrive", "access_type": "read", "api_key": "k"}),
+            ),
             ("GET", "/api/v1/mcp-servers".to_owned(), Value::Null),
             ("GET", format!("/api/v1/mcp-servers/{number}"), Value::Null),
-            ("PUT", format!("/api/v1/mcp-servers/{number2}"), json!({"access_type": "read"})),
+            (
+                "PUT",
+                format!("/api/v1/mcp-servers/{number2}"),
+                json!({"access_type": "read"}),
+            ),
             ("DELETE", format!("{MCP}/{mcp}"), Value::Null),
-            ("DELETE", format!("/v1/deepagents/mcp-servers/{uuid2}"), Value::Null),
+            (
+                "DELETE",
+                format!("/v1/deepagents/mcp-servers/{uuid2}"),
+                Value::Null,
+            ),
             ("GET", "/nowhere".to_owned(), Value::Null),
         ];
         let _ = (uuid, mcp2);
         for (method, path, body) in calls {
             hawser.wire.arm(None);
-            let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+            let bytes = if body.is_null() {
+                Vec::new()
+            } else {
+                body.to_string().into_bytes()
+            };
             let answer = caller.send(method, &path, &[], bytes).await;
-            assert!(answer.status < 300 || path == "/nowhere", "{method} {path}: {answer:?}");
+            assert!(
+                answer.status < 300 || path == "/nowhere",
+                "{method} {path}: {answer:?}"
+            );
             let (endpoint, _) = router.find(method, path.split('?').next().unwrap());
-            used.entry(endpoint.name).or_default().extend(actions(&hawser.wire.sent()));
+            used.entry(endpoint.name)
+                .or_default()
+                .extend(actions(&hawser.wire.sent()));
             consistent.extend(hawser.wire.sent());
             hawser.wire.arm(None);
             while work_off_due(&hawser.app).await.unwrap() {}
             for worker in ["workers-purge", "workers-sweep"] {
-                used.entry(worker).or_default().extend(actions(&hawser.wire.sent()));
+                used.entry(worker)
+                    .or_default()
+                    .extend(actions(&hawser.wire.sent()));
             }
         }
         // An update of a connection that is one of Kambrium's own, with its key.
-        let made = caller.post("/api/v1/mcp-servers", json!({"mcp_server": "pipedrive", "access_type": "write", "api_key": "k"})).await;
+        let made = caller
+            .post(
+                "/api/v1/mcp-servers",
+                json!({"mcp_server": "pipedrive", "access_type": "write", "api_key": "k"}),
+            )
+            .await;
         let id = made.json()["data"]["id"].as_u64().unwrap();
-        for (method, body) in [("PUT", json!({"api_key": "l"}).to_string()), ("DELETE", String::new())] {
+        for (method, body) in [
+            ("PUT", json!({"api_key": "l"}).to_string()),
+            ("DELETE", String::new()),
+        ] {
             hawser.wire.arm(None);
-            let answer = caller.send(method, &format!("/api/v1/mcp-servers/{id}"), &[], body.into_bytes()).await;
+            let answer = caller
+                .send(
+                    method,
+                    &format!("/api/v1/mcp-servers/{id}"),
+                    &[],
+                    body.into_bytes(),
+                )
+                .await;
             assert_eq!(answer.status, 200, "{answer:?}");
             let (endpoint, _) = router.find(method, &format!("/api/v1/mcp-servers/{id}"));
-            used.entry(endpoint.name).or_default().extend(actions(&hawser.wire.sent()));
+            used.entry(endpoint.name)
+                .or_default()
+                .extend(actions(&hawser.wire.sent()));
             consistent.extend(hawser.wire.sent());
         }
         for name in ["two", "one"] {
@@ -153,14 +298,31 @@ async fn each_policy_allows_exactly_what_its_function_does() {
         hawser.settle().await;
     }
     let template = Template::load().unwrap();
-    for name in ENDPOINTS.iter().map(|e| e.name).chain(["workers-purge", "workers-sweep"]) {
-        let allowed: BTreeSet<_> = template.actions(name).into_iter().filter(|a| a.starts_with("dynamodb:")).collect();
-        assert_eq!(used.get(name).cloned().unwrap_or_default(), allowed, "{name}");
+    for name in ENDPOINTS
+        .iter()
+        .map(|e| e.name)
+        .chain(["workers-purge", "workers-sweep"])
+    {
+        let allowed: BTreeSet<_> = template
+            .actions(name)
+            .into_iter()
+            .filter(|a| a.starts_with("dynamodb:"))
+            .collect();
+        assert_eq!(
+            used.get(name).cloned().unwrap_or_default(),
+            allowed,
+            "{name}"
+        );
     }
     for sent in consistent {
         match sent.operation.as_str() {
-            "Query" if sent.body.get("IndexName").is_none() => assert_eq!(sent.body["ConsistentRead"], true, "{sent:?}"),
-            "BatchGetItem" => assert_eq!(sent.body["RequestItems"]["hawser"]["ConsistentRead"], true, "{sent:?}"),
+            "Query" if sent.body.get("IndexName").is_none() => {
+                assert_eq!(sent.body["ConsistentRead"], true, "{sent:?}")
+            }
+            "BatchGetItem" => assert_eq!(
+                sent.body["RequestItems"]["hawser"]["ConsistentRead"], true,
+                "{sent:?}"
+            ),
             _ => {}
         }
     }

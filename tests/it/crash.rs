@@ -18,27 +18,61 @@ async fn register(admin: &Caller, name: &str, subjects: usize) -> Doomed {
     let auth = json!({"type": "header", "headers": {"A": "{{KEY}}"}, "auth_level": "per_user"});
     let manifest = json!({"type": "mcp-server/remote", "name": name, "description": "d", "url": "https://x.example/mcp",
                           "auth_data": auth});
-    let mcp = admin.put("/api/svc/v1/mcp", json!({"manifest": manifest})).await.json()["data"]["id"].clone();
+    let mcp = admin
+        .put("/api/svc/v1/mcp", json!({"manifest": manifest}))
+        .await
+        .json()["data"]["id"]
+        .clone();
     let mcp = mcp.as_str().unwrap().to_owned();
     for i in 0..subjects {
         let body = json!({"subjectId": format!("s{i}"), "subjectType": "user", "authOverride": {"type": "header", "headerValue": "v"}});
-        assert_eq!(admin.put(&format!("/api/svc/v1/mcp/{mcp}/auth"), body).await.status, 200);
+        assert_eq!(
+            admin
+                .put(&format!("/api/svc/v1/mcp/{mcp}/auth"), body)
+                .await
+                .status,
+            200
+        );
     }
     let listed = admin.get("/v1/deepagents/mcp-servers").await.json();
-    let uuid = listed.as_array().unwrap().iter().find(|s| s["name"] == name).unwrap()["id"].as_str().unwrap().to_owned();
+    let uuid = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|s| s["name"] == name)
+        .unwrap()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let listed = admin.get("/api/v1/mcp-servers").await.json();
-    let number = listed["data"].as_array().unwrap().iter().find(|s| s["mcp_server_name"] == name).unwrap()["id"].as_u64();
-    Doomed { mcp, uuid, number: number.unwrap() }
+    let number = listed["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|s| s["mcp_server_name"] == name)
+        .unwrap()["id"]
+        .as_u64();
+    Doomed {
+        mcp,
+        uuid,
+        number: number.unwrap(),
+    }
 }
 
 fn partition_of(item: &Value, ulid: &str) -> bool {
-    item["PK"].as_str().unwrap().ends_with(&format!("#S#{ulid}"))
+    item["PK"]
+        .as_str()
+        .unwrap()
+        .ends_with(&format!("#S#{ulid}"))
 }
 
 /// The items of a living server outside its partition.
 fn belongs(item: &Value, doomed: &Doomed, ulid: &str) -> bool {
     let sk = item["SK"].as_str().unwrap();
-    item["PK"] == "T#acme" && (sk == format!("S#{ulid}") || sk == "NAME#doomed" || sk == format!("NUM#{:020}", doomed.number))
+    item["PK"] == "T#acme"
+        && (sk == format!("S#{ulid}")
+            || sk == "NAME#doomed"
+            || sk == format!("NUM#{:020}", doomed.number))
 }
 
 async fn paths(doomed: &Doomed) -> [String; 3] {
@@ -58,7 +92,10 @@ async fn survives_every_cut(contract: usize) {
             reached = dies_at(&ground, contract, cut(k), k).await;
             k += 1;
         }
-        assert!(k > 6, "a delete and its purge make several requests, not {k}");
+        assert!(
+            k > 6,
+            "a delete and its purge make several requests, not {k}"
+        );
     }
 }
 
@@ -89,15 +126,30 @@ async fn dies_at(ground: &Arc<Ground>, contract: usize, cut: Cut, k: usize) -> b
     for path in &paths {
         assert_eq!(admin.get(path).await.status, 404, "{cut:?}");
     }
-    assert_eq!(admin.delete(&paths[1]).await.status, 204, "a repeat finds it done");
+    assert_eq!(
+        admin.delete(&paths[1]).await.status,
+        204,
+        "a repeat finds it done"
+    );
     next.settle().await;
     let after = ground.items().await;
-    let (receipts, rest): (Vec<_>, Vec<_>) = after.into_iter().partition(|item| item["entity"] == "receipt");
-    let expected: Vec<_> =
-        before.into_iter().filter(|item| !partition_of(item, ulid) && !belongs(item, &doomed, ulid)).collect();
-    assert_eq!(rest, expected, "{cut:?}: everything of the server is gone and nothing else");
+    let (receipts, rest): (Vec<_>, Vec<_>) = after
+        .into_iter()
+        .partition(|item| item["entity"] == "receipt");
+    let expected: Vec<_> = before
+        .into_iter()
+        .filter(|item| !partition_of(item, ulid) && !belongs(item, &doomed, ulid))
+        .collect();
+    assert_eq!(
+        rest, expected,
+        "{cut:?}: everything of the server is gone and nothing else"
+    );
     assert_eq!(receipts.len(), 1);
-    assert_eq!((&receipts[0]["complete"], &receipts[0]["PK"]), (&json!(true), &json!("T#acme")), "{cut:?}");
+    assert_eq!(
+        (&receipts[0]["complete"], &receipts[0]["PK"]),
+        (&json!(true), &json!("T#acme")),
+        "{cut:?}"
+    );
     reached
 }
 
@@ -123,17 +175,31 @@ async fn a_lost_answer_is_read_back_and_the_call_succeeds() {
     let doomed = register(&admin, "doomed", 1).await;
     let body = json!({"authSource": "auth-override", "subjectId": "s0", "subjectType": "user"});
     hawser.wire.arm(Some(Cut::Answer(1)));
-    let answer = admin.delete_with(&format!("/api/svc/v1/mcp/{}/auth", doomed.mcp), body).await;
+    let answer = admin
+        .delete_with(&format!("/api/svc/v1/mcp/{}/auth", doomed.mcp), body)
+        .await;
     assert_eq!(answer.status, 200, "{answer:?}");
     hawser.wire.arm(Some(Cut::Answer(1)));
-    assert_eq!(admin.delete(&format!("/api/v1/mcp-servers/{}", doomed.number)).await.status, 200);
+    assert_eq!(
+        admin
+            .delete(&format!("/api/v1/mcp-servers/{}", doomed.number))
+            .await
+            .status,
+        200
+    );
     let new = json!({"name": "fresh", "url": "https://x.example/"});
     for lost in 0..4 {
         // Name taken or not, a create that happened is never answered as one that did not.
         hawser.wire.arm(Some(Cut::Answer(lost)));
         let answer = admin.post("/v1/deepagents/mcp-servers", new.clone()).await;
         hawser.wire.arm(None);
-        let exists = !admin.get("/v1/deepagents/mcp-servers").await.json().as_array().unwrap().is_empty();
+        let exists = !admin
+            .get("/v1/deepagents/mcp-servers")
+            .await
+            .json()
+            .as_array()
+            .unwrap()
+            .is_empty();
         assert_eq!(answer.status == 201, exists, "{lost}: {answer:?}");
         if exists {
             break;
@@ -147,12 +213,24 @@ async fn two_purges_at_once_do_no_harm() {
     let admin = hawser.admin("acme");
     let doomed = register(&admin, "doomed", SUBJECTS).await;
     let ground = hawser.ground();
-    assert_eq!(admin.delete(&format!("/api/svc/v1/mcp/{}", doomed.mcp)).await.status, 200);
+    assert_eq!(
+        admin
+            .delete(&format!("/api/svc/v1/mcp/{}", doomed.mcp))
+            .await
+            .status,
+        200
+    );
     let (one, two) = tokio::join!(work_off_due(&hawser.app), work_off_due(&hawser.app));
     assert!(one.is_ok() && two.is_ok());
     hawser.settle().await;
     let ulid = doomed.mcp.strip_prefix("mcp-").unwrap();
-    assert!(ground.items().await.iter().all(|item| !partition_of(item, ulid)));
+    assert!(
+        ground
+            .items()
+            .await
+            .iter()
+            .all(|item| !partition_of(item, ulid))
+    );
 }
 
 #[tokio::test]
@@ -170,9 +248,20 @@ async fn nothing_appears_under_a_deleted_server() {
         let path = format!("/api/v1/mcp-servers/{}", doomed.number);
         let (a, deleted, b) = tokio::join!(install("a"), admin.delete(&path), install("b"));
         assert_eq!(deleted.status, 200);
-        assert!([a, b].iter().all(|status| [200, 404].contains(status)), "{round}: {a} {b}");
+        assert!(
+            [a, b].iter().all(|status| [200, 404].contains(status)),
+            "{round}: {a} {b}"
+        );
         hawser.settle().await;
         let ulid = doomed.mcp.strip_prefix("mcp-").unwrap();
-        assert!(hawser.ground().items().await.iter().all(|item| !partition_of(item, ulid)), "{round}");
+        assert!(
+            hawser
+                .ground()
+                .items()
+                .await
+                .iter()
+                .all(|item| !partition_of(item, ulid)),
+            "{round}"
+        );
     }
 }

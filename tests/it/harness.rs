@@ -42,13 +42,20 @@ pub struct Ground {
 
 impl Ground {
     pub async fn new() -> Arc<Self> {
-        Arc::new(Self { store: Store::open(None).await.unwrap(), identity: Identity::ephemeral().unwrap() })
+        Arc::new(Self {
+            store: Store::open(None).await.unwrap(),
+            identity: Identity::ephemeral().unwrap(),
+        })
     }
 
     /// An application on this ground, as a new process would build it.
     pub fn app(&self, wire: &Wire) -> Arc<App> {
         // What a cut wire does is to be seen at once, not after the SDK has tried again.
-        let client = self.store.client_config().retry_config(RetryConfig::disabled()).interceptor(wire.clone());
+        let client = self
+            .store
+            .client_config()
+            .retry_config(RetryConfig::disabled())
+            .interceptor(wire.clone());
         let client = aws_sdk_dynamodb::Client::from_conf(client.build());
         Arc::new(App::new(config(&self.identity).unwrap(), client, |_| unreachable!()).unwrap())
     }
@@ -65,9 +72,18 @@ impl Ground {
 }
 
 /// Every item in a table, ordered by key.
-#[expect(clippy::disallowed_methods, reason = "a test looks at everything there is")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test looks at everything there is"
+)]
 pub async fn items(client: &aws_sdk_dynamodb::Client) -> Vec<Value> {
-    let mut pages = client.scan().table_name(hawser_local::TABLE).consistent_read(true).into_paginator().items().send();
+    let mut pages = client
+        .scan()
+        .table_name(hawser_local::TABLE)
+        .consistent_read(true)
+        .into_paginator()
+        .items()
+        .send();
     let mut all: Vec<Value> = Vec::new();
     while let Some(item) = pages.next().await {
         all.push(plain(AttributeValue::M(item.unwrap())));
@@ -78,7 +94,11 @@ pub async fn items(client: &aws_sdk_dynamodb::Client) -> Vec<Value> {
 
 fn plain(value: AttributeValue) -> Value {
     match value {
-        AttributeValue::M(map) => map.into_iter().map(|(name, value)| (name, plain(value))).collect::<Map<_, _>>().into(),
+        AttributeValue::M(map) => map
+            .into_iter()
+            .map(|(name, value)| (name, plain(value)))
+            .collect::<Map<_, _>>()
+            .into(),
         AttributeValue::L(list) => list.into_iter().map(plain).collect(),
         AttributeValue::S(text) => text.into(),
         AttributeValue::N(number) => number.parse::<serde_json::Number>().unwrap().into(),
@@ -103,7 +123,14 @@ impl Hawser {
             let _ = stopped.await;
         }));
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { url, app, wire, ground, http, _stop: stop }
+        Self {
+            url,
+            app,
+            wire,
+            ground,
+            http,
+            _stop: stop,
+        }
     }
 
     pub fn ground(&self) -> Arc<Ground> {
@@ -124,13 +151,17 @@ impl Hawser {
     /// A user of a tenant with further claims.
     pub fn caller(&self, tenant: &str, subject: &str, more: Value) -> Caller {
         let mut claims = json!({"tenantName": tenant, "sub": subject, "exp": now() + 600});
-        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        claims
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         self.claims(claims)
     }
 
     /// A caller who may do everything in a tenant under every contract.
     pub fn admin(&self, tenant: &str) -> Caller {
-        let permissions = ["create", "read", "update", "delete", "invoke"].map(|p| format!("mcp-servers:{p}"));
+        let permissions =
+            ["create", "read", "update", "delete", "invoke"].map(|p| format!("mcp-servers:{p}"));
         let all = json!({"roles": ["admin"], "permissions": permissions, "scope": "mgmt.read mgmt.write mgmt.admin"});
         self.caller(tenant, "root", all)
     }
@@ -164,7 +195,11 @@ impl Hawser {
 
     /// A caller who sends exactly these headers.
     pub fn with(&self, headers: Vec<(&'static str, String)>) -> Caller {
-        Caller { url: self.url.clone(), http: self.http.clone(), headers }
+        Caller {
+            url: self.url.clone(),
+            http: self.http.clone(),
+            headers,
+        }
     }
 }
 
@@ -190,7 +225,10 @@ impl Answer {
     }
 
     pub fn header(&self, name: &str) -> Option<String> {
-        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone())
+        self.headers
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, value)| value.clone())
     }
 
     /// Asserts status and body together.
@@ -201,8 +239,16 @@ impl Answer {
 }
 
 impl Caller {
-    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
-        let mut request = self.http.request(method.parse().unwrap(), format!("{}{path}", self.url));
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Answer {
+        let mut request = self
+            .http
+            .request(method.parse().unwrap(), format!("{}{path}", self.url));
         for (name, value) in &self.headers {
             request = request.header(*name, value);
         }
@@ -211,8 +257,19 @@ impl Caller {
         }
         let response = request.body(body).send().await.unwrap();
         let headers = response.headers().iter();
-        let headers = headers.map(|(n, v)| (n.to_string(), String::from_utf8_lossy(v.as_bytes()).into_owned())).collect();
-        Answer { status: response.status().as_u16(), headers, text: response.text().await.unwrap() }
+        let headers = headers
+            .map(|(n, v)| {
+                (
+                    n.to_string(),
+                    String::from_utf8_lossy(v.as_bytes()).into_owned(),
+                )
+            })
+            .collect();
+        Answer {
+            status: response.status().as_u16(),
+            headers,
+            text: response.text().await.unwrap(),
+        }
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -224,25 +281,32 @@ impl Caller {
     }
 
     pub async fn delete_with(&self, path: &str, body: Value) -> Answer {
-        self.send("DELETE", path, &[], body.to_string().into_bytes()).await
+        self.send("DELETE", path, &[], body.to_string().into_bytes())
+            .await
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Answer {
-        self.send("POST", path, &[], body.to_string().into_bytes()).await
+        self.send("POST", path, &[], body.to_string().into_bytes())
+            .await
     }
 
     pub async fn put(&self, path: &str, body: Value) -> Answer {
-        self.send("PUT", path, &[], body.to_string().into_bytes()).await
+        self.send("PUT", path, &[], body.to_string().into_bytes())
+            .await
     }
 
     pub async fn patch(&self, path: &str, body: Value) -> Answer {
-        self.send("PATCH", path, &[], body.to_string().into_bytes()).await
+        self.send("PATCH", path, &[], body.to_string().into_bytes())
+            .await
     }
 }
 
 /// Seconds since the epoch.
 pub fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs() as i64
 }
 
 /// The wire to the store: remembers every request, and dies where it is told to.
@@ -276,7 +340,10 @@ pub enum Cut {
 impl Wire {
     /// Forgets what was sent and dies as told.
     pub fn arm(&self, cut: Option<Cut>) {
-        *self.0.lock().unwrap() = WireState { log: Vec::new(), cut };
+        *self.0.lock().unwrap() = WireState {
+            log: Vec::new(),
+            cut,
+        };
     }
 
     /// What was sent since it was armed.

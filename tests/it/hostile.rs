@@ -22,24 +22,49 @@ impl Dice {
 
     fn text(&mut self) -> String {
         const PIECES: [&str; 22] = [
-            "", "a", "user", "#", "%23", "\u{0}", "\r\nEvil: 1", "<REDACTED>", "{{X}}", "{{", "mcp-server/remote", "https://x.example/",
-            "http://169.254.169.254/", "javascript:alert(1)", "é", "😀", "null", "../..", "' OR 1=1", "header", "oauth2", "\u{202e}",
+            "",
+            "a",
+            "user",
+            "#",
+            "%23",
+            "\u{0}",
+            "\r\nEvil: 1",
+            "<REDACTED>",
+            "{{X}}",
+            "{{",
+            "mcp-server/remote",
+            "https://x.example/",
+            "http://169.254.169.254/",
+            "javascript:alert(1)",
+            "é",
+            "😀",
+            "null",
+            "../..",
+            "' OR 1=1",
+            "header",
+            "oauth2",
+            "\u{202e}",
         ];
         match self.below(8) {
             0 => PIECES[self.below(PIECES.len())].repeat(self.below(400)),
-            _ => (0..self.below(4)).map(|_| PIECES[self.below(PIECES.len())]).collect(),
+            _ => (0..self.below(4))
+                .map(|_| PIECES[self.below(PIECES.len())])
+                .collect(),
         }
     }
 
     fn value(&mut self, depth: usize) -> Value {
         match self.below(if depth == 0 { 6 } else { 8 }) {
             0 => Value::Null,
-            1 => json!(self.roll() % 2 == 0),
+            1 => json!(self.below(2) == 0),
             2 => json!(self.roll() as i64),
             3 => json!(self.roll() as f64 / 7.0),
             4 | 5 => json!(self.text()),
             6 => (0..self.below(4)).map(|_| self.value(depth - 1)).collect(),
-            _ => (0..self.below(4)).map(|_| (self.text(), self.value(depth - 1))).collect::<Map<_, _>>().into(),
+            _ => (0..self.below(4))
+                .map(|_| (self.text(), self.value(depth - 1)))
+                .collect::<Map<_, _>>()
+                .into(),
         }
     }
 
@@ -48,17 +73,28 @@ impl Dice {
         match value {
             Value::Object(map) if !map.is_empty() && self.below(5) > 0 => {
                 let victim = self.below(map.len());
-                let kept = map.iter().enumerate().filter_map(|(i, (name, value))| match (i == victim, self.below(6)) {
-                    (false, _) => Some((name.clone(), value.clone())),
-                    (true, 0) => None,
-                    (true, 1) => Some((self.text(), value.clone())),
-                    (true, _) => Some((name.clone(), self.spoil(value))),
+                let kept = map.iter().enumerate().filter_map(|(i, (name, value))| {
+                    match (i == victim, self.below(6)) {
+                        (false, _) => Some((name.clone(), value.clone())),
+                        (true, 0) => None,
+                        (true, 1) => Some((self.text(), value.clone())),
+                        (true, _) => Some((name.clone(), self.spoil(value))),
+                    }
                 });
                 Value::Object(kept.collect())
             }
             Value::Array(list) if !list.is_empty() && self.below(3) > 0 => {
                 let victim = self.below(list.len());
-                list.iter().enumerate().map(|(i, v)| if i == victim { self.spoil(v) } else { v.clone() }).collect()
+                list.iter()
+                    .enumerate()
+                    .map(|(i, v)| {
+                        if i == victim {
+                            self.spoil(v)
+                        } else {
+                            v.clone()
+                        }
+                    })
+                    .collect()
             }
             _ => self.value(3),
         }
@@ -88,46 +124,77 @@ impl Dice {
 }
 
 /// What each endpoint that reads a body would take.
-fn good(endpoint: &str) -> Option<Value> {
+fn good(endpoint: &str) -> Vec<Value> {
     let auth = json!({"type": "header", "auth_level": "per_user", "headers": {"A": "Bearer {{KEY}}", "B": "x"}});
     let oauth = json!({"type": "oauth2", "scopes": ["a"], "token_url": "https://as.example/t", "client_id": "c", "client_secret": "s",
                        "additional_token_params": {"a": "b"}});
-    Some(match endpoint {
-        "truefoundry-put-server" => json!({"manifest": {"type": "mcp-server/remote", "name": "wiki", "description": "d",
-            "url": "https://x.example/mcp", "auth_data": if endpoint.len() % 2 == 0 { auth } else { oauth },
-            "additional_headers": {"X": "y"}, "collaborators": [{"subject": "user:a", "role_id": "mcp-server-user"}],
-            "tags": {"a": [1, {"b": null}]}, "tool_settings": [{"name": "t", "annotations": {"readOnlyHint": true}}],
-            "tool_metadata": {"t": {"description": "d"}}, "tls_settings": {"ca_cert": "c"}}, "dryRun": false, "force": true}),
-        "truefoundry-put-override" => json!({"subjectId": "ada", "subjectType": "user",
-            "authOverride": {"type": "key_value", "values": {"KEY": "v"}}}),
-        "truefoundry-disconnect-subject" => json!({"authSource": "auth-override", "subjectId": "ada", "subjectType": "user"}),
-        "langsmith-create-server" => json!({"name": "n", "url": "https://x.example/", "headers": [{"key": "A", "value": "b"}],
+    let manifest = |auth: Value| {
+        json!({"manifest": {"type": "mcp-server/remote", "name": "wiki", "description": "d",
+            "url": "https://x.example/mcp", "auth_data": auth, "additional_headers": {"X": "y"},
+            "collaborators": [{"subject": "user:a", "role_id": "mcp-server-user"}],
+            "tags": {"a": [1, {"b": null}]},
+            "tool_settings": [{"name": "t", "annotations": {"readOnlyHint": true}}],
+            "tool_metadata": {"t": {"description": "d"}}, "tls_settings": {"ca_cert": "c"}},
+            "dryRun": false, "force": true})
+    };
+    match endpoint {
+        "truefoundry-put-server" => vec![manifest(auth), manifest(oauth)],
+        "truefoundry-put-override" => vec![json!({"subjectId": "ada", "subjectType": "user",
+            "authOverride": {"type": "key_value", "values": {"KEY": "v"}}})],
+        "truefoundry-disconnect-subject" => {
+            vec![json!({"authSource": "auth-override", "subjectId": "ada", "subjectType": "user"})]
+        }
+        "langsmith-create-server" => vec![
+            json!({"name": "n", "url": "https://x.example/", "headers": [{"key": "A", "value": "b"}],
             "auth_type": "headers", "oauth_mode": "", "oauth_provider_id": null, "vendor_id": "v"}),
-        "langsmith-update-server" => json!({"url": "https://y.example/", "headers": [{"key": "A", "value": "b"}], "auth_type": "",
-            "oauth_mode": "", "oauth_provider_id": null}),
-        "kambrium-create-connection" => json!({"mcp_server": "pipedrive", "access_type": "individual", "auth_method": "api_key",
-            "api_key": "k", "agent_enabled": true, "disabled_tools": [1, 2]}),
-        "kambrium-update-connection" => json!({"access_type": "individual", "api_key": "k", "agent_enabled": true,
+        ],
+        "langsmith-update-server" => vec![
+            json!({"url": "https://y.example/", "headers": [{"key": "A", "value": "b"}],
+            "auth_type": "", "oauth_mode": "", "oauth_provider_id": null}),
+        ],
+        "kambrium-create-connection" => vec![
+            json!({"mcp_server": "pipedrive", "access_type": "individual",
+            "auth_method": "api_key", "api_key": "k", "agent_enabled": true, "disabled_tools": [1, 2]}),
+        ],
+        "kambrium-update-connection" => vec![
+            json!({"access_type": "individual", "api_key": "k", "agent_enabled": true,
             "disabled_tools": [1, 2]}),
-        _ => return None,
-    })
+        ],
+        _ => Vec::new(),
+    }
 }
 
 const READS_A_BODY: usize = 7;
 
-async fn bombard(endpoint: &'static Endpoint, good: Value) {
+async fn bombard(endpoint: &'static Endpoint, good: &[Value]) {
     let hawser = Hawser::start().await;
     let admin = hawser.admin("acme");
     let authorization = admin.headers[0].1.clone();
-    let made = admin.post("/api/v1/mcp-servers", json!({"mcp_server": "pipedrive", "access_type": "individual", "api_key": "k"})).await;
+    let made = admin
+        .post(
+            "/api/v1/mcp-servers",
+            json!({"mcp_server": "pipedrive", "access_type": "individual", "api_key": "k"}),
+        )
+        .await;
     let number = made.json()["data"]["id"].to_string();
-    let mcp = admin.get("/api/svc/v1/mcp").await.json()["data"][0]["id"].as_str().unwrap().to_owned();
-    let uuid = admin.get("/v1/deepagents/mcp-servers").await.json()[0]["id"].as_str().unwrap().to_owned();
-    let parameters = [("mcpServerId", mcp), ("mcp_server_id", uuid), ("server_id", number)];
+    let mcp = admin.get("/api/svc/v1/mcp").await.json()["data"][0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let uuid = admin.get("/v1/deepagents/mcp-servers").await.json()[0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let parameters = [
+        ("mcpServerId", mcp),
+        ("mcp_server_id", uuid),
+        ("server_id", number),
+    ];
     let (method, path) = endpoint.routes[0];
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15 ^ endpoint.name.len() as u64);
     for round in 0..10_000 {
-        let body = dice.body(&good);
+        let good = &good[dice.below(good.len())];
+        let body = dice.body(good);
         let sent = String::from_utf8_lossy(&body).into_owned();
         hawser.wire.arm(None);
         let request = lambda_http::http::Request::builder()
@@ -136,24 +203,50 @@ async fn bombard(endpoint: &'static Endpoint, good: Value) {
             .header("authorization", &authorization)
             .body(Body::from(body))
             .unwrap()
-            .with_path_parameters(parameters.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect::<std::collections::HashMap<_, _>>());
+            .with_path_parameters(
+                parameters
+                    .iter()
+                    .map(|(n, v)| ((*n).to_owned(), v.clone()))
+                    .collect::<std::collections::HashMap<_, _>>(),
+            );
         let response = endpoint.serve(&hawser.app, request).await;
         let status = response.status().as_u16();
         let documented = [200, 201, 204, 400, 404, 409, 413, 417, 422].contains(&status);
-        assert!(documented, "{} round {round}: {status} for {sent}", endpoint.name);
-        if status == 201 {
-            // What a good body made goes again, or each round would list more.
-            let Body::Text(text) = response.body() else { panic!("{} round {round}: no body", endpoint.name) };
+        assert!(
+            documented,
+            "{} round {round}: {status} for {sent}",
+            endpoint.name
+        );
+        if status == 201 && endpoint.name == "kambrium-create-connection" {
+            // What a good body made goes again, or each round would count more connections.
+            let Body::Text(text) = response.body() else {
+                panic!("{} round {round}: no body", endpoint.name)
+            };
             let made: Value = serde_json::from_str(text).unwrap();
-            let id = made["id"].as_str().map_or_else(|| made["data"]["id"].to_string(), str::to_owned);
-            assert!(admin.delete(&format!("{path}/{id}")).await.status < 300);
+            assert_eq!(
+                admin
+                    .delete(&format!("{path}/{}", made["data"]["id"]))
+                    .await
+                    .status,
+                200
+            );
         }
         if status >= 400 {
-            let Body::Text(text) = response.body() else { panic!("{} round {round}: no body", endpoint.name) };
+            let Body::Text(text) = response.body() else {
+                panic!("{} round {round}: no body", endpoint.name)
+            };
             serde_json::from_str::<Value>(text).unwrap();
-            let changed = hawser.wire.operations().iter().any(|o| o == "TransactWriteItems");
+            let changed = hawser
+                .wire
+                .operations()
+                .iter()
+                .any(|o| o == "TransactWriteItems");
             // A name that is taken shows only when the transaction is refused.
-            assert!(!changed || status == 409, "{} round {round}: {status} and a write for {sent}", endpoint.name);
+            assert!(
+                !changed || status == 409,
+                "{} round {round}: {status} and a write for {sent}",
+                endpoint.name
+            );
         }
     }
 }
@@ -163,7 +256,7 @@ macro_rules! bombardments {
         #[tokio::test]
         async fn $name() {
             let endpoint = ENDPOINTS.iter().find(|e| e.name == $endpoint).unwrap();
-            bombard(endpoint, good($endpoint).unwrap()).await;
+            bombard(endpoint, &good($endpoint)).await;
         }
     )*};
 }
@@ -180,10 +273,24 @@ bombardments! {
 
 #[test]
 fn every_endpoint_that_reads_a_body_is_bombarded() {
-    assert_eq!(ENDPOINTS.iter().filter(|e| good(e.name).is_some()).count(), READS_A_BODY);
-    let reads = ENDPOINTS.iter().filter(|e| e.routes.iter().any(|(m, _)| ["PUT", "POST", "PATCH"].contains(m)));
-    assert!(reads.clone().all(|e| good(e.name).is_some()));
-    assert_eq!(reads.count() + 1, READS_A_BODY, "and the DELETE that takes one");
+    assert_eq!(
+        ENDPOINTS
+            .iter()
+            .filter(|e| !good(e.name).is_empty())
+            .count(),
+        READS_A_BODY
+    );
+    let reads = ENDPOINTS.iter().filter(|e| {
+        e.routes
+            .iter()
+            .any(|(m, _)| ["PUT", "POST", "PATCH"].contains(m))
+    });
+    assert!(reads.clone().all(|e| !good(e.name).is_empty()));
+    assert_eq!(
+        reads.count() + 1,
+        READS_A_BODY,
+        "and the DELETE that takes one"
+    );
 }
 
 #[tokio::test]
@@ -191,7 +298,18 @@ async fn huge_bodies_and_odd_paths_are_refused_everywhere() {
     let hawser = Hawser::start().await;
     let admin = hawser.admin("acme");
     let before = hawser.ground().items().await;
-    let odd = ["%00", "%23", "..%2f..", "a%0d%0aEvil:1", "%ff%fe", "mcp-%23", "0", "-1", "9223372036854775808", "%F0%9F%98%80"];
+    let odd = [
+        "%00",
+        "%23",
+        "..%2f..",
+        "a%0d%0aEvil:1",
+        "%ff%fe",
+        "mcp-%23",
+        "0",
+        "-1",
+        "9223372036854775808",
+        "%F0%9F%98%80",
+    ];
     for endpoint in ENDPOINTS {
         for (method, path) in endpoint.routes {
             for value in odd {
@@ -222,6 +340,12 @@ async fn what_would_not_fit_into_an_item_is_refused_before_the_store_does() {
         r#"{{"manifest":{{"type":"mcp-server/remote","name":"wiki","description":"d","url":"https://x.example/","tags":{{"n":{numbers}}}}}}}"#
     );
     assert!(body.len() < 262_144);
-    let answer = admin.send("PUT", "/api/svc/v1/mcp", &[], body.into_bytes()).await;
-    assert_eq!((answer.status, &answer.json()["code"]), (400, &json!("INVALID_REQUEST")), "{answer:?}");
+    let answer = admin
+        .send("PUT", "/api/svc/v1/mcp", &[], body.into_bytes())
+        .await;
+    assert_eq!(
+        (answer.status, &answer.json()["code"]),
+        (400, &json!("INVALID_REQUEST")),
+        "{answer:?}"
+    );
 }

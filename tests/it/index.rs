@@ -14,16 +14,25 @@ const WORKERS: [&str; 2] = ["workers-purge", "workers-sweep"];
 type Routes = BTreeSet<(String, String, String)>;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .to_owned()
 }
 
 fn manifest() -> toml::Table {
-    std::fs::read_to_string(root().join("Cargo.toml")).unwrap().parse().unwrap()
+    std::fs::read_to_string(root().join("Cargo.toml"))
+        .unwrap()
+        .parse()
+        .unwrap()
 }
 
 fn index() -> Routes {
     let of = |e: &'static hawser_functions::Endpoint| {
-        e.routes.iter().map(|(method, path)| (e.name.to_owned(), (*method).to_owned(), (*path).to_owned()))
+        e.routes
+            .iter()
+            .map(|(method, path)| (e.name.to_owned(), (*method).to_owned(), (*path).to_owned()))
     };
     ENDPOINTS.iter().flat_map(of).collect()
 }
@@ -32,43 +41,66 @@ fn index() -> Routes {
 fn the_template_routes_what_the_index_says() {
     let template = Template::load().unwrap();
     let routes = template.routes();
-    let of_template: Routes =
-        routes.iter().filter_map(|(name, route)| route.clone().map(|(m, p)| (name.clone(), m, p))).collect();
+    let of_template: Routes = routes
+        .iter()
+        .filter_map(|(name, route)| route.clone().map(|(m, p)| (name.clone(), m, p)))
+        .collect();
     assert_eq!(of_template, index());
-    let catch_all: Vec<_> = routes.iter().filter(|(_, route)| route.is_none()).map(|(name, _)| name.as_str()).collect();
+    let catch_all: Vec<_> = routes
+        .iter()
+        .filter(|(_, route)| route.is_none())
+        .map(|(name, _)| name.as_str())
+        .collect();
     assert_eq!(catch_all, ["hawser-unrouted"]);
 }
 
 #[test]
 fn every_endpoint_is_a_binary_and_a_function() {
-    let expected: BTreeSet<String> = ENDPOINTS.iter().map(|e| e.name).chain(WORKERS).map(str::to_owned).collect();
+    let expected: BTreeSet<String> = ENDPOINTS
+        .iter()
+        .map(|e| e.name)
+        .chain(WORKERS)
+        .map(str::to_owned)
+        .collect();
     let functions: BTreeSet<String> = Template::load().unwrap().binaries().into_iter().collect();
     assert_eq!(functions, expected);
     let manifest = manifest();
-    let binaries: BTreeSet<String> =
-        manifest["bin"].as_array().unwrap().iter().map(|bin| bin["name"].as_str().unwrap().to_owned()).collect();
+    let binaries: BTreeSet<String> = manifest["bin"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|bin| bin["name"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(binaries, expected);
     for name in &expected {
-        let main = std::fs::read_to_string(root().join(format!("functions/bin/{name}.rs"))).unwrap();
+        let main =
+            std::fs::read_to_string(root().join(format!("functions/bin/{name}.rs"))).unwrap();
         let target = if WORKERS.contains(&name.as_str()) {
             name.replacen('-', "::", 1)
         } else {
             name.replace('-', "_").to_uppercase()
         };
-        assert!(main.contains(&format!("hawser_functions::{target}")), "{name} runs something else");
+        assert!(
+            main.contains(&format!("hawser_functions::{target}")),
+            "{name} runs something else"
+        );
     }
 }
 
 #[test]
 fn the_watch_router_is_the_index() {
     let manifest = manifest();
-    let router = manifest["workspace"]["metadata"]["lambda"]["watch"]["router"].as_table().unwrap();
+    let router = manifest["workspace"]["metadata"]["lambda"]["watch"]["router"]
+        .as_table()
+        .unwrap();
     let of_router: Routes = router
         .iter()
         .filter_map(|(path, routes)| Some((path, routes.as_array()?)))
         .flat_map(|(path, routes)| {
             let text = |route: &toml::Value, name: &str| route[name].as_str().unwrap().to_owned();
-            routes.iter().map(move |r| (text(r, "function"), text(r, "method"), path.clone()))
+            routes
+                .iter()
+                .map(move |r| (text(r, "function"), text(r, "method"), path.clone()))
         })
         .collect();
     assert_eq!(of_router, index());
@@ -80,18 +112,45 @@ async fn every_endpoint_has_a_sample_event_that_it_answers() {
     let hawser = Hawser::start().await;
     for endpoint in ENDPOINTS {
         let file = events.join(format!("{}.json", endpoint.name));
-        let text = std::fs::read_to_string(&file).unwrap_or_else(|_| panic!("{} is missing", file.display()));
+        let text = std::fs::read_to_string(&file)
+            .unwrap_or_else(|_| panic!("{} is missing", file.display()));
         let event: Value = serde_json::from_str(&text).unwrap();
         let path = event["rawPath"].as_str().unwrap();
         let method = event["requestContext"]["http"]["method"].as_str().unwrap();
-        let routed = Template::load().unwrap().router().unwrap().find(method, path);
+        let routed = Template::load()
+            .unwrap()
+            .router()
+            .unwrap()
+            .find(method, path);
         assert_eq!(routed.0.name, endpoint.name);
-        assert_eq!(json!(routed.1), event["pathParameters"], "{}", endpoint.name);
+        assert_eq!(
+            json!(routed.1),
+            event["pathParameters"],
+            "{}",
+            endpoint.name
+        );
         let request = lambda_http::request::from_str(&text).unwrap();
         let response = endpoint.serve(&hawser.app, request).await;
-        assert!(response.status().as_u16() < 500, "{}: {}", endpoint.name, response.status());
+        assert!(
+            response.status().as_u16() < 500,
+            "{}: {}",
+            endpoint.name,
+            response.status()
+        );
     }
-    let expected: BTreeSet<_> = ENDPOINTS.iter().map(|e| e.name.to_owned()).chain(WORKERS.map(str::to_owned)).collect();
-    let files = std::fs::read_dir(events).unwrap().map(|f| f.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned());
+    let expected: BTreeSet<_> = ENDPOINTS
+        .iter()
+        .map(|e| e.name.to_owned())
+        .chain(WORKERS.map(str::to_owned))
+        .collect();
+    let files = std::fs::read_dir(events).unwrap().map(|f| {
+        f.unwrap()
+            .path()
+            .file_stem()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned()
+    });
     assert_eq!(files.collect::<BTreeSet<_>>(), expected);
 }

@@ -4,7 +4,7 @@
 use crate::harness::{Answer, Caller, Cut, Hawser};
 use aws_sdk_dynamodb::types::AttributeValue;
 use hawser_core::caller::hash;
-use hawser_core::domain::id::TenantId;
+use hawser_core::domain::id::{ServerId, TenantId};
 use hawser_core::domain::server::{KeyCheck, Place, Server};
 use hawser_core::domain::subject::Subject;
 use hawser_core::operations::servers::{self, Voiding};
@@ -1430,6 +1430,11 @@ async fn an_api_key_can_be_changed_only_where_the_catalogue_put_one() {
     for (auth, status) in [
         (header_auth("X-Other"), 400),
         (header_auth("authorization"), 200),
+        // A template that each user fills has no place for a key.
+        (
+            json!({"type": "header", "auth_level": "per_user", "headers": {"Authorization": "Bearer {{KEY}}"}}),
+            400,
+        ),
         (Value::Null, 400),
     ] {
         let changed = ada.put(TRUEFOUNDRY, manifest(&name, auth)).await;
@@ -1590,6 +1595,26 @@ async fn a_new_api_key_is_pending_again_and_nothing_else_makes_it_so() {
 }
 
 #[tokio::test]
+async fn list_is_ordered_by_id_and_not_by_age() {
+    let hawser = Hawser::start().await;
+    let ada = user(&hawser, "ada");
+    connect(&ada).await;
+    // Of two made at once, the later number may have the earlier time.
+    let mut second = stored(&hawser).await;
+    second.number = hawser.app.table.next_number(&acme()).await.unwrap();
+    second.created_at = second.created_at.plus_seconds(-60);
+    second.id = ServerId::new(second.created_at).unwrap();
+    second.name = "older".to_owned();
+    let inserted = hawser.app.table.insert_server(&acme(), &second).await;
+    assert_eq!(inserted.unwrap(), Inserted::Done);
+    let listed = ada.get(BASE).await.json();
+    assert_eq!(
+        (&listed["data"][0]["id"], &listed["data"][1]["id"]),
+        (&json!(1), &json!(2))
+    );
+}
+
+#[tokio::test]
 async fn an_owner_has_a_thousand_connections_at_most() {
     let hawser = Hawser::start().await;
     let (ada, bob) = (user(&hawser, "ada"), user(&hawser, "bob"));
@@ -1597,7 +1622,7 @@ async fn an_owner_has_a_thousand_connections_at_most() {
     let model = stored(&hawser).await;
     let insert = async |server: &mut Server| {
         server.number = hawser.app.table.next_number(&acme()).await.unwrap();
-        server.id = hawser_core::domain::id::ServerId::new(hawser.app.now()).unwrap();
+        server.id = ServerId::new(hawser.app.now()).unwrap();
         server.name = format!("pipedrive-{}", server.number);
         let inserted = hawser
             .app

@@ -15,18 +15,40 @@ const KA: &str = "/api/v1/mcp-servers";
 #[derive(Clone, Debug)]
 enum Step {
     /// By TrueFoundry: per-user header, shared header, or none.
-    Put { name: usize, auth: usize, force: bool },
+    Put {
+        name: usize,
+        auth: usize,
+        force: bool,
+    },
     /// By LangSmith, with or without a header.
-    Post { name: usize, header: bool },
+    Post {
+        name: usize,
+        header: bool,
+    },
     /// By Kambrium.
     Connect,
     /// By LangSmith: another address.
-    Move { server: usize, path: u8 },
+    Move {
+        server: usize,
+        path: u8,
+    },
     /// By Kambrium.
-    Switch { server: usize, on: bool },
-    Install { server: usize, subject: usize },
-    Disconnect { server: usize, subject: usize },
-    Delete { server: usize, contract: usize },
+    Switch {
+        server: usize,
+        on: bool,
+    },
+    Install {
+        server: usize,
+        subject: usize,
+    },
+    Disconnect {
+        server: usize,
+        subject: usize,
+    },
+    Delete {
+        server: usize,
+        contract: usize,
+    },
     Purge,
 }
 
@@ -77,11 +99,19 @@ impl Server {
     fn status(&self, subject: &str) -> Value {
         let shared = "This MCP server uses a header credential shared by all callers.";
         match self.auth {
-            Auth::None => json!({"status": "authentication_not_required", "reason": "This MCP server has no authentication configured."}),
-            _ if self.overrides.contains(subject) => json!({"status": "authenticated", "method": "auth-override"}),
+            Auth::None => {
+                json!({"status": "authentication_not_required", "reason": "This MCP server has no authentication configured."})
+            }
+            _ if self.overrides.contains(subject) => {
+                json!({"status": "authenticated", "method": "auth-override"})
+            }
             Auth::Shared => json!({"status": "authentication_not_required", "reason": shared}),
             Auth::PerUser => {
-                let reason = self.reasons.get(subject).copied().unwrap_or("never_connected");
+                let reason = self
+                    .reasons
+                    .get(subject)
+                    .copied()
+                    .unwrap_or("never_connected");
                 json!({"status": "authentication_required", "method": null, "reason": reason})
             }
         }
@@ -106,40 +136,95 @@ impl Side {
         let listed = self.admin.get(&format!("{MCP}?name={name}")).await.json();
         let one = &listed["data"][0];
         let all = self.admin.get(LS).await.json();
-        let ls = all.as_array().unwrap().iter().find(|s| s["name"] == name).unwrap().clone();
+        let ls = all
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|s| s["name"] == name)
+            .unwrap()
+            .clone();
         let all = self.admin.get(KA).await.json();
         let known: BTreeSet<u64> = self.model.alive.iter().map(|s| s.number).collect();
-        let ka = all["data"].as_array().unwrap().iter().map(|c| c["id"].as_u64().unwrap()).find(|id| !known.contains(id));
+        let ka = all["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| c["id"].as_u64().unwrap())
+            .find(|id| !known.contains(id));
         let text = |value: &Value| value.as_str().unwrap().to_owned();
-        (text(&one["id"]), text(&ls["id"]), ka.unwrap(), text(&ls["url"]))
+        (
+            text(&one["id"]),
+            text(&ls["id"]),
+            ka.unwrap(),
+            text(&ls["url"]),
+        )
     }
 
     async fn appeared(&mut self, name: &str, auth: Auth) {
         let (mcp, uuid, number, url) = self.ids(name).await;
-        assert!(self.model.numbers.insert(number), "{number} was given out before");
+        assert!(
+            self.model.numbers.insert(number),
+            "{number} was given out before"
+        );
         let (overrides, reasons) = Default::default();
-        let server = Server { name: name.to_owned(), url, auth, on: true, mcp, uuid, number, overrides, reasons };
-        assert!(self.model.dead.iter().all(|dead| dead.mcp != server.mcp && dead.uuid != server.uuid));
+        let server = Server {
+            name: name.to_owned(),
+            url,
+            auth,
+            on: true,
+            mcp,
+            uuid,
+            number,
+            overrides,
+            reasons,
+        };
+        assert!(
+            self.model
+                .dead
+                .iter()
+                .all(|dead| dead.mcp != server.mcp && dead.uuid != server.uuid)
+        );
         self.model.alive.push(server);
     }
 
     async fn take(&mut self, step: &Step, hawser: &Hawser) {
         let count = self.model.alive.len();
-        let pick = |server: &usize| if count == 0 { None } else { Some(server % count) };
+        let pick = |server: &usize| {
+            if count == 0 {
+                None
+            } else {
+                Some(server % count)
+            }
+        };
         match step {
             Step::Put { name, auth, force } => self.put(NAMES[*name], *auth, *force).await,
             Step::Post { name, header } => {
-                let headers = if *header { json!([{"key": "X-Key", "value": "v"}]) } else { json!([]) };
-                let body = json!({"name": NAMES[*name], "url": "https://a.example/", "headers": headers});
+                let headers = if *header {
+                    json!([{"key": "X-Key", "value": "v"}])
+                } else {
+                    json!([])
+                };
+                let body =
+                    json!({"name": NAMES[*name], "url": "https://a.example/", "headers": headers});
                 let taken = self.model.alive.iter().any(|s| s.name == NAMES[*name]);
                 let answer = self.admin.post(LS, body).await;
                 assert_eq!(answer.status, if taken { 409 } else { 201 });
                 if !taken {
-                    self.appeared(NAMES[*name], if *header { Auth::Shared } else { Auth::None }).await;
+                    self.appeared(
+                        NAMES[*name],
+                        if *header { Auth::Shared } else { Auth::None },
+                    )
+                    .await;
                 }
             }
             Step::Connect => {
-                let answer = self.admin.post(KA, json!({"mcp_server": "pipedrive", "access_type": "read", "api_key": "k"})).await;
+                let answer = self
+                    .admin
+                    .post(
+                        KA,
+                        json!({"mcp_server": "pipedrive", "access_type": "read", "api_key": "k"}),
+                    )
+                    .await;
                 assert_eq!(answer.status, 201);
                 let name = format!("pipedrive-{}", answer.json()["data"]["id"]);
                 self.appeared(&name, Auth::Shared).await;
@@ -148,7 +233,10 @@ impl Side {
                 let Some(i) = pick(server) else { return };
                 let server = &mut self.model.alive[i];
                 let url = format!("https://a.example/{path}");
-                let answer = self.admin.patch(&format!("{LS}/{}", server.uuid), json!({"url": url})).await;
+                let answer = self
+                    .admin
+                    .patch(&format!("{LS}/{}", server.uuid), json!({"url": url}))
+                    .await;
                 assert_eq!(answer.status, 200);
                 if server.url != url {
                     server.void();
@@ -157,7 +245,13 @@ impl Side {
             }
             Step::Switch { server, on } => {
                 let Some(i) = pick(server) else { return };
-                let answer = self.admin.put(&format!("{KA}/{}", self.model.alive[i].number), json!({"agent_enabled": on})).await;
+                let answer = self
+                    .admin
+                    .put(
+                        &format!("{KA}/{}", self.model.alive[i].number),
+                        json!({"agent_enabled": on}),
+                    )
+                    .await;
                 assert_eq!(answer.status, 200);
                 self.model.alive[i].on = *on;
             }
@@ -166,8 +260,15 @@ impl Side {
                 let server = &mut self.model.alive[i];
                 let body = json!({"subjectId": SUBJECTS[*subject], "subjectType": "user",
                                   "authOverride": {"type": "header", "headerValue": "v"}});
-                let answer = self.admin.put(&format!("{MCP}/{}/auth", server.mcp), body).await;
-                assert_eq!(answer.status, if server.auth == Auth::None { 400 } else { 200 }, "{answer:?}");
+                let answer = self
+                    .admin
+                    .put(&format!("{MCP}/{}/auth", server.mcp), body)
+                    .await;
+                assert_eq!(
+                    answer.status,
+                    if server.auth == Auth::None { 400 } else { 200 },
+                    "{answer:?}"
+                );
                 if server.auth != Auth::None {
                     server.overrides.insert(SUBJECTS[*subject]);
                     server.reasons.remove(SUBJECTS[*subject]);
@@ -178,7 +279,10 @@ impl Side {
                 let server = &mut self.model.alive[i];
                 let body = json!({"authSource": "auth-override", "subjectId": SUBJECTS[*subject], "subjectType": "user"});
                 let had = server.overrides.remove(SUBJECTS[*subject]);
-                let answer = self.admin.delete_with(&format!("{MCP}/{}/auth", server.mcp), body).await;
+                let answer = self
+                    .admin
+                    .delete_with(&format!("{MCP}/{}/auth", server.mcp), body)
+                    .await;
                 assert_eq!(answer.status, if had { 200 } else { 404 });
                 if had {
                     server.reasons.insert(SUBJECTS[*subject], "revoked");
@@ -201,14 +305,23 @@ impl Side {
 
     async fn put(&mut self, name: &str, auth: usize, force: bool) {
         let (auth, data) = [
-            (Auth::PerUser, json!({"type": "header", "auth_level": "per_user", "headers": {"A": "{{KEY}}"}})),
-            (Auth::Shared, json!({"type": "header", "headers": {"X-Key": "v"}})),
+            (
+                Auth::PerUser,
+                json!({"type": "header", "auth_level": "per_user", "headers": {"A": "{{KEY}}"}}),
+            ),
+            (
+                Auth::Shared,
+                json!({"type": "header", "headers": {"X-Key": "v"}}),
+            ),
             (Auth::None, Value::Null),
         ][auth]
             .clone();
         let manifest = json!({"type": "mcp-server/remote", "name": name, "description": "d", "url": "https://a.example/",
                               "auth_data": data});
-        let answer = self.admin.put(MCP, json!({"manifest": manifest, "force": force})).await;
+        let answer = self
+            .admin
+            .put(MCP, json!({"manifest": manifest, "force": force}))
+            .await;
         let Some(server) = self.model.alive.iter_mut().find(|s| s.name == name) else {
             assert_eq!(answer.status, 200);
             return self.appeared(name, auth).await;
@@ -228,26 +341,71 @@ impl Side {
     async fn agrees(&self) {
         let names: Vec<_> = self.model.alive.iter().map(|s| json!(s.name)).collect();
         let listed = self.admin.get(MCP).await.json();
-        let shown: Vec<_> = listed["data"].as_array().unwrap().iter().map(|s| s["manifest"]["name"].clone()).collect();
+        let shown: Vec<_> = listed["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|s| s["manifest"]["name"].clone())
+            .collect();
         assert_eq!(shown, names);
         let listed = self.admin.get(LS).await.json();
-        let shown: Vec<_> = listed.as_array().unwrap().iter().map(|s| (s["name"].clone(), s["url"].clone())).collect();
-        assert_eq!(shown, self.model.alive.iter().map(|s| (json!(s.name), json!(s.url))).collect::<Vec<_>>());
+        let shown: Vec<_> = listed
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|s| (s["name"].clone(), s["url"].clone()))
+            .collect();
+        assert_eq!(
+            shown,
+            self.model
+                .alive
+                .iter()
+                .map(|s| (json!(s.name), json!(s.url)))
+                .collect::<Vec<_>>()
+        );
         let listed = self.admin.get(KA).await.json();
-        let shown: Vec<_> = listed["data"].as_array().unwrap().iter().map(|c| (c["id"].clone(), c["agent_enabled"].clone())).collect();
-        assert_eq!(shown, self.model.alive.iter().map(|s| (json!(s.number), json!(s.on))).collect::<Vec<_>>());
+        let shown: Vec<_> = listed["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| (c["id"].clone(), c["agent_enabled"].clone()))
+            .collect();
+        assert_eq!(
+            shown,
+            self.model
+                .alive
+                .iter()
+                .map(|s| (json!(s.number), json!(s.on)))
+                .collect::<Vec<_>>()
+        );
         for server in &self.model.alive {
             for subject in SUBJECTS {
                 let id = subject.replace('#', "%23");
-                let path = format!("{MCP}/{}/auth/status?subjectId={id}&subjectType=user", server.mcp);
+                let path = format!(
+                    "{MCP}/{}/auth/status?subjectId={id}&subjectType=user",
+                    server.mcp
+                );
                 self.admin.get(&path).await.is(200, server.status(subject));
             }
-            let overrides = self.admin.get(&format!("{MCP}/{}/auth", server.mcp)).await.json();
-            let shown: BTreeSet<_> = overrides["data"].as_array().unwrap().iter().map(|o| o["subjectId"].as_str().unwrap()).collect();
+            let overrides = self
+                .admin
+                .get(&format!("{MCP}/{}/auth", server.mcp))
+                .await
+                .json();
+            let shown: BTreeSet<_> = overrides["data"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|o| o["subjectId"].as_str().unwrap())
+                .collect();
             assert_eq!(shown, server.overrides);
         }
         for dead in &self.model.dead {
-            for path in [format!("{MCP}/{}", dead.mcp), format!("{LS}/{}", dead.uuid), format!("{KA}/{}", dead.number)] {
+            for path in [
+                format!("{MCP}/{}", dead.mcp),
+                format!("{LS}/{}", dead.uuid),
+                format!("{KA}/{}", dead.number),
+            ] {
                 assert_eq!(self.admin.get(&path).await.status, 404, "{path}");
             }
         }

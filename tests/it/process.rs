@@ -20,13 +20,20 @@ struct Running {
 
 fn hawser(data: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hawser"));
-    command.current_dir(data).env("RUST_LOG", "trace").env_remove("AWS_PROFILE");
+    command
+        .current_dir(data)
+        .env("RUST_LOG", "trace")
+        .env_remove("AWS_PROFILE");
     command
 }
 
 impl Running {
     fn start(data: &Path, log: &Path) -> Self {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .unwrap();
         let mut child = hawser(data)
             .args(["--listen", "127.0.0.1:0"])
             .stdin(Stdio::null())
@@ -35,9 +42,15 @@ impl Running {
             .spawn()
             .unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(child.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { child, ready: serde_json::from_str(&line).unwrap(), http }
+        Self {
+            child,
+            ready: serde_json::from_str(&line).unwrap(),
+            http,
+        }
     }
 
     fn text(&self, name: &str) -> &str {
@@ -45,21 +58,57 @@ impl Running {
     }
 
     async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
-        self.call_as(("authorization", &format!("Bearer {}", self.text("adminToken"))), method, path, body).await
+        self.call_as(
+            (
+                "authorization",
+                &format!("Bearer {}", self.text("adminToken")),
+            ),
+            method,
+            path,
+            body,
+        )
+        .await
     }
 
-    async fn call_as(&self, (name, value): (&str, &str), method: &str, path: &str, body: Value) -> (u16, Value) {
-        let request = self.http.request(method.parse().unwrap(), format!("{}{path}", self.text("url")));
-        let body = if body.is_null() { String::new() } else { body.to_string() };
+    async fn call_as(
+        &self,
+        (name, value): (&str, &str),
+        method: &str,
+        path: &str,
+        body: Value,
+    ) -> (u16, Value) {
+        let request = self.http.request(
+            method.parse().unwrap(),
+            format!("{}{path}", self.text("url")),
+        );
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
         let answer = request.header(name, value).body(body).send().await.unwrap();
-        (answer.status().as_u16(), serde_json::from_str(&answer.text().await.unwrap()).unwrap_or(Value::Null))
+        (
+            answer.status().as_u16(),
+            serde_json::from_str(&answer.text().await.unwrap()).unwrap_or(Value::Null),
+        )
     }
 
     fn signal(&mut self, name: &str) -> Option<i32> {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-s", name, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
         let mut rest = String::new();
-        self.child.stdout.as_mut().unwrap().read_to_string(&mut rest).unwrap();
+        self.child
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_to_string(&mut rest)
+            .unwrap();
         assert_eq!(rest, "", "one line on standard output and no more");
         self.child.wait().unwrap().code()
     }
@@ -71,12 +120,23 @@ fn manifest(name: &str, auth: Value) -> Value {
 }
 
 fn run(data: &Path, args: &[&str]) -> Output {
-    hawser(data).args(args).stdin(Stdio::null()).output().unwrap()
+    hawser(data)
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
 }
 
 fn line(output: Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .trim_end()
+        .to_owned()
 }
 
 #[tokio::test]
@@ -84,19 +144,46 @@ async fn it_prints_credentials_that_work_and_ends_cleanly() {
     let data = TempDir::new().unwrap();
     let log = data.path().join("log");
     let mut running = Running::start(data.path(), &log);
-    assert_eq!((running.text("event"), running.text("tenant")), ("ready", "local"));
-    let (status, body) = running.call("PUT", "/api/svc/v1/mcp", manifest("wiki", Value::Null)).await;
-    assert_eq!((status, &body["data"]["tenantName"]), (200, &json!("local")));
+    assert_eq!(
+        (running.text("event"), running.text("tenant")),
+        ("ready", "local")
+    );
+    let (status, body) = running
+        .call("PUT", "/api/svc/v1/mcp", manifest("wiki", Value::Null))
+        .await;
+    assert_eq!(
+        (status, &body["data"]["tenantName"]),
+        (200, &json!("local"))
+    );
     let key = ("x-api-key", running.text("apiKey"));
-    assert_eq!(running.call_as(key, "GET", "/v1/deepagents/mcp-servers", Value::Null).await.1[0]["name"], "wiki");
-    assert_eq!(running.call_as(key, "GET", "/api/v1/mcp-servers", Value::Null).await.1["data"][0]["id"], 1);
+    assert_eq!(
+        running
+            .call_as(key, "GET", "/v1/deepagents/mcp-servers", Value::Null)
+            .await
+            .1[0]["name"],
+        "wiki"
+    );
+    assert_eq!(
+        running
+            .call_as(key, "GET", "/api/v1/mcp-servers", Value::Null)
+            .await
+            .1["data"][0]["id"],
+        1
+    );
     let announced = std::fs::read_to_string(&log).unwrap();
-    let commands: Vec<_> = announced.split("\n\n").filter(|part| part.starts_with("curl ")).map(str::to_owned).collect();
+    let commands: Vec<_> = announced
+        .split("\n\n")
+        .filter(|part| part.starts_with("curl "))
+        .map(str::to_owned)
+        .collect();
     assert_eq!(commands.len(), 2, "{announced}");
     for command in commands {
         let output = Command::new("sh").args(["-c", &command]).output().unwrap();
         let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert!(answer.get("data").is_some() || answer.get("id").is_some() || answer["status"] == 409, "{answer}");
+        assert!(
+            answer.get("data").is_some() || answer.get("id").is_some() || answer["status"] == 409,
+            "{answer}"
+        );
     }
     assert_eq!(running.signal("INT"), Some(0));
 }
@@ -107,61 +194,174 @@ async fn what_was_answered_survives_a_kill() {
     let log = data.path().join("log");
     let auth = json!({"type": "header", "headers": {"A": "{{KEY}}"}, "auth_level": "per_user"});
     let mut running = Running::start(data.path(), &log);
-    let (_, made) = running.call("PUT", "/api/svc/v1/mcp", manifest("doomed", auth.clone())).await;
+    let (_, made) = running
+        .call("PUT", "/api/svc/v1/mcp", manifest("doomed", auth.clone()))
+        .await;
     let doomed = made["data"]["id"].as_str().unwrap().to_owned();
-    let (_, made) = running.call("PUT", "/api/svc/v1/mcp", manifest("kept", auth)).await;
+    let (_, made) = running
+        .call("PUT", "/api/svc/v1/mcp", manifest("kept", auth))
+        .await;
     let kept = made["data"]["id"].as_str().unwrap().to_owned();
     for i in 0..40 {
         let body = json!({"subjectId": format!("s{i}"), "subjectType": "user", "authOverride": {"type": "header", "headerValue": "v"}});
         for id in [&doomed, &kept] {
-            assert_eq!(running.call("PUT", &format!("/api/svc/v1/mcp/{id}/auth"), body.clone()).await.0, 200);
+            assert_eq!(
+                running
+                    .call("PUT", &format!("/api/svc/v1/mcp/{id}/auth"), body.clone())
+                    .await
+                    .0,
+                200
+            );
         }
     }
-    assert_eq!(running.call("DELETE", &format!("/api/svc/v1/mcp/{doomed}"), Value::Null).await.0, 200);
+    assert_eq!(
+        running
+            .call("DELETE", &format!("/api/svc/v1/mcp/{doomed}"), Value::Null)
+            .await
+            .0,
+        200
+    );
     assert_eq!(running.signal("KILL"), None, "no exit code: it was killed");
 
     let mut again = Running::start(data.path(), &log);
-    assert_eq!(again.call("GET", &format!("/api/svc/v1/mcp/{doomed}"), Value::Null).await.0, 404);
-    let listed = again.call("GET", &format!("/api/svc/v1/mcp/{kept}/auth"), Value::Null).await;
-    assert_eq!((listed.0, &listed.1["pagination"]["total"]), (200, &json!(40)));
+    assert_eq!(
+        again
+            .call("GET", &format!("/api/svc/v1/mcp/{doomed}"), Value::Null)
+            .await
+            .0,
+        404
+    );
+    let listed = again
+        .call("GET", &format!("/api/svc/v1/mcp/{kept}/auth"), Value::Null)
+        .await;
+    assert_eq!(
+        (listed.0, &listed.1["pagination"]["total"]),
+        (200, &json!(40))
+    );
     again.signal("TERM");
 
     let folder = data.path().join(".hawser");
     let store = Store::open(Some(&folder)).await.unwrap();
     let client = aws_sdk_dynamodb::Client::from_conf(store.client_config().build());
-    let app = App::new(config(&Identity::open(&folder).unwrap()).unwrap(), client.clone(), |_| unreachable!()).unwrap();
+    let app = App::new(
+        config(&Identity::open(&folder).unwrap()).unwrap(),
+        client.clone(),
+        |_| unreachable!(),
+    )
+    .unwrap();
     while work_off_due(&app).await.unwrap() {}
     let left = items(&client).await;
-    assert!(left.iter().all(|item| !item["PK"].as_str().unwrap().ends_with(&doomed["mcp-".len()..])));
-    assert_eq!(left.iter().filter(|item| item["entity"] == "override").count(), 40);
+    assert!(left.iter().all(|item| {
+        !item["PK"]
+            .as_str()
+            .unwrap()
+            .ends_with(&doomed["mcp-".len()..])
+    }));
+    assert_eq!(
+        left.iter()
+            .filter(|item| item["entity"] == "override")
+            .count(),
+        40
+    );
 }
 
 #[tokio::test]
 async fn tokens_and_keys_of_the_command_line_work_beside_a_running_server() {
     let data = TempDir::new().unwrap();
     let log = data.path().join("log");
-    let before = line(run(data.path(), &["api-key", "create", "--tenant", "acme", "--permission", "mcp-servers:read"]));
+    let before = line(run(
+        data.path(),
+        &[
+            "api-key",
+            "create",
+            "--tenant",
+            "acme",
+            "--permission",
+            "mcp-servers:read",
+        ],
+    ));
     let mut running = Running::start(data.path(), &log);
     let list = "/v1/deepagents/mcp-servers";
-    assert_eq!(running.call_as(("x-api-key", &before), "GET", list, Value::Null).await, (200, json!([])));
-    assert_eq!(running.call_as(("x-api-key", &before), "POST", list, json!({})).await.0, 403);
-    let holder = ["--tenant", "acme", "--subject", "user:alice", "--scope", "mgmt.read", "--scope", "mgmt.write"];
+    assert_eq!(
+        running
+            .call_as(("x-api-key", &before), "GET", list, Value::Null)
+            .await,
+        (200, json!([]))
+    );
+    assert_eq!(
+        running
+            .call_as(("x-api-key", &before), "POST", list, json!({}))
+            .await
+            .0,
+        403
+    );
+    let holder = [
+        "--tenant",
+        "acme",
+        "--subject",
+        "user:alice",
+        "--scope",
+        "mgmt.read",
+        "--scope",
+        "mgmt.write",
+    ];
     let token = line(run(data.path(), &[&["token"], &holder[..]].concat()));
     let bearer = format!("Bearer {token}");
-    let connections = running.call_as(("authorization", &bearer), "GET", "/api/v1/mcp-servers", Value::Null).await;
+    let connections = running
+        .call_as(
+            ("authorization", &bearer),
+            "GET",
+            "/api/v1/mcp-servers",
+            Value::Null,
+        )
+        .await;
     assert_eq!((connections.0, &connections.1["data"]), (200, &json!([])));
-    let expired = line(run(data.path(), &[&["token", "--expires-in=-600"], &holder[..]].concat()));
+    let expired = line(run(
+        data.path(),
+        &[&["token", "--expires-in=-600"], &holder[..]].concat(),
+    ));
     let expired = format!("Bearer {expired}");
-    assert_eq!(running.call_as(("authorization", &expired), "GET", "/api/v1/mcp-servers", Value::Null).await.0, 401);
+    assert_eq!(
+        running
+            .call_as(
+                ("authorization", &expired),
+                "GET",
+                "/api/v1/mcp-servers",
+                Value::Null
+            )
+            .await
+            .0,
+        401
+    );
 
     let listed = line(run(data.path(), &["api-key", "list", "--tenant", "acme"]));
     let listed: Value = serde_json::from_str(&listed).unwrap();
     assert_eq!(listed["permissions"], json!(["mcp-servers:read"]));
     let id = listed["id"].as_str().unwrap();
-    assert!(run(data.path(), &["api-key", "revoke", "--tenant", "acme", id]).status.success());
-    assert!(!run(data.path(), &["api-key", "revoke", "--tenant", "acme", id]).status.success());
-    assert_eq!(running.call_as(("x-api-key", &before), "GET", list, Value::Null).await, (403, json!({"error": "Forbidden"})));
-    assert!(!run(data.path(), &["token", "--tenant", "acme", "--subject", "team:x"]).status.success());
+    assert!(
+        run(data.path(), &["api-key", "revoke", "--tenant", "acme", id])
+            .status
+            .success()
+    );
+    assert!(
+        !run(data.path(), &["api-key", "revoke", "--tenant", "acme", id])
+            .status
+            .success()
+    );
+    assert_eq!(
+        running
+            .call_as(("x-api-key", &before), "GET", list, Value::Null)
+            .await,
+        (403, json!({"error": "Forbidden"}))
+    );
+    assert!(
+        !run(
+            data.path(),
+            &["token", "--tenant", "acme", "--subject", "team:x"]
+        )
+        .status
+        .success()
+    );
     assert_eq!(running.signal("TERM"), Some(0));
 }
 
@@ -169,7 +369,18 @@ async fn tokens_and_keys_of_the_command_line_work_beside_a_running_server() {
 async fn no_secret_is_in_a_log_or_in_the_store() {
     let data = TempDir::new().unwrap();
     let log = data.path().join("log");
-    let key = line(run(data.path(), &["api-key", "create", "--tenant", "local", "--tenant-admin", "--subject", "user:root"]));
+    let key = line(run(
+        data.path(),
+        &[
+            "api-key",
+            "create",
+            "--tenant",
+            "local",
+            "--tenant-admin",
+            "--subject",
+            "user:root",
+        ],
+    ));
     let mut running = Running::start(data.path(), &log);
     let mut planted = vec![key.rsplit('_').next().unwrap().to_owned(), key.clone()];
     let mut secret = |name: &str| {
@@ -182,7 +393,9 @@ async fn no_secret_is_in_a_log_or_in_the_store() {
                       "client_secret": secret("client-secret"), "additional_token_params": {"p": secret("token-param")}});
     let mut body = manifest("wiki", auth);
     body["manifest"]["additional_headers"] = json!({"X": secret("additional-header")});
-    let (status, made) = running.call_as(as_key, "PUT", "/api/svc/v1/mcp", body.clone()).await;
+    let (status, made) = running
+        .call_as(as_key, "PUT", "/api/svc/v1/mcp", body.clone())
+        .await;
     assert_eq!(status, 200);
     assert!(!made.to_string().contains("planted"));
     let id = made["data"]["id"].as_str().unwrap().to_owned();
@@ -190,13 +403,33 @@ async fn no_secret_is_in_a_log_or_in_the_store() {
     let own = json!({"subjectId": "ada", "subjectType": "user", "authOverride": {"type": "header", "headerValue": secret("override")}});
     assert_eq!(running.call("PUT", &auth_path, own).await.0, 200);
     let post = json!({"name": "search", "url": "https://x.example/", "headers": [{"key": "A", "value": secret("langsmith-header")}]});
-    assert_eq!(running.call_as(as_key, "POST", "/v1/deepagents/mcp-servers", post).await.0, 201);
-    let post = json!({"mcp_server": "pipedrive", "access_type": "write", "api_key": secret("api-key")});
+    assert_eq!(
+        running
+            .call_as(as_key, "POST", "/v1/deepagents/mcp-servers", post)
+            .await
+            .0,
+        201
+    );
+    let post =
+        json!({"mcp_server": "pipedrive", "access_type": "write", "api_key": secret("api-key")});
     let (status, made) = running.call("POST", "/api/v1/mcp-servers", post).await;
     assert_eq!(status, 201);
-    let client_secret = made["data"]["oauth2_credentials"]["client_secret"].as_str().unwrap().to_owned();
+    let client_secret = made["data"]["oauth2_credentials"]["client_secret"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let connection = format!("/api/v1/mcp-servers/{}", made["data"]["id"]);
-    assert_eq!(running.call("PUT", &connection, json!({"api_key": secret("next-api-key")})).await.0, 200);
+    assert_eq!(
+        running
+            .call(
+                "PUT",
+                &connection,
+                json!({"api_key": secret("next-api-key")})
+            )
+            .await
+            .0,
+        200
+    );
     // Refused input must not be echoed or logged either.
     body["manifest"]["auth_data"]["client_secret"] = json!(format!("{}\u{7}", secret("refused")));
     body["manifest"]["auth_data"]["scopes"] = json!([secret("refused-scope") + " x"]);
@@ -210,10 +443,24 @@ async fn no_secret_is_in_a_log_or_in_the_store() {
     let query = format!("/api/svc/v1/mcp?name={}", secret("query"));
     running.call("GET", &query, Value::Null).await;
     let stranger = format!("Bearer {}", secret("token"));
-    assert_eq!(running.call_as(("authorization", &stranger), "GET", "/api/svc/v1/mcp", Value::Null).await.0, 401);
+    assert_eq!(
+        running
+            .call_as(
+                ("authorization", &stranger),
+                "GET",
+                "/api/svc/v1/mcp",
+                Value::Null
+            )
+            .await
+            .0,
+        401
+    );
     let source = json!({"authSource": "auth-override", "subjectId": "ada", "subjectType": "user"});
     assert_eq!(running.call("DELETE", &auth_path, source).await.0, 200);
-    assert_eq!(running.call("DELETE", &connection, Value::Null).await.0, 200);
+    assert_eq!(
+        running.call("DELETE", &connection, Value::Null).await.0,
+        200
+    );
     assert_eq!(running.signal("TERM"), Some(0));
 
     planted.push(client_secret);
@@ -229,11 +476,16 @@ async fn no_secret_is_in_a_log_or_in_the_store() {
             let bytes = std::fs::read(&path).unwrap();
             searched += bytes.len();
             for secret in &planted {
-                let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+                let found = bytes
+                    .windows(secret.len())
+                    .any(|window| window == secret.as_bytes());
                 assert!(!found, "{secret} is in {}", path.display());
             }
         }
     }
     let log = std::fs::read_to_string(&log).unwrap();
-    assert!(log.contains("truefoundry-put-server") && searched > 10_000, "the search saw nothing");
+    assert!(
+        log.contains("truefoundry-put-server") && searched > 10_000,
+        "the search saw nothing"
+    );
 }

@@ -35,7 +35,10 @@ impl Identity {
     /// # Errors
     /// The folder cannot be written, or a key file is damaged.
     pub fn open(folder: &Path) -> Result<Self, Error> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
         let master_key = once(&master_key_file(folder), new_master_key)?;
         let signing_key = once(&folder.join("signing.key"), new_signing_key)?;
         Self::from_text(master_key, &signing_key)
@@ -51,7 +54,9 @@ impl Identity {
 
     fn from_text(master_key: SecretString, signing_key: &SecretString) -> Result<Self, Error> {
         let damaged = || Error::new(ErrorKind::InvalidData, "the signing key is damaged");
-        let der = HEXLOWER.decode(signing_key.expose_secret().trim().as_bytes()).map_err(|_| damaged())?;
+        let der = HEXLOWER
+            .decode(signing_key.expose_secret().trim().as_bytes())
+            .map_err(|_| damaged())?;
         let pair = Ed25519KeyPair::from_pkcs8(&der).map_err(|_| damaged())?;
         Ok(Self {
             master_key,
@@ -80,26 +85,41 @@ impl Identity {
         if let (Some(all), Value::Object(claims)) = (all.as_object_mut(), claims) {
             all.extend(claims);
         }
-        let header = Header { kid: Some(KEY_ID.to_owned()), ..Header::new(Algorithm::EdDSA) };
+        let header = Header {
+            kid: Some(KEY_ID.to_owned()),
+            ..Header::new(Algorithm::EdDSA)
+        };
         jsonwebtoken::encode(&header, &all, &self.signing_key).map_err(Error::other)
     }
 }
 
 fn new_master_key() -> Result<SecretString, Error> {
-    Ok(HEXLOWER.encode(&random::<32>().map_err(Error::other)?).into())
+    Ok(HEXLOWER
+        .encode(&random::<32>().map_err(Error::other)?)
+        .into())
 }
 
 fn new_signing_key() -> Result<SecretString, Error> {
-    let der = Ed25519KeyPair::generate().and_then(|pair| pair.to_pkcs8v1()).map_err(Error::other)?;
+    let der = Ed25519KeyPair::generate()
+        .and_then(|pair| pair.to_pkcs8v1())
+        .map_err(Error::other)?;
     Ok(HEXLOWER.encode(der.as_ref()).into())
 }
 
 /// The content of a file that only its owner may read, made if it is not there. Of two processes that make it at once
 /// the first wins, and a half-written file is never seen.
-fn once(path: &Path, make: impl FnOnce() -> Result<SecretString, Error>) -> Result<SecretString, Error> {
+fn once(
+    path: &Path,
+    make: impl FnOnce() -> Result<SecretString, Error>,
+) -> Result<SecretString, Error> {
     if !path.exists() {
         let draft = path.with_extension(format!("draft-{}", std::process::id()));
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&draft)?;
         file.write_all(make()?.expose_secret().as_bytes())?;
         file.sync_all()?;
         match fs::hard_link(&draft, path) {

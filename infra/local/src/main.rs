@@ -169,7 +169,10 @@ type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 #[tokio::main]
 async fn main() -> Outcome {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(filter)
+        .init();
     let cli = Cli::parse();
     match cli.command {
         None => serve(cli.serve).await,
@@ -187,7 +190,9 @@ async fn serve(options: Serve) -> Outcome {
     };
     let store = Store::open(folder).await?;
     let client = aws_sdk_dynamodb::Client::from_conf(store.client_config().build());
-    let app = Arc::new(App::new(config(&identity)?, client, |_| unreachable!("the key is a file's"))?);
+    let app = Arc::new(App::new(config(&identity)?, client, |_| {
+        unreachable!("the key is a file's")
+    })?);
     let listener = TcpListener::bind(options.listen).await?;
     let url = format!("http://{}", listener.local_addr()?);
     if let Some(folder) = folder {
@@ -218,7 +223,13 @@ async fn stopped() {
 async fn start_credentials(app: &App, identity: &Identity) -> Outcome<(String, SecretString)> {
     let tenant = TenantId::parse(TENANT).ok_or("the tenant's name is not one")?;
     let subject = Subject::parse("user:admin").ok_or("the subject is not one")?;
-    for old in app.table.api_keys(&tenant).await?.iter().filter(|key| key.label.as_deref() == Some(START_KEY)) {
+    for old in app
+        .table
+        .api_keys(&tenant)
+        .await?
+        .iter()
+        .filter(|key| key.label.as_deref() == Some(START_KEY))
+    {
         app.table.remove_api_key(&tenant, &old.id).await?;
     }
     let holder = Holder {
@@ -233,7 +244,16 @@ async fn start_credentials(app: &App, identity: &Identity) -> Outcome<(String, S
     let now = app.now();
     let token = identity.token(holder.claims(&subject, now.plus_seconds(START_LIFETIME)))?;
     let end = Some(now.plus_seconds(START_LIFETIME));
-    let key = add_key(&app.table, &tenant, &holder, Some(subject), Some(START_KEY.to_owned()), now, end).await?;
+    let key = add_key(
+        &app.table,
+        &tenant,
+        &holder,
+        Some(subject),
+        Some(START_KEY.to_owned()),
+        now,
+        end,
+    )
+    .await?;
     Ok((token, key))
 }
 
@@ -265,18 +285,29 @@ fn write_lambda_env(folder: &Path, store: &Store, identity: &Identity) -> Outcom
         ("HAWSER_JWT_ISSUER", identity::ISSUER.to_owned()),
         ("HAWSER_JWT_AUDIENCE", identity::AUDIENCE.to_owned()),
         ("HAWSER_JWKS", identity.key_set().to_string()),
-        ("HAWSER_INTEGRATIONS", serde_json::from_str::<Value>(hawser_local::CATALOGUE)?.to_string()),
+        (
+            "HAWSER_INTEGRATIONS",
+            serde_json::from_str::<Value>(hawser_local::CATALOGUE)?.to_string(),
+        ),
     ];
-    let text: String = lines.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    let text: String = lines
+        .iter()
+        .map(|(name, value)| format!("{name}='{value}'\n"))
+        .collect();
     Ok(std::fs::write(folder.join("lambda.env"), text)?)
 }
 
 fn token(options: &Token) -> Outcome {
     let identity = Identity::open(&options.data.data_dir)?;
-    let subject = Subject::parse(&options.subject).ok_or("--subject must be user:NAME or virtualaccount:NAME")?;
+    let subject = Subject::parse(&options.subject)
+        .ok_or("--subject must be user:NAME or virtualaccount:NAME")?;
     TenantId::parse(&options.holder.tenant).ok_or("--tenant must have 1 to 255 characters")?;
     let end = Clock::System.now().plus_seconds(options.expires_in);
-    writeln!(std::io::stdout(), "{}", identity.token(options.holder.claims(&subject, end))?)?;
+    writeln!(
+        std::io::stdout(),
+        "{}",
+        identity.token(options.holder.claims(&subject, end))?
+    )?;
     Ok(())
 }
 
@@ -300,7 +331,10 @@ impl Holder {
 
     fn roles(&self) -> BTreeSet<String> {
         let admin = self.tenant_admin.then(|| "admin".to_owned());
-        admin.into_iter().chain(self.manage.then(|| "mcp-server-manager".to_owned())).collect()
+        admin
+            .into_iter()
+            .chain(self.manage.then(|| "mcp-server-manager".to_owned()))
+            .collect()
     }
 
     fn permissions(&self) -> BTreeSet<String> {
@@ -318,13 +352,23 @@ fn with_all(given: &[String], all: &[&str], every: bool) -> BTreeSet<String> {
 }
 
 async fn api_key(command: ApiKeyCommand) -> Outcome {
-    let tenant_id = |name: &str| TenantId::parse(name).ok_or("--tenant must have 1 to 255 characters");
+    let tenant_id =
+        |name: &str| TenantId::parse(name).ok_or("--tenant must have 1 to 255 characters");
     match command {
-        ApiKeyCommand::Create { at, holder, subject, label, expires_in } => {
+        ApiKeyCommand::Create {
+            at,
+            holder,
+            subject,
+            label,
+            expires_in,
+        } => {
             let tenant = tenant_id(&holder.tenant)?;
             let subject = match subject {
                 None => None,
-                Some(text) => Some(Subject::parse(&text).ok_or("--subject must be user:NAME or virtualaccount:NAME")?),
+                Some(text) => Some(
+                    Subject::parse(&text)
+                        .ok_or("--subject must be user:NAME or virtualaccount:NAME")?,
+                ),
             };
             let now = Clock::System.now();
             let end = expires_in.map(|seconds| now.plus_seconds(seconds));

@@ -31,7 +31,11 @@ const GRACE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// The template's routes lead nowhere.
-pub async fn serve(app: Arc<App>, listener: TcpListener, stop: impl Future<Output = ()>) -> Result<(), Error> {
+pub async fn serve(
+    app: Arc<App>,
+    listener: TcpListener,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Error> {
     let router = Arc::new(Template::load()?.router()?);
     let http = auto::Builder::new(TokioExecutor::new());
     let connections = GracefulShutdown::new();
@@ -52,7 +56,10 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, stop: impl Future<Outpu
             let (app, router) = (app.clone(), router.clone());
             async move { Ok::<_, Infallible>(answer(&app, &router, request).await) }
         });
-        let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service).into_owned());
+        let connection = connections.watch(
+            http.serve_connection(TokioIo::new(stream), service)
+                .into_owned(),
+        );
         tokio::spawn(async move {
             // A client that breaks off is no event of ours.
             let _ = connection.await;

@@ -23,18 +23,25 @@ impl Store {
         let database = match folder {
             Some(folder) => {
                 let file = folder.join("hawser.db");
-                let path = file.to_str().ok_or_else(|| Error::other("the data folder's name is not UTF-8"))?;
+                let path = file
+                    .to_str()
+                    .ok_or_else(|| Error::other("the data folder's name is not UTF-8"))?;
                 dynoxide::Database::new(path)
             }
             None => dynoxide::Database::memory(),
         };
-        let database = database.map_err(|error| Error::other(format!("the store cannot be opened: {error:?}")))?;
+        let database = database
+            .map_err(|error| Error::other(format!("the store cannot be opened: {error:?}")))?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
         let (stop, stopped) = oneshot::channel::<()>();
-        tokio::spawn(dynoxide::server::serve_with_shutdown(listener, database, async {
-            let _ = stopped.await;
-        }));
+        tokio::spawn(dynoxide::server::serve_with_shutdown(
+            listener,
+            database,
+            async {
+                let _ = stopped.await;
+            },
+        ));
         let store = Self { url, _stop: stop };
         let client = aws_sdk_dynamodb::Client::from_conf(store.client_config().build());
         Template::load()?.create_table(&client, TABLE).await?;

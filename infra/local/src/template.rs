@@ -2,8 +2,8 @@
 
 use aws_sdk_dynamodb::error::BuildError;
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
-    ScalarAttributeType, StreamSpecification, StreamViewType,
+    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
+    ProjectionType, ScalarAttributeType, StreamSpecification, StreamViewType,
 };
 use hawser_functions::{ENDPOINTS, Endpoint};
 use serde_yaml_ng::Value;
@@ -27,7 +27,9 @@ impl Template {
     /// # Errors
     /// It is not YAML.
     pub fn load() -> Result<Self, Error> {
-        serde_yaml_ng::from_str(TEMPLATE).map(Self).map_err(Error::other)
+        serde_yaml_ng::from_str(TEMPLATE)
+            .map(Self)
+            .map_err(Error::other)
     }
 
     fn functions(&self) -> impl Iterator<Item = (&str, &Value)> {
@@ -54,17 +56,35 @@ impl Template {
 
     /// The names of all binaries.
     pub fn binaries(&self) -> Vec<String> {
-        self.functions().map(|(binary, _)| binary.to_owned()).collect()
+        self.functions()
+            .map(|(binary, _)| binary.to_owned())
+            .collect()
     }
 
     /// The actions that a binary's own policy allows.
     pub fn actions(&self, binary: &str) -> Vec<String> {
-        let properties = self.functions().find(|(name, _)| *name == binary).map(|(_, properties)| properties);
-        let policies = properties.and_then(|p| p["Policies"].as_sequence()).into_iter().flatten();
-        let statements = policies.filter_map(|policy| policy["Statement"].as_sequence()).flatten();
+        let properties = self
+            .functions()
+            .find(|(name, _)| *name == binary)
+            .map(|(_, properties)| properties);
+        let policies = properties
+            .and_then(|p| p["Policies"].as_sequence())
+            .into_iter()
+            .flatten();
+        let statements = policies
+            .filter_map(|policy| policy["Statement"].as_sequence())
+            .flatten();
         let actions = statements.flat_map(|statement| match &statement["Action"] {
-            Value::Sequence(actions) => actions.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-            action => action.as_str().map(str::to_owned).into_iter().collect::<Vec<_>>(),
+            Value::Sequence(actions) => actions
+                .iter()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect(),
+            action => action
+                .as_str()
+                .map(str::to_owned)
+                .into_iter()
+                .collect::<Vec<_>>(),
         });
         actions.collect()
     }
@@ -75,7 +95,10 @@ impl Template {
     /// A route leads to a function that is not in the index, or there is no catch-all.
     pub fn router(&self) -> Result<Router, Error> {
         let endpoint = |name: &str| {
-            ENDPOINTS.iter().find(|e| e.name == name).ok_or_else(|| Error::other(format!("no endpoint is called {name}")))
+            ENDPOINTS
+                .iter()
+                .find(|e| e.name == name)
+                .ok_or_else(|| Error::other(format!("no endpoint is called {name}")))
         };
         let (mut routes, mut default) = (Vec::new(), None);
         for (binary, route) in self.routes() {
@@ -92,13 +115,26 @@ impl Template {
     ///
     /// # Errors
     /// The store refuses, or the template's table is not one.
-    pub async fn create_table(&self, client: &aws_sdk_dynamodb::Client, name: &str) -> Result<(), Error> {
-        if client.describe_table().table_name(name).send().await.is_ok() {
+    pub async fn create_table(
+        &self,
+        client: &aws_sdk_dynamodb::Client,
+        name: &str,
+    ) -> Result<(), Error> {
+        if client
+            .describe_table()
+            .table_name(name)
+            .send()
+            .await
+            .is_ok()
+        {
             return Ok(());
         }
         let table = &self.0["Resources"]["Table"]["Properties"];
         let build = || {
-            let mut request = client.create_table().table_name(name).billing_mode(BillingMode::PayPerRequest);
+            let mut request = client
+                .create_table()
+                .table_name(name)
+                .billing_mode(BillingMode::PayPerRequest);
             for one in sequence(&table["AttributeDefinitions"]) {
                 let definition = AttributeDefinition::builder()
                     .attribute_name(text(&one["AttributeName"]))
@@ -114,13 +150,26 @@ impl Template {
                 request = request.global_secondary_indexes(index.build()?);
             }
             let view = StreamViewType::from(text(&table["StreamSpecification"]["StreamViewType"]));
-            let stream = StreamSpecification::builder().stream_enabled(true).stream_view_type(view).build()?;
-            Ok::<_, BuildError>(request.set_key_schema(Some(key_schema(&table["KeySchema"])?)).stream_specification(stream))
+            let stream = StreamSpecification::builder()
+                .stream_enabled(true)
+                .stream_view_type(view)
+                .build()?;
+            Ok::<_, BuildError>(
+                request
+                    .set_key_schema(Some(key_schema(&table["KeySchema"])?))
+                    .stream_specification(stream),
+            )
         };
         match build().map_err(Error::other)?.send().await {
             Ok(_) => Ok(()),
             // Another process on the same data folder was faster.
-            Err(error) if error.as_service_error().is_some_and(|e| e.is_resource_in_use_exception()) => Ok(()),
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(|e| e.is_resource_in_use_exception()) =>
+            {
+                Ok(())
+            }
             Err(error) => Err(Error::other(error)),
         }
     }
@@ -137,7 +186,10 @@ fn text(value: &Value) -> &str {
 fn key_schema(value: &Value) -> Result<Vec<KeySchemaElement>, BuildError> {
     let element = |one: &Value| {
         let kind = KeyType::from(text(&one["KeyType"]));
-        KeySchemaElement::builder().attribute_name(text(&one["AttributeName"])).key_type(kind).build()
+        KeySchemaElement::builder()
+            .attribute_name(text(&one["AttributeName"]))
+            .key_type(kind)
+            .build()
     };
     sequence(value).map(element).collect()
 }
@@ -147,7 +199,9 @@ impl Router {
     pub fn find(&self, method: &str, path: &str) -> (&'static Endpoint, HashMap<String, String>) {
         let of_method = self.routes.iter().filter(|(m, _, _)| m == method);
         of_method
-            .filter_map(|(_, pattern, endpoint)| Some((*endpoint, hawser_functions::route::capture(pattern, path)?)))
+            .filter_map(|(_, pattern, endpoint)| {
+                Some((*endpoint, hawser_functions::route::capture(pattern, path)?))
+            })
             .min_by_key(|(_, parameters)| parameters.len())
             .unwrap_or_else(|| (self.default, HashMap::new()))
     }
