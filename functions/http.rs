@@ -69,7 +69,8 @@ pub fn authorization(request: &Request) -> Option<Authorization> {
     }
 }
 
-/// The credentials of a request where `Authorization`, if it is there at all, decides alone.
+/// The credentials of a request where `Authorization`, if it is there at all, decides alone. A token that is bound to one
+/// connection is one for Kambrium's paths only.
 ///
 /// # Errors
 /// [`hawser_core::Error::Unauthenticated`], [`hawser_core::Error::Unavailable`].
@@ -78,7 +79,12 @@ pub async fn present(app: &App, request: &Request) -> Result<Presented> {
         authorization(request),
         header(request, "x-api-key").filter(|key| !key.is_empty()),
     ) {
-        (Some(Authorization::Bearer(token)), _) => app.present_token(&token).await,
+        (Some(Authorization::Bearer(token)), _) => match app.present_token(&token).await? {
+            Presented::Caller(caller) if caller.bound_to.is_some() => {
+                Err(Unauthenticated::InvalidToken.into())
+            }
+            presented => Ok(presented),
+        },
         (Some(Authorization::Other), _) => Err(Unauthenticated::InvalidToken.into()),
         (None, Some(key)) => Ok(Presented::api_key(&key)?),
         (None, None) => Err(Unauthenticated::Missing.into()),

@@ -1,6 +1,6 @@
 //! `PATCH /mcp-servers/{mcp_server_id}`: change the URL or the auth fields (2.4).
 
-use super::auth::{AuthFields, SentAuth};
+use super::auth::{AuthFields, SentAuth, has_headers};
 use super::fields::Fields;
 use super::mcp_server::McpServer;
 use super::problem::Problem;
@@ -9,6 +9,7 @@ use crate::http::{Request, Response, body, json};
 use hawser_core::App;
 use hawser_core::caller::Presented;
 use hawser_core::domain::id::ServerId;
+use hawser_core::domain::server::{Auth, Place, Secrets, Server, origin};
 use hawser_core::operations::servers::{self, Voiding};
 use hawser_core::operations::until_settled;
 use lambda_http::Body;
@@ -52,9 +53,15 @@ async fn attempt(
     if let Some(url) = &patch.url {
         after.url.clone_from(url);
     }
-    let secrets = AuthFields::of(before, &stored)
+    let mut secrets = AuthFields::of(before, &stored)
         .with(patch.auth.clone())?
         .put_into(&mut after, &stored);
+    if origin(&before.url) != origin(&after.url) {
+        if patch.auth.headers.is_none() && has_headers(before) {
+            Permission::Invoke.require(caller)?;
+        }
+        forget_unreadable(&mut after, &mut secrets);
+    }
     let after = servers::change(
         app,
         &caller.tenant,
@@ -65,4 +72,21 @@ async fn attempt(
     )
     .await?;
     Ok(json(200, &McpServer::new(caller, &after, &secrets)))
+}
+
+/// Takes away the secrets of a sibling contract that would go to another host with the URL: nobody can read them through
+/// this one, so nobody may have them sent where they like. Headers that it shows stay, for callers who can see them.
+fn forget_unreadable(server: &mut Server, secrets: &mut Secrets) {
+    for name in server.additional_headers.take().into_iter().flatten() {
+        secrets.remove(Place::AdditionalHeader(&name));
+    }
+    if let Auth::Oauth(oauth) = &mut server.auth
+        && oauth.token_url.is_none()
+    {
+        oauth.has_client_secret = false;
+        secrets.remove(Place::ClientSecret);
+        for name in oauth.token_params.take().into_iter().flatten() {
+            secrets.remove(Place::TokenParam(&name));
+        }
+    }
 }

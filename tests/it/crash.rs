@@ -1,6 +1,7 @@
 //! Deleting, with the process dying at every request it makes to the store: either nothing has happened, or it completes.
 
 use crate::harness::{Caller, Cut, Ground, Hawser};
+use aws_sdk_dynamodb::types::AttributeValue;
 use hawser_core::operations::work::work_off_due;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -264,4 +265,102 @@ async fn nothing_appears_under_a_deleted_server() {
             "{round}"
         );
     }
+}
+
+#[tokio::test]
+async fn transactions_that_meet_others_are_sent_again_and_at_last_refused_as_unavailable() {
+    let hawser = Hawser::start().await;
+    let admin = hawser.admin("acme");
+    for code in ["TransactionConflict", "ThrottlingError"] {
+        let doomed = register(&admin, "doomed", 0).await;
+        let path = format!("/api/v1/mcp-servers/{}", doomed.number);
+        hawser.wire.arm(Some(Cut::Cancel(100, code)));
+        let answer = admin.delete(&path).await;
+        assert_eq!(answer.status, 500, "{code}: this contract knows no 503");
+        let answer = admin
+            .delete(&format!("/api/svc/v1/mcp/{}", doomed.mcp))
+            .await;
+        assert_eq!(answer.status, 503, "{code}");
+        hawser.wire.arm(Some(Cut::Cancel(3, code)));
+        assert_eq!(admin.delete(&path).await.status, 200, "{code}");
+        hawser.wire.arm(None);
+        assert_eq!(admin.get(&path).await.status, 404);
+    }
+}
+
+#[tokio::test]
+async fn work_that_fails_never_stands_before_the_rest() {
+    let hawser = Hawser::start().await;
+    let admin = hawser.admin("acme");
+    let client = hawser.ground().dynamodb();
+    for i in 0..30 {
+        let broken = [
+            ("PK", AttributeValue::S(format!("T#acme#S#broken-{i}"))),
+            ("SK", AttributeValue::S("TOMBSTONE".to_owned())),
+            ("GSI2PK", AttributeValue::S("DUE".to_owned())),
+            ("GSI2SK", AttributeValue::S(format!("{i:020}"))),
+            ("entity", AttributeValue::S("tombstone".to_owned())),
+        ];
+        let put = broken
+            .into_iter()
+            .fold(client.put_item(), |put, (name, value)| {
+                put.item(name, value)
+            });
+        put.table_name(hawser_local::TABLE).send().await.unwrap();
+    }
+    let doomed = register(&admin, "doomed", 1).await;
+    assert_eq!(
+        admin
+            .delete(&format!("/api/svc/v1/mcp/{}", doomed.mcp))
+            .await
+            .status,
+        200
+    );
+    hawser.settle().await;
+    let ulid = doomed.mcp.strip_prefix("mcp-").unwrap();
+    assert!(
+        hawser
+            .ground()
+            .items()
+            .await
+            .iter()
+            .all(|item| !partition_of(item, ulid))
+    );
+}
+
+#[tokio::test]
+async fn many_voiding_changes_before_deletions_are_all_worked_off() {
+    let hawser = Hawser::start().await;
+    let admin = hawser.admin("acme");
+    let mut doomed = Vec::new();
+    for i in 0..25 {
+        let server = register(&admin, &format!("doomed-{i}"), 1).await;
+        let moved = json!({"url": format!("https://moved-{i}.example/")});
+        let answer = admin
+            .patch(
+                &format!("/v1/deepagents/mcp-servers/{}", server.uuid),
+                moved,
+            )
+            .await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        doomed.push(server);
+    }
+    for server in &doomed {
+        assert_eq!(
+            admin
+                .delete(&format!("/api/v1/mcp-servers/{}", server.number))
+                .await
+                .status,
+            200
+        );
+    }
+    hawser.settle().await;
+    assert!(
+        hawser
+            .ground()
+            .items()
+            .await
+            .iter()
+            .all(|item| !item["PK"].as_str().unwrap().contains("#S#"))
+    );
 }

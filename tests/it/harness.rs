@@ -1,6 +1,7 @@
 //! What the tests drive: the real router over HTTP, the embedded store behind the real SDK, and a wire between the two
 //! that counts requests and can be cut.
 
+use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::config::interceptors::{
     BeforeDeserializationInterceptorContextMut, BeforeTransmitInterceptorContextMut,
 };
@@ -8,6 +9,7 @@ use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_dynamodb::error::BoxError;
 use aws_sdk_dynamodb::types::AttributeValue;
+use aws_smithy_types::body::SdkBody;
 use hawser_core::App;
 use hawser_core::caller::mint_api_key;
 use hawser_core::domain::id::TenantId;
@@ -317,6 +319,7 @@ pub struct Wire(Arc<Mutex<WireState>>);
 struct WireState {
     log: Vec<Sent>,
     cut: Option<Cut>,
+    replaced: bool,
 }
 
 /// One request to the store.
@@ -335,14 +338,16 @@ pub enum Cut {
     After(usize),
     /// Not at all; only the answer to this one request is lost.
     Answer(usize),
+    /// Not at all; but the next transactions, this many, are cancelled for this reason. The embedded store never does.
+    Cancel(usize, &'static str),
 }
 
 impl Wire {
     /// Forgets what was sent and dies as told.
     pub fn arm(&self, cut: Option<Cut>) {
         *self.0.lock().unwrap() = WireState {
-            log: Vec::new(),
             cut,
+            ..WireState::default()
         };
     }
 
@@ -374,6 +379,22 @@ impl Intercept for Wire {
         let body = serde_json::from_slice(request.body().bytes().unwrap_or_default())?;
         let mut state = self.0.lock().unwrap();
         let number = state.log.len();
+        let transactions = state
+            .log
+            .iter()
+            .filter(|sent| sent.operation == "TransactWriteItems")
+            .count();
+        if matches!(state.cut, Some(Cut::Cancel(times, _)) if transactions < times && operation == "TransactWriteItems")
+        {
+            // Something harmless goes out instead; its answer is replaced below.
+            let request = context.request_mut();
+            request
+                .headers_mut()
+                .insert("x-amz-target", "DynamoDB_20120810.ListTables");
+            request.headers_mut().insert("content-length", "2");
+            *request.body_mut() = SdkBody::from("{}");
+            state.replaced = true;
+        }
         state.log.push(Sent { operation, body });
         match state.cut {
             Some(Cut::Before(at)) if number >= at => Err("the wire is cut".into()),
@@ -384,11 +405,18 @@ impl Intercept for Wire {
 
     fn modify_before_deserialization(
         &self,
-        _: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let state = self.0.lock().unwrap();
+        let mut state = self.0.lock().unwrap();
+        if let (Some(Cut::Cancel(_, code)), true) = (state.cut, std::mem::take(&mut state.replaced))
+        {
+            let reasons = json!([{"Code": code}, {"Code": "None"}]);
+            let kind = "com.amazonaws.dynamodb.v20120810#TransactionCanceledException";
+            let body = json!({"__type": kind, "CancellationReasons": reasons}).to_string();
+            *context.response_mut() = HttpResponse::new(400.try_into()?, SdkBody::from(body));
+        }
         match state.cut {
             Some(Cut::After(at)) if state.log.len() > at => Err("the answer is lost".into()),
             Some(Cut::Answer(at)) if state.log.len() == at + 1 => Err("the answer is lost".into()),

@@ -1648,3 +1648,57 @@ async fn other_paths_and_methods_are_refused_in_this_contracts_words() {
         assert_eq!(answer.header("allow").unwrap(), allowed);
     }
 }
+
+#[tokio::test]
+async fn a_secret_that_its_caller_cannot_read_does_not_move_to_another_host() {
+    let hawser = Hawser::start().await;
+    let admin = hawser.admin("acme");
+    let manifest = json!({"type": "mcp-server/remote", "name": "wiki", "description": "d",
+        "url": "https://wiki.example/mcp", "additional_headers": {"X-Extra": "unreadable"},
+        "auth_data": {"type": "header", "headers": {"X-Key": "readable"}}});
+    admin
+        .put("/api/svc/v1/mcp", json!({"manifest": manifest}))
+        .await;
+    let listed = admin.get("/v1/deepagents/mcp-servers").await.json();
+    let path = format!(
+        "/v1/deepagents/mcp-servers/{}",
+        listed[0]["id"].as_str().unwrap()
+    );
+    let editor = hawser.caller(
+        "acme",
+        "eve",
+        json!({"permissions": ["mcp-servers:update"]}),
+    );
+    let to = |url: &str| json!({"url": url});
+    assert_eq!(
+        editor
+            .patch(&path, to("https://wiki.example/other"))
+            .await
+            .status,
+        200
+    );
+    let refused = editor.patch(&path, to("https://evil.example/mcp")).await;
+    assert_eq!(
+        (refused.status, refused.text.as_str()),
+        (403, "missing permission mcp-servers:invoke")
+    );
+    let manifest = admin.get("/api/svc/v1/mcp").await.json()["data"][0]["manifest"].clone();
+    assert_eq!(
+        manifest["additional_headers"],
+        json!({"X-Extra": "<REDACTED>"})
+    );
+    let moved = admin
+        .patch(&path, to("https://new.example/mcp"))
+        .await
+        .json();
+    assert_eq!(
+        moved["headers"],
+        json!([{"key": "X-Key", "value": "readable"}])
+    );
+    let manifest = admin.get("/api/svc/v1/mcp").await.json()["data"][0]["manifest"].clone();
+    assert_eq!(
+        manifest.get("additional_headers"),
+        None,
+        "it did not follow"
+    );
+}

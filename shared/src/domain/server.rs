@@ -382,6 +382,11 @@ impl Secrets {
         self.0.insert(place.key(), value.into());
     }
 
+    /// Forgets the value at a place.
+    pub fn remove(&mut self, place: Place<'_>) {
+        self.0.remove(&place.key());
+    }
+
     /// The value at a place.
     pub fn get(&self, place: Place<'_>) -> Option<&str> {
         self.0.get(&place.key()).map(ExposeSecret::expose_secret)

@@ -9,7 +9,9 @@ use crate::table::servers;
 use crate::table::work::{Sweep, Tombstone, Work};
 
 /// Pieces of due work fetched at once.
-const PAGE: i32 = 20;
+const PAGE: usize = 20;
+/// How long work that failed is put off.
+const PAUSE_SECONDS: i64 = 60;
 
 /// Works off one piece.
 ///
@@ -22,16 +24,23 @@ pub async fn work_off(app: &App, work: &Work) -> Result<()> {
     }
 }
 
-/// Works off what is due. Answers whether there was anything.
+/// Works off what is due. Answers whether there was anything. What fails is put off, so that it never stands before the
+/// rest.
 ///
 /// # Errors
-/// As [`work_off`]; the rest stays due.
+/// The first failure, after everything has been tried.
 pub async fn work_off_due(app: &App) -> Result<bool> {
-    let due = app.table.due_work(PAGE).await?;
+    let due = app.table.due_work(app.now(), PAGE).await?;
+    let mut failure = None;
     for work in &due {
-        work_off(app, work).await?;
+        if let Err(error) = work_off(app, work).await {
+            failure.get_or_insert(error);
+            app.table
+                .put_off(work, app.now().plus_seconds(PAUSE_SECONDS))
+                .await?;
+        }
     }
-    Ok(!due.is_empty())
+    failure.map_or(Ok(!due.is_empty()), Err)
 }
 
 /// Empties a deleted server's partition. Nothing can appear there meanwhile: everything created under a server is
@@ -54,28 +63,22 @@ async fn clear_voided(app: &App, sweep: &Sweep) -> Result<()> {
         void_before,
         at,
     } = sweep;
-    if app
-        .table
-        .read(vec![servers::key(tenant, *server)])
-        .await?
-        .server(tenant, *server)?
-        .is_none()
-    {
-        return Ok(());
-    }
-    for stored in app.table.stored(tenant, *server).await? {
-        if stored
-            .auth_revision
-            .is_some_and(|revision| revision < *void_before)
-        {
-            let kept = KeptReason {
-                subject: stored.subject.clone(),
-                reason: Reason::ServerChanged,
-                at: *at,
-            };
-            app.table
-                .sweep_credential(tenant, *server, &stored, &kept)
-                .await?;
+    let read = app.table.read(vec![servers::key(tenant, *server)]).await?;
+    if read.server(tenant, *server)?.is_some() {
+        for stored in app.table.stored(tenant, *server).await? {
+            if stored
+                .auth_revision
+                .is_some_and(|revision| revision < *void_before)
+            {
+                let kept = KeptReason {
+                    subject: stored.subject.clone(),
+                    reason: Reason::ServerChanged,
+                    at: *at,
+                };
+                app.table
+                    .sweep_credential(tenant, *server, &stored, &kept)
+                    .await?;
+            }
         }
     }
     app.table.finish_sweep(sweep).await

@@ -36,6 +36,13 @@ const DUE_INDEX: (&str, &str) = ("GSI2PK", "GSI2SK");
 /// How often a transaction that met another one, or a partly served batch, is sent again before giving up.
 const ATTEMPTS: u32 = 8;
 
+/// Reasons for a cancelled transaction that a repeat may not meet again.
+const PASSING: [&str; 3] = [
+    "TransactionConflict",
+    "ThrottlingError",
+    "ProvisionedThroughputExceeded",
+];
+
 /// The table, through the AWS SDK's client.
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -216,7 +223,7 @@ impl Table {
                         .map(|(i, _)| i);
                     return Err(WriteError::Refused(failed.collect()));
                 }
-                Some(codes) if codes.iter().any(|c| c == "TransactionConflict") => {}
+                Some(codes) if codes.iter().any(|c| PASSING.contains(&c.as_str())) => {}
                 Some(codes) => {
                     return Err(WriteError::Failed(Error::internal(format!(
                         "transaction cancelled: {codes:?}"
@@ -390,7 +397,7 @@ fn failed<E: ProvideErrorMetadata, R>(error: SdkError<E, R>) -> Error {
 /// Waits before attempt `n`, counted from 0: nothing, then up to 10, 20, 40 ... milliseconds, at random.
 async fn pause(attempt: u32) {
     if attempt > 0 {
-        let ceiling = 10_000u64 << attempt.min(6);
+        let ceiling = 10_000u64 << (attempt - 1).min(6);
         let micros = random::<8>().map_or(ceiling, u64::from_be_bytes) % ceiling;
         tokio::time::sleep(Duration::from_micros(micros)).await;
     }

@@ -11,6 +11,7 @@ use crate::seal::WrappedKey;
 use crate::{Error, Result};
 use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
 use serde::{Deserialize, Serialize};
+use tracing::error;
 
 /// Deletes in one BatchWriteItem, at most.
 const BATCH: usize = 25;
@@ -73,8 +74,12 @@ impl Sweep {
 fn due(key: &Key, entity: &str, value: &impl Serialize, at: Timestamp) -> Result<Write> {
     let mut item = encode(key, entity, value)?;
     item.insert(DUE_INDEX.0.to_owned(), s(keys::DUE));
-    item.insert(DUE_INDEX.1.to_owned(), s(format!("{:020}", at.micros())));
+    item.insert(DUE_INDEX.1.to_owned(), s(due_time(at)));
     Ok(Write::Put(item, Condition::Any))
+}
+
+fn due_time(at: Timestamp) -> String {
+    format!("{:020}", at.micros())
 }
 
 impl Work {
@@ -86,28 +91,51 @@ impl Work {
 }
 
 impl Table {
-    /// Work that is due, oldest first, at most `limit`. The index may lag behind by moments; nothing is lost by that.
+    /// Work that is due at `now`, oldest first, at most `limit`. The index may lag behind by moments; nothing is lost by
+    /// that. An item that does not decode is logged and left.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
-    pub async fn due_work(&self, limit: i32) -> Result<Vec<Work>> {
-        let answer = self
+    pub async fn due_work(&self, now: Timestamp, limit: usize) -> Result<Vec<Work>> {
+        let mut items = self
             .client
             .query()
             .table_name(&self.name)
             .index_name(DUE_INDEX_NAME)
-            .key_condition_expression("GSI2PK = :due")
+            .key_condition_expression("GSI2PK = :due AND GSI2SK <= :now")
             .expression_attribute_values(":due", s(keys::DUE))
-            .limit(limit)
-            .send()
-            .await
-            .map_err(failed)?;
-        answer
-            .items
-            .into_iter()
-            .flatten()
-            .map(|item| super::decode(&item))
-            .collect()
+            .expression_attribute_values(":now", s(due_time(now)))
+            .into_paginator()
+            .items()
+            .send();
+        let mut due = Vec::new();
+        while due.len() < limit
+            && let Some(item) = items.next().await
+        {
+            match super::decode(&item.map_err(failed)?) {
+                Ok(work) => due.push(work),
+                Err(cause) => error!(%cause, "due work cannot be read"),
+            }
+        }
+        Ok(due)
+    }
+
+    /// Makes work due later, if it still is to be done.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn put_off(&self, work: &Work, until: Timestamp) -> Result<()> {
+        let key = match work {
+            Work::Tombstone(tombstone) => keys::tombstone(&tombstone.tenant, tombstone.server),
+            Work::Sweep(sweep) => keys::sweep(&sweep.tenant, sweep.server),
+        };
+        finished(
+            self.write(vec![Write::Set(
+                key,
+                vec![(DUE_INDEX.1, s(due_time(until)))],
+            )])
+            .await,
+        )
     }
 
     /// Whether a server's tombstone still stands.
