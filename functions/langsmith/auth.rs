@@ -130,9 +130,9 @@ impl AuthFields {
                 auth_type,
                 ..Self::default()
             },
-            Auth::Headers { headers, .. } => Self {
+            Auth::Headers { .. } => Self {
                 auth_type,
-                headers: shared(headers)
+                headers: shown(server)
                     .filter_map(|spec| {
                         Some(Header {
                             key: spec.name.clone(),
@@ -221,6 +221,37 @@ impl AuthFields {
         secrets
     }
 
+    /// Keeps the hidden key of a connection beside the headers that were sent. One of its own name takes its place, and the
+    /// server is no longer a connection whose key can be changed.
+    fn keep_key(
+        &self,
+        hidden: HeaderSpec,
+        server: &mut Server,
+        secrets: &mut Secrets,
+        stored: &Secrets,
+    ) {
+        let replaced = self
+            .headers
+            .iter()
+            .any(|header| header.key.eq_ignore_ascii_case(&hidden.name));
+        if replaced || self.is_oauth() {
+            server.connection.api_key = None;
+            return;
+        }
+        if let Some(value) = stored.get(Place::Header(&hidden.name)) {
+            secrets.set(Place::Header(&hidden.name), value);
+        }
+        match &mut server.auth {
+            Auth::Headers { headers, .. } => headers.push(hidden),
+            auth => {
+                *auth = Auth::Headers {
+                    level: AuthLevel::Global,
+                    headers: vec![hidden],
+                }
+            }
+        }
+    }
+
     /// Puts these fields into a server that shows others, and returns the secrets it has then. What shows the same as
     /// before stays as it is stored: a sibling contract may have more to it than is shown here.
     pub fn put_into(&self, server: &mut Server, stored: &Secrets) -> Secrets {
@@ -233,8 +264,12 @@ impl AuthFields {
         if stays_headers && self.headers == shown.headers {
             return stored.clone();
         }
+        let hidden = hidden_key(server).cloned();
         server.auth = self.to_auth();
         let mut secrets = self.secrets();
+        if let Some(hidden) = hidden {
+            self.keep_key(hidden, server, &mut secrets, stored);
+        }
         for name in server.additional_headers.iter().flatten() {
             if let Some(value) = stored.get(Place::AdditionalHeader(name)) {
                 secrets.set(Place::AdditionalHeader(name), value);
@@ -246,11 +281,30 @@ impl AuthFields {
 
 /// Whether a server has headers that this contract shows.
 pub fn has_headers(server: &Server) -> bool {
-    matches!(&server.auth, Auth::Headers { headers, .. } if shared(headers).next().is_some())
+    shown(server).next().is_some()
 }
 
-fn shared(headers: &[HeaderSpec]) -> impl Iterator<Item = &HeaderSpec> {
-    headers.iter().filter(|spec| spec.template.is_none())
+/// The headers with a value that all callers share, but for the api key of a Kambrium connection: that contract promises
+/// never to return it anywhere.
+fn shown(server: &Server) -> impl Iterator<Item = &HeaderSpec> {
+    let hidden = hidden_key(server);
+    let shared = configured(server).filter(|spec| spec.template.is_none());
+    shared.filter(move |spec| Some(*spec) != hidden)
+}
+
+/// The header that carries the api key of a Kambrium connection.
+pub fn hidden_key(server: &Server) -> Option<&HeaderSpec> {
+    let key = server.connection.api_key.as_ref()?;
+    configured(server)
+        .find(|spec| spec.name.eq_ignore_ascii_case(&key.header) && spec.template.is_none())
+}
+
+fn configured(server: &Server) -> impl Iterator<Item = &HeaderSpec> {
+    match &server.auth {
+        Auth::Headers { headers, .. } => headers.as_slice(),
+        _ => &[],
+    }
+    .iter()
 }
 
 fn spec(header: &Header) -> HeaderSpec {

@@ -1,6 +1,6 @@
 //! `PATCH /mcp-servers/{mcp_server_id}`: change the URL or the auth fields (2.4).
 
-use super::auth::{AuthFields, SentAuth, has_headers};
+use super::auth::{AuthFields, SentAuth, has_headers, hidden_key};
 use super::fields::Fields;
 use super::mcp_server::McpServer;
 use super::problem::Problem;
@@ -77,6 +77,16 @@ async fn attempt(
 /// Takes away the secrets of a sibling contract that would go to another host with the URL: nobody can read them through
 /// this one, so nobody may have them sent where they like. Headers that it shows stay, for callers who can see them.
 fn forget_unreadable(server: &mut Server, secrets: &mut Secrets) {
+    if let Some(key) = hidden_key(server).cloned() {
+        secrets.remove(Place::Header(&key.name));
+        if let Auth::Headers { headers, .. } = &mut server.auth {
+            headers.retain(|spec| *spec != key);
+            if headers.is_empty() {
+                server.auth = Auth::None;
+            }
+        }
+    }
+    server.connection.api_key = None;
     for name in server.additional_headers.take().into_iter().flatten() {
         secrets.remove(Place::AdditionalHeader(&name));
     }

@@ -103,9 +103,10 @@ fn is_named(caller: &Caller, collaborator: &str) -> bool {
             let slug = caller.email.as_deref().or(caller.username.as_deref());
             is_user && slug.is_some_and(|slug| slug.eq_ignore_ascii_case(name))
         }
-        "team" => (name == "everyone" && is_user) || caller.teams.contains(name),
+        "team" if name == "everyone" => is_user,
+        "team" => caller.teams.contains(name),
         "virtualaccount" | "serviceaccount" => {
-            !is_user
+            caller.subject().kind() == SubjectType::VirtualAccount
                 && caller
                     .username
                     .as_deref()

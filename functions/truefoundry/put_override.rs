@@ -22,8 +22,8 @@ use std::collections::BTreeMap;
 
 /// An override as sent; `None` where a stored value is to be kept.
 enum Sent {
-    Header(Option<String>),
-    KeyValue(BTreeMap<String, Option<String>>),
+    Header(Option<SecretString>),
+    KeyValue(BTreeMap<String, Option<SecretString>>),
 }
 
 /// Answers 200 with the row.
@@ -164,7 +164,7 @@ async fn resolve(
         }])
     };
     match (sent, stored) {
-        (Sent::Header(Some(value)), _) => Ok(OverrideValue::Header(value.as_str().into())),
+        (Sent::Header(Some(value)), _) => Ok(OverrideValue::Header(value.clone())),
         (Sent::Header(None), Some(kept @ OverrideValue::Header(_))) => Ok(kept),
         (Sent::Header(None), _) => Err(unknown("authOverride.headerValue".to_owned())),
         (Sent::KeyValue(values), stored) => {
@@ -172,11 +172,8 @@ async fn resolve(
                 Some(OverrideValue::KeyValue(kept)) => kept,
                 _ => BTreeMap::new(),
             };
-            let fill = |(name, value): (&String, &Option<String>)| {
-                let value = value
-                    .as_deref()
-                    .map(SecretString::from)
-                    .or_else(|| kept.get(name).cloned());
+            let fill = |(name, value): (&String, &Option<SecretString>)| {
+                let value = value.clone().or_else(|| kept.get(name).cloned());
                 value
                     .map(|value| (name.clone(), value))
                     .ok_or_else(|| unknown(format!("authOverride.values.{name}")))

@@ -93,7 +93,8 @@ async fn update(app: &App, caller: &Caller, before: &Server, put: &Put) -> Resul
     };
     if put.dry_run {
         servers::rehearse(app, &caller.tenant, before, &after, voiding).await?;
-        if after != *before || secrets != stored {
+        // Whether a secret is the stored one is not to be found out by trying.
+        if after != *before || put.manifest.sends_secrets() {
             after.updated_at = app.now();
         }
         return Ok(present(app, caller, &after));

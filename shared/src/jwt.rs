@@ -10,9 +10,9 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
+use tracing::warn;
 
 const LEEWAY_SECONDS: u64 = 60;
 /// How long a fetched key set serves before it is fetched again.
@@ -46,8 +46,15 @@ enum Keys {
     Remote {
         url: String,
         client: reqwest::Client,
-        fetched: Mutex<Option<(Arc<JwkSet>, Instant)>>,
+        fetched: Mutex<Fetched>,
     },
+}
+
+/// The key set, and when it was last asked for, whether it came or not.
+#[derive(Default)]
+struct Fetched {
+    set: Option<JwkSet>,
+    tried: Option<Instant>,
 }
 
 impl Default for ClaimNames {
@@ -97,7 +104,7 @@ impl Verifier {
             keys: Keys::Remote {
                 url,
                 client,
-                fetched: Mutex::new(None),
+                fetched: Mutex::default(),
             },
         })
     }
@@ -126,27 +133,32 @@ impl Verifier {
     }
 
     async fn key(&self, kid: &str) -> Result<Option<Jwk>> {
-        let Keys::Remote {
-            url,
-            client,
-            fetched,
-        } = &self.keys
-        else {
-            let Keys::Fixed(set) = &self.keys else {
-                return Ok(None);
-            };
-            return Ok(set.find(kid).cloned());
+        let (url, client, fetched) = match &self.keys {
+            Keys::Fixed(set) => return Ok(set.find(kid).cloned()),
+            Keys::Remote {
+                url,
+                client,
+                fetched,
+            } => (url, client, fetched),
         };
         let mut fetched = fetched.lock().await;
-        let usable = fetched.as_ref().filter(|(set, since)| {
-            let age = since.elapsed();
-            age < KEYS_LIFETIME && (set.find(kid).is_some() || age < REFETCH_PAUSE)
-        });
-        if let Some((set, _)) = usable {
-            return Ok(set.find(kid).cloned());
+        let known = fetched
+            .set
+            .as_ref()
+            .is_some_and(|set| set.find(kid).is_some());
+        let wait = if known { KEYS_LIFETIME } else { REFETCH_PAUSE };
+        if fetched.tried.is_none_or(|at| at.elapsed() >= wait) {
+            fetched.tried = Some(Instant::now());
+            match fetch(client, url).await {
+                Ok(set) => fetched.set = Some(set),
+                // Keys that were good ten minutes ago are better than none while the issuer is away.
+                Err(cause) if known => warn!(%cause, "known keys serve on"),
+                Err(cause) => return Err(cause),
+            }
         }
-        let set = Arc::new(fetch(client, url).await?);
-        *fetched = Some((set.clone(), Instant::now()));
+        let unfetched =
+            || Error::Unavailable("the issuer's key set could not be fetched".to_owned());
+        let set = fetched.set.as_ref().ok_or_else(unfetched)?;
         Ok(set.find(kid).cloned())
     }
 }
@@ -227,6 +239,9 @@ fn caller(names: &ClaimNames, claims: &Map<String, Value>) -> Result<Caller, Una
     let tenant = text(&names.tenant)
         .and_then(TenantId::parse)
         .ok_or(Unauthenticated::NoTenant)?;
+    // An address that its issuer does not vouch for makes nobody a collaborator, nor does a name in its place.
+    let vouched = claims.get("email_verified").is_none_or(|v| v != false);
+    let text = |name: &str| text(name).filter(|_| vouched || !matches!(name, "email" | "username"));
     let (email, username) = (
         text("email").map(str::to_owned),
         text("username").map(str::to_owned),

@@ -1702,3 +1702,58 @@ async fn a_secret_that_its_caller_cannot_read_does_not_move_to_another_host() {
         "it did not follow"
     );
 }
+
+#[tokio::test]
+async fn the_api_key_of_a_connection_is_neither_shown_nor_moved() {
+    let hawser = Hawser::start().await;
+    let admin = hawser.admin("acme");
+    let new = json!({"mcp_server": "pipedrive", "access_type": "write", "api_key": "k-4711"});
+    let number = admin.post("/api/v1/mcp-servers", new).await.json()["data"]["id"].clone();
+    let shown = admin.get("/v1/deepagents/mcp-servers").await;
+    assert!(!shown.text.contains("k-4711"), "{}", shown.text);
+    assert_eq!(shown.json()[0]["headers"], json!([]));
+    let path = format!(
+        "/v1/deepagents/mcp-servers/{}",
+        shown.json()[0]["id"].as_str().unwrap()
+    );
+    let own = json!([{"key": "X-Own", "value": "v"}]);
+    let patched = admin.patch(&path, json!({"headers": own})).await;
+    assert_eq!((patched.status, &patched.json()["headers"]), (200, &own));
+    let manifest = admin.get("/api/svc/v1/mcp").await.json()["data"][0]["manifest"].clone();
+    let both = json!({"X-Own": "<REDACTED>", "Authorization": "<REDACTED>"});
+    assert_eq!(
+        manifest["auth_data"]["headers"], both,
+        "the key stays beside them"
+    );
+    let changed = admin
+        .put(
+            &format!("/api/v1/mcp-servers/{number}"),
+            json!({"api_key": "k-2"}),
+        )
+        .await;
+    assert_eq!(changed.status, 200);
+
+    assert_eq!(
+        admin
+            .patch(&path, json!({"url": "https://evil.example/"}))
+            .await
+            .status,
+        200
+    );
+    let manifest = admin.get("/api/svc/v1/mcp").await.json()["data"][0]["manifest"].clone();
+    assert_eq!(
+        manifest["auth_data"]["headers"],
+        json!({"X-Own": "<REDACTED>"}),
+        "the key did not follow"
+    );
+    let refused = admin
+        .put(
+            &format!("/api/v1/mcp-servers/{number}"),
+            json!({"api_key": "k-3"}),
+        )
+        .await;
+    refused.is(
+        400,
+        json!({"detail": "api_key cannot be changed on this connection"}),
+    );
+}

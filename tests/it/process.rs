@@ -8,6 +8,7 @@ use hawser_local::identity::Identity;
 use hawser_local::store::Store;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
@@ -488,4 +489,40 @@ async fn no_secret_is_in_a_log_or_in_the_store() {
         log.contains("truefoundry-put-server") && searched > 10_000,
         "the search saw nothing"
     );
+}
+
+#[tokio::test]
+async fn a_name_that_was_made_to_lead_here_is_refused() {
+    let data = TempDir::new().unwrap();
+    let mut running = Running::start(data.path(), &data.path().join("log"));
+    for (host, status) in [
+        ("localhost", 200),
+        ("127.0.0.1:1", 200),
+        ("[::1]:9310", 200),
+        ("evil.example", 421),
+        ("", 421),
+    ] {
+        let request = running
+            .http
+            .get(format!("{}/api/svc/v1/mcp", running.text("url")))
+            .header("host", host);
+        let request = request.bearer_auth(running.text("adminToken"));
+        assert_eq!(
+            request.send().await.unwrap().status().as_u16(),
+            status,
+            "{host}"
+        );
+    }
+    let folder = std::fs::metadata(data.path().join(".hawser")).unwrap();
+    assert_eq!(folder.permissions().mode() & 0o777, 0o700);
+    for entry in std::fs::read_dir(data.path().join(".hawser")).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(
+            entry.metadata().unwrap().permissions().mode() & 0o077,
+            0,
+            "{}",
+            entry.path().display()
+        );
+    }
+    assert_eq!(running.signal("TERM"), Some(0));
 }

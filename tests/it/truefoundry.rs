@@ -1,6 +1,7 @@
 //! The TrueFoundry contract, endpoint by endpoint.
 
 use crate::harness::{Answer, Caller, Hawser, now};
+use aws_sdk_dynamodb::types::AttributeValue;
 use hawser_core::domain::credential::{Grant, RefreshOutcome};
 use hawser_core::domain::id::{ServerId, TenantId};
 use hawser_core::domain::subject::Subject;
@@ -1607,6 +1608,110 @@ async fn subjects_that_look_like_keys_stay_apart() {
         assert_eq!(
             admin.get(&format!("{MCP}/{id}/auth")).await.json()["pagination"]["total"],
             odd.len() - i - 1
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_override_that_raced_a_change_is_void_and_cleared_away() {
+    let hawser = Hawser::start().await;
+    let admin = hawser.admin("acme");
+    let id = register(&admin, "wiki", per_user()).await;
+    install(&admin, &id, "ada", "v").await;
+    let stored = hawser.ground().items().await;
+    let raced = stored
+        .iter()
+        .find(|item| item["entity"] == "override")
+        .unwrap();
+    // What a change that counted before ada's override was stored leaves behind.
+    let client = hawser.ground().dynamodb();
+    let old = client.get_item().table_name(hawser_local::TABLE);
+    let old = old.key(
+        "PK",
+        AttributeValue::S(raced["PK"].as_str().unwrap().to_owned()),
+    );
+    let old = old.key(
+        "SK",
+        AttributeValue::S(raced["SK"].as_str().unwrap().to_owned()),
+    );
+    let old = old.send().await.unwrap().item.unwrap();
+    disconnect(&admin, &id, "ada", "auth-override").await;
+    let changed = admin
+        .put(MCP, json!({"manifest": manifest("wiki", oauth())}))
+        .await;
+    assert_eq!(changed.status, 200);
+    client
+        .put_item()
+        .table_name(hawser_local::TABLE)
+        .set_item(Some(old))
+        .send()
+        .await
+        .unwrap();
+    let void =
+        json!({"status": "authentication_required", "method": null, "reason": "server_changed"});
+    status(&admin, &id, "ada").await.is(200, void.clone());
+    is(
+        &disconnect(&admin, &id, "ada", "auth-override").await,
+        no_record(),
+    );
+    hawser.settle().await;
+    assert!(
+        hawser
+            .ground()
+            .items()
+            .await
+            .iter()
+            .all(|item| item["entity"] != "override")
+    );
+    status(&admin, &id, "ada").await.is(200, void);
+}
+
+#[tokio::test]
+async fn tokens_bound_to_one_connection_are_none_of_this_contract() {
+    let hawser = Hawser::start().await;
+    let bound = hawser.caller(
+        "acme",
+        "ada",
+        json!({"roles": ["admin"], "mcp_server_id": 1}),
+    );
+    assert_eq!(bound.get(MCP).await.status, 401);
+    assert_eq!(bound.get("/v1/deepagents/mcp-servers").await.status, 401);
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_vouched_for_makes_no_collaborator() {
+    let hawser = Hawser::start().await;
+    let mut shared = manifest("wiki", Value::Null);
+    shared["collaborators"] =
+        json!([{"subject": "user:mia@acme.example", "role_id": "mcp-server-viewer"}]);
+    let made = hawser
+        .admin("acme")
+        .put(MCP, json!({"manifest": shared}))
+        .await;
+    let path = format!("{MCP}/{}", made.json()["data"]["id"].as_str().unwrap());
+    for (claims, status) in [
+        (json!({"email": "mia@acme.example"}), 200),
+        (
+            json!({"email": "mia@acme.example", "email_verified": true}),
+            200,
+        ),
+        (
+            json!({"email": "mia@acme.example", "email_verified": false}),
+            403,
+        ),
+        (
+            json!({"username": "mia@acme.example", "email_verified": false}),
+            403,
+        ),
+    ] {
+        assert_eq!(
+            hawser
+                .caller("acme", "m", claims.clone())
+                .get(&path)
+                .await
+                .status,
+            status,
+            "{claims}"
         );
     }
 }

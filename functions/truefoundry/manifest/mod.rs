@@ -9,6 +9,7 @@ pub use present::Registration;
 
 use super::problem::{Fault, Problem};
 use hawser_core::domain::server::{Auth, Place, Secrets, Server, origin};
+use secrecy::{ExposeSecret, SecretString};
 
 /// What stands for a secret in answers, and for "keep it" in requests.
 pub const REDACTED: &str = "<REDACTED>";
@@ -19,7 +20,7 @@ pub struct SecretInput {
     place: OwnedPlace,
     path: String,
     /// `None`: keep what is stored.
-    value: Option<String>,
+    value: Option<SecretString>,
 }
 
 #[derive(Debug)]
@@ -58,7 +59,12 @@ impl Manifest {
                     .filter(|(server, _)| self.keeps(server, place))
                     .and_then(|(_, old)| old.get(place))
             };
-            match input.value.as_deref().or_else(kept) {
+            match input
+                .value
+                .as_ref()
+                .map(ExposeSecret::expose_secret)
+                .or_else(kept)
+            {
                 Some(value) => secrets.set(place, value),
                 None => unknown.push(Fault {
                     path: input.path.clone(),
@@ -71,6 +77,11 @@ impl Manifest {
         } else {
             Err(Problem::RedactedValueUnknown(unknown))
         }
+    }
+
+    /// Whether any secret was sent in the clear.
+    pub fn sends_secrets(&self) -> bool {
+        self.secrets.iter().any(|input| input.value.is_some())
     }
 
     fn keeps(&self, server: &Server, place: Place<'_>) -> bool {

@@ -7,6 +7,7 @@ use hawser_core::domain::header::is_token;
 use hawser_core::domain::server::{
     Auth, AuthLevel, GrantType, HeaderSpec, OauthConfig, placeholder,
 };
+use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use url::{Host, Url};
@@ -190,7 +191,7 @@ pub fn secret_value(
     path: &str,
     value: &Value,
     rule: impl FnOnce(&str) -> Result<(), &'static str>,
-) -> Result<Option<String>, ()> {
+) -> Result<Option<SecretString>, ()> {
     let Some(text) = value.as_str() else {
         faults.invalid(path, "must be a string");
         return Err(());
@@ -208,7 +209,7 @@ pub fn secret_value(
         Ok(())
     };
     match unmarked.and_then(|()| rule(text)) {
-        Ok(()) => Ok(Some(text.to_owned())),
+        Ok(()) => Ok(Some(text.into())),
         Err(message) => {
             faults.invalid(path, message);
             Err(())

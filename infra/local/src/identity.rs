@@ -116,8 +116,7 @@ fn once(
         let draft = path.with_extension(format!("draft-{}", std::process::id()));
         let mut file = fs::OpenOptions::new()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(0o600)
             .open(&draft)?;
         file.write_all(make()?.expose_secret().as_bytes())?;

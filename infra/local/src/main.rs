@@ -4,12 +4,12 @@ use clap::{Args, Parser, Subcommand};
 use hawser_core::App;
 use hawser_core::caller::mint_api_key;
 use hawser_core::domain::id::TenantId;
-use hawser_core::domain::subject::Subject;
+use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::domain::time::{Clock, Timestamp};
 use hawser_core::table::Table;
 use hawser_core::table::api_keys::ApiKey;
 use hawser_local::identity::{self, Identity};
-use hawser_local::store::Store;
+use hawser_local::store::{Store, private_file};
 use hawser_local::{TABLE, config, server};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::TcpListener;
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 /// The tenant that the credentials printed at start belong to.
@@ -195,6 +196,9 @@ async fn serve(options: Serve) -> Outcome {
     })?);
     let listener = TcpListener::bind(options.listen).await?;
     let url = format!("http://{}", listener.local_addr()?);
+    if !listener.local_addr()?.ip().is_loopback() {
+        warn!("other machines can reach {url}, and credentials cross the network in the clear");
+    }
     if let Some(folder) = folder {
         write_lambda_env(folder, &store, &identity)?;
     }
@@ -272,6 +276,12 @@ fn announce(url: &str, admin_token: &str, api_key: &str) -> Outcome {
     Ok(out.flush()?)
 }
 
+/// A subject that may have records, from the command line.
+fn record_holder(text: &str) -> Outcome<Subject> {
+    let subject = Subject::parse(text).filter(|one| one.kind() != SubjectType::ExternalIdentity);
+    Ok(subject.ok_or("--subject must be user:NAME or virtualaccount:NAME")?)
+}
+
 /// What the Lambda binaries need to run against this store, for `cargo lambda watch --env-file`.
 fn write_lambda_env(folder: &Path, store: &Store, identity: &Identity) -> Outcome {
     let key_file = identity::master_key_file(folder).canonicalize()?;
@@ -294,13 +304,14 @@ fn write_lambda_env(folder: &Path, store: &Store, identity: &Identity) -> Outcom
         .iter()
         .map(|(name, value)| format!("{name}='{value}'\n"))
         .collect();
-    Ok(std::fs::write(folder.join("lambda.env"), text)?)
+    let mut file = private_file(&folder.join("lambda.env"))?;
+    file.set_len(0)?;
+    Ok(file.write_all(text.as_bytes())?)
 }
 
 fn token(options: &Token) -> Outcome {
     let identity = Identity::open(&options.data.data_dir)?;
-    let subject = Subject::parse(&options.subject)
-        .ok_or("--subject must be user:NAME or virtualaccount:NAME")?;
+    let subject = record_holder(&options.subject)?;
     TenantId::parse(&options.holder.tenant).ok_or("--tenant must have 1 to 255 characters")?;
     let end = Clock::System.now().plus_seconds(options.expires_in);
     writeln!(
@@ -363,13 +374,7 @@ async fn api_key(command: ApiKeyCommand) -> Outcome {
             expires_in,
         } => {
             let tenant = tenant_id(&holder.tenant)?;
-            let subject = match subject {
-                None => None,
-                Some(text) => Some(
-                    Subject::parse(&text)
-                        .ok_or("--subject must be user:NAME or virtualaccount:NAME")?,
-                ),
-            };
+            let subject = subject.as_deref().map(record_holder).transpose()?;
             let now = Clock::System.now();
             let end = expires_in.map(|seconds| now.plus_seconds(seconds));
             let (table, _store) = at.open().await?;

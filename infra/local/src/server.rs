@@ -11,10 +11,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use lambda_http::http::uri::Authority;
 use lambda_http::http::{Request, Response, StatusCode};
 use lambda_http::{Body, RequestExt};
 use std::convert::Infallible;
 use std::io::Error;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -37,6 +39,7 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let router = Arc::new(Template::load()?.router()?);
+    let guarded = listener.local_addr()?.ip().is_loopback();
     let http = auto::Builder::new(TokioExecutor::new());
     let connections = GracefulShutdown::new();
     tokio::pin!(stop);
@@ -54,7 +57,12 @@ pub async fn serve(
         let (app, router) = (app.clone(), router.clone());
         let service = service_fn(move |request| {
             let (app, router) = (app.clone(), router.clone());
-            async move { Ok::<_, Infallible>(answer(&app, &router, request).await) }
+            async move {
+                if guarded && !names_loopback(&request) {
+                    return Ok(refusal(StatusCode::MISDIRECTED_REQUEST));
+                }
+                Ok::<_, Infallible>(answer(&app, &router, request).await)
+            }
         });
         let connection = connections.watch(
             http.serve_connection(TokioIo::new(stream), service)
@@ -73,9 +81,7 @@ pub async fn serve(
 async fn answer(app: &App, router: &Router, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let (parts, body) = request.into_parts();
     let Ok(body) = Limited::new(body, GATEWAY_LIMIT).collect().await else {
-        let mut response = Response::new(Full::from(r#"{"message":"Request Entity Too Large"}"#));
-        *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
-        return response;
+        return refusal(StatusCode::PAYLOAD_TOO_LARGE);
     };
     let body = match String::from_utf8(body.to_bytes().into()) {
         Ok(text) if text.is_empty() => Body::Empty,
@@ -91,6 +97,31 @@ async fn answer(app: &App, router: &Router, request: Request<Incoming>) -> Respo
         _ => Full::default(),
     };
     Response::from_parts(parts, body)
+}
+
+/// Whether a request was meant for this machine. A web page whose own name has been made to lead here names itself.
+fn names_loopback(request: &Request<Incoming>) -> bool {
+    let host = request
+        .headers()
+        .get("host")
+        .and_then(|host| host.to_str().ok());
+    let authority = host.and_then(|host| host.parse::<Authority>().ok());
+    authority.is_some_and(|authority| {
+        let name = authority
+            .host()
+            .trim_start_matches('[')
+            .trim_end_matches(']');
+        name.eq_ignore_ascii_case("localhost")
+            || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    })
+}
+
+/// The gateway's own answer, in its own form.
+fn refusal(status: StatusCode) -> Response<Full<Bytes>> {
+    let reason = status.canonical_reason().unwrap_or_default();
+    let mut response = Response::new(Full::from(format!(r#"{{"message":"{reason}"}}"#)));
+    *response.status_mut() = status;
+    response
 }
 
 /// Works off what is due, whenever there may be some, for ever.

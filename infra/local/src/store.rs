@@ -3,7 +3,9 @@
 use crate::TABLE;
 use crate::template::Template;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+use std::fs::{File, OpenOptions};
 use std::io::Error;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -23,6 +25,7 @@ impl Store {
         let database = match folder {
             Some(folder) => {
                 let file = folder.join("hawser.db");
+                private_file(&file)?;
                 let path = file
                     .to_str()
                     .ok_or_else(|| Error::other("the data folder's name is not UTF-8"))?;
@@ -61,4 +64,14 @@ impl Store {
             .region(Region::new("us-east-1"))
             .credentials_provider(Credentials::new("local", "local", None, None, "local"))
     }
+}
+
+/// A file that only its owner may read, made if it is not there.
+///
+/// # Errors
+/// It cannot be opened for writing.
+pub fn private_file(path: &Path) -> Result<File, Error> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    options.open(path)
 }

@@ -9,6 +9,7 @@ use crate::domain::server::{
     AccessType, ApiKeyHeader, Auth, Connection, KeyCheck, LangsmithFields, Secrets, Server,
 };
 use crate::seal::{DataKey, Kind};
+use crate::table::credentials::Stored;
 use crate::table::receipts::{Receipt, Removed};
 use crate::table::servers::{self, Inserted, Numbered};
 use crate::table::work::{Sweep, Tombstone};
@@ -183,13 +184,14 @@ pub async fn load(app: &App, numbered: &Permitted<Numbered>) -> Result<Server> {
         .ok_or(Error::ServerNotFound)
 }
 
-/// All servers of the caller's tenant, oldest first.
+/// All servers of the caller's tenant, oldest first. The caller is settled before anything is listed: a made-up API key
+/// must not make anyone's whole partition be read.
 ///
 /// # Errors
 /// As [`find`].
 pub async fn list(app: &App, who: Presented) -> Result<Unchecked<Vec<Server>>> {
-    let tenant = who.tenant().clone();
-    let (caller, mut servers) = tokio::try_join!(app.identify(who), app.table.servers(&tenant))?;
+    let caller = app.identify(who).await?;
+    let mut servers = app.table.servers(&caller.tenant).await?;
     servers.sort_by_key(|server| (server.created_at, server.id));
     Ok(Unchecked::new(caller, servers))
 }
@@ -290,13 +292,14 @@ pub async fn change(
         after.auth_revision = before.auth_revision + 1;
         if voiding != Voiding::Refused {
             after.void_before = after.auth_revision;
-            sweep = Some(Sweep {
-                tenant: tenant.clone(),
-                server: after.id,
-                void_before: after.void_before,
-                at: after.updated_at,
-            });
         }
+        // Even where none is to be voided, one may be stored between the count and the write.
+        sweep = Some(Sweep {
+            tenant: tenant.clone(),
+            server: after.id,
+            auth_revision: after.auth_revision,
+            at: after.updated_at,
+        });
     }
     fits(&after)?;
     if !app
@@ -338,16 +341,11 @@ async fn count_credentials(
     server: &Server,
 ) -> Result<(usize, usize)> {
     let stored = app.table.stored(tenant, server.id).await?;
-    let count = |source, since| {
-        stored
-            .iter()
-            .filter(|one| one.source() == Some(source) && one.auth_revision >= Some(since))
-            .count()
+    let count = |source| {
+        let standing = |one: &&Stored| one.source() == Some(source) && !one.is_void_under(server);
+        stored.iter().filter(standing).count()
     };
-    Ok((
-        count(Source::Oauth, server.void_before),
-        count(Source::Override, server.auth_revision),
-    ))
+    Ok((count(Source::Oauth), count(Source::Override)))
 }
 
 /// Deletes a server. From the moment this returns no read path of any contract finds it or anything under it; its

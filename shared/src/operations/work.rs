@@ -7,6 +7,7 @@ use crate::domain::credential::KeptReason;
 use crate::domain::status::Reason;
 use crate::table::servers;
 use crate::table::work::{Sweep, Tombstone, Work};
+use tracing::warn;
 
 /// Pieces of due work fetched at once.
 const PAGE: usize = 20;
@@ -35,9 +36,10 @@ pub async fn work_off_due(app: &App) -> Result<bool> {
     for work in &due {
         if let Err(error) = work_off(app, work).await {
             failure.get_or_insert(error);
-            app.table
-                .put_off(work, app.now().plus_seconds(PAUSE_SECONDS))
-                .await?;
+            let until = app.now().plus_seconds(PAUSE_SECONDS);
+            if let Err(cause) = app.table.put_off(work, until).await {
+                warn!(%cause, "work that failed could not be put off");
+            }
         }
     }
     failure.map_or(Ok(!due.is_empty()), Err)
@@ -58,18 +60,12 @@ async fn purge(app: &App, tombstone: &Tombstone) -> Result<()> {
 /// its tombstone takes care of the rest.
 async fn clear_voided(app: &App, sweep: &Sweep) -> Result<()> {
     let Sweep {
-        tenant,
-        server,
-        void_before,
-        at,
+        tenant, server, at, ..
     } = sweep;
     let read = app.table.read(vec![servers::key(tenant, *server)]).await?;
-    if read.server(tenant, *server)?.is_some() {
+    if let Some(current) = read.server(tenant, *server)? {
         for stored in app.table.stored(tenant, *server).await? {
-            if stored
-                .auth_revision
-                .is_some_and(|revision| revision < *void_before)
-            {
+            if stored.is_void_under(&current) {
                 let kept = KeptReason {
                     subject: stored.subject.clone(),
                     reason: Reason::ServerChanged,

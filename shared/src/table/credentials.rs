@@ -67,6 +67,17 @@ impl Stored {
     }
 }
 
+impl Stored {
+    /// Whether a server no longer stands behind it, by the rules of [`Records::under`].
+    pub fn is_void_under(&self, server: &Server) -> bool {
+        match (self.source(), self.auth_revision) {
+            (Some(Source::Override), Some(revision)) => revision != server.auth_revision,
+            (Some(Source::Oauth), Some(revision)) => revision < server.void_before,
+            _ => false,
+        }
+    }
+}
+
 /// What a write on a credential ran into.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
