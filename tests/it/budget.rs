@@ -58,7 +58,7 @@ async fn calls_cost_no_more_than_their_budget() {
         let body =
             json!({"authSource": "auth-override", "subjectId": "ada", "subjectType": "user"});
         let read_then_write = ["BatchGetItem", "TransactWriteItems"];
-        // An API key's item rides along in the first read; beside a query it is read at the same moment.
+        // An API key's item rides along in the first read; before a query it is read alone.
         let listed: &[&str] = if who == "token" {
             &["Query"]
         } else {
