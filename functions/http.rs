@@ -119,6 +119,11 @@ pub fn empty(status: u16) -> Response<Body> {
     response
 }
 
+/// Names the receipt of what the answer reports as removed, where the contract's own body has no place for it.
+pub fn with_receipt(response: Response<Body>, receipt: &str) -> Response<Body> {
+    with_header(response, "hawser-receipt", receipt)
+}
+
 /// Adds a header whose value is known to be one.
 pub fn with_header(
     mut response: Response<Body>,

@@ -78,5 +78,7 @@ endpoints! {
         [PUT "/api/v1/mcp-servers/{server_id}"];
     KAMBRIUM_DELETE_CONNECTION "kambrium-delete-connection" kambrium::delete_connection
         [DELETE "/api/v1/mcp-servers/{server_id}"];
+    HAWSER_GET_RECEIPT "hawser-get-receipt" hawser::get_receipt [GET "/v1/receipts/{receiptId}"];
+    HAWSER_LIST_RECEIPTS "hawser-list-receipts" hawser::list_receipts [GET "/v1/receipts"];
     HAWSER_UNROUTED "hawser-unrouted" hawser::unrouted [];
 }

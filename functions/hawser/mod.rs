@@ -1,3 +1,103 @@
-//! What is Hawser's own and no contract's.
+//! What is Hawser's own and no contract's: receipts, under `/v1/receipts`, and the answer for whatever no route takes.
 
+pub mod get_receipt;
+pub mod list_receipts;
+mod problem;
 pub mod unrouted;
+
+pub use problem::Problem;
+
+use crate::http::{self, Request};
+use hawser_core::App;
+use hawser_core::caller::Presented;
+use hawser_core::table::receipts::{Receipt, Removed};
+use serde_json::{Map, Value, json};
+
+/// Credentials first: bad input from someone unknown is answered as someone unknown.
+async fn admit<T>(
+    app: &App,
+    request: &Request,
+    parsed: Result<T, Problem>,
+) -> Result<(Presented, T), Problem> {
+    let who = http::present(app, request).await?;
+    match parsed {
+        Ok(parsed) => Ok((who, parsed)),
+        Err(problem) => {
+            app.identify(who).await?;
+            Err(problem)
+        }
+    }
+}
+
+/// The one value of a query parameter; the empty one is none.
+fn parameter(request: &Request, name: &'static str) -> Result<Option<String>, Problem> {
+    let mut values = http::query(request)
+        .into_iter()
+        .filter(|(n, _)| n == name)
+        .map(|(_, value)| value);
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value.filter(|value| !value.is_empty())),
+        _ => Err(Problem::Invalid(name)),
+    }
+}
+
+/// A query parameter that is an integer from `least` to `most`.
+fn number(
+    request: &Request,
+    name: &'static str,
+    least: u64,
+    most: u64,
+    default: u64,
+) -> Result<u64, Problem> {
+    let Some(text) = parameter(request, name)? else {
+        return Ok(default);
+    };
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    let number = text
+        .parse()
+        .ok()
+        .filter(|n| digits && (least..=most).contains(n));
+    number.ok_or(Problem::Invalid(name))
+}
+
+/// The receipt object. What was removed is counted once that is known.
+fn present(receipt: &Receipt) -> Value {
+    let mut object = Map::new();
+    let mut set = |name: &str, value: Value| object.insert(name.to_owned(), value);
+    set("id", receipt.id.as_str().into());
+    set("serverId", receipt.server.prefixed().into());
+    match &receipt.removed {
+        Removed::Credential { subject, source } => {
+            set("kind", "disconnect".into());
+            set("subjectId", subject.id().into());
+            set("subjectType", subject.kind().as_str().into());
+            set("authSource", source.as_str().into());
+        }
+        Removed::Server { name, number } => {
+            set("kind", "delete-server".into());
+            set("serverName", name.as_str().into());
+            set("serverNumber", (*number).into());
+        }
+    }
+    set("actor", crate::truefoundry::subject(&receipt.actor));
+    set(
+        "state",
+        if receipt.complete {
+            "complete"
+        } else {
+            "in_progress"
+        }
+        .into(),
+    );
+    set("createdAt", receipt.at.millis_z().into());
+    if let Some(at) = receipt.completed_at {
+        set("completedAt", at.millis_z().into());
+    }
+    if let Some(counts) = receipt.counts {
+        set(
+            "removed",
+            json!({"oauthRecords": counts.oauth, "overrides": counts.overrides}),
+        );
+    }
+    object.into()
+}

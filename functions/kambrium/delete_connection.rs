@@ -2,7 +2,7 @@
 
 use super::problem::{Problem, Refusal};
 use super::{Call, WRITE, admit, find, number, success};
-use crate::http::{Request, Response};
+use crate::http::{Request, Response, with_receipt};
 use hawser_core::App;
 use hawser_core::operations::servers;
 use lambda_http::Body;
@@ -28,10 +28,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
 async fn delete(app: &App, request: &Request) -> Result<Response<Body>, Refusal> {
     let (who, number) = admit(app, request, &CALL, number(request)).await?;
     let found = find(app, who, &CALL, number).await?;
-    servers::delete(app, &found.caller, &found.found).await?;
-    Ok(success(
-        200,
-        (),
-        "MCP server connection deleted successfully",
-    ))
+    let receipt = servers::delete(app, &found.caller, &found.found).await?;
+    let deleted = success(200, (), "MCP server connection deleted successfully");
+    Ok(with_receipt(deleted, &receipt))
 }

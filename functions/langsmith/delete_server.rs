@@ -2,7 +2,7 @@
 
 use super::problem::Problem;
 use super::{Permission, admit, server_id};
-use crate::http::{Request, Response, empty};
+use crate::http::{Request, Response, empty, with_receipt};
 use hawser_core::operations::servers;
 use hawser_core::{App, Error};
 use lambda_http::Body;
@@ -15,7 +15,8 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
         .permit(|caller, _| Permission::Delete.require(caller))?;
     if let Some(found) = &server.found {
         match servers::delete(app, &server.caller, &found.into()).await {
-            Ok(_) | Err(Error::ServerNotFound) => {}
+            Ok(receipt) => return Ok(with_receipt(empty(204), &receipt)),
+            Err(Error::ServerNotFound) => {}
             Err(error) => return Err(error.into()),
         }
     }

@@ -3,7 +3,7 @@
 use super::permission::{Permission, require};
 use super::problem::Problem;
 use super::{admit, server_id};
-use crate::http::{Request, Response, json};
+use crate::http::{Request, Response, json, with_receipt};
 use hawser_core::App;
 use hawser_core::operations::servers;
 use lambda_http::Body;
@@ -17,6 +17,6 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
         .existing()?;
     let server =
         server.permit(|caller, server| require(caller, Some(server), Permission::Delete))?;
-    servers::delete(app, &server.caller, &(&server.found).into()).await?;
-    Ok(json(200, &json!({})))
+    let receipt = servers::delete(app, &server.caller, &(&server.found).into()).await?;
+    Ok(with_receipt(json(200, &json!({})), &receipt))
 }

@@ -141,7 +141,7 @@ impl Window {
 }
 
 /// A `Subject` object (4.2).
-fn subject(actor: &Actor) -> Value {
+pub fn subject(actor: &Actor) -> Value {
     let mut object = Map::new();
     object.insert("subjectId".to_owned(), actor.subject.id().into());
     object.insert(

@@ -29,7 +29,6 @@ impl Permission {
 /// The roles a collaborator may have.
 pub const COLLABORATOR_ROLES: [&str; 3] = [MANAGER, USER, VIEWER];
 
-const ADMIN: &str = "admin";
 const MANAGER: &str = "mcp-server-manager";
 const USER: &str = "mcp-server-user";
 const VIEWER: &str = "mcp-server-viewer";
@@ -40,7 +39,7 @@ pub fn has(caller: &Caller, server: Option<&Server>, permission: Permission) -> 
     let on_server = |role: &str| server.is_some_and(|server| collaborates(caller, server, role));
     let either = |role: &str| in_tenant(role) || on_server(role);
     match permission {
-        _ if in_tenant(ADMIN) => true,
+        _ if caller.is_tenant_admin() => true,
         Permission::Create => in_tenant(MANAGER),
         Permission::Read => either(MANAGER) || either(USER) || either(VIEWER),
         Permission::Manage | Permission::Delete => either(MANAGER),

@@ -38,6 +38,16 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Whether the caller administers the tenant (TrueFoundry 2.1).
+    pub fn is_tenant_admin(&self) -> bool {
+        self.roles.contains("admin")
+    }
+
+    /// Whether the caller administers the tenant or manages all its servers.
+    pub fn manages_tenant(&self) -> bool {
+        self.is_tenant_admin() || self.roles.contains("mcp-server-manager")
+    }
+
     /// Who is calling.
     pub fn subject(&self) -> &Subject {
         &self.actor.subject

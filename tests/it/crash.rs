@@ -147,6 +147,11 @@ async fn dies_at(ground: &Arc<Ground>, contract: usize, cut: Cut, k: usize) -> b
     );
     assert_eq!(receipts.len(), 1);
     assert_eq!(
+        receipts[0]["counts"],
+        json!({"oauth": 0, "overrides": SUBJECTS}),
+        "{cut:?}: counted right"
+    );
+    assert_eq!(
         (&receipts[0]["complete"], &receipts[0]["PK"]),
         (&json!(true), &json!("T#acme")),
         "{cut:?}"

@@ -4,6 +4,7 @@ use crate::harness::Hawser;
 use hawser_functions::{ENDPOINTS, Endpoint};
 use lambda_http::{Body, RequestExt};
 use serde_json::{Map, Value, json};
+use std::collections::HashMap;
 
 /// A small generator, the same in every run.
 struct Dice(u64);
@@ -164,8 +165,6 @@ fn good(endpoint: &str) -> Vec<Value> {
     }
 }
 
-const READS_A_BODY: usize = 7;
-
 async fn bombard(endpoint: &'static Endpoint, good: &[Value]) {
     let hawser = Hawser::start().await;
     let admin = hawser.admin("acme");
@@ -207,7 +206,7 @@ async fn bombard(endpoint: &'static Endpoint, good: &[Value]) {
                 parameters
                     .iter()
                     .map(|(n, v)| ((*n).to_owned(), v.clone()))
-                    .collect::<std::collections::HashMap<_, _>>(),
+                    .collect::<HashMap<_, _>>(),
             );
         let response = endpoint.serve(&hawser.app, request).await;
         let status = response.status().as_u16();
@@ -271,28 +270,114 @@ bombardments! {
     random_bodies_at_update_connection "kambrium-update-connection";
 }
 
-#[test]
-fn every_endpoint_that_reads_a_body_is_bombarded() {
-    assert_eq!(
-        ENDPOINTS
+/// 10,000 random ids, queries and bodies at an endpoint that takes its input from the path and the query.
+async fn bombard_path(endpoint: &'static Endpoint) {
+    let hawser = Hawser::start().await;
+    let authorization = hawser.admin("acme").headers[0].1.clone();
+    let (method, path) = endpoint.routes[0];
+    let mut dice = Dice(0x2545_f491_4f6c_dd1d ^ endpoint.name.len() as u64);
+    for round in 0..10_000 {
+        let id = match dice.below(4) {
+            0 => "mcp-01KF0FV2HRF8BR7TAB0BC6YCDE".to_owned(),
+            1 => "019bc0fd-8a38-7a17-83e9-4b02d86f31ae".to_owned(),
+            2 => dice.roll().to_string(),
+            _ => dice.text(),
+        };
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        for _ in 0..dice.below(4) {
+            const NAMES: [&str; 11] = [
+                "limit",
+                "offset",
+                "id",
+                "name",
+                "fqn",
+                "resolveTools",
+                "subjectId",
+                "subjectType",
+                "serverId",
+                "before",
+                "waitSeconds",
+            ];
+            query.append_pair(NAMES[dice.below(NAMES.len())], &dice.text());
+        }
+        let uri = format!("{}?{}", path.replace(['{', '}'], ""), query.finish());
+        hawser.wire.arm(None);
+        let request = lambda_http::http::Request::builder()
+            .method(method)
+            .uri(&uri)
+            .header("authorization", &authorization)
+            .body(Body::from(dice.text()))
+            .unwrap();
+        let names = ["mcpServerId", "mcp_server_id", "server_id", "receiptId"].map(str::to_owned);
+        let parameters: HashMap<_, _> = names.into_iter().map(|name| (name, id.clone())).collect();
+        let response = endpoint
+            .serve(&hawser.app, request.with_path_parameters(parameters))
+            .await;
+        let status = response.status().as_u16();
+        let documented = [200, 204, 400, 404, 413, 422].contains(&status);
+        assert!(
+            documented,
+            "{} round {round}: {status} for {id:?} {uri}",
+            endpoint.name
+        );
+        let changed = hawser
+            .wire
+            .operations()
             .iter()
-            .filter(|e| !good(e.name).is_empty())
-            .count(),
-        READS_A_BODY
-    );
-    let reads = ENDPOINTS.iter().filter(|e| {
-        e.routes
-            .iter()
-            .any(|(m, _)| ["PUT", "POST", "PATCH"].contains(m))
-    });
-    assert!(reads.clone().all(|e| !good(e.name).is_empty()));
-    assert_eq!(
-        reads.count() + 1,
-        READS_A_BODY,
-        "and the DELETE that takes one"
-    );
+            .any(|o| o == "TransactWriteItems");
+        assert!(
+            !changed,
+            "{} round {round}: a write for {id:?} {uri}",
+            endpoint.name
+        );
+    }
 }
 
+macro_rules! path_bombardments {
+    ($($name:ident $endpoint:literal;)*) => {
+        $(
+            #[tokio::test]
+            async fn $name() {
+                bombard_path(ENDPOINTS.iter().find(|e| e.name == $endpoint).unwrap()).await;
+            }
+        )*
+
+        const BY_PATH: &[&str] = &[$($endpoint),*];
+    };
+}
+
+path_bombardments! {
+    random_paths_at_truefoundry_list_servers "truefoundry-list-servers";
+    random_paths_at_truefoundry_get_server "truefoundry-get-server";
+    random_paths_at_truefoundry_delete_server "truefoundry-delete-server";
+    random_paths_at_list_overrides "truefoundry-list-overrides";
+    random_paths_at_get_auth_status "truefoundry-get-auth-status";
+    random_paths_at_langsmith_list_servers "langsmith-list-servers";
+    random_paths_at_langsmith_get_server "langsmith-get-server";
+    random_paths_at_langsmith_delete_server "langsmith-delete-server";
+    random_paths_at_list_integrations "kambrium-list-integrations";
+    random_paths_at_list_connections "kambrium-list-connections";
+    random_paths_at_get_connection "kambrium-get-connection";
+    random_paths_at_delete_connection "kambrium-delete-connection";
+    random_paths_at_get_receipt "hawser-get-receipt";
+    random_paths_at_list_receipts "hawser-list-receipts";
+}
+
+#[test]
+fn every_endpoint_is_bombarded() {
+    for endpoint in ENDPOINTS
+        .iter()
+        .filter(|endpoint| !endpoint.routes.is_empty())
+    {
+        let by_body = !good(endpoint.name).is_empty();
+        assert_ne!(
+            by_body,
+            BY_PATH.contains(&endpoint.name),
+            "{}",
+            endpoint.name
+        );
+    }
+}
 #[tokio::test]
 async fn huge_bodies_and_odd_paths_are_refused_everywhere() {
     let hawser = Hawser::start().await;
@@ -314,7 +399,12 @@ async fn huge_bodies_and_odd_paths_are_refused_everywhere() {
         for (method, path) in endpoint.routes {
             for value in odd {
                 let mut path = (*path).to_owned();
-                for name in ["{mcpServerId}", "{mcp_server_id}", "{server_id}"] {
+                for name in [
+                    "{mcpServerId}",
+                    "{mcp_server_id}",
+                    "{server_id}",
+                    "{receiptId}",
+                ] {
                     path = path.replace(name, value);
                 }
                 for body in [Vec::new(), vec![b'{'; 300_000], b"{\"a\":".to_vec()] {

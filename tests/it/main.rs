@@ -17,4 +17,5 @@ mod kambrium;
 mod langsmith;
 mod model;
 mod process;
+mod receipts;
 mod truefoundry;

@@ -13,7 +13,7 @@ use crate::domain::status::Reason;
 use crate::domain::subject::Subject;
 use crate::seal::Kind;
 use crate::table::credentials::{Outcome, record_keys};
-use crate::table::receipts::{Receipt, Removed};
+use crate::table::receipts::{Counts, Receipt, Removed};
 use crate::table::servers;
 use crate::{Error, Result};
 
@@ -92,6 +92,8 @@ pub async fn disconnect(app: &App, at: &Permitted<AtServer>, source: Source) -> 
         actor: at.caller.actor.clone(),
         at: now,
         complete: true,
+        completed_at: Some(now),
+        counts: Some(Counts::one(source)),
     };
     let kept = KeptReason {
         subject: subject.clone(),

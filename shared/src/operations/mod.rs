@@ -2,6 +2,7 @@
 //! been read for a caller cannot be used before a contract's rule has permitted it.
 
 pub mod credentials;
+pub mod receipts;
 pub mod servers;
 pub mod work;
 

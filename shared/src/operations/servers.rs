@@ -365,6 +365,8 @@ pub async fn delete(app: &App, caller: &Caller, server: &Numbered) -> Result<Str
         actor: caller.actor.clone(),
         at: now,
         complete: false,
+        completed_at: None,
+        counts: None,
     };
     let tombstone = Tombstone {
         tenant: caller.tenant.clone(),
@@ -372,6 +374,7 @@ pub async fn delete(app: &App, caller: &Caller, server: &Numbered) -> Result<Str
         receipt: receipt.id.clone(),
         at: now,
         data_key: server.data_key.clone(),
+        counts: None,
     };
     if !app
         .table

@@ -49,11 +49,15 @@ pub async fn work_off_due(app: &App) -> Result<bool> {
 /// conditional on its item, and ids never come back.
 async fn purge(app: &App, tombstone: &Tombstone) -> Result<()> {
     let Tombstone { tenant, server, .. } = tombstone;
-    if !app.table.has_tombstone(tenant, *server).await? {
-        return Ok(());
-    }
+    let tombstone = loop {
+        match app.table.tombstone(tenant, *server).await? {
+            None => return Ok(()),
+            Some(counted) if counted.counts.is_some() => break counted,
+            Some(_) => app.table.count_on_tombstone(tenant, *server).await?,
+        }
+    };
     while !app.table.clear_some(tenant, *server).await? {}
-    app.table.finish_purge(tombstone, app.now()).await
+    app.table.finish_purge(&tombstone, app.now()).await
 }
 
 /// Replaces voided credentials of a living server by the reason why they are gone. If the server is deleted meanwhile,

@@ -59,11 +59,7 @@ pub struct Stored {
 impl Stored {
     /// Which kind of credential it is; `None` for a kept reason.
     pub fn source(&self) -> Option<Source> {
-        self.auth_revision.and(if self.sk.ends_with("#override") {
-            Some(Source::Override)
-        } else {
-            Some(Source::Oauth)
-        })
+        keys::credential_source(&self.sk)
     }
 }
 

@@ -95,6 +95,15 @@ pub(crate) fn credential(
     of_subject(tenant, server, subject, source)
 }
 
+/// Which kind of credential a sort key is of; none for a kept reason.
+pub(crate) fn credential_source(sk: &str) -> Option<Source> {
+    match sk.rsplit('#').next() {
+        Some("oauth") => Some(Source::Oauth),
+        Some("override") => Some(Source::Override),
+        _ => None,
+    }
+}
+
 pub(crate) fn kept_reason(tenant: &TenantId, server: ServerId, subject: &Subject) -> Key {
     of_subject(tenant, server, subject, "reason")
 }

@@ -75,6 +75,8 @@ pub(crate) enum Write {
     Check(Key, Condition),
     /// Sets attributes of an item that exists.
     Set(Key, Vec<(&'static str, AttributeValue)>),
+    /// The same, unless the first of them is there already.
+    SetOnce(Key, Vec<(&'static str, AttributeValue)>),
 }
 
 /// What must be true of the item for the whole transaction to happen.
@@ -303,11 +305,17 @@ impl Table {
                     .set_expression_attribute_values(values);
                 action.condition_check(check.build().map_err(Error::internal)?)
             }
-            Write::Set(key, attributes) => {
+            Write::Set(key, attributes) | Write::SetOnce(key, attributes) => {
+                // Once: as long as the first of them is not there.
+                let once = matches!(write, Write::SetOnce(..));
                 let mut update = Update::builder()
                     .table_name(&self.name)
                     .set_key(Some(primary(key)))
-                    .condition_expression("attribute_exists(PK)");
+                    .condition_expression(if once {
+                        "attribute_exists(PK) AND attribute_not_exists(#a0)"
+                    } else {
+                        "attribute_exists(PK)"
+                    });
                 let mut assignments = Vec::new();
                 for (i, (name, value)) in attributes.iter().enumerate() {
                     update = update

@@ -8,6 +8,7 @@ use super::{
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::seal::WrappedKey;
+use crate::table::receipts::Counts;
 use crate::{Error, Result};
 use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,10 @@ pub struct Tombstone {
     pub at: Timestamp,
     /// What its secrets were sealed with; goes at the very end.
     pub data_key: WrappedKey,
+    /// How many credentials it had; counted before the first of them is removed, so that the receipt is right however
+    /// often the purge is interrupted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<Counts>,
 }
 
 /// Credentials of a living server that a change of its outbound authentication voided, to be cleared away.
@@ -138,17 +143,51 @@ impl Table {
         )
     }
 
-    /// Whether a server's tombstone still stands.
+    /// A server's tombstone, as long as it stands.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
-    pub async fn has_tombstone(&self, tenant: &TenantId, server: ServerId) -> Result<bool> {
+    pub async fn tombstone(
+        &self,
+        tenant: &TenantId,
+        server: ServerId,
+    ) -> Result<Option<Tombstone>> {
         let key = keys::tombstone(tenant, server);
-        Ok(self
-            .read(vec![key.clone()])
-            .await?
-            .get::<Tombstone>(&key)?
-            .is_some())
+        self.read(vec![key.clone()]).await?.get(&key)
+    }
+
+    /// Counts the credentials in a dead server's partition and writes the result on its tombstone, once: the first
+    /// count is from before anything was removed, a later one may not be.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn count_on_tombstone(&self, tenant: &TenantId, server: ServerId) -> Result<()> {
+        let mut pages = self
+            .client
+            .query()
+            .table_name(&self.name)
+            .consistent_read(true)
+            .key_condition_expression("PK = :pk AND begins_with(SK, :credentials)")
+            .projection_expression("SK")
+            .expression_attribute_values(":pk", s(keys::server_partition(tenant, server)))
+            .expression_attribute_values(":credentials", s(keys::CREDENTIALS))
+            .into_paginator()
+            .items()
+            .send();
+        let mut counts = Counts::default();
+        while let Some(item) = pages.next().await {
+            let item = item.map_err(failed)?;
+            let sk = item.get(SK).and_then(|sk| sk.as_s().ok());
+            if let Some(source) = sk.and_then(|sk| keys::credential_source(sk)) {
+                counts.add(source);
+            }
+        }
+        let map = AttributeValue::M(serde_dynamo::to_item(counts).map_err(Error::internal)?);
+        let key = keys::tombstone(tenant, server);
+        finished(
+            self.write(vec![Write::SetOnce(key, vec![("counts", map)])])
+                .await,
+        )
     }
 
     /// Deletes up to a few hundred items of a dead server's partition, never the tombstone. Answers whether it is empty
@@ -229,6 +268,8 @@ impl Table {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
     pub async fn finish_purge(&self, tombstone: &Tombstone, now: Timestamp) -> Result<()> {
+        let counts = serde_dynamo::to_item(tombstone.counts.unwrap_or_default());
+        let counts = AttributeValue::M(counts.map_err(Error::internal)?);
         let key = keys::tombstone(&tombstone.tenant, tombstone.server);
         let bury = Write::Delete(key, Condition::Exists);
         let complete = Write::Set(
@@ -236,6 +277,7 @@ impl Table {
             vec![
                 ("complete", AttributeValue::Bool(true)),
                 ("completed_at", n(now.micros())),
+                ("counts", counts),
             ],
         );
         match self.write(vec![bury.clone(), complete]).await {

@@ -1,0 +1,74 @@
+//! `GET /v1/receipts`: the receipts that the caller may read, newest first, of one server or one subject if asked.
+
+use super::problem::Problem;
+use super::{admit, number, parameter, present};
+use crate::http::{Request, Response, json};
+use hawser_core::App;
+use hawser_core::domain::id::{ServerId, Sortable};
+use hawser_core::domain::subject::{Subject, SubjectType};
+use hawser_core::operations::receipts;
+use hawser_core::table::receipts::{Receipt, Removed};
+use lambda_http::Body;
+use serde_json::json;
+
+struct Asked {
+    server: Option<ServerId>,
+    subject: Option<Subject>,
+    limit: u64,
+    before: Option<String>,
+}
+
+/// Answers 200 with a page of at most `limit` (1 to 1000, default 100), and in `next` what to send as `before` for the next
+/// one, null after the last.
+///
+/// # Errors
+/// [`Problem`].
+pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
+    let (who, asked) = admit(app, request, parse(request)).await?;
+    let caller = app.identify(who).await?;
+    let wanted = |receipt: &Receipt| {
+        asked.server.is_none_or(|server| server == receipt.server)
+            && asked
+                .subject
+                .as_ref()
+                .is_none_or(|asked| match &receipt.removed {
+                    Removed::Credential { subject, .. } => subject == asked,
+                    Removed::Server { .. } => false,
+                })
+    };
+    let limit = usize::try_from(asked.limit).unwrap_or(usize::MAX);
+    let (page, next) = receipts::list(app, &caller, asked.before.as_deref(), limit, wanted).await?;
+    let data: Vec<_> = page.iter().map(present).collect();
+    Ok(json(200, &json!({"data": data, "next": next})))
+}
+
+fn parse(request: &Request) -> Result<Asked, Problem> {
+    let server = parameter(request, "serverId")?
+        .map(|id| ServerId::parse_prefixed(&id).ok_or(Problem::Invalid("serverId")))
+        .transpose()?;
+    let subject = match (
+        parameter(request, "subjectType")?,
+        parameter(request, "subjectId")?,
+    ) {
+        (None, None) => None,
+        (kind, id) => {
+            let kind = kind
+                .and_then(|kind| SubjectType::parse(&kind))
+                .ok_or(Problem::Invalid("subjectType"))?;
+            Some(Subject::new(kind, &id.unwrap_or_default()).ok_or(Problem::Invalid("subjectId"))?)
+        }
+    };
+    let before = parameter(request, "before")?
+        .map(|id| {
+            Sortable::parse_ulid(&id)
+                .map(Sortable::ulid)
+                .ok_or(Problem::Invalid("before"))
+        })
+        .transpose()?;
+    Ok(Asked {
+        server,
+        subject,
+        limit: number(request, "limit", 1, 1000, 100)?,
+        before,
+    })
+}

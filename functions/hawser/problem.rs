@@ -1,0 +1,65 @@
+//! How Hawser's own endpoints say no: `{"code": ..., "message": ...}`.
+
+use crate::http::{Code, Response, json, with_header};
+use hawser_core::Error;
+use lambda_http::Body;
+use serde_json::json;
+use tracing::error;
+
+/// One refusal.
+#[derive(Debug)]
+pub enum Problem {
+    /// This parameter does not have a value that it can have.
+    Invalid(&'static str),
+    /// No such receipt, or none that the caller may read.
+    ReceiptNotFound,
+    /// Whatever the operation said.
+    Domain(Error),
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        Self::Domain(error)
+    }
+}
+
+impl From<Problem> for Response<Body> {
+    fn from(problem: Problem) -> Self {
+        let (status, code, message) = match &problem {
+            Problem::Invalid(parameter) => (
+                400,
+                "INVALID_REQUEST",
+                format!("The value of {parameter} is not valid."),
+            ),
+            Problem::ReceiptNotFound => (
+                404,
+                "RECEIPT_NOT_FOUND",
+                "There is no such receipt.".to_owned(),
+            ),
+            Problem::Domain(Error::Unauthenticated(_)) => (
+                401,
+                "UNAUTHORIZED",
+                "Valid credentials are required.".to_owned(),
+            ),
+            Problem::Domain(cause @ Error::Unavailable(_)) => {
+                error!(%cause, "the request failed");
+                (
+                    503,
+                    "UNAVAILABLE",
+                    "The service cannot answer now.".to_owned(),
+                )
+            }
+            Problem::Domain(cause) => {
+                error!(%cause, "the request failed");
+                (500, "INTERNAL_ERROR", "Internal error.".to_owned())
+            }
+        };
+        let mut response = json(status, &json!({"code": code, "message": message}));
+        response.extensions_mut().insert(Code(code));
+        if status == 401 {
+            with_header(response, "www-authenticate", "Bearer")
+        } else {
+            response
+        }
+    }
+}

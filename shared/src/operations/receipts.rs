@@ -1,0 +1,84 @@
+//! Reading receipts.
+
+use super::Unchecked;
+use crate::Result;
+use crate::app::App;
+use crate::caller::{Caller, Presented};
+use crate::table::receipts::{Receipt, Removed, key};
+use std::time::Duration;
+
+/// How often a receipt that is waited for is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// The receipt with this id; while it is not complete, looked at again until `wait` is over.
+///
+/// # Errors
+/// [`crate::Error::Unauthenticated`], [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+pub async fn find(
+    app: &App,
+    who: Presented,
+    id: &str,
+    wait: Duration,
+) -> Result<Unchecked<Option<Receipt>>> {
+    let tenant = who.tenant().clone();
+    let (caller, found) = app.read_as(who, vec![key(&tenant, id)]).await?;
+    let mut receipt = found.receipt(&tenant, id)?;
+    let end = tokio::time::Instant::now() + wait;
+    while receipt
+        .as_ref()
+        .is_some_and(|r| !r.complete && may_read(&caller, r))
+        && tokio::time::Instant::now() < end
+    {
+        tokio::time::sleep(LOOK_AGAIN.min(end - tokio::time::Instant::now())).await;
+        receipt = app
+            .table
+            .read(vec![key(&tenant, id)])
+            .await?
+            .receipt(&tenant, id)?;
+    }
+    Ok(Unchecked::new(caller, receipt))
+}
+
+/// A page of the receipts that the caller may read and that `wanted` picks, newest first, and where the next one starts.
+///
+/// # Errors
+/// As [`find`].
+pub async fn list(
+    app: &App,
+    caller: &Caller,
+    before: Option<&str>,
+    limit: usize,
+    wanted: impl Fn(&Receipt) -> bool,
+) -> Result<(Vec<Receipt>, Option<String>)> {
+    const PAGE: i32 = 100;
+    let mut page = Vec::new();
+    let mut before = before.map(str::to_owned);
+    loop {
+        let some = app
+            .table
+            .receipts(&caller.tenant, before.as_deref(), PAGE)
+            .await?;
+        let Some(last) = some.last().map(|receipt| receipt.id.clone()) else {
+            return Ok((page, None));
+        };
+        for receipt in some {
+            if may_read(caller, &receipt) && wanted(&receipt) {
+                page.push(receipt);
+            }
+            if page.len() == limit {
+                let next = page.last().map(|receipt| receipt.id.clone());
+                return Ok((page, next));
+            }
+        }
+        before = Some(last);
+    }
+}
+
+/// Managers of the tenant read all receipts, others those of what they did or of what was done to them.
+pub fn may_read(caller: &Caller, receipt: &Receipt) -> bool {
+    let concerned = match &receipt.removed {
+        Removed::Credential { subject, .. } => subject == caller.subject(),
+        Removed::Server { .. } => false,
+    };
+    caller.manages_tenant() || receipt.actor.subject == *caller.subject() || concerned
+}
