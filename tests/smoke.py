@@ -78,6 +78,9 @@ if integrations:
     call(200, "DELETE", f"{KAMBRIUM}/{number}")
     call(404, "DELETE", f"{KAMBRIUM}/{number}")
 
-# Everything else
+# Hawser's own, and everything else
+receipts = call(200, "GET", f"/v1/receipts?serverId={mcp}")["data"]
+assert {r["kind"] for r in receipts} == {"disconnect", "delete-server"}
+assert call(200, "GET", f"/v1/receipts/{receipts[0]['id']}")["data"] == receipts[0]
 call(404, "GET", "/api/svc/v1/nothing")
 print(f"smoke: {calls} calls answered as they should")
