@@ -80,5 +80,7 @@ endpoints! {
         [DELETE "/api/v1/mcp-servers/{server_id}"];
     HAWSER_GET_RECEIPT "hawser-get-receipt" hawser::get_receipt [GET "/v1/receipts/{receiptId}"];
     HAWSER_LIST_RECEIPTS "hawser-list-receipts" hawser::list_receipts [GET "/v1/receipts"];
+    HAWSER_OFFBOARD_SUBJECT "hawser-offboard-subject" hawser::offboard_subject
+        [DELETE "/v1/subjects/{subjectType}/{subjectId}/credentials"];
     HAWSER_UNROUTED "hawser-unrouted" hawser::unrouted [];
 }

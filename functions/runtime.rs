@@ -45,7 +45,7 @@ impl Endpoint {
 
 /// Starts the logs and a runtime: one thread, for Lambda sends one request at a time.
 pub(crate) fn lambda(main: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
-    lambda_http::tracing::init_default_subscriber();
+    hawser_core::logs::init(std::io::stdout);
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?

@@ -27,12 +27,16 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
     let (who, asked) = admit(app, request, parse(request)).await?;
     let caller = app.identify(who).await?;
     let wanted = |receipt: &Receipt| {
-        asked.server.is_none_or(|server| server == receipt.server)
+        asked
+            .server
+            .is_none_or(|server| Some(server) == receipt.server)
             && asked
                 .subject
                 .as_ref()
                 .is_none_or(|asked| match &receipt.removed {
-                    Removed::Credential { subject, .. } => subject == asked,
+                    Removed::Credential { subject, .. } | Removed::Subject { subject } => {
+                        subject == asked
+                    }
                     Removed::Server { .. } => false,
                 })
     };

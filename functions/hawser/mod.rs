@@ -1,7 +1,8 @@
-//! What is Hawser's own and no contract's: receipts, under `/v1/receipts`, and the answer for whatever no route takes.
+//! What is Hawser's own and no contract's: receipts and offboarding, under `/v1`, and the answer for whatever no route takes.
 
 pub mod get_receipt;
 pub mod list_receipts;
+pub mod offboard_subject;
 mod problem;
 pub mod unrouted;
 
@@ -10,7 +11,7 @@ pub use problem::Problem;
 use crate::http::{self, Request};
 use hawser_core::App;
 use hawser_core::caller::Presented;
-use hawser_core::table::receipts::{Receipt, Removed};
+use hawser_core::table::receipts::{Counts, Receipt, Removed};
 use serde_json::{Map, Value, json};
 
 /// Credentials first: bad input from someone unknown is answered as someone unknown.
@@ -60,18 +61,38 @@ fn number(
     number.ok_or(Problem::Invalid(name))
 }
 
+/// A query parameter that is `true` or `false`.
+fn flag(request: &Request, name: &'static str) -> Result<bool, Problem> {
+    match parameter(request, name)?.as_deref() {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(Problem::Invalid(name)),
+    }
+}
+
+fn counts(counts: Counts) -> Value {
+    json!({"oauthRecords": counts.oauth, "overrides": counts.overrides})
+}
+
 /// The receipt object. What was removed is counted once that is known.
 fn present(receipt: &Receipt) -> Value {
     let mut object = Map::new();
     let mut set = |name: &str, value: Value| object.insert(name.to_owned(), value);
     set("id", receipt.id.as_str().into());
-    set("serverId", receipt.server.prefixed().into());
+    if let Some(server) = receipt.server {
+        set("serverId", server.prefixed().into());
+    }
     match &receipt.removed {
         Removed::Credential { subject, source } => {
             set("kind", "disconnect".into());
             set("subjectId", subject.id().into());
             set("subjectType", subject.kind().as_str().into());
             set("authSource", source.as_str().into());
+        }
+        Removed::Subject { subject } => {
+            set("kind", "offboard".into());
+            set("subjectId", subject.id().into());
+            set("subjectType", subject.kind().as_str().into());
         }
         Removed::Server { name, number } => {
             set("kind", "delete-server".into());
@@ -94,10 +115,7 @@ fn present(receipt: &Receipt) -> Value {
         set("completedAt", at.millis_z().into());
     }
     if let Some(counts) = receipt.counts {
-        set(
-            "removed",
-            json!({"oauthRecords": counts.oauth, "overrides": counts.overrides}),
-        );
+        set("removed", self::counts(counts));
     }
     object.into()
 }

@@ -11,6 +11,8 @@ use tracing::error;
 pub enum Problem {
     /// This parameter does not have a value that it can have.
     Invalid(&'static str),
+    /// The caller neither is the subject nor manages the tenant's servers.
+    NotManager,
     /// No such receipt, or none that the caller may read.
     ReceiptNotFound,
     /// Whatever the operation said.
@@ -30,6 +32,12 @@ impl From<Problem> for Response<Body> {
                 400,
                 "INVALID_REQUEST",
                 format!("The value of {parameter} is not valid."),
+            ),
+            Problem::NotManager => (
+                403,
+                "PERMISSION_DENIED",
+                "Acting for another subject needs the role of an admin or manager of the tenant."
+                    .to_owned(),
             ),
             Problem::ReceiptNotFound => (
                 404,

@@ -10,6 +10,7 @@ pub mod catalogue;
 pub mod config;
 pub mod domain;
 pub mod jwt;
+pub mod logs;
 pub mod operations;
 pub mod seal;
 pub mod table;

@@ -162,7 +162,7 @@ async fn each_policy_allows_exactly_what_its_function_does() {
     let mut consistent = Vec::new();
     for (round, caller) in [&token, &key].into_iter().enumerate() {
         let (mcp, uuid, number) = fixture(&token, "one").await;
-        let (mcp2, uuid2, number2) = fixture(&token, "two").await;
+        let (_, uuid2, number2) = fixture(&token, "two").await;
         let override_of = |value: &str| json!({"subjectId": "ada", "subjectType": "user", "authOverride": {"type": "header", "headerValue": value}});
         let manifest = json!({"type": "mcp-server/remote", "name": "one", "description": "d", "url": "https://y.example/mcp"});
         let body =
@@ -187,6 +187,12 @@ async fn each_policy_allows_exactly_what_its_function_does() {
                 format!("{MCP}/{mcp}/auth/status?subjectId=ada&subjectType=user"),
                 Value::Null,
             ),
+            (
+                "DELETE",
+                "/v1/subjects/user/ada/credentials".to_owned(),
+                Value::Null,
+            ),
+            ("PUT", format!("{MCP}/{mcp}/auth"), override_of("v")),
             ("DELETE", format!("{MCP}/{mcp}/auth"), body),
             ("PUT", format!("{MCP}/{mcp}/auth"), override_of("v")),
             (
@@ -237,7 +243,7 @@ async fn each_policy_allows_exactly_what_its_function_does() {
             ("GET", "/v1/receipts/x".to_owned(), Value::Null),
             ("GET", "/nowhere".to_owned(), Value::Null),
         ];
-        let _ = (uuid, mcp2);
+        let _ = uuid;
         for (method, path, body) in calls {
             hawser.wire.arm(None);
             let bytes = if body.is_null() {

@@ -361,6 +361,7 @@ path_bombardments! {
     random_paths_at_delete_connection "kambrium-delete-connection";
     random_paths_at_get_receipt "hawser-get-receipt";
     random_paths_at_list_receipts "hawser-list-receipts";
+    random_paths_at_offboard_subject "hawser-offboard-subject";
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod index;
 mod kambrium;
 mod langsmith;
 mod model;
+mod offboarding;
 mod process;
 mod receipts;
 mod truefoundry;

@@ -21,7 +21,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tracing::warn;
-use tracing_subscriber::EnvFilter;
 
 /// The tenant that the credentials printed at start belong to.
 const TENANT: &str = "local";
@@ -169,11 +168,7 @@ type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 #[tokio::main]
 async fn main() -> Outcome {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(filter)
-        .init();
+    hawser_core::logs::init(std::io::stderr);
     let cli = Cli::parse();
     match cli.command {
         None => serve(cli.serve).await,

@@ -120,13 +120,8 @@ impl Template {
         client: &aws_sdk_dynamodb::Client,
         name: &str,
     ) -> Result<(), Error> {
-        if client
-            .describe_table()
-            .table_name(name)
-            .send()
-            .await
-            .is_ok()
-        {
+        let tables = client.list_tables().send().await.map_err(Error::other)?;
+        if tables.table_names().iter().any(|table| table == name) {
             return Ok(());
         }
         let table = &self.0["Resources"]["Table"]["Properties"];

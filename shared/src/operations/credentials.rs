@@ -88,7 +88,7 @@ pub async fn disconnect(app: &App, at: &Permitted<AtServer>, source: Source) -> 
             subject: subject.clone(),
             source,
         },
-        server: server.id,
+        server: Some(server.id),
         actor: at.caller.actor.clone(),
         at: now,
         complete: true,

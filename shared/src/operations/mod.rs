@@ -4,6 +4,7 @@
 pub mod credentials;
 pub mod receipts;
 pub mod servers;
+pub mod subjects;
 pub mod work;
 
 use crate::caller::Caller;
@@ -29,7 +30,8 @@ pub struct Permitted<T> {
 }
 
 impl<T> Unchecked<T> {
-    fn new(caller: Caller, found: T) -> Self {
+    /// Something found for a caller.
+    pub fn new(caller: Caller, found: T) -> Self {
         Self { caller, found }
     }
 

@@ -77,7 +77,9 @@ pub async fn list(
 /// Managers of the tenant read all receipts, others those of what they did or of what was done to them.
 pub fn may_read(caller: &Caller, receipt: &Receipt) -> bool {
     let concerned = match &receipt.removed {
-        Removed::Credential { subject, .. } => subject == caller.subject(),
+        Removed::Credential { subject, .. } | Removed::Subject { subject } => {
+            subject == caller.subject()
+        }
         Removed::Server { .. } => false,
     };
     caller.manages_tenant() || receipt.actor.subject == *caller.subject() || concerned

@@ -361,7 +361,7 @@ pub async fn delete(app: &App, caller: &Caller, server: &Numbered) -> Result<Str
             name: server.name.clone(),
             number: server.number,
         },
-        server: server.id,
+        server: Some(server.id),
         actor: caller.actor.clone(),
         at: now,
         complete: false,

@@ -1,6 +1,7 @@
 //! The purge: durable work that follows a delete or a voiding change, continued until it is done. Every step may be
 //! repeated, run by two workers at once, or be the last one before the process dies.
 
+use super::subjects;
 use crate::Result;
 use crate::app::App;
 use crate::domain::credential::KeptReason;
@@ -22,6 +23,7 @@ pub async fn work_off(app: &App, work: &Work) -> Result<()> {
     match work {
         Work::Tombstone(tombstone) => purge(app, tombstone).await,
         Work::Sweep(sweep) => clear_voided(app, sweep).await,
+        Work::Offboarding(offboarding) => subjects::carry_out(app, offboarding).await,
     }
 }
 

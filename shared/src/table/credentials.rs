@@ -204,6 +204,29 @@ impl Table {
         settle(self.write(writes).await, 1)
     }
 
+    /// Takes one credential away, if it still has the version that was read, and counts it on a receipt.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn offboard_credential(
+        &self,
+        tenant: &TenantId,
+        server: ServerId,
+        source: Source,
+        version: &str,
+        kept: &KeptReason,
+        receipt: &str,
+    ) -> Result<Outcome> {
+        let credential = keys::credential(tenant, server, &kept.subject, source);
+        let writes = vec![
+            servers::stands(tenant, server, None),
+            Write::Delete(credential, Condition::Has(vec![("version", s(version))])),
+            put_reason(tenant, server, kept)?,
+            receipts::count(tenant, receipt, source),
+        ];
+        settle(self.write(writes).await, 0)
+    }
+
     /// Replaces a voided credential by the reason why it is gone, if it still is the one that was read.
     ///
     /// # Errors

@@ -127,6 +127,13 @@ pub(crate) fn sweep(tenant: &TenantId, server: ServerId) -> Key {
     key(server_partition(tenant, server), "SWEEP")
 }
 
+pub(crate) fn offboarding(tenant: &TenantId, receipt: &str) -> Key {
+    key(
+        tenant_partition(tenant),
+        format!("OFFBOARD#{}", part(receipt)),
+    )
+}
+
 /// Sort key of a tombstone.
 pub(crate) const TOMBSTONE: &str = "TOMBSTONE";
 

@@ -77,6 +77,8 @@ pub(crate) enum Write {
     Set(Key, Vec<(&'static str, AttributeValue)>),
     /// The same, unless the first of them is there already.
     SetOnce(Key, Vec<(&'static str, AttributeValue)>),
+    /// Adds one to a number inside a map attribute of an item that exists.
+    Increment(Key, &'static str, &'static str),
 }
 
 /// What must be true of the item for the whole transaction to happen.
@@ -304,6 +306,17 @@ impl Table {
                     .set_expression_attribute_names(names)
                     .set_expression_attribute_values(values);
                 action.condition_check(check.build().map_err(Error::internal)?)
+            }
+            Write::Increment(key, map, field) => {
+                let update = Update::builder()
+                    .table_name(&self.name)
+                    .set_key(Some(primary(key)))
+                    .condition_expression("attribute_exists(PK)")
+                    .update_expression("SET #map.#field = #map.#field + :one")
+                    .expression_attribute_names("#map", *map)
+                    .expression_attribute_names("#field", *field)
+                    .expression_attribute_values(":one", n(1));
+                action.update(update.build().map_err(Error::internal)?)
             }
             Write::Set(key, attributes) | Write::SetOnce(key, attributes) => {
                 // Once: as long as the first of them is not there.

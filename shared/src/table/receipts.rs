@@ -15,8 +15,9 @@ pub struct Receipt {
     pub id: String,
     /// What was removed.
     pub removed: Removed,
-    /// From which server.
-    pub server: ServerId,
+    /// From which server; from all of them if none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerId>,
     /// By whom.
     pub actor: Actor,
     /// When the removal took effect.
@@ -51,6 +52,12 @@ pub enum Removed {
         /// Which.
         source: Source,
     },
+    /// Everything of one subject.
+    Subject {
+        /// Whose.
+        #[serde(flatten)]
+        subject: Subject,
+    },
     /// A server and everything under it.
     Server {
         /// The name it had.
@@ -80,6 +87,15 @@ impl Counts {
 pub(crate) fn put(tenant: &TenantId, receipt: &Receipt) -> Result<Write> {
     let item = encode(&keys::receipt(tenant, &receipt.id), "receipt", receipt)?;
     Ok(Write::Put(item, Condition::Absent))
+}
+
+/// Counts one credential more on a receipt.
+pub(crate) fn count(tenant: &TenantId, receipt: &str, source: Source) -> Write {
+    let field = match source {
+        Source::Oauth => "oauth",
+        Source::Override => "overrides",
+    };
+    Write::Increment(keys::receipt(tenant, receipt), "counts", field)
 }
 
 /// Key of a receipt.

@@ -6,9 +6,10 @@ use super::{
     failed, keys, n, s,
 };
 use crate::domain::id::{ServerId, TenantId};
+use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 use crate::seal::WrappedKey;
-use crate::table::receipts::Counts;
+use crate::table::receipts::{self, Counts, Receipt};
 use crate::{Error, Result};
 use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,20 @@ pub struct Sweep {
     pub at: Timestamp,
 }
 
+/// A subject whose credentials are being taken away on every server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Offboarding {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Whose credentials go.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// The receipt that counts them.
+    pub receipt: String,
+    /// When it was asked for.
+    pub at: Timestamp,
+}
+
 /// One piece of due work.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "entity", rename_all = "kebab-case")]
@@ -57,6 +72,8 @@ pub enum Work {
     Tombstone(Tombstone),
     /// Clear away what is void.
     Sweep(Sweep),
+    /// Take a subject's credentials away.
+    Offboarding(Offboarding),
 }
 
 impl Tombstone {
@@ -133,6 +150,7 @@ impl Table {
         let key = match work {
             Work::Tombstone(tombstone) => keys::tombstone(&tombstone.tenant, tombstone.server),
             Work::Sweep(sweep) => keys::sweep(&sweep.tenant, sweep.server),
+            Work::Offboarding(one) => keys::offboarding(&one.tenant, &one.receipt),
         };
         finished(
             self.write(vec![Write::Set(
@@ -287,6 +305,65 @@ impl Table {
             }
             done => finished(done),
         }
+    }
+
+    /// Writes an offboarding down, with its receipt.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn begin_offboarding(
+        &self,
+        offboarding: &Offboarding,
+        receipt: &Receipt,
+    ) -> Result<()> {
+        let key = keys::offboarding(&offboarding.tenant, &offboarding.receipt);
+        let writes = vec![
+            receipts::put(&offboarding.tenant, receipt)?,
+            due(&key, "offboarding", offboarding, offboarding.at)?,
+        ];
+        match self.write(writes).await {
+            Ok(()) => Ok(()),
+            Err(WriteError::Refused(_)) => Err(Error::internal("a fresh receipt id was in use")),
+            Err(WriteError::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Whether an offboarding still is to be done.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn has_offboarding(&self, offboarding: &Offboarding) -> Result<bool> {
+        let key = keys::offboarding(&offboarding.tenant, &offboarding.receipt);
+        Ok(self
+            .read(vec![key.clone()])
+            .await?
+            .get::<Offboarding>(&key)?
+            .is_some())
+    }
+
+    /// Ends an offboarding and completes its receipt.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn finish_offboarding(
+        &self,
+        offboarding: &Offboarding,
+        now: Timestamp,
+    ) -> Result<()> {
+        let writes = vec![
+            Write::Delete(
+                keys::offboarding(&offboarding.tenant, &offboarding.receipt),
+                Condition::Exists,
+            ),
+            Write::Set(
+                keys::receipt(&offboarding.tenant, &offboarding.receipt),
+                vec![
+                    ("complete", AttributeValue::Bool(true)),
+                    ("completed_at", n(now.micros())),
+                ],
+            ),
+        ];
+        finished(self.write(writes).await)
     }
 
     /// Ends a sweep, unless a later change has asked for another one.

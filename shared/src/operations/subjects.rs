@@ -1,0 +1,133 @@
+//! Offboarding: all that one subject has, on every server of the tenant, taken away by one call.
+
+use super::Permitted;
+use crate::app::App;
+use crate::domain::credential::{KeptReason, Source};
+use crate::domain::id::{Sortable, TenantId};
+use crate::domain::status::Reason;
+use crate::domain::subject::Subject;
+use crate::table::credentials::record_keys;
+use crate::table::receipts::{Counts, Receipt, Removed};
+use crate::table::work::Offboarding;
+use crate::{Error, Result};
+use std::time::Duration;
+use tokio::time::timeout;
+use tracing::warn;
+
+/// Servers whose records are read at once: three keys each, and a batch holds a hundred.
+const SERVERS_AT_ONCE: usize = 33;
+/// How often the servers are gone through for what was replaced meanwhile.
+const PASSES: usize = 5;
+/// How long a call works on it; what is left then goes on in the background.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Takes away every credential of a subject. Each is out of every read path as soon as it is counted on the receipt; the
+/// work is written down before the first of them goes, so it is finished whatever happens to this process.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub async fn offboard(app: &App, subject: &Permitted<Subject>) -> Result<Receipt> {
+    let now = app.now();
+    let tenant = &subject.caller.tenant;
+    let receipt = Receipt {
+        id: Sortable::new(now)?.ulid(),
+        removed: Removed::Subject {
+            subject: subject.found.clone(),
+        },
+        server: None,
+        actor: subject.caller.actor.clone(),
+        at: now,
+        complete: false,
+        completed_at: None,
+        counts: Some(Counts::default()),
+    };
+    let offboarding = Offboarding {
+        tenant: tenant.clone(),
+        subject: subject.found.clone(),
+        receipt: receipt.id.clone(),
+        at: now,
+    };
+    app.table.begin_offboarding(&offboarding, &receipt).await?;
+    match timeout(PATIENCE, carry_out(app, &offboarding)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(cause)) => warn!(%cause, "an offboarding goes on in the background"),
+        Err(_) => warn!("an offboarding takes long and goes on in the background"),
+    }
+    app.work_appeared.notify_one();
+    let read = app
+        .table
+        .read(vec![crate::table::receipts::key(tenant, &receipt.id)])
+        .await?;
+    read.receipt(tenant, &receipt.id)?
+        .ok_or_else(|| Error::internal("a receipt is missing"))
+}
+
+/// What offboarding the subject would take away.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub async fn rehearse(app: &App, subject: &Permitted<Subject>) -> Result<Counts> {
+    let mut counts = Counts::default();
+    for (source, _) in standing(app, &subject.caller.tenant, &subject.found).await? {
+        counts.add(source);
+    }
+    Ok(counts)
+}
+
+/// Does or goes on with an offboarding.
+pub(super) async fn carry_out(app: &App, offboarding: &Offboarding) -> Result<()> {
+    let Offboarding {
+        tenant,
+        subject,
+        receipt,
+        at,
+    } = offboarding;
+    if !app.table.has_offboarding(offboarding).await? {
+        return Ok(());
+    }
+    for _ in 0..PASSES {
+        let standing = standing(app, tenant, subject).await?;
+        if standing.is_empty() {
+            break;
+        }
+        let kept = KeptReason {
+            subject: subject.clone(),
+            reason: Reason::Revoked,
+            at: *at,
+        };
+        for (source, (server, version)) in standing {
+            app.table
+                .offboard_credential(tenant, server, source, &version, &kept, receipt)
+                .await?;
+        }
+    }
+    app.table.finish_offboarding(offboarding, app.now()).await
+}
+
+type Standing = (Source, (crate::domain::id::ServerId, String));
+
+/// The subject's credentials that their servers stand behind. Read from the servers themselves: an index would lag.
+async fn standing(app: &App, tenant: &TenantId, subject: &Subject) -> Result<Vec<Standing>> {
+    let servers = app.table.servers(tenant).await?;
+    let mut all = Vec::new();
+    for some in servers.chunks(SERVERS_AT_ONCE) {
+        let keys = some
+            .iter()
+            .flat_map(|server| record_keys(tenant, server.id, subject));
+        let found = app.table.read(keys.collect()).await?;
+        for server in some {
+            let records = found.records(tenant, server, subject)?;
+            all.extend(
+                records
+                    .own
+                    .map(|own| (Source::Override, (server.id, own.version))),
+            );
+            all.extend(
+                records
+                    .grant
+                    .map(|grant| (Source::Oauth, (server.id, grant.version))),
+            );
+        }
+    }
+    Ok(all)
+}

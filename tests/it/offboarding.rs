@@ -1,0 +1,292 @@
+//! One call takes away all that a subject has.
+
+use crate::harness::{Answer, Caller, Cut, Ground, Hawser};
+use hawser_core::domain::credential::Grant;
+use hawser_core::domain::id::{ServerId, TenantId};
+use hawser_core::domain::subject::Subject;
+use hawser_core::operations::work::work_off_due;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+const MCP: &str = "/api/svc/v1/mcp";
+const ADA: &str = "/v1/subjects/user/ada/credentials";
+
+async fn register(admin: &Caller, name: &str, auth: Value, subjects: &[(&str, &str)]) -> String {
+    let manifest = json!({"type": "mcp-server/remote", "name": name, "description": "d",
+                          "url": "https://x.example/mcp", "auth_data": auth});
+    let made = admin.put(MCP, json!({"manifest": manifest})).await.json();
+    let id = made["data"]["id"].as_str().unwrap().to_owned();
+    for (kind, subject) in subjects {
+        let own = json!({"subjectId": subject, "subjectType": kind,
+                         "authOverride": {"type": "header", "headerValue": "v"}});
+        assert_eq!(
+            admin.put(&format!("{MCP}/{id}/auth"), own).await.status,
+            200
+        );
+    }
+    id
+}
+
+fn per_user() -> Value {
+    json!({"type": "header", "headers": {"A": "{{KEY}}"}, "auth_level": "per_user"})
+}
+
+async fn grant(hawser: &Hawser, id: &str) {
+    let grant = Grant {
+        server: ServerId::parse_prefixed(id).unwrap(),
+        subject: Subject::parse("user:ada").unwrap(),
+        auth_revision: 1,
+        version: "v1".to_owned(),
+        scopes: Default::default(),
+        expires_at: None,
+        refreshable: true,
+        last_refresh: None,
+        sealed: serde_json::from_value(json!([1, 2, 3])).unwrap(),
+    };
+    hawser
+        .app
+        .table
+        .put_grant(&TenantId::parse("acme").unwrap(), &grant)
+        .await
+        .unwrap();
+}
+
+async fn reason(caller: &Caller, id: &str, kind: &str, subject: &str) -> Value {
+    let path = format!("{MCP}/{id}/auth/status?subjectId={subject}&subjectType={kind}");
+    let status = caller.get(&path).await.json();
+    if status["status"] == "authenticated" {
+        json!("authenticated")
+    } else {
+        status["reason"].clone()
+    }
+}
+
+fn removed(answer: &Answer) -> (u16, Value, Value) {
+    let data = answer.json()["data"].clone();
+    (
+        answer.status,
+        data["state"].clone(),
+        data["removed"].clone(),
+    )
+}
+
+#[tokio::test]
+async fn everything_of_one_subject_goes_and_nothing_of_others() {
+    let hawser = Hawser::start().await;
+    let admin = hawser.admin("acme");
+    let wiki = register(
+        &admin,
+        "wiki",
+        per_user(),
+        &[("user", "ada"), ("user", "bob"), ("virtualaccount", "ada")],
+    )
+    .await;
+    let mail = register(
+        &admin,
+        "mail",
+        json!({"type": "oauth2"}),
+        &[("user", "ada")],
+    )
+    .await;
+    grant(&hawser, &mail).await;
+    let other = hawser.admin("other");
+    let theirs = register(&other, "wiki", per_user(), &[("user", "ada")]).await;
+
+    let dry = admin.delete(&format!("{ADA}?dryRun=true")).await;
+    dry.is(
+        200,
+        json!({"data": {"dryRun": true, "removed": {"oauthRecords": 1, "overrides": 2}}}),
+    );
+    assert_eq!(reason(&admin, &wiki, "user", "ada").await, "authenticated");
+
+    let answer = admin.delete(ADA).await;
+    assert_eq!(
+        removed(&answer),
+        (
+            200,
+            json!("complete"),
+            json!({"oauthRecords": 1, "overrides": 2})
+        )
+    );
+    let data = answer.json()["data"].clone();
+    assert_eq!(
+        (&data["kind"], &data["subjectId"], &data["subjectType"]),
+        (&json!("offboard"), &json!("ada"), &json!("user"))
+    );
+    let receipt = admin
+        .get(&format!("/v1/receipts/{}", data["id"].as_str().unwrap()))
+        .await;
+    assert_eq!(receipt.json()["data"], data);
+    for id in [&wiki, &mail] {
+        assert_eq!(reason(&admin, id, "user", "ada").await, "revoked");
+    }
+    assert_eq!(reason(&admin, &wiki, "user", "bob").await, "authenticated");
+    assert_eq!(
+        reason(&admin, &wiki, "virtualaccount", "ada").await,
+        "authenticated"
+    );
+    assert_eq!(
+        reason(&other, &theirs, "user", "ada").await,
+        "authenticated"
+    );
+    let again = admin.delete(ADA).await;
+    assert_eq!(
+        removed(&again),
+        (
+            200,
+            json!("complete"),
+            json!({"oauthRecords": 0, "overrides": 0})
+        )
+    );
+    hawser.settle().await;
+    assert!(
+        hawser
+            .ground()
+            .items()
+            .await
+            .iter()
+            .all(|item| item["entity"] != "offboarding")
+    );
+}
+
+#[tokio::test]
+async fn managers_offboard_anyone_and_everyone_themselves() {
+    let hawser = Hawser::start().await;
+    let denied = json!({"code": "PERMISSION_DENIED",
+                        "message": "Acting for another subject needs the role of an admin or manager of the tenant."});
+    let refused = hawser
+        .caller("acme", "bob", json!({"roles": ["mcp-server-user"]}))
+        .delete(ADA)
+        .await;
+    refused.is(403, denied.clone());
+    hawser
+        .caller("acme", "ada", json!({"subjectType": "virtualaccount"}))
+        .delete(ADA)
+        .await
+        .is(403, denied);
+    assert_eq!(hawser.anonymous().delete(ADA).await.status, 401);
+    for caller in [
+        hawser.caller("acme", "ada", json!({})),
+        hawser.caller("acme", "m", json!({"roles": ["mcp-server-manager"]})),
+        hawser.api_key("acme", Some("user:ada"), json!({})).await,
+    ] {
+        assert_eq!(caller.delete(ADA).await.status, 200);
+    }
+    let admin = hawser.admin("acme");
+    for (path, parameter) in [
+        (
+            "/v1/subjects/external-identity/ada/credentials",
+            "subjectType",
+        ),
+        ("/v1/subjects/team/ada/credentials", "subjectType"),
+        ("/v1/subjects/user/a%00/credentials", "subjectId"),
+        ("/v1/subjects/user/ada/credentials?dryRun=yes", "dryRun"),
+    ] {
+        let message = format!("The value of {parameter} is not valid.");
+        admin
+            .delete(path)
+            .await
+            .is(400, json!({"code": "INVALID_REQUEST", "message": message}));
+    }
+    assert_eq!(
+        admin
+            .delete("/v1/subjects/user/a%23b%2Fc/credentials")
+            .await
+            .json()["data"]["subjectId"],
+        "a#b/c"
+    );
+}
+
+/// Offboards ada with the wire cut, then restarts. Answers whether the cut was reached at all.
+async fn dies_at(ground: &Arc<Ground>, cut: Cut, k: usize) -> bool {
+    let hawser = Hawser::on(ground.clone()).await;
+    let admin = hawser.admin("acme");
+    let mut servers = Vec::new();
+    for name in ["one", "two", "three"] {
+        servers.push(
+            register(
+                &admin,
+                name,
+                per_user(),
+                &[("user", "ada"), ("user", "bob")],
+            )
+            .await,
+        );
+    }
+    hawser.wire.arm(Some(cut));
+    let answer = admin.delete(ADA).await;
+    while work_off_due(&hawser.app).await.unwrap_or(false) {}
+    let reached = hawser.wire.sent().len() > k;
+    drop(hawser);
+
+    let next = Hawser::on(ground.clone()).await;
+    let admin = next.admin("acme");
+    next.settle().await;
+    let listed = admin.get("/v1/receipts").await.json()["data"].clone();
+    let begun = !listed.as_array().unwrap().is_empty();
+    assert!(
+        begun || answer.status >= 500,
+        "{cut:?}: nothing happened, and it was said so: {answer:?}"
+    );
+    for id in &servers {
+        let expected = if begun { "revoked" } else { "authenticated" };
+        assert_eq!(reason(&admin, id, "user", "ada").await, expected, "{cut:?}");
+        assert_eq!(
+            reason(&admin, id, "user", "bob").await,
+            "authenticated",
+            "{cut:?}"
+        );
+    }
+    if begun {
+        let receipt = &listed[0];
+        let expected = (
+            &json!("complete"),
+            &json!({"oauthRecords": 0, "overrides": 3}),
+        );
+        assert_eq!(
+            (&receipt["state"], &receipt["removed"]),
+            expected,
+            "{cut:?}"
+        );
+    }
+    reached
+}
+
+#[tokio::test]
+async fn an_offboarding_survives_a_crash_anywhere() {
+    for cut in [Cut::Before as fn(usize) -> Cut, Cut::After] {
+        let mut k = 0;
+        while dies_at(&Ground::new().await, cut(k), k).await {
+            k += 1;
+        }
+        assert!(k > 6, "an offboarding makes several requests, not {k}");
+    }
+}
+
+#[tokio::test]
+async fn two_offboardings_and_a_deletion_at_once_agree() {
+    let hawser = Hawser::start().await;
+    let admin = hawser.admin("acme");
+    let one = register(&admin, "one", per_user(), &[("user", "ada")]).await;
+    let two = register(&admin, "two", per_user(), &[("user", "ada")]).await;
+    let path = format!("{MCP}/{two}");
+    let (first, second, deleted) =
+        tokio::join!(admin.delete(ADA), admin.delete(ADA), admin.delete(&path));
+    assert_eq!(
+        (first.status, second.status, deleted.status),
+        (200, 200, 200)
+    );
+    hawser.settle().await;
+    assert_eq!(reason(&admin, &one, "user", "ada").await, "revoked");
+    let listed = admin.get("/v1/receipts").await.json()["data"].clone();
+    let total: u64 = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| r["removed"]["overrides"].as_u64().unwrap())
+        .sum();
+    assert_eq!(
+        total, 2,
+        "each credential is on exactly one receipt: {listed}"
+    );
+}
