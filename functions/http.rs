@@ -3,6 +3,7 @@
 use hawser_core::App;
 use hawser_core::caller::Presented;
 use hawser_core::domain::error::{Result, Unauthenticated};
+use hawser_core::table::receipts::Counts;
 use lambda_http::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use lambda_http::{Body, RequestExt};
 use serde::Serialize;
@@ -117,6 +118,30 @@ pub fn empty(status: u16) -> Response<Body> {
         lambda_http::http::HeaderValue::from_static("no-store"),
     );
     response
+}
+
+/// What a destructive call with `dryRun=true` answers with: what would go with it. Ours under every contract.
+pub fn rehearsal(counts: Counts) -> serde_json::Value {
+    serde_json::json!({"dryRun": true, "removed": removed(counts)})
+}
+
+/// How many credentials of each source.
+pub fn removed(counts: Counts) -> serde_json::Value {
+    serde_json::json!({"oauthRecords": counts.oauth, "overrides": counts.overrides})
+}
+
+/// Whether `dryRun` asks for a rehearsal; `None` if it is there and neither `true` nor `false`, or there twice. A
+/// misspelt one must not delete.
+pub fn dry_run(request: &Request) -> Option<bool> {
+    let sent: Vec<_> = query(request)
+        .into_iter()
+        .filter(|(name, _)| name == "dryRun")
+        .collect();
+    match sent.as_slice() {
+        [] => Some(false),
+        [(_, value)] => value.parse().ok(),
+        _ => None,
+    }
 }
 
 /// Names the receipt of what the answer reports as removed, where the contract's own body has no place for it.

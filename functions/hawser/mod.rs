@@ -11,8 +11,8 @@ pub use problem::Problem;
 use crate::http::{self, Request};
 use hawser_core::App;
 use hawser_core::caller::Presented;
-use hawser_core::table::receipts::{Counts, Receipt, Removed};
-use serde_json::{Map, Value, json};
+use hawser_core::table::receipts::{Receipt, Removed};
+use serde_json::{Map, Value};
 
 /// Credentials first: bad input from someone unknown is answered as someone unknown.
 async fn admit<T>(
@@ -61,19 +61,6 @@ fn number(
     number.ok_or(Problem::Invalid(name))
 }
 
-/// A query parameter that is `true` or `false`.
-fn flag(request: &Request, name: &'static str) -> Result<bool, Problem> {
-    match parameter(request, name)?.as_deref() {
-        None | Some("false") => Ok(false),
-        Some("true") => Ok(true),
-        Some(_) => Err(Problem::Invalid(name)),
-    }
-}
-
-fn counts(counts: Counts) -> Value {
-    json!({"oauthRecords": counts.oauth, "overrides": counts.overrides})
-}
-
 /// The receipt object. What was removed is counted once that is known.
 fn present(receipt: &Receipt) -> Value {
     let mut object = Map::new();
@@ -115,7 +102,7 @@ fn present(receipt: &Receipt) -> Value {
         set("completedAt", at.millis_z().into());
     }
     if let Some(counts) = receipt.counts {
-        set("removed", self::counts(counts));
+        set("removed", http::removed(counts));
     }
     object.into()
 }

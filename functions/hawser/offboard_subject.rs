@@ -1,8 +1,8 @@
 //! `DELETE /v1/subjects/{subjectType}/{subjectId}/credentials`: everything one subject has, on every server.
 
 use super::problem::Problem;
-use super::{admit, flag, present};
-use crate::http::{Request, Response, json, path_parameter};
+use super::{admit, present};
+use crate::http::{Request, Response, dry_run, json, path_parameter, rehearsal};
 use hawser_core::App;
 use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::operations::{Unchecked, subjects};
@@ -27,10 +27,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
     })?;
     if dry_run {
         let counts = subjects::rehearse(app, &subject).await?;
-        return Ok(json(
-            200,
-            &json!({"data": {"dryRun": true, "removed": super::counts(counts)}}),
-        ));
+        return Ok(json(200, &json!({"data": rehearsal(counts)})));
     }
     let receipt = subjects::offboard(app, &subject).await?;
     Ok(json(200, &json!({"data": present(&receipt)})))
@@ -43,5 +40,6 @@ fn parse(request: &Request) -> Result<(Subject, bool), Problem> {
         .ok_or(Problem::Invalid("subjectType"))?;
     let subject = Subject::new(kind, &path_parameter(request, "subjectId"))
         .ok_or(Problem::Invalid("subjectId"))?;
-    Ok((subject, flag(request, "dryRun")?))
+    let dry_run = dry_run(request).ok_or(Problem::Invalid("dryRun"))?;
+    Ok((subject, dry_run))
 }

@@ -1,8 +1,9 @@
 //! `DELETE /mcp-servers/{server_id}`: a connection and everything attached to it, for good (7, 12).
 
+use super::fields::Faults;
 use super::problem::{Problem, Refusal};
-use super::{Call, WRITE, admit, find, number, success};
-use crate::http::{Request, Response, with_receipt};
+use super::{Call, WRITE, admit, find, success};
+use crate::http::{Request, Response, rehearsal, with_receipt};
 use hawser_core::App;
 use hawser_core::operations::servers;
 use lambda_http::Body;
@@ -15,7 +16,7 @@ const CALL: Call = Call {
 };
 
 /// Answers 200 with `data` null; a second call is 404. Two round trips to the store: one finds the number, the owner and
-/// what an API key needs, the other is the commit.
+/// what an API key needs, the other is the commit. With `dryRun=true` nothing changes and `data` counts what would go.
 ///
 /// # Errors
 /// [`Problem`], in the contract's order.
@@ -26,8 +27,21 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
 }
 
 async fn delete(app: &App, request: &Request) -> Result<Response<Body>, Refusal> {
-    let (who, number) = admit(app, request, &CALL, number(request)).await?;
+    let mut faults = Faults::default();
+    let number = faults.number(request);
+    let dry_run = faults.dry_run(request);
+    let parsed = faults.settle(number.zip(dry_run));
+    let (who, (number, dry_run)) = admit(app, request, &CALL, parsed).await?;
     let found = find(app, who, &CALL, number).await?;
+    if dry_run {
+        let server = servers::load(app, &found).await?;
+        let counts = servers::count(app, &found.caller.tenant, &server).await?;
+        return Ok(success(
+            200,
+            rehearsal(counts),
+            "Dry run: nothing was deleted",
+        ));
+    }
     let receipt = servers::delete(app, &found.caller, &found.found).await?;
     let deleted = success(200, (), "MCP server connection deleted successfully");
     Ok(with_receipt(deleted, &receipt))

@@ -2,7 +2,7 @@
 //! repeats of the request is never a key, never long and never a field that the contract does not know.
 
 use super::problem::Refusal;
-use crate::http::{Request, path_parameter};
+use crate::http::{Request, dry_run, path_parameter};
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -49,6 +49,16 @@ impl Faults {
             );
         }
         number
+    }
+
+    /// Whether a destructive call is a rehearsal; ours, beside the contract.
+    pub fn dry_run(&mut self, request: &Request) -> Option<bool> {
+        let dry_run = dry_run(request);
+        if dry_run.is_none() {
+            let msg = "Input should be a valid boolean, unable to interpret input";
+            self.note("bool_parsing", json!(["query", "dryRun"]), msg, redacted());
+        }
+        dry_run
     }
 
     /// The value, if nothing was wrong.

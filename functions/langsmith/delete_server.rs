@@ -1,18 +1,27 @@
 //! `DELETE /mcp-servers/{mcp_server_id}`: a server and everything under it, for good (2.5).
 
 use super::problem::Problem;
-use super::{Permission, admit, server_id};
-use crate::http::{Request, Response, empty, with_receipt};
+use super::{Permission, admit, dry_run, server_id};
+use crate::http::{Request, Response, empty, json, rehearsal, with_receipt};
 use hawser_core::operations::servers;
 use hawser_core::{App, Error};
 use lambda_http::Body;
 
-/// Answers 204 for every well-formed id: afterwards there is no such server, whether there was one before or not.
+/// Answers 204 for every well-formed id: afterwards there is no such server, whether there was one before or not. With
+/// `dryRun=true` nothing changes, and the answer is 200 and counts what would go.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
-    let (who, id) = admit(app, request, Permission::Delete, server_id(request)).await?;
+    let parsed = server_id(request).and_then(|id| Ok((id, dry_run(request)?)));
+    let (who, (id, dry_run)) = admit(app, request, Permission::Delete, parsed).await?;
     let server = servers::find(app, who, Some(id))
         .await?
         .permit(|caller, _| Permission::Delete.require(caller))?;
+    if dry_run {
+        let counts = match &server.found {
+            Some(found) => servers::count(app, &server.caller.tenant, found).await?,
+            None => Default::default(),
+        };
+        return Ok(json(200, &rehearsal(counts)));
+    }
     if let Some(found) = &server.found {
         match servers::delete(app, &server.caller, &found.into()).await {
             Ok(receipt) => return Ok(with_receipt(empty(204), &receipt)),

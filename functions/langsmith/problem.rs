@@ -21,6 +21,8 @@ pub enum Problem {
     BodyTooLarge,
     /// The path's id is no UUID.
     InvalidPathParameter,
+    /// This query parameter has a value that it cannot have, instead of this.
+    InvalidQuery(&'static str, &'static str),
     /// The body is no JSON object, or a field in it is not of its type.
     InvalidBody,
     /// A required field has no value.
@@ -88,6 +90,11 @@ impl Problem {
                 400,
                 "invalid_path_parameter",
                 "Set 'mcp_server_id' to a UUID: the given value is not one",
+            ),
+            Self::InvalidQuery(name, expected) => (
+                400,
+                "invalid_query_parameter",
+                format!("Set '{name}' to {expected}: the given value is not valid"),
             ),
             Self::InvalidBody => said(
                 400,

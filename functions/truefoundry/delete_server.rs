@@ -2,21 +2,25 @@
 
 use super::permission::{Permission, require};
 use super::problem::Problem;
-use super::{admit, server_id};
-use crate::http::{Request, Response, json, with_receipt};
+use super::{admit, dry_run, server_id};
+use crate::http::{Request, Response, json, rehearsal, with_receipt};
 use hawser_core::App;
 use hawser_core::operations::servers;
 use lambda_http::Body;
 use serde_json::json;
 
-/// Answers 200 with `{}`; a second call is 404.
+/// Answers 200 with `{}`; a second call is 404. With `dryRun=true` nothing changes and the answer counts what would go.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
-    let (who, ()) = admit(app, request, Ok(())).await?;
+    let (who, dry_run) = admit(app, request, dry_run(request)).await?;
     let server = servers::find(app, who, server_id(request))
         .await?
         .existing()?;
     let server =
         server.permit(|caller, server| require(caller, Some(server), Permission::Delete))?;
+    if dry_run {
+        let counts = servers::count(app, &server.caller.tenant, &server.found).await?;
+        return Ok(json(200, &json!({"data": rehearsal(counts)})));
+    }
     let receipt = servers::delete(app, &server.caller, &(&server.found).into()).await?;
     Ok(with_receipt(json(200, &json!({})), &receipt))
 }

@@ -3,41 +3,49 @@
 use super::permission::require_self_or_manager;
 use super::problem::Problem;
 use super::reader::{Faults, Reader};
-use super::{RECORD_HOLDERS, admit, read_subject, server_id};
-use crate::http::{Request, Response, body, json};
+use super::{RECORD_HOLDERS, admit, dry_run, read_subject, server_id};
+use crate::http::{Request, Response, body, json, rehearsal};
 use hawser_core::App;
 use hawser_core::caller::Presented;
 use hawser_core::domain::credential::Source;
 use hawser_core::domain::id::ServerId;
 use hawser_core::domain::subject::Subject;
 use hawser_core::operations::{credentials, until_settled};
+use hawser_core::table::receipts::Counts;
 use lambda_http::Body;
-use serde_json::json;
+use serde_json::{Value, json};
 
-/// Answers 200 with the receipt's id once the record is out of every read path; a second call is 404.
+/// Answers 200 with the receipt's id once the record is out of every read path; a second call is 404. With `dryRun=true`
+/// nothing changes and the answer counts what would go.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
-    let (who, (source, subject)) = admit(app, request, parse(request)).await?;
+    let parsed = parse(request).and_then(|parsed| Ok((parsed, dry_run(request)?)));
+    let (who, (asked, dry_run)) = admit(app, request, parsed).await?;
     let id = server_id(request);
-    let receipt_id = until_settled(
-        || attempt(app, who.clone(), id, &subject, source),
+    let data = until_settled(
+        || attempt(app, who.clone(), id, &asked, dry_run),
         Problem::is_contended,
     )
     .await?;
-    Ok(json(200, &json!({"data": {"receiptId": receipt_id}})))
+    Ok(json(200, &json!({"data": data})))
 }
 
 async fn attempt(
     app: &App,
     who: Presented,
     id: Option<ServerId>,
-    subject: &Subject,
-    source: Source,
-) -> Result<String, Problem> {
+    (source, subject): &(Source, Subject),
+    dry_run: bool,
+) -> Result<Value, Problem> {
     let at = credentials::find(app, who, id, subject.clone())
         .await?
         .existing()?;
     let at = at.permit(|caller, at| require_self_or_manager(caller, &at.server, subject))?;
-    Ok(credentials::disconnect(app, &at, source).await?)
+    if dry_run {
+        at.found.version(*source)?;
+        return Ok(rehearsal(Counts::one(*source)));
+    }
+    let receipt = credentials::disconnect(app, &at, *source).await?;
+    Ok(json!({"receiptId": receipt}))
 }
 
 /// A body is required, and every field in it: nothing that is left out ever widens what is deleted.

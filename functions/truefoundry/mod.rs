@@ -69,6 +69,11 @@ fn query(request: &Request) -> Result<Map<String, Value>, Problem> {
     Ok(parameters)
 }
 
+/// Whether a destructive call is a rehearsal; ours, beside the contract.
+fn dry_run(request: &Request) -> Result<bool, Problem> {
+    http::dry_run(request).ok_or_else(|| Problem::fault("dryRun", "must be true or false"))
+}
+
 /// Reads `subjectType` and `subjectId`.
 fn read_subject(reader: &mut Reader<'_>, types: &[SubjectType]) -> Option<Subject> {
     let kind = reader.required_text("subjectType", |text| match SubjectType::parse(text) {

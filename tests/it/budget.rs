@@ -173,6 +173,11 @@ async fn each_policy_allows_exactly_what_its_function_does() {
                 MCP.to_owned(),
                 json!({"manifest": {"type": "mcp-server/remote", "name": format!("new-{round}"), "description": "d", "url": "https://y.example/"}}),
             ),
+            (
+                "PUT",
+                MCP.to_owned(),
+                json!({"manifest": {"type": "mcp-server/remote", "name": format!("new-{round}"), "description": "d", "url": "https://moved.example/"}}),
+            ),
             ("GET", MCP.to_owned(), Value::Null),
             ("GET", format!("{MCP}/{mcp}"), Value::Null),
             ("PUT", format!("{MCP}/{mcp}/auth"), override_of("v")),
@@ -232,6 +237,17 @@ async fn each_policy_allows_exactly_what_its_function_does() {
                 "PUT",
                 format!("/api/v1/mcp-servers/{number2}"),
                 json!({"access_type": "read"}),
+            ),
+            ("DELETE", format!("{MCP}/{mcp}?dryRun=true"), Value::Null),
+            (
+                "DELETE",
+                format!("/v1/deepagents/mcp-servers/{uuid2}?dryRun=true"),
+                Value::Null,
+            ),
+            (
+                "DELETE",
+                format!("/api/v1/mcp-servers/{number}?dryRun=true"),
+                Value::Null,
             ),
             ("DELETE", format!("{MCP}/{mcp}"), Value::Null),
             (

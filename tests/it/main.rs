@@ -10,6 +10,7 @@
 
 mod budget;
 mod crash;
+mod dry_run;
 mod harness;
 mod hostile;
 mod index;

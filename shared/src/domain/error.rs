@@ -34,9 +34,9 @@ pub enum Error {
     /// The update would void stored credentials and was not forced (TrueFoundry section 9).
     WouldVoidCredentials {
         /// OAuth records it would void.
-        oauth: usize,
+        oauth: u64,
         /// Overrides it would void.
-        overrides: usize,
+        overrides: u64,
     },
     /// The owner has as many connections as one may have.
     LimitReached,

@@ -28,6 +28,20 @@ pub struct AtServer {
     pub records: Records,
 }
 
+impl AtServer {
+    /// The version of the subject's record of a source.
+    ///
+    /// # Errors
+    /// [`Error::CredentialNotFound`] when there is none.
+    pub fn version(&self, source: Source) -> Result<&str> {
+        let version = match source {
+            Source::Override => self.records.own.as_ref().map(|own| &own.version),
+            Source::Oauth => self.records.grant.as_ref().map(|grant| &grant.version),
+        };
+        version.map(String::as_str).ok_or(Error::CredentialNotFound)
+    }
+}
+
 /// Reads a server together with what a subject has there, in one round trip.
 ///
 /// # Errors
@@ -72,15 +86,9 @@ pub async fn find(
 /// the record is being replaced; [`Error::Unavailable`], [`Error::Internal`].
 pub async fn disconnect(app: &App, at: &Permitted<AtServer>, source: Source) -> Result<String> {
     let AtServer {
-        server,
-        subject,
-        records,
+        server, subject, ..
     } = &at.found;
-    let version = match source {
-        Source::Override => records.own.as_ref().map(|own| &own.version),
-        Source::Oauth => records.grant.as_ref().map(|grant| &grant.version),
-    };
-    let version = version.ok_or(Error::CredentialNotFound)?;
+    let version = at.found.version(source)?;
     let now = app.now();
     let receipt = Receipt {
         id: Sortable::new(now)?.ulid(),

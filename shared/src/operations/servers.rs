@@ -3,14 +3,12 @@
 use super::{Permitted, Unchecked};
 use crate::app::App;
 use crate::caller::{Caller, Presented};
-use crate::domain::credential::Source;
 use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::server::{
     AccessType, ApiKeyHeader, Auth, Connection, KeyCheck, LangsmithFields, Secrets, Server,
 };
 use crate::seal::{DataKey, Kind};
-use crate::table::credentials::Stored;
-use crate::table::receipts::{Receipt, Removed};
+use crate::table::receipts::{Counts, Receipt, Removed};
 use crate::table::servers::{self, Inserted, Numbered};
 use crate::table::work::{Sweep, Tombstone};
 use crate::{Error, Result};
@@ -285,10 +283,7 @@ pub async fn change(
     let mut sweep = None;
     let moved = voiding == Voiding::AgreedForAnyAddress && before.url != after.url;
     if moved || after.outbound_auth_differs(before) {
-        let (oauth, overrides) = count_credentials(app, tenant, before).await?;
-        if voiding == Voiding::Refused && oauth + overrides > 0 {
-            return Err(Error::WouldVoidCredentials { oauth, overrides });
-        }
+        refuse_voiding(app, tenant, before, voiding).await?;
         after.auth_revision = before.auth_revision + 1;
         if voiding != Voiding::Refused {
             after.void_before = after.auth_revision;
@@ -315,10 +310,10 @@ pub async fn change(
     Ok(after)
 }
 
-/// What a change of the outbound authentication would void; for a dry run.
+/// Whether a change would be refused; for a dry run.
 ///
 /// # Errors
-/// [`Error::WouldVoidCredentials`], [`Error::Unavailable`], [`Error::Internal`].
+/// [`Error::WouldVoidCredentials`], [`Error::TooLarge`], [`Error::Unavailable`], [`Error::Internal`].
 pub async fn rehearse(
     app: &App,
     tenant: &TenantId,
@@ -326,26 +321,44 @@ pub async fn rehearse(
     after: &Server,
     voiding: Voiding,
 ) -> Result<()> {
-    if voiding == Voiding::Refused && after.outbound_auth_differs(before) {
-        let (oauth, overrides) = count_credentials(app, tenant, before).await?;
-        if oauth + overrides > 0 {
-            return Err(Error::WouldVoidCredentials { oauth, overrides });
-        }
+    if after.outbound_auth_differs(before) {
+        refuse_voiding(app, tenant, before, voiding).await?;
     }
     fits(after)
 }
 
-async fn count_credentials(
+async fn refuse_voiding(
     app: &App,
     tenant: &TenantId,
-    server: &Server,
-) -> Result<(usize, usize)> {
-    let stored = app.table.stored(tenant, server.id).await?;
-    let count = |source| {
-        let standing = |one: &&Stored| one.source() == Some(source) && !one.is_void_under(server);
-        stored.iter().filter(standing).count()
-    };
-    Ok((count(Source::Oauth), count(Source::Override)))
+    before: &Server,
+    voiding: Voiding,
+) -> Result<()> {
+    if voiding != Voiding::Refused {
+        return Ok(());
+    }
+    match count(app, tenant, before).await? {
+        Counts {
+            oauth: 0,
+            overrides: 0,
+        } => Ok(()),
+        Counts { oauth, overrides } => Err(Error::WouldVoidCredentials { oauth, overrides }),
+    }
+}
+
+/// The credentials that stand at a server, counted: what would go with it.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub async fn count(app: &App, tenant: &TenantId, server: &Server) -> Result<Counts> {
+    let mut counts = Counts::default();
+    for stored in app.table.stored(tenant, server.id).await? {
+        if let Some(source) = stored.source()
+            && !stored.is_void_under(server)
+        {
+            counts.add(source);
+        }
+    }
+    Ok(counts)
 }
 
 /// Deletes a server. From the moment this returns no read path of any contract finds it or anything under it; its

@@ -1,0 +1,156 @@
+//! `dryRun=true` on everything that destroys: what would go is counted, and nothing changes.
+
+use crate::harness::{Caller, Hawser};
+use serde_json::{Value, json};
+
+const MCP: &str = "/api/svc/v1/mcp";
+
+async fn register(admin: &Caller) -> [String; 3] {
+    let auth = json!({"type": "header", "headers": {"A": "{{KEY}}"}, "auth_level": "per_user"});
+    let manifest = json!({"type": "mcp-server/remote", "name": "wiki", "description": "d",
+                          "url": "https://x.example/mcp", "auth_data": auth});
+    let made = admin.put(MCP, json!({"manifest": manifest})).await.json();
+    let id = made["data"]["id"].as_str().unwrap().to_owned();
+    for subject in ["ada", "bob"] {
+        let own = json!({"subjectId": subject, "subjectType": "user",
+                         "authOverride": {"type": "header", "headerValue": "v"}});
+        assert_eq!(
+            admin.put(&format!("{MCP}/{id}/auth"), own).await.status,
+            200
+        );
+    }
+    let uuid = admin.get("/v1/deepagents/mcp-servers").await.json()[0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let number = admin.get("/api/v1/mcp-servers").await.json()["data"][0]["id"].to_string();
+    [
+        format!("{MCP}/{id}"),
+        format!("/v1/deepagents/mcp-servers/{uuid}"),
+        format!("/api/v1/mcp-servers/{number}"),
+    ]
+}
+
+fn rehearsal(overrides: u64) -> Value {
+    json!({"dryRun": true, "removed": {"oauthRecords": 0, "overrides": overrides}})
+}
+
+#[tokio::test]
+async fn each_contract_counts_in_its_own_envelope_and_changes_nothing() {
+    let hawser = Hawser::start().await;
+    let admin = hawser.admin("acme");
+    let [truefoundry, langsmith, kambrium] = register(&admin).await;
+    let before = hawser.ground().items().await;
+    admin
+        .delete(&format!("{truefoundry}?dryRun=true"))
+        .await
+        .is(200, json!({"data": rehearsal(2)}));
+    admin
+        .delete(&format!("{langsmith}?dryRun=true"))
+        .await
+        .is(200, rehearsal(2));
+    let body =
+        json!({"success": true, "data": rehearsal(2), "message": "Dry run: nothing was deleted"});
+    admin
+        .delete(&format!("{kambrium}?dryRun=true"))
+        .await
+        .is(200, body);
+    let ada = json!({"authSource": "auth-override", "subjectId": "ada", "subjectType": "user"});
+    let path = format!("{truefoundry}/auth?dryRun=true");
+    admin
+        .delete_with(&path, ada.clone())
+        .await
+        .is(200, json!({"data": rehearsal(1)}));
+    let oauth = json!({"authSource": "oauth", "subjectId": "ada", "subjectType": "user"});
+    assert_eq!(
+        admin.delete_with(&path, oauth).await.json()["code"],
+        "AUTH_RECORD_NOT_FOUND"
+    );
+    assert_eq!(hawser.ground().items().await, before);
+
+    let real = format!("{truefoundry}/auth?dryRun=false");
+    assert_eq!(admin.delete_with(&real, ada).await.status, 200);
+    admin
+        .delete(&format!("{langsmith}?dryRun=true"))
+        .await
+        .is(200, rehearsal(1));
+    assert_eq!(
+        admin
+            .delete(&format!("{kambrium}?dryRun=false"))
+            .await
+            .status,
+        200
+    );
+    admin
+        .delete(&format!("{langsmith}?dryRun=true"))
+        .await
+        .is(200, rehearsal(0));
+    assert_eq!(
+        admin
+            .delete(&format!("{truefoundry}?dryRun=true"))
+            .await
+            .status,
+        404
+    );
+    assert_eq!(
+        admin
+            .delete(&format!("{kambrium}?dryRun=true"))
+            .await
+            .status,
+        404
+    );
+}
+
+#[tokio::test]
+async fn a_misspelt_dry_run_deletes_nothing() {
+    let hawser = Hawser::start().await;
+    let admin = hawser.admin("acme");
+    let paths = register(&admin).await;
+    let before = hawser.ground().items().await;
+    for query in [
+        "dryRun=1",
+        "dryRun=True",
+        "dryRun=",
+        "dryRun",
+        "dryRun=true&dryRun=true",
+    ] {
+        for (path, status) in paths.iter().zip([400, 400, 422]) {
+            let answer = admin.delete(&format!("{path}?{query}")).await;
+            assert_eq!(answer.status, status, "{path}?{query}: {answer:?}");
+        }
+    }
+    let fault = json!({"detail": [{"type": "bool_parsing", "loc": ["query", "dryRun"],
+                       "msg": "Input should be a valid boolean, unable to interpret input", "input": "[redacted]"}]});
+    admin
+        .delete(&format!("{}?dryRun=1", paths[2]))
+        .await
+        .is(422, fault);
+    assert_eq!(hawser.ground().items().await, before);
+}
+
+#[tokio::test]
+async fn a_rehearsal_takes_the_permission_of_the_real_call() {
+    let hawser = Hawser::start().await;
+    let paths = register(&hawser.admin("acme")).await;
+    let bob = hawser.caller(
+        "acme",
+        "bob",
+        json!({"roles": ["mcp-server-user"], "permissions": ["mcp-servers:read"],
+                                                   "scope": "mgmt.read"}),
+    );
+    for path in &paths {
+        assert_eq!(
+            bob.delete(&format!("{path}?dryRun=true")).await.status,
+            403,
+            "{path}"
+        );
+    }
+    let stranger = hawser.admin("other");
+    for (path, status) in paths.iter().zip([404, 200, 404]) {
+        let answer = stranger.delete(&format!("{path}?dryRun=true")).await;
+        assert_eq!(answer.status, status, "{path}");
+        if status == 200 {
+            answer.is(200, rehearsal(0));
+        }
+    }
+}
