@@ -271,3 +271,191 @@ fn caller(names: &ClaimNames, claims: &Map<String, Value>) -> Result<Caller, Una
         bound_to,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_lc_rs::encoding::AsDer;
+    use aws_lc_rs::rsa::KeySize;
+    use aws_lc_rs::signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, RsaKeyPair,
+    };
+    use jsonwebtoken::{EncodingKey, Header, encode};
+    use serde_json::json;
+
+    /// A signing key of each algorithm that is accepted.
+    fn keys() -> Vec<(Algorithm, EncodingKey)> {
+        let rsa = RsaKeyPair::generate(KeySize::Rsa2048)
+            .unwrap()
+            .as_der()
+            .unwrap();
+        let ec = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)
+            .unwrap()
+            .to_pkcs8v1()
+            .unwrap();
+        let ed = Ed25519KeyPair::generate().unwrap().to_pkcs8v1().unwrap();
+        vec![
+            // The RSA key itself begins behind the 26 bytes that PKCS #8 puts before a key of this size.
+            (
+                Algorithm::RS256,
+                EncodingKey::from_rsa_der(&rsa.as_ref()[26..]),
+            ),
+            (Algorithm::ES256, EncodingKey::from_ec_der(ec.as_ref())),
+            (Algorithm::EdDSA, EncodingKey::from_ed_der(ed.as_ref())),
+        ]
+    }
+
+    fn published(key: &EncodingKey, alg: Algorithm, states_algorithm: bool) -> Jwk {
+        let mut jwk = Jwk::from_encoding_key(key, alg).unwrap();
+        jwk.common.key_id = Some(format!("{alg:?}"));
+        if !states_algorithm {
+            jwk.common.key_algorithm = None;
+        }
+        jwk
+    }
+
+    fn verifier(keys: Vec<Jwk>) -> Verifier {
+        let set = JwkSet { keys };
+        Verifier::fixed(
+            "https://issuer.example".to_owned(),
+            "hawser".to_owned(),
+            ClaimNames::default(),
+            set,
+        )
+    }
+
+    fn claims() -> Value {
+        let end = jsonwebtoken::get_current_timestamp() + 600;
+        json!({"iss": "https://issuer.example", "aud": "hawser", "exp": end, "sub": "ada", "tenantName": "acme"})
+    }
+
+    fn token(alg: Algorithm, kid: &str, key: &EncodingKey, claims: &Value) -> String {
+        encode(
+            &Header {
+                kid: Some(kid.to_owned()),
+                ..Header::new(alg)
+            },
+            claims,
+            key,
+        )
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn each_algorithm_is_accepted_from_a_key_of_its_kind_and_from_no_other() {
+        let keys = keys();
+        for states_algorithm in [true, false] {
+            let set = keys
+                .iter()
+                .map(|(alg, key)| published(key, *alg, states_algorithm))
+                .collect();
+            let verifier = verifier(set);
+            for (alg, key) in &keys {
+                for (named, _) in &keys {
+                    let text = token(*alg, &format!("{named:?}"), key, &claims());
+                    let verified = verifier.verify(&text).await;
+                    assert_eq!(
+                        verified.is_ok(),
+                        alg == named,
+                        "{alg:?} under the key id of {named:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_cannot_choose_its_algorithm() {
+        let keys = keys();
+        let (alg, key) = &keys[0];
+        let jwk = published(key, *alg, true);
+        let verifier = verifier(vec![jwk.clone()]);
+        // The public key as the secret of a symmetric signature.
+        let AlgorithmParameters::RSA(rsa) = &jwk.algorithm else {
+            panic!("not RSA")
+        };
+        let public = EncodingKey::from_secret(rsa.n.as_bytes());
+        let forged = token(Algorithm::HS256, "RS256", &public, &claims());
+        assert!(verifier.verify(&forged).await.is_err());
+        let other_hash = token(Algorithm::RS512, "RS256", key, &claims());
+        assert!(verifier.verify(&other_hash).await.is_err());
+        let genuine = token(*alg, "RS256", key, &claims());
+        let (_, rest) = genuine.split_once('.').unwrap();
+        let unsigned = data_encoding::BASE64URL_NOPAD.encode(br#"{"alg":"none","kid":"RS256"}"#);
+        assert!(
+            verifier
+                .verify(&format!("{unsigned}.{rest}"))
+                .await
+                .is_err()
+        );
+        assert!(
+            verifier
+                .verify(&genuine[..genuine.len() - 4])
+                .await
+                .is_err()
+        );
+        assert!(verifier.verify(&genuine).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn every_claim_that_is_required_is_checked() {
+        let keys = keys();
+        let (alg, key) = &keys[1];
+        let verifier = verifier(vec![published(key, *alg, true)]);
+        let now = jsonwebtoken::get_current_timestamp();
+        let cases = [
+            ("iss", json!("https://other.example"), false),
+            ("iss", Value::Null, false),
+            ("aud", json!("other"), false),
+            ("aud", json!(["other", "hawser"]), true),
+            ("aud", Value::Null, false),
+            ("exp", json!(now - 30), true),
+            ("exp", json!(now - 90), false),
+            ("exp", Value::Null, false),
+            ("nbf", json!(now + 30), true),
+            ("nbf", json!(now + 90), false),
+            ("token_use", json!("id"), false),
+            ("token_use", json!("access"), true),
+            ("sub", Value::Null, false),
+            ("sub", json!("a\u{0}b"), false),
+            ("tenantName", json!(["acme"]), false),
+            ("mcp_server_id", json!("1"), false),
+        ];
+        for (name, value, accepted) in cases {
+            let mut claims = claims();
+            if value.is_null() {
+                claims.as_object_mut().unwrap().remove(name);
+            } else {
+                claims[name] = value.clone();
+            }
+            let verified = verifier.verify(&token(*alg, "ES256", key, &claims)).await;
+            assert_eq!(verified.is_ok(), accepted, "{name} = {value}");
+        }
+        assert!(
+            verifier
+                .verify(&token(*alg, "unknown", key, &claims()))
+                .await
+                .is_err()
+        );
+        let without_id = encode(&Header::new(*alg), &claims(), key).unwrap();
+        assert!(verifier.verify(&without_id).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn scopes_come_from_both_claims_and_lose_their_prefix() {
+        let keys = keys();
+        let (alg, key) = &keys[2];
+        let verifier = verifier(vec![published(key, *alg, true)]);
+        let mut claims = claims();
+        claims["scope"] = json!("default-m2m-resource-server-x/mgmt.read openid");
+        claims["scopes"] = json!(["mgmt.write"]);
+        let caller = verifier
+            .verify(&token(*alg, "EdDSA", key, &claims))
+            .await
+            .unwrap();
+        assert_eq!(
+            caller.scopes.into_iter().collect::<Vec<_>>(),
+            ["mgmt.read", "mgmt.write", "openid"]
+        );
+    }
+}
