@@ -130,16 +130,16 @@ pub fn removed(counts: Counts) -> serde_json::Value {
     serde_json::json!({"oauthRecords": counts.oauth, "overrides": counts.overrides})
 }
 
-/// Whether `dryRun` asks for a rehearsal; `None` if it is there and neither `true` nor `false`, or there twice. A
-/// misspelt one must not delete.
+/// Whether `dryRun` asks for a rehearsal; `None` if it is there in any other way than as `true` or `false`, once: neither a
+/// misspelt value nor a misspelt name may delete.
 pub fn dry_run(request: &Request) -> Option<bool> {
     let sent: Vec<_> = query(request)
         .into_iter()
-        .filter(|(name, _)| name == "dryRun")
+        .filter(|(name, _)| name.replace(['_', '-'], "").eq_ignore_ascii_case("dryRun"))
         .collect();
     match sent.as_slice() {
         [] => Some(false),
-        [(_, value)] => value.parse().ok(),
+        [(name, value)] if name == "dryRun" => value.parse().ok(),
         _ => None,
     }
 }

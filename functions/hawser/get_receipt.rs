@@ -4,6 +4,7 @@ use super::problem::Problem;
 use super::{admit, number, present};
 use crate::http::{Request, Response, json, path_parameter};
 use hawser_core::App;
+use hawser_core::domain::id::Sortable;
 use hawser_core::operations::receipts;
 use lambda_http::Body;
 use serde_json::json;
@@ -20,7 +21,9 @@ const WAIT_LIMIT: u64 = 25;
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let parsed = number(request, "waitSeconds", 0, WAIT_LIMIT, 0);
     let (who, wait) = admit(app, request, parsed).await?;
-    let id = path_parameter(request, "receiptId");
+    let id = Sortable::parse_ulid(&path_parameter(request, "receiptId"))
+        .map(Sortable::ulid)
+        .unwrap_or_default();
     let found = receipts::find(app, who, &id, Duration::from_secs(wait)).await?;
     let receipt = found.permit(|caller, receipt| match receipt {
         Some(receipt) if receipts::may_read(caller, receipt) => Ok(()),

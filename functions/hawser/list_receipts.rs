@@ -19,7 +19,7 @@ struct Asked {
 }
 
 /// Answers 200 with a page of at most `limit` (1 to 1000, default 100), and in `next` what to send as `before` for the next
-/// one, null after the last.
+/// one: null when there are no more, else there may be, also behind a short page.
 ///
 /// # Errors
 /// [`Problem`].

@@ -265,6 +265,10 @@ impl AuthFields {
             return stored.clone();
         }
         let hidden = hidden_key(server).cloned();
+        if hidden.is_none() {
+            // Whatever key the connection had is gone already; a header of its name is this author's own.
+            server.connection.api_key = None;
+        }
         server.auth = self.to_auth();
         let mut secrets = self.secrets();
         if let Some(hidden) = hidden {

@@ -17,8 +17,10 @@ use tracing::warn;
 const LEEWAY_SECONDS: u64 = 60;
 /// How long a fetched key set serves before it is fetched again.
 const KEYS_LIFETIME: Duration = Duration::from_secs(600);
-/// How soon an unknown key id may cause another fetch.
-const REFETCH_PAUSE: Duration = Duration::from_secs(30);
+/// How long it serves at most while it cannot be fetched again.
+const KEYS_LAST: Duration = Duration::from_secs(3600);
+/// How soon an unknown key id, or a fetch that failed, may cause another fetch.
+const REFETCH_PAUSE: Duration = Duration::from_secs(5);
 /// The largest key set that is read.
 const KEYS_LIMIT: usize = 1 << 20;
 
@@ -50,10 +52,11 @@ enum Keys {
     },
 }
 
-/// The key set, and when it was last asked for, whether it came or not.
+/// The key set, when it came, and when it was last asked for.
 #[derive(Default)]
 struct Fetched {
     set: Option<JwkSet>,
+    came: Option<Instant>,
     tried: Option<Instant>,
 }
 
@@ -146,15 +149,21 @@ impl Verifier {
             .set
             .as_ref()
             .is_some_and(|set| set.find(kid).is_some());
-        let wait = if known { KEYS_LIFETIME } else { REFETCH_PAUSE };
-        if fetched.tried.is_none_or(|at| at.elapsed() >= wait) {
+        let fresh = fetched.came.is_some_and(|at| at.elapsed() < KEYS_LIFETIME);
+        let tried = fetched.tried.is_some_and(|at| at.elapsed() < REFETCH_PAUSE);
+        if !(known && fresh || tried) {
             fetched.tried = Some(Instant::now());
             match fetch(client, url).await {
-                Ok(set) => fetched.set = Some(set),
-                // Keys that were good ten minutes ago are better than none while the issuer is away.
-                Err(cause) if known => warn!(%cause, "known keys serve on"),
-                Err(cause) => return Err(cause),
+                Ok(set) => {
+                    fetched.set = Some(set);
+                    fetched.came = fetched.tried;
+                }
+                Err(cause) => warn!(%cause, "known keys serve on, for a while"),
             }
+        }
+        // Keys that were good a while ago are better than none while the issuer is away; but not for ever.
+        if fetched.came.is_none_or(|at| at.elapsed() > KEYS_LAST) {
+            fetched.set = None;
         }
         let unfetched =
             || Error::Unavailable("the issuer's key set could not be fetched".to_owned());

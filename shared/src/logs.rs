@@ -5,7 +5,7 @@ use tracing_subscriber::filter::Directive;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Libraries whose finer output may quote requests and answers: held at `info`, whatever is wanted.
-const HELD: [&str; 10] = [
+const HELD: [&str; 12] = [
     "aws_config",
     "aws_runtime",
     "aws_sdk_dynamodb",
@@ -14,6 +14,9 @@ const HELD: [&str; 10] = [
     "aws_smithy_runtime",
     "hyper",
     "hyper_util",
+    // Its finest output is the whole event, credentials and all.
+    "lambda_runtime",
+    "lambda_http",
     "reqwest",
     "rustls",
 ];

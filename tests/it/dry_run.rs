@@ -113,6 +113,8 @@ async fn a_misspelt_dry_run_deletes_nothing() {
         "dryRun=",
         "dryRun",
         "dryRun=true&dryRun=true",
+        "dryrun=true",
+        "dry_run=true",
     ] {
         for (path, status) in paths.iter().zip([400, 400, 422]) {
             let answer = admin.delete(&format!("{path}?{query}")).await;

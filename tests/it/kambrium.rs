@@ -1437,7 +1437,9 @@ async fn an_api_key_can_be_changed_only_where_the_catalogue_put_one() {
         ),
         (Value::Null, 400),
     ] {
-        let changed = ada.put(TRUEFOUNDRY, manifest(&name, auth)).await;
+        let mut same_place = manifest(&name, auth);
+        same_place["manifest"]["url"] = json!("https://mcp.pipedrive.example/mcp");
+        let changed = ada.put(TRUEFOUNDRY, same_place).await;
         assert_eq!(changed.status, 200, "{}", changed.text);
         let put = ada.put(&at(id), json!({"api_key": "new"})).await;
         assert_eq!(put.status, status, "{}", put.text);

@@ -1757,3 +1757,26 @@ async fn the_api_key_of_a_connection_is_neither_shown_nor_moved() {
         json!({"detail": "api_key cannot be changed on this connection"}),
     );
 }
+
+#[tokio::test]
+async fn a_header_that_only_has_the_name_of_a_former_key_is_its_authors_own() {
+    let hawser = Hawser::start().await;
+    let admin = hawser.admin("acme");
+    let new = json!({"mcp_server": "pipedrive", "access_type": "write", "api_key": "k-1"});
+    let number = admin.post("/api/v1/mcp-servers", new).await.json()["data"]["id"].clone();
+    let manifest = json!({"type": "mcp-server/remote", "name": format!("pipedrive-{number}"),
+        "description": "d", "url": "https://mcp.pipedrive.example/mcp"});
+    let dropped = admin
+        .put("/api/svc/v1/mcp", json!({"manifest": manifest}))
+        .await;
+    assert_eq!(dropped.status, 200);
+    let listed = admin.get("/v1/deepagents/mcp-servers").await.json();
+    let path = format!(
+        "/v1/deepagents/mcp-servers/{}",
+        listed[0]["id"].as_str().unwrap()
+    );
+    let own = json!([{"key": "Authorization", "value": "Bearer own"}]);
+    let patched = admin.patch(&path, json!({"headers": own})).await;
+    assert_eq!((patched.status, &patched.json()["headers"]), (200, &own));
+    assert_eq!(admin.get(&path).await.json()["headers"], own);
+}

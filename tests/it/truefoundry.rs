@@ -1715,3 +1715,25 @@ async fn an_address_that_is_not_vouched_for_makes_no_collaborator() {
         );
     }
 }
+
+#[tokio::test]
+async fn the_owner_of_a_connection_that_was_moved_cannot_send_the_next_key_there() {
+    let hawser = Hawser::start().await;
+    let admin = hawser.admin("acme");
+    let new = json!({"mcp_server": "pipedrive", "access_type": "write", "api_key": "k-1"});
+    let number = admin.post("/api/v1/mcp-servers", new).await.json()["data"]["id"].clone();
+    let rotate = format!("/api/v1/mcp-servers/{number}");
+    assert_eq!(
+        admin.put(&rotate, json!({"api_key": "k-2"})).await.status,
+        200
+    );
+    let auth = json!({"type": "header", "headers": {"Authorization": "Bearer x"}});
+    let mut moved = manifest(&format!("pipedrive-{number}"), auth);
+    moved["url"] = json!("https://evil.example/mcp");
+    assert_eq!(admin.put(MCP, json!({"manifest": moved})).await.status, 200);
+    let refused = admin.put(&rotate, json!({"api_key": "k-3"})).await;
+    refused.is(
+        400,
+        json!({"detail": "api_key cannot be changed on this connection"}),
+    );
+}

@@ -97,9 +97,15 @@ impl Manifest {
         same_destination && (same_kind || matches!(place, Place::AdditionalHeader(_)))
     }
 
-    /// `before` with this manifest in place of its own.
+    /// `before` with this manifest in place of its own. Moved to another origin it no longer is a connection whose owner can
+    /// change the key: that owner sees no address, and would send the next key there unawares.
     pub fn applied_to(&self, before: &Server) -> Server {
+        let mut connection = before.connection.clone();
+        if origin(&before.url) != origin(&self.url) {
+            connection.api_key = None;
+        }
         Server {
+            connection,
             url: self.url.clone(),
             description: Some(self.description.clone()),
             auth: self.auth.clone(),

@@ -113,7 +113,8 @@ fn once(
     make: impl FnOnce() -> Result<SecretString, Error>,
 ) -> Result<SecretString, Error> {
     if !path.exists() {
-        let draft = path.with_extension(format!("draft-{}", std::process::id()));
+        let noise = HEXLOWER.encode(&random::<8>().map_err(Error::other)?);
+        let draft = path.with_extension(format!("draft-{noise}"));
         let mut file = fs::OpenOptions::new()
             .write(true)
             .create_new(true)

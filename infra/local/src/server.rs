@@ -118,7 +118,10 @@ fn names_loopback(request: &Request<Incoming>) -> bool {
 
 /// The gateway's own answer, in its own form.
 fn refusal(status: StatusCode) -> Response<Full<Bytes>> {
-    let reason = status.canonical_reason().unwrap_or_default();
+    let reason = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => "Request Entity Too Large",
+        other => other.canonical_reason().unwrap_or_default(),
+    };
     let mut response = Response::new(Full::from(format!(r#"{{"message":"{reason}"}}"#)));
     *response.status_mut() = status;
     response

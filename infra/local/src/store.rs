@@ -3,9 +3,11 @@
 use crate::TABLE;
 use crate::template::Template;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
-use std::fs::{File, OpenOptions};
+use hawser_core::domain::id::random;
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::Error;
-use std::os::unix::fs::OpenOptionsExt;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -35,7 +37,7 @@ impl Store {
         };
         let database = database
             .map_err(|error| Error::other(format!("the store cannot be opened: {error:?}")))?;
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let listener = hidden_listener().await?;
         let url = format!("http://{}", listener.local_addr()?);
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(dynoxide::server::serve_with_shutdown(
@@ -73,5 +75,20 @@ impl Store {
 pub fn private_file(path: &Path) -> Result<File, Error> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(0o600);
-    options.open(path)
+    let file = options.open(path)?;
+    // One that was there may be open to others.
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
+}
+
+/// A listener on a loopback address that a web page cannot guess. The store asks nobody who they are and answers every
+/// origin; at a well-known address a page in any browser of this machine could talk to it.
+async fn hidden_listener() -> Result<TcpListener, Error> {
+    let [a, b, c] = random::<3>().map_err(Error::other)?;
+    let anywhere = Ipv4Addr::new(127, a, b, c.clamp(1, 254));
+    match TcpListener::bind((anywhere, 0)).await {
+        Ok(listener) => Ok(listener),
+        // Not every system has the whole loopback network.
+        Err(_) => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await,
+    }
 }

@@ -122,7 +122,7 @@ pub async fn disconnect(app: &App, at: &Permitted<AtServer>, source: Source) -> 
     {
         Outcome::Done => Ok(receipt.id),
         Outcome::ServerMoved => Err(Error::ServerNotFound),
-        Outcome::RecordMoved => Err(Error::Contended),
+        Outcome::RecordMoved | Outcome::ReceiptClosed => Err(Error::Contended),
     }
 }
 
@@ -169,7 +169,7 @@ pub async fn install_override(
         .await?
     {
         Outcome::Done => Ok(own),
-        Outcome::ServerMoved | Outcome::RecordMoved => Err(Error::Contended),
+        _ => Err(Error::Contended),
     }
 }
 

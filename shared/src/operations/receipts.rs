@@ -40,6 +40,7 @@ pub async fn find(
 }
 
 /// A page of the receipts that the caller may read and that `wanted` picks, newest first, and where the next one starts.
+/// A page may be short, even empty, with more behind it: how many are looked at for one is bounded.
 ///
 /// # Errors
 /// As [`find`].
@@ -50,28 +51,29 @@ pub async fn list(
     limit: usize,
     wanted: impl Fn(&Receipt) -> bool,
 ) -> Result<(Vec<Receipt>, Option<String>)> {
-    const PAGE: i32 = 100;
+    const AT_ONCE: i32 = 100;
+    const QUERIES: usize = 10;
     let mut page = Vec::new();
     let mut before = before.map(str::to_owned);
-    loop {
+    for _ in 0..QUERIES {
         let some = app
             .table
-            .receipts(&caller.tenant, before.as_deref(), PAGE)
+            .receipts(&caller.tenant, before.as_deref(), AT_ONCE)
             .await?;
-        let Some(last) = some.last().map(|receipt| receipt.id.clone()) else {
+        if some.is_empty() {
             return Ok((page, None));
-        };
+        }
         for receipt in some {
+            before = Some(receipt.id.clone());
             if may_read(caller, &receipt) && wanted(&receipt) {
                 page.push(receipt);
-            }
-            if page.len() == limit {
-                let next = page.last().map(|receipt| receipt.id.clone());
-                return Ok((page, next));
+                if page.len() == limit {
+                    return Ok((page, before));
+                }
             }
         }
-        before = Some(last);
     }
+    Ok((page, before))
 }
 
 /// Managers of the tenant read all receipts, others those of what they did or of what was done to them.

@@ -3,10 +3,10 @@
 use super::Permitted;
 use crate::app::App;
 use crate::domain::credential::{KeptReason, Source};
-use crate::domain::id::{Sortable, TenantId};
+use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::status::Reason;
 use crate::domain::subject::Subject;
-use crate::table::credentials::record_keys;
+use crate::table::credentials::{Outcome, record_keys};
 use crate::table::receipts::{Counts, Receipt, Removed};
 use crate::table::work::Offboarding;
 use crate::{Error, Result};
@@ -88,7 +88,7 @@ pub(super) async fn carry_out(app: &App, offboarding: &Offboarding) -> Result<()
     for _ in 0..PASSES {
         let standing = standing(app, tenant, subject).await?;
         if standing.is_empty() {
-            break;
+            return app.table.finish_offboarding(offboarding, app.now()).await;
         }
         let kept = KeptReason {
             subject: subject.clone(),
@@ -96,15 +96,21 @@ pub(super) async fn carry_out(app: &App, offboarding: &Offboarding) -> Result<()
             at: *at,
         };
         for (source, (server, version)) in standing {
-            app.table
+            let removed = app
+                .table
                 .offboard_credential(tenant, server, source, &version, &kept, receipt)
                 .await?;
+            if removed == Outcome::ReceiptClosed {
+                // Another worker has finished: what is stored since is none of this offboarding's.
+                return app.table.finish_offboarding(offboarding, app.now()).await;
+            }
         }
     }
-    app.table.finish_offboarding(offboarding, app.now()).await
+    // Someone installs as fast as this removes. It stays due, and its receipt does not claim otherwise.
+    Err(Error::Contended)
 }
 
-type Standing = (Source, (crate::domain::id::ServerId, String));
+type Standing = (Source, (ServerId, String));
 
 /// The subject's credentials that their servers stand behind. Read from the servers themselves: an index would lag.
 async fn standing(app: &App, tenant: &TenantId, subject: &Subject) -> Result<Vec<Standing>> {

@@ -78,7 +78,7 @@ async fn clear_voided(app: &App, sweep: &Sweep) -> Result<()> {
                     at: *at,
                 };
                 app.table
-                    .sweep_credential(tenant, *server, &stored, &kept)
+                    .sweep_credential(tenant, &current, &stored, &kept)
                     .await?;
             }
         }

@@ -67,7 +67,7 @@ impl Stored {
     /// Whether a server no longer stands behind it, by the rules of [`Records::under`].
     pub fn is_void_under(&self, server: &Server) -> bool {
         match (self.source(), self.auth_revision) {
-            (Some(Source::Override), Some(revision)) => revision != server.auth_revision,
+            (Some(Source::Override), Some(revision)) => revision < server.auth_revision,
             (Some(Source::Oauth), Some(revision)) => revision < server.void_before,
             _ => false,
         }
@@ -83,6 +83,8 @@ pub enum Outcome {
     ServerMoved,
     /// The record is not the one that was read.
     RecordMoved,
+    /// The receipt that should count it is complete, or gone.
+    ReceiptClosed,
 }
 
 impl Table {
@@ -224,24 +226,28 @@ impl Table {
             put_reason(tenant, server, kept)?,
             receipts::count(tenant, receipt, source),
         ];
-        settle(self.write(writes).await, 0)
+        match self.write(writes).await {
+            Err(WriteError::Refused(at)) if at.contains(&3) => Ok(Outcome::ReceiptClosed),
+            done => settle(done, 0),
+        }
     }
 
-    /// Replaces a voided credential by the reason why it is gone, if it still is the one that was read.
+    /// Replaces a credential that `server` does not stand behind by the reason why it is gone, if server and credential
+    /// still are those that were read.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
     pub async fn sweep_credential(
         &self,
         tenant: &TenantId,
-        server: ServerId,
+        server: &Server,
         stored: &Stored,
         kept: &KeptReason,
     ) -> Result<Outcome> {
-        let partition = keys::server_partition(tenant, server);
+        let partition = keys::server_partition(tenant, server.id);
         let version = stored.version.clone().unwrap_or_default();
         let writes = vec![
-            servers::stands(tenant, server, None),
+            servers::stands(tenant, server.id, Some(server.auth_revision)),
             Write::Delete(
                 Key {
                     pk: partition,
@@ -249,7 +255,7 @@ impl Table {
                 },
                 Condition::Has(vec![("version", s(version))]),
             ),
-            put_reason(tenant, server, kept)?,
+            put_reason(tenant, server.id, kept)?,
         ];
         settle(self.write(writes).await, 0)
     }

@@ -77,7 +77,7 @@ pub(crate) enum Write {
     Set(Key, Vec<(&'static str, AttributeValue)>),
     /// The same, unless the first of them is there already.
     SetOnce(Key, Vec<(&'static str, AttributeValue)>),
-    /// Adds one to a number inside a map attribute of an item that exists.
+    /// Adds one to a number inside a map attribute of an item that exists and is not complete.
     Increment(Key, &'static str, &'static str),
 }
 
@@ -202,8 +202,8 @@ impl Table {
         Ok(all)
     }
 
-    /// All of these, or none. Safe to repeat: where the answer is lost, the first item put is read back, and if it is
-    /// there the transaction has happened.
+    /// All of these, or none. Safe to repeat: where the answer is lost, if the first action puts an item it is read
+    /// back, and if it is there the transaction has happened.
     pub(crate) async fn write(&self, writes: Vec<Write>) -> Result<(), WriteError> {
         let actions = writes
             .iter()
@@ -249,15 +249,10 @@ impl Table {
         )))
     }
 
-    /// Whether the first item that a transaction puts is in the table exactly as put.
+    /// Whether a transaction whose answer was lost has happened: whether the item that it puts first is in the table. A
+    /// receipt is told by its key alone, which is random: a worker may have gone on with it already.
     async fn happened(&self, writes: &[Write]) -> bool {
-        let Some(item) = writes.iter().find_map(|w| {
-            if let Write::Put(item, _) = w {
-                Some(item)
-            } else {
-                None
-            }
-        }) else {
+        let Some(Write::Put(item, _)) = writes.first() else {
             return false;
         };
         let (Some(AttributeValue::S(pk)), Some(AttributeValue::S(sk))) =
@@ -269,9 +264,10 @@ impl Table {
             pk: pk.clone(),
             sk: sk.clone(),
         };
+        let is_receipt = item.get(ENTITY) == Some(&s("receipt"));
         self.read(vec![key])
             .await
-            .is_ok_and(|found| found.0.values().any(|stored| stored == item))
+            .is_ok_and(|found| found.0.values().any(|stored| is_receipt || stored == item))
     }
 
     fn action(&self, write: &Write) -> Result<TransactWriteItem> {
@@ -311,11 +307,13 @@ impl Table {
                 let update = Update::builder()
                     .table_name(&self.name)
                     .set_key(Some(primary(key)))
-                    .condition_expression("attribute_exists(PK)")
+                    .condition_expression("attribute_exists(PK) AND #complete = :false")
                     .update_expression("SET #map.#field = #map.#field + :one")
                     .expression_attribute_names("#map", *map)
                     .expression_attribute_names("#field", *field)
-                    .expression_attribute_values(":one", n(1));
+                    .expression_attribute_names("#complete", "complete")
+                    .expression_attribute_values(":one", n(1))
+                    .expression_attribute_values(":false", AttributeValue::Bool(false));
                 action.update(update.build().map_err(Error::internal)?)
             }
             Write::Set(key, attributes) | Write::SetOnce(key, attributes) => {

@@ -298,6 +298,11 @@ impl Table {
                 ("counts", counts),
             ],
         );
+        self.end(bury, complete).await
+    }
+
+    /// Takes a piece of work away and completes its receipt.
+    async fn end(&self, bury: Write, complete: Write) -> Result<()> {
         match self.write(vec![bury.clone(), complete]).await {
             // The receipt was taken away by hand, which is no reason to go on for ever.
             Err(WriteError::Refused(at)) if !at.contains(&0) => {
@@ -350,20 +355,18 @@ impl Table {
         offboarding: &Offboarding,
         now: Timestamp,
     ) -> Result<()> {
-        let writes = vec![
-            Write::Delete(
-                keys::offboarding(&offboarding.tenant, &offboarding.receipt),
-                Condition::Exists,
-            ),
-            Write::Set(
-                keys::receipt(&offboarding.tenant, &offboarding.receipt),
-                vec![
-                    ("complete", AttributeValue::Bool(true)),
-                    ("completed_at", n(now.micros())),
-                ],
-            ),
-        ];
-        finished(self.write(writes).await)
+        let Offboarding {
+            tenant, receipt, ..
+        } = offboarding;
+        let bury = Write::Delete(keys::offboarding(tenant, receipt), Condition::Exists);
+        let complete = Write::Set(
+            keys::receipt(tenant, receipt),
+            vec![
+                ("complete", AttributeValue::Bool(true)),
+                ("completed_at", n(now.micros())),
+            ],
+        );
+        self.end(bury, complete).await
     }
 
     /// Ends a sweep, unless a later change has asked for another one.
