@@ -1,7 +1,7 @@
 //! What each call costs in requests to the store, that every read is strongly consistent, and that each function's
 //! policy allows exactly what it does.
 
-use crate::harness::{Caller, Hawser, Sent};
+use crate::harness::{Caller, Hawser, Registered, Sent, per_user};
 use hawser_core::operations::work::work_off_due;
 use hawser_functions::ENDPOINTS;
 use hawser_local::template::Template;
@@ -11,37 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const MCP: &str = "/api/svc/v1/mcp";
 
 async fn fixture(admin: &Caller, name: &str) -> (String, String, u64) {
-    let auth = json!({"type": "header", "headers": {"A": "{{KEY}}"}, "auth_level": "per_user"});
-    let manifest = json!({"type": "mcp-server/remote", "name": name, "description": "d", "url": "https://x.example/mcp",
-                          "auth_data": auth});
-    let data = admin.put(MCP, json!({"manifest": manifest})).await.json()["data"].clone();
-    let listed = admin.get("/v1/deepagents/mcp-servers").await.json();
-    let uuid = listed
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|s| s["name"] == name)
-        .unwrap()["id"]
-        .clone();
-    let listed = admin.get("/api/v1/mcp-servers").await.json();
-    let number = listed["data"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|s| s["mcp_server_name"] == name)
-        .unwrap()["id"]
-        .clone();
-    let mcp = data["id"].as_str().unwrap().to_owned();
-    let own = json!({"subjectId": "ada", "subjectType": "user", "authOverride": {"type": "header", "headerValue": "v"}});
-    assert_eq!(
-        admin.put(&format!("{MCP}/{mcp}/auth"), own).await.status,
-        200
-    );
-    (
-        mcp,
-        uuid.as_str().unwrap().to_owned(),
-        number.as_u64().unwrap(),
-    )
+    let Registered { mcp, uuid, number } = admin.register(name, per_user(), &["ada"]).await;
+    (mcp, uuid, number)
 }
 
 #[tokio::test]

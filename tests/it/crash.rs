@@ -1,6 +1,6 @@
 //! Deleting, with the process dying at every request it makes to the store: either nothing has happened, or it completes.
 
-use crate::harness::{Caller, Cut, Ground, Hawser};
+use crate::harness::{Caller, Cut, Ground, Hawser, Registered, per_user};
 use aws_sdk_dynamodb::types::AttributeValue;
 use hawser_core::operations::work::work_off_due;
 use serde_json::{Value, json};
@@ -9,79 +9,21 @@ use std::sync::Arc;
 /// More than one batch of deletes.
 const SUBJECTS: usize = 30;
 
-struct Doomed {
-    mcp: String,
-    uuid: String,
-    number: u64,
+async fn register(admin: &Caller, name: &str, users: usize) -> Registered {
+    let users: Vec<_> = (0..users).map(|i| format!("s{i}")).collect();
+    let users: Vec<_> = users.iter().map(String::as_str).collect();
+    admin.register(name, per_user(), &users).await
 }
 
-async fn register(admin: &Caller, name: &str, subjects: usize) -> Doomed {
-    let auth = json!({"type": "header", "headers": {"A": "{{KEY}}"}, "auth_level": "per_user"});
-    let manifest = json!({"type": "mcp-server/remote", "name": name, "description": "d", "url": "https://x.example/mcp",
-                          "auth_data": auth});
-    let mcp = admin
-        .put("/api/svc/v1/mcp", json!({"manifest": manifest}))
-        .await
-        .json()["data"]["id"]
-        .clone();
-    let mcp = mcp.as_str().unwrap().to_owned();
-    for i in 0..subjects {
-        let body = json!({"subjectId": format!("s{i}"), "subjectType": "user", "authOverride": {"type": "header", "headerValue": "v"}});
-        assert_eq!(
-            admin
-                .put(&format!("/api/svc/v1/mcp/{mcp}/auth"), body)
-                .await
-                .status,
-            200
-        );
-    }
-    let listed = admin.get("/v1/deepagents/mcp-servers").await.json();
-    let uuid = listed
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|s| s["name"] == name)
-        .unwrap()["id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let listed = admin.get("/api/v1/mcp-servers").await.json();
-    let number = listed["data"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|s| s["mcp_server_name"] == name)
-        .unwrap()["id"]
-        .as_u64();
-    Doomed {
-        mcp,
-        uuid,
-        number: number.unwrap(),
-    }
-}
-
-fn partition_of(item: &Value, ulid: &str) -> bool {
-    item["PK"]
-        .as_str()
-        .unwrap()
-        .ends_with(&format!("#S#{ulid}"))
-}
-
-/// The items of a living server outside its partition.
-fn belongs(item: &Value, doomed: &Doomed, ulid: &str) -> bool {
+/// Whether an item belongs to a living server outside its partition.
+fn belongs(item: &Value, doomed: &Registered) -> bool {
     let sk = item["SK"].as_str().unwrap();
-    item["PK"] == "T#acme"
-        && (sk == format!("S#{ulid}")
-            || sk == "NAME#doomed"
-            || sk == format!("NUM#{:020}", doomed.number))
-}
-
-async fn paths(doomed: &Doomed) -> [String; 3] {
-    [
-        format!("/api/svc/v1/mcp/{}", doomed.mcp),
-        format!("/v1/deepagents/mcp-servers/{}", doomed.uuid),
-        format!("/api/v1/mcp-servers/{}", doomed.number),
-    ]
+    let own = [
+        format!("S#{}", doomed.ulid()),
+        "NAME#doomed".to_owned(),
+        format!("NUM#{:020}", doomed.number),
+    ];
+    item["PK"] == "T#acme" && own.iter().any(|own| own == sk)
 }
 
 async fn survives_every_cut(contract: usize) {
@@ -107,8 +49,7 @@ async fn dies_at(ground: &Arc<Ground>, contract: usize, cut: Cut, k: usize) -> b
     register(&admin, "kept", 2).await;
     register(&hawser.admin("other"), "doomed", 2).await;
     let doomed = register(&admin, "doomed", SUBJECTS).await;
-    let ulid = doomed.mcp.strip_prefix("mcp-").unwrap();
-    let paths = paths(&doomed).await;
+    let paths = doomed.paths();
     let before = ground.items().await;
 
     hawser.wire.arm(Some(cut));
@@ -139,7 +80,7 @@ async fn dies_at(ground: &Arc<Ground>, contract: usize, cut: Cut, k: usize) -> b
         .partition(|item| item["entity"] == "receipt");
     let expected: Vec<_> = before
         .into_iter()
-        .filter(|item| !partition_of(item, ulid) && !belongs(item, &doomed, ulid))
+        .filter(|item| !doomed.holds(item) && !belongs(item, &doomed))
         .collect();
     assert_eq!(
         rest, expected,
@@ -229,14 +170,7 @@ async fn two_purges_at_once_do_no_harm() {
     let (one, two) = tokio::join!(work_off_due(&hawser.app), work_off_due(&hawser.app));
     assert!(one.is_ok() && two.is_ok());
     hawser.settle().await;
-    let ulid = doomed.mcp.strip_prefix("mcp-").unwrap();
-    assert!(
-        ground
-            .items()
-            .await
-            .iter()
-            .all(|item| !partition_of(item, ulid))
-    );
+    assert!(ground.items().await.iter().all(|item| !doomed.holds(item)));
 }
 
 #[tokio::test]
@@ -259,14 +193,13 @@ async fn nothing_appears_under_a_deleted_server() {
             "{round}: {a} {b}"
         );
         hawser.settle().await;
-        let ulid = doomed.mcp.strip_prefix("mcp-").unwrap();
         assert!(
             hawser
                 .ground()
                 .items()
                 .await
                 .iter()
-                .all(|item| !partition_of(item, ulid)),
+                .all(|item| !doomed.holds(item)),
             "{round}"
         );
     }
@@ -322,14 +255,13 @@ async fn work_that_fails_never_stands_before_the_rest() {
         200
     );
     hawser.settle().await;
-    let ulid = doomed.mcp.strip_prefix("mcp-").unwrap();
     assert!(
         hawser
             .ground()
             .items()
             .await
             .iter()
-            .all(|item| !partition_of(item, ulid))
+            .all(|item| !doomed.holds(item))
     );
 }
 

@@ -1,35 +1,7 @@
 //! `dryRun=true` on everything that destroys: what would go is counted, and nothing changes.
 
-use crate::harness::{Caller, Hawser};
+use crate::harness::{Hawser, per_user};
 use serde_json::{Value, json};
-
-const MCP: &str = "/api/svc/v1/mcp";
-
-async fn register(admin: &Caller) -> [String; 3] {
-    let auth = json!({"type": "header", "headers": {"A": "{{KEY}}"}, "auth_level": "per_user"});
-    let manifest = json!({"type": "mcp-server/remote", "name": "wiki", "description": "d",
-                          "url": "https://x.example/mcp", "auth_data": auth});
-    let made = admin.put(MCP, json!({"manifest": manifest})).await.json();
-    let id = made["data"]["id"].as_str().unwrap().to_owned();
-    for subject in ["ada", "bob"] {
-        let own = json!({"subjectId": subject, "subjectType": "user",
-                         "authOverride": {"type": "header", "headerValue": "v"}});
-        assert_eq!(
-            admin.put(&format!("{MCP}/{id}/auth"), own).await.status,
-            200
-        );
-    }
-    let uuid = admin.get("/v1/deepagents/mcp-servers").await.json()[0]["id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let number = admin.get("/api/v1/mcp-servers").await.json()["data"][0]["id"].to_string();
-    [
-        format!("{MCP}/{id}"),
-        format!("/v1/deepagents/mcp-servers/{uuid}"),
-        format!("/api/v1/mcp-servers/{number}"),
-    ]
-}
 
 fn rehearsal(overrides: u64) -> Value {
     json!({"dryRun": true, "removed": {"oauthRecords": 0, "overrides": overrides}})
@@ -39,7 +11,10 @@ fn rehearsal(overrides: u64) -> Value {
 async fn each_contract_counts_in_its_own_envelope_and_changes_nothing() {
     let hawser = Hawser::start().await;
     let admin = hawser.admin("acme");
-    let [truefoundry, langsmith, kambrium] = register(&admin).await;
+    let [truefoundry, langsmith, kambrium] = admin
+        .register("wiki", per_user(), &["ada", "bob"])
+        .await
+        .paths();
     let before = hawser.ground().items().await;
     admin
         .delete(&format!("{truefoundry}?dryRun=true"))
@@ -105,7 +80,10 @@ async fn each_contract_counts_in_its_own_envelope_and_changes_nothing() {
 async fn a_misspelt_dry_run_deletes_nothing() {
     let hawser = Hawser::start().await;
     let admin = hawser.admin("acme");
-    let paths = register(&admin).await;
+    let paths = admin
+        .register("wiki", per_user(), &["ada", "bob"])
+        .await
+        .paths();
     let before = hawser.ground().items().await;
     for query in [
         "dryRun=1",
@@ -133,7 +111,11 @@ async fn a_misspelt_dry_run_deletes_nothing() {
 #[tokio::test]
 async fn a_rehearsal_takes_the_permission_of_the_real_call() {
     let hawser = Hawser::start().await;
-    let paths = register(&hawser.admin("acme")).await;
+    let paths = hawser
+        .admin("acme")
+        .register("wiki", per_user(), &["ada", "bob"])
+        .await
+        .paths();
     let bob = hawser.caller(
         "acme",
         "bob",

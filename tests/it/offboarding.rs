@@ -1,6 +1,6 @@
 //! One call takes away all that a subject has.
 
-use crate::harness::{Answer, Caller, Cut, Ground, Hawser};
+use crate::harness::{Answer, Caller, Cut, Ground, Hawser, per_user};
 use hawser_core::domain::credential::Grant;
 use hawser_core::domain::id::{ServerId, TenantId};
 use hawser_core::domain::subject::Subject;
@@ -10,26 +10,6 @@ use std::sync::Arc;
 
 const MCP: &str = "/api/svc/v1/mcp";
 const ADA: &str = "/v1/subjects/user/ada/credentials";
-
-async fn register(admin: &Caller, name: &str, auth: Value, subjects: &[(&str, &str)]) -> String {
-    let manifest = json!({"type": "mcp-server/remote", "name": name, "description": "d",
-                          "url": "https://x.example/mcp", "auth_data": auth});
-    let made = admin.put(MCP, json!({"manifest": manifest})).await.json();
-    let id = made["data"]["id"].as_str().unwrap().to_owned();
-    for (kind, subject) in subjects {
-        let own = json!({"subjectId": subject, "subjectType": kind,
-                         "authOverride": {"type": "header", "headerValue": "v"}});
-        assert_eq!(
-            admin.put(&format!("{MCP}/{id}/auth"), own).await.status,
-            200
-        );
-    }
-    id
-}
-
-fn per_user() -> Value {
-    json!({"type": "header", "headers": {"A": "{{KEY}}"}, "auth_level": "per_user"})
-}
 
 async fn grant(hawser: &Hawser, id: &str) {
     let grant = Grant {
@@ -74,23 +54,21 @@ fn removed(answer: &Answer) -> (u16, Value, Value) {
 async fn everything_of_one_subject_goes_and_nothing_of_others() {
     let hawser = Hawser::start().await;
     let admin = hawser.admin("acme");
-    let wiki = register(
-        &admin,
-        "wiki",
-        per_user(),
-        &[("user", "ada"), ("user", "bob"), ("virtualaccount", "ada")],
-    )
-    .await;
-    let mail = register(
-        &admin,
-        "mail",
-        json!({"type": "oauth2"}),
-        &[("user", "ada")],
-    )
-    .await;
+    let wiki = admin
+        .register("wiki", per_user(), &["ada", "bob"])
+        .await
+        .mcp;
+    assert_eq!(
+        admin.install(&wiki, "virtualaccount", "ada").await.status,
+        200
+    );
+    let mail = admin
+        .register("mail", json!({"type": "oauth2"}), &["ada"])
+        .await
+        .mcp;
     grant(&hawser, &mail).await;
     let other = hawser.admin("other");
-    let theirs = register(&other, "wiki", per_user(), &[("user", "ada")]).await;
+    let theirs = other.register("wiki", per_user(), &["ada"]).await.mcp;
 
     let dry = admin.delete(&format!("{ADA}?dryRun=true")).await;
     dry.is(
@@ -203,15 +181,7 @@ async fn dies_at(ground: &Arc<Ground>, cut: Cut, k: usize) -> bool {
     let admin = hawser.admin("acme");
     let mut servers = Vec::new();
     for name in ["one", "two", "three"] {
-        servers.push(
-            register(
-                &admin,
-                name,
-                per_user(),
-                &[("user", "ada"), ("user", "bob")],
-            )
-            .await,
-        );
+        servers.push(admin.register(name, per_user(), &["ada", "bob"]).await.mcp);
     }
     hawser.wire.arm(Some(cut));
     let answer = admin.delete(ADA).await;
@@ -267,8 +237,8 @@ async fn an_offboarding_survives_a_crash_anywhere() {
 async fn two_offboardings_and_a_deletion_at_once_agree() {
     let hawser = Hawser::start().await;
     let admin = hawser.admin("acme");
-    let one = register(&admin, "one", per_user(), &[("user", "ada")]).await;
-    let two = register(&admin, "two", per_user(), &[("user", "ada")]).await;
+    let one = admin.register("one", per_user(), &["ada"]).await.mcp;
+    let two = admin.register("two", per_user(), &["ada"]).await.mcp;
     let path = format!("{MCP}/{two}");
     let (first, second, deleted) =
         tokio::join!(admin.delete(ADA), admin.delete(ADA), admin.delete(&path));

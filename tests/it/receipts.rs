@@ -1,26 +1,9 @@
 //! Receipts: what was removed, by whom, and when it was settled.
 
-use crate::harness::{Answer, Caller, Hawser};
+use crate::harness::{Answer, Caller, Hawser, per_user};
 use serde_json::{Value, json};
 
 const MCP: &str = "/api/svc/v1/mcp";
-
-async fn register(admin: &Caller, name: &str, subjects: &[&str]) -> String {
-    let auth = json!({"type": "header", "headers": {"A": "{{KEY}}"}, "auth_level": "per_user"});
-    let manifest = json!({"type": "mcp-server/remote", "name": name, "description": "d",
-                          "url": "https://x.example/mcp", "auth_data": auth});
-    let made = admin.put(MCP, json!({"manifest": manifest})).await.json();
-    let id = made["data"]["id"].as_str().unwrap().to_owned();
-    for subject in subjects {
-        let own = json!({"subjectId": subject, "subjectType": "user",
-                         "authOverride": {"type": "header", "headerValue": "v"}});
-        assert_eq!(
-            admin.put(&format!("{MCP}/{id}/auth"), own).await.status,
-            200
-        );
-    }
-    id
-}
 
 async fn disconnect(caller: &Caller, id: &str, subject: &str) -> String {
     let body = json!({"authSource": "auth-override", "subjectId": subject, "subjectType": "user"});
@@ -49,7 +32,7 @@ fn without_times(answer: Answer) -> Value {
 async fn a_disconnect_has_a_complete_receipt_at_once() {
     let hawser = Hawser::start().await;
     let admin = hawser.admin("acme");
-    let id = register(&admin, "wiki", &["ada"]).await;
+    let id = admin.register("wiki", per_user(), &["ada"]).await.mcp;
     let receipt = disconnect(&admin, &id, "ada").await;
     let expected = json!({"id": receipt, "serverId": id, "kind": "disconnect", "subjectId": "ada", "subjectType": "user",
         "authSource": "auth-override", "actor": {"subjectId": "root", "subjectType": "user"}, "state": "complete",
@@ -65,7 +48,10 @@ async fn a_deletion_by_any_contract_names_its_receipt_which_the_purge_completes(
     let hawser = Hawser::start().await;
     let admin = hawser.admin("acme");
     for contract in 0..3 {
-        let id = register(&admin, "wiki", &["ada", "bob", "eve"]).await;
+        let id = admin
+            .register("wiki", per_user(), &["ada", "bob", "eve"])
+            .await
+            .mcp;
         let uuid = admin.get("/v1/deepagents/mcp-servers").await.json()[0]["id"]
             .as_str()
             .unwrap()
@@ -102,7 +88,7 @@ async fn a_deletion_by_any_contract_names_its_receipt_which_the_purge_completes(
 async fn a_receipt_in_progress_can_be_waited_for() {
     let hawser = Hawser::start().await;
     let admin = hawser.admin("acme");
-    let id = register(&admin, "wiki", &["ada"]).await;
+    let id = admin.register("wiki", per_user(), &["ada"]).await.mcp;
     let receipt = admin
         .delete(&format!("{MCP}/{id}"))
         .await
@@ -122,7 +108,10 @@ async fn a_receipt_in_progress_can_be_waited_for() {
 async fn receipts_are_for_managers_for_who_did_it_and_for_whom_it_was_done_to() {
     let hawser = Hawser::start().await;
     let admin = hawser.admin("acme");
-    let id = register(&admin, "wiki", &["ada", "bob"]).await;
+    let id = admin
+        .register("wiki", per_user(), &["ada", "bob"])
+        .await
+        .mcp;
     let ada = hawser.caller("acme", "ada", json!({}));
     let own = disconnect(&ada, &id, "ada").await;
     let bobs = disconnect(&admin, &id, "bob").await;
@@ -175,8 +164,11 @@ async fn receipts_are_for_managers_for_who_did_it_and_for_whom_it_was_done_to() 
 async fn lists_are_newest_first_and_come_in_pages() {
     let hawser = Hawser::start().await;
     let admin = hawser.admin("acme");
-    let id = register(&admin, "wiki", &["ada", "bob"]).await;
-    let other = register(&admin, "mail", &["ada"]).await;
+    let id = admin
+        .register("wiki", per_user(), &["ada", "bob"])
+        .await
+        .mcp;
+    let other = admin.register("mail", per_user(), &["ada"]).await.mcp;
     let mut receipts = Vec::new();
     for (server, subject) in [(&id, "ada"), (&id, "bob"), (&other, "ada")] {
         receipts.push(disconnect(&admin, server, subject).await);
