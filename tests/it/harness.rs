@@ -139,9 +139,11 @@ impl Hawser {
         self.ground.clone()
     }
 
-    /// Lets the workers finish everything that is due.
+    /// Lets the workers finish everything that is due; then nothing may dangle.
     pub async fn settle(&self) {
         while work_off_due(&self.app).await.unwrap() {}
+        let audit = self.app.table.audit().await.unwrap();
+        assert_eq!(audit.orphans.len(), 0, "{audit:?}");
     }
 
     /// A caller with a token of exactly these claims.

@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod audit;
 mod budget;
 mod crash;
 mod dry_run;

@@ -355,6 +355,8 @@ async fn tokens_and_keys_of_the_command_line_work_beside_a_running_server() {
             .await,
         (403, json!({"error": "Forbidden"}))
     );
+    let audit: Value = serde_json::from_str(&line(run(data.path(), &["audit"]))).unwrap();
+    assert_eq!(audit["orphans"], 0);
     assert!(
         !run(
             data.path(),

@@ -54,6 +54,8 @@ enum Command {
     Serve(Serve),
     /// Print a token of the local server
     Token(Token),
+    /// Look for anything that dangles: one JSON object a line, then the figures; fails if there is any
+    Audit(At),
     /// Create, list and revoke API keys
     #[command(subcommand)]
     ApiKey(ApiKeyCommand),
@@ -174,6 +176,7 @@ async fn main() -> Outcome {
         None => serve(cli.serve).await,
         Some(Command::Serve(options)) => serve(options).await,
         Some(Command::Token(options)) => token(&options),
+        Some(Command::Audit(at)) => audit(&at).await,
         Some(Command::ApiKey(command)) => api_key(command).await,
     }
 }
@@ -355,6 +358,25 @@ impl Holder {
 fn with_all(given: &[String], all: &[&str], every: bool) -> BTreeSet<String> {
     let all = all.iter().filter(|_| every).map(|&name| name.to_owned());
     given.iter().cloned().chain(all).collect()
+}
+
+async fn audit(at: &At) -> Outcome {
+    let (table, _store) = at.open().await?;
+    let audit = table.audit().await?;
+    let mut out = std::io::stdout().lock();
+    for orphan in &audit.orphans {
+        writeln!(out, "{}", serde_json::to_string(orphan)?)?;
+    }
+    writeln!(
+        out,
+        "{}",
+        json!({"items": audit.items, "orphans": audit.orphans.len()})
+    )?;
+    if audit.orphans.is_empty() {
+        Ok(())
+    } else {
+        Err("something dangles".into())
+    }
 }
 
 async fn api_key(command: ApiKeyCommand) -> Outcome {

@@ -59,11 +59,23 @@ pub(crate) fn server(tenant: &TenantId, server: ServerId) -> Key {
 }
 
 pub(crate) fn name(tenant: &TenantId, name: &str) -> Key {
-    key(tenant_partition(tenant), format!("NAME#{}", part(name)))
+    key(tenant_partition(tenant), name_sort_key(name))
 }
 
 pub(crate) fn number(tenant: &TenantId, number: u64) -> Key {
-    key(tenant_partition(tenant), format!("NUM#{number:020}"))
+    key(tenant_partition(tenant), number_sort_key(number))
+}
+
+pub(crate) fn name_sort_key(name: &str) -> String {
+    format!("NAME#{}", part(name))
+}
+
+pub(crate) fn number_sort_key(number: u64) -> String {
+    format!("NUM#{number:020}")
+}
+
+pub(crate) fn receipt_sort_key(id: &str) -> String {
+    format!("R#{}", part(id))
 }
 
 pub(crate) fn counter(tenant: &TenantId) -> Key {
@@ -79,7 +91,7 @@ pub(crate) fn tenant_key(tenant: &TenantId, number: u32) -> Key {
 }
 
 pub(crate) fn receipt(tenant: &TenantId, id: &str) -> Key {
-    key(tenant_partition(tenant), format!("R#{}", part(id)))
+    key(tenant_partition(tenant), receipt_sort_key(id))
 }
 
 pub(crate) fn credential(

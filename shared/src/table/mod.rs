@@ -2,6 +2,7 @@
 //! takes the tenant first. All reads are strongly consistent; every write states the condition under which it holds.
 
 pub mod api_keys;
+pub mod audit;
 pub mod credentials;
 mod keys;
 pub mod receipts;
