@@ -70,11 +70,12 @@ async fn admit<T>(
 ) -> Result<(Presented, T), Refusal> {
     let who = present(app, request).await?;
     let small = http::body(request).len() <= BODY_LIMIT;
-    match if small {
+    let parsed = if small {
         parsed
     } else {
         Err(Refusal::BodyTooLarge)
-    } {
+    };
+    match parsed {
         Ok(parsed) => Ok((who, parsed)),
         Err(refusal) => {
             call.permit(&app.identify(who).await?)?;

@@ -34,11 +34,12 @@ async fn admit<T>(
 ) -> Result<(Presented, T), Problem> {
     let who = http::present(app, request).await?;
     let small = http::body(request).len() <= BODY_LIMIT;
-    match if small {
+    let parsed = if small {
         parsed
     } else {
         Err(Problem::BodyTooLarge)
-    } {
+    };
+    match parsed {
         Ok(parsed) => Ok((who, parsed)),
         Err(problem) => {
             app.identify(who).await?;

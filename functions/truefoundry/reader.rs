@@ -115,6 +115,11 @@ impl<'a> Reader<'a> {
         self.object.iter()
     }
 
+    /// Notes a fault of the object itself.
+    pub fn fault_of_all(&mut self, message: &'static str) {
+        self.faults.invalid(self.path.clone(), message);
+    }
+
     /// Notes a fault of a field.
     pub fn fault(&mut self, name: &str, message: &'static str) {
         let path = self.at(name);

@@ -66,7 +66,7 @@ impl Manifest {
             body.required(name, None::<()>);
             return None;
         };
-        let kind = discriminator(&mut manifest, "type", None, &[KIND])?;
+        discriminator(&mut manifest, "type", None, &[KIND])?;
         let server_name = manifest.required_text("name", name_rule);
         let description = manifest.required_text("description", length(1000));
         let url = manifest.required_text("url", url_rule);
@@ -74,7 +74,6 @@ impl Manifest {
         let auth = read_auth(&mut manifest, loopback, &mut secrets);
         let additional_headers = read_additional_headers(&mut manifest, &mut secrets);
         let rest = read_rest(&mut manifest);
-        debug_assert_eq!(kind, KIND);
         Some(Self {
             name: server_name?.to_owned(),
             url: url?.to_owned(),
@@ -246,8 +245,7 @@ fn read_header_names<'a>(
     let mut seen = BTreeSet::new();
     let entries: Vec<_> = reader.entries().collect();
     if entries.len() > HEADERS_AT_MOST {
-        let path = reader.at("").trim_end_matches('.').to_owned();
-        reader.faults.invalid(path, "has more than 32 headers");
+        reader.fault_of_all("has more than 32 headers");
         return;
     }
     for (name, value) in entries {

@@ -178,9 +178,8 @@ impl Records {
         grant: Option<Grant>,
         kept: Option<KeptReason>,
     ) -> Self {
-        // An override of an older revision can only be one that raced the change that raised it: it is void as well.
-        let own_stands = |o: &Override| o.auth_revision == server.auth_revision;
-        let grant_stands = |g: &Grant| g.auth_revision >= server.void_before;
+        let own_stands = |o: &Override| server.stands_behind_override(o.auth_revision);
+        let grant_stands = |g: &Grant| server.stands_behind_grant(g.auth_revision);
         let voided = own.as_ref().is_some_and(|o| !own_stands(o))
             || grant.as_ref().is_some_and(|g| !grant_stands(g));
         Self {

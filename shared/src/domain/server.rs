@@ -280,6 +280,17 @@ impl Server {
         matches!(self.auth, Auth::Headers { .. } | Auth::Oauth(_))
     }
 
+    /// Whether it stands behind an override that was installed under this revision. One that raced a change of the
+    /// outbound authentication is as void as one that the change was agreed to void.
+    pub fn stands_behind_override(&self, auth_revision: u64) -> bool {
+        auth_revision >= self.auth_revision
+    }
+
+    /// Whether it stands behind a grant that was given under this revision; one that raced a change stays, dead.
+    pub fn stands_behind_grant(&self, auth_revision: u64) -> bool {
+        auth_revision >= self.void_before
+    }
+
     /// Whether outbound authentication differs between two states of a server, so that what subjects stored for the
     /// one must not serve the other (TrueFoundry section 9).
     pub fn outbound_auth_differs(&self, other: &Self) -> bool {

@@ -200,7 +200,7 @@ pub async fn open_override(
 /// [`Error::Unavailable`], [`Error::Internal`].
 pub async fn list_overrides(app: &App, caller: &Caller, server: &Server) -> Result<Vec<Override>> {
     let mut all = app.table.overrides(&caller.tenant, server.id).await?;
-    all.retain(|own| own.auth_revision == server.auth_revision);
+    all.retain(|own| server.stands_behind_override(own.auth_revision));
     all.sort_by(|a, b| a.subject.cmp(&b.subject));
     Ok(all)
 }

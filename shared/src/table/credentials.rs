@@ -61,14 +61,12 @@ impl Stored {
     pub fn source(&self) -> Option<Source> {
         keys::credential_source(&self.sk)
     }
-}
 
-impl Stored {
-    /// Whether a server no longer stands behind it, by the rules of [`Records::under`].
+    /// Whether a server no longer stands behind it.
     pub fn is_void_under(&self, server: &Server) -> bool {
         match (self.source(), self.auth_revision) {
-            (Some(Source::Override), Some(revision)) => revision < server.auth_revision,
-            (Some(Source::Oauth), Some(revision)) => revision < server.void_before,
+            (Some(Source::Override), Some(revision)) => !server.stands_behind_override(revision),
+            (Some(Source::Oauth), Some(revision)) => !server.stands_behind_grant(revision),
             _ => false,
         }
     }
