@@ -5,6 +5,7 @@ pub mod credential;
 pub mod error;
 pub mod header;
 pub mod id;
+pub mod issuance;
 pub mod server;
 pub mod status;
 pub mod subject;
