@@ -5,6 +5,7 @@ use hawser_core::caller::Presented;
 use hawser_core::domain::error::{Result, Unauthenticated};
 use hawser_core::table::receipts::Counts;
 use lambda_http::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
+use lambda_http::request::RequestContext;
 use lambda_http::{Body, RequestExt};
 use serde::Serialize;
 
@@ -89,6 +90,21 @@ pub async fn present(app: &App, request: &Request) -> Result<Presented> {
         (Some(Authorization::Other), _) => Err(Unauthenticated::InvalidToken.into()),
         (None, Some(key)) => Ok(Presented::api_key(&key)?),
         (None, None) => Err(Unauthenticated::Missing.into()),
+    }
+}
+
+/// The base under which this deployment was reached or is to be reached from outside, without a trailing slash: as it is
+/// configured, else as the gateway names itself.
+pub fn public_base(app: &App, request: &Request) -> Option<String> {
+    if let Some(base) = app.public_urls.first() {
+        return Some(base.clone());
+    }
+    match request.request_context_ref()? {
+        RequestContext::ApiGatewayV2(context) => {
+            let domain = context.domain_name.as_ref()?;
+            Some(format!("https://{domain}"))
+        }
+        _ => None,
     }
 }
 

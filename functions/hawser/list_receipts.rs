@@ -37,7 +37,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
                     Removed::Credential { subject, .. } | Removed::Subject { subject } => {
                         subject == asked
                     }
-                    Removed::Server { .. } => false,
+                    Removed::Server { .. } | Removed::All { .. } => false,
                 })
     };
     let limit = usize::try_from(asked.limit).unwrap_or(usize::MAX);

@@ -11,8 +11,8 @@ pub use problem::Problem;
 use crate::http::{self, Request};
 use hawser_core::App;
 use hawser_core::caller::Presented;
-use hawser_core::table::receipts::{Receipt, Removed};
-use serde_json::{Map, Value};
+use hawser_core::table::receipts::{PresentedToken, Receipt, Removed};
+use serde_json::{Map, Value, json};
 
 /// Credentials first: bad input from someone unknown is answered as someone unknown.
 async fn admit<T>(
@@ -81,6 +81,10 @@ fn present(receipt: &Receipt) -> Value {
             set("subjectId", subject.id().into());
             set("subjectType", subject.kind().as_str().into());
         }
+        Removed::All { name } => {
+            set("kind", "revoke-all".into());
+            set("serverName", name.as_str().into());
+        }
         Removed::Server { name, number } => {
             set("kind", "delete-server".into());
             set("serverName", name.as_str().into());
@@ -90,7 +94,7 @@ fn present(receipt: &Receipt) -> Value {
     set("actor", crate::truefoundry::subject(&receipt.actor));
     set(
         "state",
-        if receipt.complete {
+        if receipt.is_complete() {
             "complete"
         } else {
             "in_progress"
@@ -98,11 +102,40 @@ fn present(receipt: &Receipt) -> Value {
         .into(),
     );
     set("createdAt", receipt.at.millis_z().into());
-    if let Some(at) = receipt.completed_at {
+    if let Some(at) = receipt.changed_at.filter(|_| receipt.is_complete()) {
         set("completedAt", at.millis_z().into());
     }
     if let Some(counts) = receipt.counts {
         set("removed", http::removed(counts));
     }
+    // What the issuers have said so far; a grant that none of these counts is still being revoked.
+    let outcomes = receipt.outcomes;
+    set(
+        "outcomes",
+        json!({
+            "revoked": outcomes.revoked,
+            "alreadyInvalid": outcomes.already_invalid,
+            "unsupported": outcomes.unsupported,
+            "failed": outcomes.failed,
+        }),
+    );
+    if !receipt.presented.is_empty() {
+        set(
+            "presented",
+            receipt.presented.iter().map(presented).collect(),
+        );
+    }
     object.into()
+}
+
+/// One token's presentation at its issuer.
+fn presented(one: &PresentedToken) -> Value {
+    json!({
+        "token": one.token,
+        "host": one.host,
+        "httpStatus": one.status,
+        "outcome": one.outcome.as_str(),
+        "attempts": one.attempts,
+        "at": one.at.millis_z(),
+    })
 }

@@ -140,7 +140,7 @@ fn draft(app: &App, create: Create, client_secret: &SecretString) -> Result<Draf
     let mut secrets = Secrets::default();
     secrets.set(Place::Header(&place.header), filled(place, &api_key));
     Ok(Draft {
-        name: DraftName::After(create.mcp_server),
+        name: DraftName::After(create.mcp_server.clone()),
         url: integration.mcp_url.clone(),
         description: integration.description.clone(),
         auth: Auth::Headers {
@@ -155,6 +155,7 @@ fn draft(app: &App, create: Create, client_secret: &SecretString) -> Result<Draf
         langsmith: LangsmithFields::default(),
         connection: DraftConnection {
             display_name: Some(integration.display_name.clone()),
+            integration: Some(create.mcp_server.clone()),
             api_key: Some(place.clone()),
             access_type,
             disabled_tools: create.disabled_tools,

@@ -137,9 +137,18 @@ impl Problem {
                 "server_not_found",
                 &format!("MCP server {number} not found or not accessible"),
             ),
+            Refusal::Domain(Error::Oauth(_) | Error::UpstreamUnavailable) => said(
+                502,
+                "authorization_server_unavailable",
+                &format!(
+                    "Failed to {}: authorization server unavailable",
+                    call.failure
+                ),
+            ),
             // The words stay the same whatever the cause (1.1).
             Refusal::Domain(
                 Error::CredentialNotFound
+                | Error::SessionNotFound
                 | Error::NameTaken
                 | Error::Contended
                 | Error::WouldVoidCredentials { .. }

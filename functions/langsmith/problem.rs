@@ -4,7 +4,7 @@
 use super::Permission;
 use crate::http::{Code, Response, empty, json, with_header};
 use hawser_core::Error;
-use hawser_core::domain::error::Unauthenticated;
+use hawser_core::domain::error::{OauthSetup, Unauthenticated};
 use lambda_http::Body;
 use serde::Serialize;
 use serde_json::json;
@@ -154,6 +154,38 @@ fn domain(error: &Error) -> (u16, &'static str, String) {
             404,
             "mcp_server_not_found",
             "Verify the MCP server and that the calling identity has access: MCP server not found",
+        ),
+        Error::SessionNotFound => (
+            404,
+            "auth_session_not_found",
+            "Start a new session: auth session not found",
+        ),
+        Error::Oauth(OauthSetup::NotEnabled) => (
+            400,
+            "oauth_not_enabled",
+            "Set 'auth_type' to 'oauth' and 'oauth_mode' to 'per_user_dynamic_client': the server does not use per-user OAuth",
+        ),
+        Error::Oauth(OauthSetup::NoAuthorizationServer) => (
+            400,
+            "oauth_discovery_failed",
+            "Check the OAuth support of the MCP server: no authorization server was found",
+        ),
+        Error::Oauth(OauthSetup::MetadataUnusable) => (
+            400,
+            "oauth_discovery_failed",
+            "Check the OAuth support of the MCP server: its metadata is not usable",
+        ),
+        Error::Oauth(
+            OauthSetup::RegistrationRefused | OauthSetup::NoClient | OauthSetup::OtherIssuer,
+        ) => (
+            400,
+            "oauth_discovery_failed",
+            "Check the OAuth support of the MCP server: it refused the client registration",
+        ),
+        Error::UpstreamUnavailable => (
+            503,
+            "upstream_unavailable",
+            "Try again later: the MCP server or its authorization server did not answer",
         ),
         Error::Contended => (
             409,

@@ -41,7 +41,7 @@ async fn attempt(
         .existing()?;
     let at = at.permit(|caller, at| require_self_or_manager(caller, &at.server, subject))?;
     if dry_run {
-        at.found.version(*source)?;
+        at.found.credential(*source)?;
         return Ok(rehearsal(Counts::one(*source)));
     }
     let receipt = credentials::disconnect(app, &at, *source).await?;

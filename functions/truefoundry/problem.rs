@@ -130,10 +130,17 @@ impl Problem {
                 "The request is not valid.",
                 vec![Fault { path: "manifest".to_owned(), message: "too large to be stored" }],
             ),
-            Self::Domain(Error::Unavailable(_) | Error::Contended | Error::NameTaken) => {
+            Self::Domain(
+                Error::Unavailable(_)
+                | Error::Contended
+                | Error::NameTaken
+                | Error::UpstreamUnavailable,
+            ) => {
                 said(503, "UNAVAILABLE", "The service cannot answer now.")
             }
-            Self::Domain(Error::Internal(_) | Error::LimitReached) => said(500, "INTERNAL_ERROR", "Internal error."),
+            Self::Domain(
+                Error::Internal(_) | Error::LimitReached | Error::SessionNotFound | Error::Oauth(_),
+            ) => said(500, "INTERNAL_ERROR", "Internal error."),
         }
     }
 }

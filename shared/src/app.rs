@@ -4,10 +4,11 @@ use crate::caller::{Caller, Presented};
 use crate::catalogue::Catalogue;
 use crate::config::{Config, KeyServiceConfig, KeySet};
 use crate::domain::error::Unauthenticated;
-use crate::domain::id::TenantId;
+use crate::domain::id::{ServerId, TenantId};
 use crate::domain::time::{Clock, Timestamp};
+use crate::egress::Egress;
 use crate::jwt::Verifier;
-use crate::seal::{KeyService, TenantKey, TenantKeys};
+use crate::seal::{DataKey, KeyService, TenantKey, TenantKeys, WrappedKey};
 use crate::table::{Found, Key, Table};
 use crate::{Error, Result};
 use aws_config::timeout::TimeoutConfig;
@@ -26,8 +27,18 @@ pub struct App {
     pub catalogue: Catalogue,
     /// The base under which servers are invoked, without a trailing slash.
     pub gateway_url: Option<String>,
+    /// The bases under which this deployment is reached from outside, without trailing slashes.
+    pub public_urls: Vec<String>,
+    /// The address of our client id metadata document, where it is not under the first public base.
+    pub client_metadata_url: Option<String>,
+    /// Origins that a consent may send the browser on to.
+    pub return_origins: Vec<String>,
+    /// The origin whose pages are told how a consent ended.
+    pub ui_origin: Option<String>,
     /// Whether a server may be registered at `http` on loopback; only under the local server.
     pub allow_loopback_http: bool,
+    /// The one way out, for every address learned from anywhere.
+    pub egress: Egress,
     /// Where time comes from.
     pub clock: Clock,
     /// Told when durable work has appeared. Workers in the same process listen; under Lambda the table's stream calls.
@@ -86,11 +97,16 @@ impl App {
             .transpose()?;
         Ok(Self {
             table: Table::new(dynamodb, config.table),
-            catalogue: Catalogue::parse(&config.integrations),
+            catalogue: Catalogue::parse(&config.integrations, config.allow_loopback_http),
             gateway_url: config
                 .gateway_url
                 .map(|url| url.trim_end_matches('/').to_owned()),
+            public_urls: config.public_urls,
+            client_metadata_url: config.client_metadata_url,
+            return_origins: config.return_origins,
+            ui_origin: config.ui_origin,
             allow_loopback_http: config.allow_loopback_http,
+            egress: Egress::new(config.allow_loopback_http)?,
             clock: Clock::System,
             work_appeared: Notify::new(),
             key_service,
@@ -155,6 +171,21 @@ impl App {
         let key = self.key_service.unwrap_tenant_key(tenant, &wrapped).await?;
         self.tenant_keys.put(tenant, &key);
         Ok(key)
+    }
+
+    /// The data key of a server, living or dead.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub(crate) async fn data_key(
+        &self,
+        tenant: &TenantId,
+        server: ServerId,
+        wrapped: &WrappedKey,
+    ) -> Result<DataKey> {
+        self.tenant_key(tenant, wrapped.tenant_key)
+            .await?
+            .unwrap_data_key(tenant, server, wrapped)
     }
 
     /// The key of a tenant that new servers use, made if the tenant has none. Of two made at once the first stays.

@@ -1,11 +1,12 @@
 //! The integrations from which Kambrium connections are made: one JSON document of the operator's (Kambrium 10).
 
 use crate::domain::server::ApiKeyHeader;
+use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use tracing::warn;
-use url::Url;
+use url::{Host, Url};
 
 /// The active and inactive integrations, by name.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +27,61 @@ pub struct Integration {
     pub number_of_tools: u64,
     /// Where an api key goes; `None` if keys are not supported.
     pub api_key: Option<ApiKeyHeader>,
+    /// How subjects consent; `None` if OAuth is not supported.
+    pub oauth: Option<IntegrationOauth>,
+}
+
+/// The OAuth settings of an integration. What is absent is discovered.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the contract's table documents each field under the same name"
+)]
+pub struct IntegrationOauth {
+    pub authorization_endpoint: Option<String>,
+    pub token_endpoint: Option<String>,
+    pub revocation_endpoint: Option<String>,
+    pub client_id: Option<String>,
+    pub client_secret: Option<SecretString>,
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    #[serde(default = "yes")]
+    pub pkce: bool,
+    #[serde(default)]
+    pub authorize_params: BTreeMap<String, String>,
+    #[serde(default)]
+    pub revocation_scope: RevocationScope,
+}
+
+/// What revoking one token ends at a provider.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RevocationScope {
+    /// What was issued with it.
+    #[default]
+    Token,
+    /// Everything the user has granted to the client.
+    Grant,
+}
+
+impl IntegrationOauth {
+    /// Endpoints come in a pair, over https, and a secret only with its client.
+    fn is_sound(&self, loopback_http: bool) -> bool {
+        let endpoints = [
+            &self.authorization_endpoint,
+            &self.token_endpoint,
+            &self.revocation_endpoint,
+        ];
+        let paired = self.authorization_endpoint.is_some() == self.token_endpoint.is_some();
+        let client = self.client_id.is_some()
+            || (self.client_secret.is_none() && self.token_endpoint.is_none());
+        paired
+            && client
+            && endpoints
+                .into_iter()
+                .flatten()
+                .all(|url| is_plain_url(url, loopback_http))
+    }
 }
 
 #[derive(Deserialize)]
@@ -38,6 +94,7 @@ struct Entry {
     #[serde(default)]
     number_of_tools: u64,
     api_key: Option<KeyEntry>,
+    oauth: Option<IntegrationOauth>,
 }
 
 #[derive(Deserialize)]
@@ -63,14 +120,18 @@ fn bearer() -> String {
 impl Catalogue {
     /// Reads the document. An entry that breaks a rule is left out, a document that does not parse counts as empty;
     /// both are logged by name, without content.
-    pub fn parse(document: &str) -> Self {
+    ///
+    /// With `loopback_http`, addresses may be `http` on loopback.
+    pub fn parse(document: &str, loopback_http: bool) -> Self {
         let Ok(root) = serde_json::from_str::<Value>(document) else {
             warn!("the integration catalogue is not JSON and counts as empty");
             return Self::default();
         };
         let entries = root.get("integrations").and_then(Value::as_object);
         let read = entries.into_iter().flatten().filter_map(|(name, entry)| {
-            let integration = is_name(name).then(|| Integration::parse(entry)).flatten();
+            let integration = is_name(name)
+                .then(|| Integration::parse(entry, loopback_http))
+                .flatten();
             if integration.is_none() {
                 warn!(
                     integration = name.escape_debug().to_string(),
@@ -97,13 +158,13 @@ impl Catalogue {
 }
 
 impl Integration {
-    fn parse(entry: &Value) -> Option<Self> {
+    fn parse(entry: &Value, loopback_http: bool) -> Option<Self> {
         let entry = Entry::deserialize(entry).ok()?;
-        let url = Url::parse(&entry.mcp_url).ok()?;
-        let plain = url.scheme() == "https"
-            && url.username().is_empty()
-            && url.password().is_none()
-            && url.fragment().is_none();
+        let plain = is_plain_url(&entry.mcp_url, loopback_http)
+            && entry
+                .oauth
+                .as_ref()
+                .is_none_or(|oauth| oauth.is_sound(loopback_http));
         let named = (1..=200).contains(&entry.display_name.chars().count());
         let api_key = match entry.api_key {
             None => None,
@@ -121,8 +182,22 @@ impl Integration {
             active: entry.active,
             number_of_tools: entry.number_of_tools,
             api_key,
+            oauth: entry.oauth,
         })
     }
+}
+
+fn is_plain_url(text: &str, loopback_http: bool) -> bool {
+    Url::parse(text).is_ok_and(|url| {
+        let local = match url.host() {
+            Some(Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(Host::Ipv6(ip)) => ip.is_loopback(),
+            Some(Host::Domain(name)) => name == "localhost",
+            None => false,
+        };
+        let scheme = url.scheme() == "https" || (loopback_http && local && url.scheme() == "http");
+        scheme && url.username().is_empty() && url.password().is_none() && url.fragment().is_none()
+    })
 }
 
 fn is_name(name: &str) -> bool {
@@ -166,8 +241,12 @@ mod tests {
                 "Bad-Name": {"display_name": "B", "mcp_url": "https://x.example/mcp"},
                 "http": {"display_name": "H", "mcp_url": "http://x.example/mcp"},
                 "host": {"display_name": "H", "mcp_url": "https://x.example/mcp", "api_key": {"header": "Host"}},
+                "halved": {"display_name": "H", "mcp_url": "https://x.example/mcp", "oauth": {"token_endpoint": "https://x.example/t"}},
+                "plain": {"display_name": "P", "mcp_url": "https://x.example/mcp",
+                          "oauth": {"client_id": "c", "authorization_endpoint": "https://x.example/a", "token_endpoint": "http://127.0.0.1/t"}},
                 "twice": {"display_name": "T", "mcp_url": "https://x.example/mcp", "api_key": {"template": "{api_key}{api_key}"}}
             }}"#,
+            false,
         );
         assert_eq!(
             catalogue.active().map(|(name, _)| name).collect::<Vec<_>>(),
@@ -184,6 +263,6 @@ mod tests {
             "Bearer {api_key}"
         );
         assert!(catalogue.get("off").is_none());
-        assert_eq!(Catalogue::parse("nonsense").active().count(), 0);
+        assert_eq!(Catalogue::parse("nonsense", false).active().count(), 0);
     }
 }

@@ -21,6 +21,16 @@ pub struct Config {
     pub integrations: String,
     /// `HAWSER_GATEWAY_URL`: the base under which servers are invoked (default: not shown).
     pub gateway_url: Option<String>,
+    /// `HAWSER_PUBLIC_URL`: the base URLs under which this deployment is reached from outside, separated by commas; the
+    /// first is the one that consents return to (default: the gateway's own, as each request names it).
+    pub public_urls: Vec<String>,
+    /// `HAWSER_CLIENT_METADATA_URL`: the https address of our client id metadata document (default: under the first public
+    /// URL, if that is https).
+    pub client_metadata_url: Option<String>,
+    /// `HAWSER_RETURN_ORIGINS`: origins that a consent may send the browser on to, separated by commas (default: none).
+    pub return_origins: Vec<String>,
+    /// `HAWSER_UI_ORIGIN`: the origin whose pages are told how a consent ended (default: nobody is told).
+    pub ui_origin: Option<String>,
     /// Whether a server may be registered at `http` on loopback. No variable: only the local server sets it.
     pub allow_loopback_http: bool,
 }
@@ -80,6 +90,16 @@ impl Config {
 
     fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let optional = |name: &str| lookup(name).filter(|value| !value.is_empty());
+        let list = |name: &str| -> Vec<String> {
+            let text = optional(name).unwrap_or_default();
+            let parts = text
+                .split(',')
+                .map(|part| part.trim().trim_end_matches('/'));
+            parts
+                .filter(|part| !part.is_empty())
+                .map(str::to_owned)
+                .collect()
+        };
         let required =
             |name: &str| optional(name).ok_or_else(|| ConfigError(format!("{name} is not set")));
         let key_service = match (optional("HAWSER_KMS_KEY_ID"), optional("HAWSER_KEY_FILE")) {
@@ -134,6 +154,10 @@ impl Config {
             integrations: optional("HAWSER_INTEGRATIONS")
                 .unwrap_or_else(|| r#"{"integrations":{}}"#.to_owned()),
             gateway_url: optional("HAWSER_GATEWAY_URL"),
+            public_urls: list("HAWSER_PUBLIC_URL"),
+            client_metadata_url: optional("HAWSER_CLIENT_METADATA_URL"),
+            return_origins: list("HAWSER_RETURN_ORIGINS"),
+            ui_origin: optional("HAWSER_UI_ORIGIN"),
             allow_loopback_http: false,
         })
     }

@@ -3,14 +3,17 @@
 //!
 //! A request goes one way only: contract (parse) -> [`operations`] (decide) -> [`table`] (write) -> contract (present).
 //! The domain knows neither HTTP nor DynamoDB, the table knows no contract, and only [`seal`] sees a key.
+//! URLs that were learned from anywhere are called through [`egress`] alone; [`oauth`] speaks to what is behind them.
 
 pub mod app;
 pub mod caller;
 pub mod catalogue;
 pub mod config;
 pub mod domain;
+pub mod egress;
 pub mod jwt;
 pub mod logs;
+pub mod oauth;
 pub mod operations;
 pub mod seal;
 pub mod table;

@@ -3,6 +3,7 @@
 //! ciphertext moved to another row does not open. No other module sees a key.
 
 use crate::domain::id::{ServerId, TenantId, random};
+use crate::domain::issuance::Issuance;
 use crate::domain::subject::Subject;
 use crate::{Error, Result};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
@@ -67,6 +68,12 @@ pub enum Kind<'a> {
     ServerSecrets,
     /// One subject's override.
     Override(&'a Subject),
+    /// The tokens of one subject, from one issuer for one resource; in a grant and in its revocation alike.
+    Tokens(&'a Subject, &'a Issuance),
+    /// What a consent of this session needs when the issuer answers.
+    Consent(&'a str, &'a Subject, &'a Issuance),
+    /// The secrets of the client of this record.
+    Client(&'a str, &'a str),
 }
 
 /// The service that wraps tenant keys.
@@ -301,6 +308,30 @@ fn value_aad(tenant: &TenantId, server: ServerId, kind: Kind<'_>) -> Vec<u8> {
             subject.kind().as_str(),
             subject.id(),
         ]),
+        Kind::Tokens(subject, issuance) => aad(&[
+            "tokens",
+            tenant.as_str(),
+            &ulid,
+            subject.kind().as_str(),
+            subject.id(),
+            &issuance.issuer,
+            &issuance.token_endpoint,
+            &issuance.client.id,
+            issuance.resource.as_deref().unwrap_or_default(),
+        ]),
+        Kind::Consent(session, subject, issuance) => aad(&[
+            "consent",
+            tenant.as_str(),
+            &ulid,
+            session,
+            subject.kind().as_str(),
+            subject.id(),
+            &issuance.issuer,
+            &issuance.token_endpoint,
+            &issuance.client.id,
+            issuance.resource.as_deref().unwrap_or_default(),
+        ]),
+        Kind::Client(record, issuer) => aad(&["client", tenant.as_str(), &ulid, record, issuer]),
     }
 }
 

@@ -12,10 +12,14 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_types::body::SdkBody;
 use hawser_core::App;
 use hawser_core::caller::mint_api_key;
-use hawser_core::domain::id::TenantId;
-use hawser_core::domain::subject::Subject;
+use hawser_core::config::Config;
+use hawser_core::domain::credential::{Grant, Stored};
+use hawser_core::domain::id::{ServerId, Sortable, TenantId};
+use hawser_core::domain::session::Session;
+use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::operations::work::work_off_due;
 use hawser_core::table::api_keys::ApiKey;
+use hawser_core::table::credentials::{self, Granting, Outcome};
 use hawser_local::identity::Identity;
 use hawser_local::store::Store;
 use hawser_local::{config, server};
@@ -51,7 +55,7 @@ impl Ground {
     }
 
     /// An application on this ground, as a new process would build it.
-    pub fn app(&self, wire: &Wire) -> Arc<App> {
+    pub fn app(&self, wire: &Wire, url: &str) -> Arc<App> {
         // What a cut wire does is to be seen at once, not after the SDK has tried again.
         let client = self
             .store
@@ -59,7 +63,11 @@ impl Ground {
             .retry_config(RetryConfig::disabled())
             .interceptor(wire.clone());
         let client = aws_sdk_dynamodb::Client::from_conf(client.build());
-        Arc::new(App::new(config(&self.identity).unwrap(), client, |_| unreachable!()).unwrap())
+        let config = Config {
+            public_urls: vec![url.to_owned()],
+            ..config(&self.identity).unwrap()
+        };
+        Arc::new(App::new(config, client, |_| unreachable!()).unwrap())
     }
 
     /// A client that no wire watches.
@@ -117,9 +125,9 @@ impl Hawser {
     /// A new process on ground that may have seen others.
     pub async fn on(ground: Arc<Ground>) -> Self {
         let wire = Wire::default();
-        let app = ground.app(&wire);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
+        let app = ground.app(&wire, &url);
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(server::serve(app.clone(), listener, async {
             let _ = stopped.await;
@@ -144,6 +152,43 @@ impl Hawser {
         while work_off_due(&self.app).await.unwrap() {}
         let audit = self.app.table.audit().await.unwrap();
         assert_eq!(audit.orphans.len(), 0, "{audit:?}");
+    }
+
+    /// Stores a grant of a user of tenant `acme`, as a finished consent does; its tokens do not open.
+    pub async fn give_grant(&self, mcp: &str, user: &str, change: impl FnOnce(&mut Grant)) {
+        let tenant = TenantId::parse("acme").unwrap();
+        let server = ServerId::parse_prefixed(mcp).unwrap();
+        let subject = Subject::new(SubjectType::User, user).unwrap();
+        let mut grant: Grant = serde_json::from_value(json!({
+            "server": server, "subject_type": "user", "subject_id": user, "auth_revision": 1, "version": "v1",
+            "issuance": {"issuer": "https://as.example", "token_endpoint": "https://as.example/token",
+                         "client": {"id": "c", "auth": "none", "source": "metadata_document"}},
+            "scopes": ["read"], "obtained_at": 0, "lifetime": null, "expires_at": null, "refreshable": true,
+            "last_refresh": null, "sealed": [1, 2, 3],
+        }))
+        .unwrap();
+        change(&mut grant);
+        let session: Session = serde_json::from_value(json!({
+            "id": Sortable::new(self.app.now()).unwrap().ulid(), "tenant": "acme", "server": server,
+            "subject_type": "user", "subject_id": user, "auth_revision": grant.auth_revision,
+            "at": self.app.now(), "origin": {"kambrium": {"integration": "x"}}, "phase": "exchanging",
+            "secret_hash": "", "ttl": 0,
+        }))
+        .unwrap();
+        assert!(self.app.table.add_session(&session).await.unwrap());
+        let keys = credentials::record_keys(&tenant, server, &subject).into();
+        let found = self.app.table.read(keys).await.unwrap();
+        let granting = Granting {
+            grant: &grant,
+            replacing: &Stored {
+                grant: found.grant(&tenant, server, &subject).unwrap(),
+                reason: found.kept_reason(&tenant, server, &subject).unwrap(),
+            },
+            revoking: false,
+            session: &session,
+        };
+        let stored = self.app.table.put_grant(&granting, self.app.now()).await;
+        assert_eq!(stored.unwrap(), Outcome::Done);
     }
 
     /// A caller with a token of exactly these claims.

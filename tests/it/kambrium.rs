@@ -8,6 +8,7 @@ use hawser_core::domain::id::{ServerId, TenantId};
 use hawser_core::domain::server::{KeyCheck, Place, Server};
 use hawser_core::domain::subject::Subject;
 use hawser_core::operations::servers::{self, Voiding};
+use hawser_core::table::servers::Companions;
 use hawser_core::table::servers::Inserted;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -1607,7 +1608,11 @@ async fn list_is_ordered_by_id_and_not_by_age() {
     second.created_at = second.created_at.plus_seconds(-60);
     second.id = ServerId::new(second.created_at).unwrap();
     second.name = "older".to_owned();
-    let inserted = hawser.app.table.insert_server(&acme(), &second).await;
+    let inserted = hawser
+        .app
+        .table
+        .insert_server(&acme(), &second, &Companions::default())
+        .await;
     assert_eq!(inserted.unwrap(), Inserted::Done);
     let listed = ada.get(BASE).await.json();
     assert_eq!(
@@ -1629,7 +1634,7 @@ async fn an_owner_has_a_thousand_connections_at_most() {
         let inserted = hawser
             .app
             .table
-            .insert_server(&acme(), server)
+            .insert_server(&acme(), server, &Companions::default())
             .await
             .unwrap();
         assert_eq!(inserted, Inserted::Done);

@@ -15,6 +15,7 @@ mod dry_run;
 mod harness;
 mod hostile;
 mod index;
+mod issuer;
 mod kambrium;
 mod langsmith;
 mod model;

@@ -1,9 +1,6 @@
 //! One call takes away all that a subject has.
 
 use crate::harness::{Answer, Caller, Cut, Ground, Hawser, per_user};
-use hawser_core::domain::credential::Grant;
-use hawser_core::domain::id::{ServerId, TenantId};
-use hawser_core::domain::subject::Subject;
 use hawser_core::operations::work::work_off_due;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -12,23 +9,7 @@ const MCP: &str = "/api/svc/v1/mcp";
 const ADA: &str = "/v1/subjects/user/ada/credentials";
 
 async fn grant(hawser: &Hawser, id: &str) {
-    let grant = Grant {
-        server: ServerId::parse_prefixed(id).unwrap(),
-        subject: Subject::parse("user:ada").unwrap(),
-        auth_revision: 1,
-        version: "v1".to_owned(),
-        scopes: Default::default(),
-        expires_at: None,
-        refreshable: true,
-        last_refresh: None,
-        sealed: serde_json::from_value(json!([1, 2, 3])).unwrap(),
-    };
-    hawser
-        .app
-        .table
-        .put_grant(&TenantId::parse("acme").unwrap(), &grant)
-        .await
-        .unwrap();
+    hawser.give_grant(id, "ada", |_| {}).await;
 }
 
 async fn reason(caller: &Caller, id: &str, kind: &str, subject: &str) -> Value {

@@ -3,8 +3,7 @@
 use crate::harness::{Answer, Caller, Hawser, now};
 use aws_sdk_dynamodb::types::AttributeValue;
 use hawser_core::domain::credential::{Grant, RefreshOutcome};
-use hawser_core::domain::id::{ServerId, TenantId};
-use hawser_core::domain::subject::Subject;
+use hawser_core::domain::id::ServerId;
 use serde_json::{Value, json};
 
 const MCP: &str = "/api/svc/v1/mcp";
@@ -941,23 +940,8 @@ async fn disconnect_needs_its_whole_body() {
     );
 }
 
-/// Stores a grant of ada's, as a finished consent will.
 async fn grant(hawser: &Hawser, id: &str, change: impl FnOnce(&mut Grant)) {
-    let tenant = TenantId::parse("acme").unwrap();
-    let mut grant = Grant {
-        server: ServerId::parse_prefixed(id).unwrap(),
-        subject: Subject::parse("user:ada").unwrap(),
-        auth_revision: 1,
-        version: "v1".to_owned(),
-        scopes: ["read".to_owned()].into(),
-        expires_at: None,
-        refreshable: true,
-        last_refresh: None,
-        sealed: serde_json::from_value(json!([1, 2, 3])).unwrap(),
-    };
-    change(&mut grant);
-    let stored = hawser.app.table.put_grant(&tenant, &grant).await.unwrap();
-    assert_eq!(format!("{stored:?}"), "Done");
+    hawser.give_grant(id, "ada", change).await;
 }
 
 #[tokio::test]

@@ -33,6 +33,11 @@ pub fn config(identity: &Identity) -> Result<Config, Error> {
         integrations: CATALOGUE.to_owned(),
         // Servers cannot be invoked through Hawser yet, so there is no address to show.
         gateway_url: None,
+        // Known once it listens.
+        public_urls: Vec::new(),
+        client_metadata_url: None,
+        return_origins: Vec::new(),
+        ui_origin: None,
         allow_loopback_http: true,
     })
 }

@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use hawser_core::App;
 use hawser_core::caller::mint_api_key;
+use hawser_core::config::Config;
 use hawser_core::domain::id::TenantId;
 use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::domain::time::{Clock, Timestamp};
@@ -71,6 +72,38 @@ struct Serve {
     /// Keep nothing
     #[arg(long)]
     in_memory: bool,
+    /// The base URL under which browsers and issuers reach it (default: where it listens)
+    #[arg(long)]
+    public_url: Option<String>,
+    /// The catalogue of integrations, a JSON file, in place of the built-in one
+    #[arg(long)]
+    integrations: Option<PathBuf>,
+    /// The https address of the client id metadata document (default: under the public URL, if that is https)
+    #[arg(long)]
+    client_metadata_url: Option<String>,
+    /// An origin that a consent may send the browser on to
+    #[arg(long = "return-origin")]
+    return_origins: Vec<String>,
+    /// The origin whose pages are told how a consent ended
+    #[arg(long)]
+    ui_origin: Option<String>,
+}
+
+impl Serve {
+    fn config(&self, identity: &Identity, url: &str) -> Outcome<Config> {
+        let public_url = self.public_url.as_deref().unwrap_or(url);
+        let mut config = config(identity)?;
+        config.public_urls = vec![public_url.trim_end_matches('/').to_owned()];
+        if let Some(file) = &self.integrations {
+            config.integrations = std::fs::read_to_string(file)?;
+        }
+        config
+            .client_metadata_url
+            .clone_from(&self.client_metadata_url);
+        config.return_origins.clone_from(&self.return_origins);
+        config.ui_origin.clone_from(&self.ui_origin);
+        Ok(config)
+    }
 }
 
 #[derive(Args)]
@@ -189,16 +222,17 @@ async fn serve(options: Serve) -> Outcome {
     };
     let store = Store::open(folder).await?;
     let client = aws_sdk_dynamodb::Client::from_conf(store.client_config().build());
-    let app = Arc::new(App::new(config(&identity)?, client, |_| {
-        unreachable!("the key is a file's")
-    })?);
     let listener = TcpListener::bind(options.listen).await?;
     let url = format!("http://{}", listener.local_addr()?);
+    let config = options.config(&identity, &url)?;
+    let app = Arc::new(App::new(config, client, |_| {
+        unreachable!("the key is a file's")
+    })?);
     if !listener.local_addr()?.ip().is_loopback() {
         warn!("other machines can reach {url}, and credentials cross the network in the clear");
     }
     if let Some(folder) = folder {
-        write_lambda_env(folder, &store, &identity)?;
+        write_lambda_env(folder, &store, &identity, &url)?;
     }
     let (admin_token, api_key) = start_credentials(&app, &identity).await?;
     announce(&url, &admin_token, api_key.expose_secret())?;
@@ -281,7 +315,7 @@ fn record_holder(text: &str) -> Outcome<Subject> {
 }
 
 /// What the Lambda binaries need to run against this store, for `cargo lambda watch --env-file`.
-fn write_lambda_env(folder: &Path, store: &Store, identity: &Identity) -> Outcome {
+fn write_lambda_env(folder: &Path, store: &Store, identity: &Identity, url: &str) -> Outcome {
     let key_file = identity::master_key_file(folder).canonicalize()?;
     let lines = [
         ("AWS_ENDPOINT_URL_DYNAMODB", store.url().to_owned()),
@@ -289,6 +323,7 @@ fn write_lambda_env(folder: &Path, store: &Store, identity: &Identity) -> Outcom
         ("AWS_ACCESS_KEY_ID", "local".to_owned()),
         ("AWS_SECRET_ACCESS_KEY", "local".to_owned()),
         ("HAWSER_TABLE", TABLE.to_owned()),
+        ("HAWSER_PUBLIC_URL", url.to_owned()),
         ("HAWSER_KEY_FILE", key_file.display().to_string()),
         ("HAWSER_JWT_ISSUER", identity::ISSUER.to_owned()),
         ("HAWSER_JWT_AUDIENCE", identity::AUDIENCE.to_owned()),

@@ -1,6 +1,8 @@
 //! What one subject uses at one server: an OAuth grant, an override installed for it, or both.
 
 use super::id::{ServerId, Sortable};
+use super::issuance::Issuance;
+use super::secret;
 use super::server::Server;
 use super::status::Reason;
 use super::subject::{Actor, Subject};
@@ -10,6 +12,7 @@ use crate::seal::Sealed;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use zeroize::Zeroizing;
 
 /// Where a subject's credential at a server comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -81,7 +84,7 @@ impl OverrideValue {
         }
     }
 
-    pub(crate) fn to_json(&self) -> serde_json::Result<zeroize::Zeroizing<Vec<u8>>> {
+    pub(crate) fn to_json(&self) -> serde_json::Result<Zeroizing<Vec<u8>>> {
         let json = match self {
             Self::Header(value) => serde_json::to_vec(value.expose_secret()),
             Self::KeyValue(values) => serde_json::to_vec(
@@ -91,7 +94,7 @@ impl OverrideValue {
                     .collect::<BTreeMap<_, _>>(),
             ),
         };
-        json.map(zeroize::Zeroizing::new)
+        json.map(Zeroizing::new)
     }
 
     pub(crate) fn from_json(shape: &OverrideShape, json: &[u8]) -> serde_json::Result<Self> {
@@ -109,7 +112,7 @@ impl OverrideValue {
     }
 }
 
-/// An OAuth grant, as far as its status needs it; the tokens are sealed.
+/// An OAuth grant; its tokens are sealed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Grant {
     /// The server it is for.
@@ -121,16 +124,86 @@ pub struct Grant {
     pub auth_revision: u64,
     /// Another one after every write.
     pub version: String,
-    /// Scopes asked for or granted at consent.
+    /// Who issued it, to which client, for what.
+    pub issuance: Issuance,
+    /// Scopes asked for or granted.
     pub scopes: BTreeSet<String>,
-    /// When the access token ends; `None` if the issuer did not say.
+    /// When the access token was obtained.
+    pub obtained_at: Timestamp,
+    /// Seconds that the access token lives; what it was last, where an answer does not say.
+    pub lifetime: Option<i64>,
+    /// When the access token ends; `None` if the issuer never said.
     pub expires_at: Option<Timestamp>,
     /// Whether a refresh token is stored.
     pub refreshable: bool,
     /// How the last refresh ended; `None` before the first.
     pub last_refresh: Option<RefreshOutcome>,
-    /// The tokens, sealed.
+    /// No refresh is tried before this, since the last one failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Timestamp>,
+    /// Consents that were begun before this must not replace it: the subject was disconnected then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<Timestamp>,
+    /// Who refreshes it at present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_id: Option<String>,
+    /// Until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_until: Option<Timestamp>,
+    /// [`Tokens`], sealed.
     pub sealed: Sealed,
+}
+
+impl Grant {
+    /// Whether someone is refreshing it now, so that an issuer's answer may be on its way.
+    pub fn is_leased(&self, now: Timestamp) -> bool {
+        self.lease_until.is_some_and(|until| now < until)
+    }
+
+    /// When the access token should be replaced: 60 seconds or a third of its life before it ends, whichever is less, so
+    /// that short-lived tokens are not refreshed at every use.
+    pub fn due_for_refresh(&self, now: Timestamp) -> bool {
+        const MARGIN: i64 = 60;
+        self.expires_at.is_some_and(|end| {
+            let margin = self.lifetime.map_or(MARGIN, |life| MARGIN.min(life / 3));
+            now >= end.plus_seconds(-margin)
+        })
+    }
+
+    /// Whether the access token is over.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|end| now >= end)
+    }
+}
+
+/// The secret part of a grant.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    /// What calls carry.
+    pub access: SecretString,
+    /// What gets the next one.
+    pub refresh: Option<SecretString>,
+    /// The secret of the client that got them; kept here because nothing else may be left when they are revoked.
+    pub client_secret: Option<SecretString>,
+}
+
+impl Tokens {
+    pub(crate) fn to_json(&self) -> Option<Zeroizing<Vec<u8>>> {
+        secret::encode(&[
+            ("access", Some(&self.access)),
+            ("refresh", self.refresh.as_ref()),
+            ("client_secret", self.client_secret.as_ref()),
+        ])
+    }
+
+    pub(crate) fn from_json(json: &[u8]) -> Option<Self> {
+        let mut fields = secret::decode(json)?;
+        Some(Self {
+            access: fields.remove("access")?,
+            refresh: fields.remove("refresh"),
+            client_secret: fields.remove("client_secret"),
+        })
+    }
 }
 
 /// How a refresh ended.
@@ -157,6 +230,21 @@ pub struct KeptReason {
     pub reason: Reason,
     /// Since when.
     pub at: Timestamp,
+    /// When the subject was last disconnected: consents begun before that are void, however late they return.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<Timestamp>,
+}
+
+impl KeptReason {
+    /// The reason left by the removal of a credential.
+    pub fn removed(subject: &Subject, reason: Reason, at: Timestamp) -> Self {
+        Self {
+            subject: subject.clone(),
+            reason,
+            at,
+            fence: Some(at),
+        }
+    }
 }
 
 /// All that is stored for one subject at one server, beside the server itself. Voided records are not in it.
@@ -168,6 +256,28 @@ pub struct Records {
     pub grant: Option<Grant>,
     /// Why there is none, if that is known.
     pub kept_reason: Option<Reason>,
+    /// What was read of it, voided or not: what a write must find unchanged.
+    pub stored: Stored,
+}
+
+/// The state of a subject's items as they were read, whether a server still stands behind them or not.
+#[derive(Clone, Debug, Default)]
+pub struct Stored {
+    /// The grant.
+    pub grant: Option<Grant>,
+    /// The kept reason.
+    pub reason: Option<KeptReason>,
+}
+
+impl Stored {
+    /// Whether the subject was disconnected after `begun`.
+    pub fn is_fenced(&self, begun: Timestamp) -> bool {
+        let fences = [
+            self.reason.as_ref().and_then(|reason| reason.fence),
+            self.grant.as_ref().and_then(|grant| grant.fence),
+        ];
+        fences.into_iter().flatten().any(|fence| begun <= fence)
+    }
 }
 
 impl Records {
@@ -184,11 +294,15 @@ impl Records {
             || grant.as_ref().is_some_and(|g| !grant_stands(g));
         Self {
             own: own.filter(own_stands),
-            grant: grant.filter(grant_stands),
+            grant: grant.clone().filter(grant_stands),
             kept_reason: if voided {
-                Some(Reason::ServerChanged)
+                Some(server.void_reason)
             } else {
-                kept.map(|k| k.reason)
+                kept.as_ref().map(|k| k.reason)
+            },
+            stored: Stored {
+                grant,
+                reason: kept,
             },
         }
     }

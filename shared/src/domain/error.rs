@@ -18,6 +18,23 @@ pub enum Unauthenticated {
     InvalidKey,
 }
 
+/// Why a server's subjects cannot be asked for consent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OauthSetup {
+    /// The server is not one whose subjects consent.
+    NotEnabled,
+    /// No authorization server was found.
+    NoAuthorizationServer,
+    /// Its metadata must not be used.
+    MetadataUnusable,
+    /// It refused to register a client.
+    RegistrationRefused,
+    /// It takes no client that could be had without the operator, and the operator gave none.
+    NoClient,
+    /// It is another one than the operator's client belongs to.
+    OtherIssuer,
+}
+
 /// Everything an operation can refuse or fail with.
 #[derive(Debug)]
 pub enum Error {
@@ -25,6 +42,8 @@ pub enum Error {
     Unauthenticated(Unauthenticated),
     /// No such server in the caller's tenant.
     ServerNotFound,
+    /// No such consent is in progress for whoever asks.
+    SessionNotFound,
     /// The subject has no such record at the server.
     CredentialNotFound,
     /// Another server of the tenant has the name.
@@ -40,6 +59,10 @@ pub enum Error {
     },
     /// The owner has as many connections as one may have.
     LimitReached,
+    /// Consent cannot be asked for.
+    Oauth(OauthSetup),
+    /// The MCP server or its authorization server did not answer; it may later.
+    UpstreamUnavailable,
     /// What was asked to be stored does not fit into one record.
     TooLarge,
     /// The store, the key service or the issuer's key set did not answer in time; nothing is known to be wrong.

@@ -90,6 +90,11 @@ impl ServerId {
         Sortable::parse_ulid(text.strip_prefix("mcp-")?).map(Self)
     }
 
+    /// Reads the bare ULID.
+    pub fn parse_ulid(text: &str) -> Option<Self> {
+        Sortable::parse_ulid(text).map(Self)
+    }
+
     /// The bare ULID, as keys of the table hold it.
     pub fn ulid(self) -> String {
         self.0.ulid()

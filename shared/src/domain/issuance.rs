@@ -1,7 +1,15 @@
 //! Where a grant comes from: all that it takes to refresh and to revoke it when the server's metadata, the client's record
 //! and the server itself are gone.
 
+use super::id::ServerId;
+use super::secret;
+use super::subject::Subject;
+use super::time::Timestamp;
+use crate::seal::Sealed;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use zeroize::Zeroizing;
 
 /// Who issued a grant, to which client, for what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,4 +74,74 @@ pub enum ClientSource {
     MetadataDocument,
     /// Hawser registered it (RFC 7591), under this id of its record.
     Dynamic(String),
+}
+
+/// A client as the table keeps it: one that Hawser registered, or the issuer that an operator's client belongs to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ClientRecord {
+    /// Sorts by time.
+    pub id: String,
+    /// The server it serves.
+    pub server: ServerId,
+    /// The one subject it serves; all of the server's if there is none.
+    #[serde(flatten)]
+    pub owner: Option<Subject>,
+    /// The issuer it is known to, byte for byte.
+    pub issuer: String,
+    /// Itself.
+    pub client: Client,
+    /// Where it is answered to; registered exactly so.
+    pub redirect_uri: String,
+    /// When its secret ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_expires_at: Option<Timestamp>,
+    /// Whether the issuer has refused it: the next consent registers another one. What it obtained stays bound to it.
+    pub rejected: bool,
+    /// Where it is managed (RFC 7592).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub management_uri: Option<String>,
+    /// When it was registered.
+    pub at: Timestamp,
+    /// [`ClientSecrets`], sealed.
+    pub sealed: Sealed,
+}
+
+/// The secret part of a client.
+#[derive(Debug, Default)]
+pub struct ClientSecrets {
+    /// `client_secret`.
+    pub secret: Option<SecretString>,
+    /// `registration_access_token` (RFC 7592).
+    pub registration_token: Option<SecretString>,
+}
+
+impl ClientSecrets {
+    pub(crate) fn to_json(&self) -> Option<Zeroizing<Vec<u8>>> {
+        secret::encode(&[
+            ("secret", self.secret.as_ref()),
+            ("registration_token", self.registration_token.as_ref()),
+        ])
+    }
+
+    pub(crate) fn from_json(json: &[u8]) -> Option<Self> {
+        let mut fields = secret::decode(json)?;
+        Some(Self {
+            secret: fields.remove("secret"),
+            registration_token: fields.remove("registration_token"),
+        })
+    }
+}
+
+/// What LangSmith calls a provider: that one subject may connect to one server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Provider {
+    /// What clients know it by.
+    pub id: Uuid,
+    /// The server.
+    pub server: ServerId,
+    /// Whose it is.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// The server's auth revision when it was made.
+    pub auth_revision: u64,
 }

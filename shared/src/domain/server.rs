@@ -1,6 +1,7 @@
 //! A registered MCP server: one record, seen by every contract in its own words.
 
 use super::id::ServerId;
+use super::status::Reason;
 use super::subject::Actor;
 use super::time::Timestamp;
 use crate::seal::{Sealed, WrappedKey};
@@ -36,6 +37,9 @@ pub struct Server {
     pub langsmith: LangsmithFields,
     /// Fields that only Kambrium knows.
     pub connection: Connection,
+    /// Whether the owner's last consent through Kambrium failed.
+    #[serde(default)]
+    pub consent_failed: bool,
     /// Who registered it: the owner, to Kambrium.
     pub created_by: Actor,
     /// When it was registered.
@@ -46,12 +50,19 @@ pub struct Server {
     pub auth_revision: u64,
     /// Credentials stamped with an older revision than this are gone, whether the purge has removed them yet or not.
     pub void_before: u64,
+    /// Why they are gone.
+    #[serde(default = "server_changed")]
+    pub void_reason: Reason,
     /// Raised by every write; a write that read another version fails.
     pub version: u64,
     /// The data key of this server, wrapped by the tenant's key.
     pub data_key: WrappedKey,
     /// [`Secrets`], sealed by the data key.
     pub secrets: Sealed,
+}
+
+const fn server_changed() -> Reason {
+    Reason::ServerChanged
 }
 
 /// How a server authenticates calls.
@@ -207,6 +218,9 @@ pub struct Connection {
     pub agent_enabled: bool,
     /// What is known of the api key.
     pub key_check: KeyCheck,
+    /// The integration it was made from; its OAuth settings are looked up there at each use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub integration: Option<String>,
     /// The connection's own OAuth client.
     pub client_id: String,
     /// SHA-256 of the client's secret, lower-case hex; sibling contracts make clients without one.

@@ -12,8 +12,8 @@ use crate::domain::server::Server;
 use crate::domain::status::Reason;
 use crate::domain::subject::Subject;
 use crate::seal::Kind;
-use crate::table::credentials::{Outcome, record_keys};
-use crate::table::receipts::{Counts, Receipt, Removed};
+use crate::table::credentials::{Credential, Outcome, record_keys};
+use crate::table::receipts::{Counts, Outcomes, Receipt, Removed};
 use crate::table::servers;
 use crate::{Error, Result};
 
@@ -29,16 +29,19 @@ pub struct AtServer {
 }
 
 impl AtServer {
-    /// The version of the subject's record of a source.
+    /// The subject's credential of a source.
     ///
     /// # Errors
     /// [`Error::CredentialNotFound`] when there is none.
-    pub fn version(&self, source: Source) -> Result<&str> {
-        let version = match source {
-            Source::Override => self.records.own.as_ref().map(|own| &own.version),
-            Source::Oauth => self.records.grant.as_ref().map(|grant| &grant.version),
+    pub fn credential(&self, source: Source) -> Result<Credential> {
+        let credential = match source {
+            Source::Override => self.records.own.clone().map(Credential::Override),
+            Source::Oauth => {
+                let grant = self.records.grant.clone();
+                grant.map(|grant| Credential::Grant(Box::new(grant)))
+            }
         };
-        version.map(String::as_str).ok_or(Error::CredentialNotFound)
+        credential.ok_or(Error::CredentialNotFound)
     }
 }
 
@@ -78,8 +81,7 @@ pub async fn find(
 
 /// Ends one credential of a subject: it is out of every read path when this returns. Returns the receipt's id.
 ///
-/// A grant's tokens will move into a revocation in this same transaction; as long as nothing can obtain a grant there
-/// is none to revoke.
+/// A grant's tokens move into a revocation in the same transaction, and consents begun until now are void.
 ///
 /// # Errors
 /// [`Error::CredentialNotFound`], [`Error::ServerNotFound`] when it has just been deleted, [`Error::Contended`] when
@@ -88,7 +90,7 @@ pub async fn disconnect(app: &App, at: &Permitted<AtServer>, source: Source) -> 
     let AtServer {
         server, subject, ..
     } = &at.found;
-    let version = at.found.version(source)?;
+    let credential = at.found.credential(source)?;
     let now = app.now();
     let receipt = Receipt {
         id: Sortable::new(now)?.ulid(),
@@ -99,28 +101,22 @@ pub async fn disconnect(app: &App, at: &Permitted<AtServer>, source: Source) -> 
         server: Some(server.id),
         actor: at.caller.actor.clone(),
         at: now,
-        complete: true,
-        completed_at: Some(now),
+        closed: true,
+        changed_at: Some(now),
         counts: Some(Counts::one(source)),
+        outcomes: Outcomes::default(),
+        presented: Vec::new(),
     };
-    let kept = KeptReason {
-        subject: subject.clone(),
-        reason: Reason::Revoked,
-        at: now,
-    };
+    let kept = KeptReason::removed(subject, Reason::Revoked, now);
     match app
         .table
-        .remove_credential(
-            &at.caller.tenant,
-            server.id,
-            source,
-            version,
-            &kept,
-            &receipt,
-        )
+        .remove_credential(&at.caller.tenant, server.id, &credential, &kept, &receipt)
         .await?
     {
-        Outcome::Done => Ok(receipt.id),
+        Outcome::Done => {
+            app.work_appeared.notify_one();
+            Ok(receipt.id)
+        }
         Outcome::ServerMoved => Err(Error::ServerNotFound),
         Outcome::RecordMoved | Outcome::ReceiptClosed => Err(Error::Contended),
     }

@@ -26,7 +26,7 @@ pub async fn find(
     let end = tokio::time::Instant::now() + wait;
     while receipt
         .as_ref()
-        .is_some_and(|r| !r.complete && may_read(&caller, r))
+        .is_some_and(|r| !r.is_complete() && may_read(&caller, r))
         && tokio::time::Instant::now() < end
     {
         tokio::time::sleep(LOOK_AGAIN.min(end - tokio::time::Instant::now())).await;
@@ -82,7 +82,7 @@ pub fn may_read(caller: &Caller, receipt: &Receipt) -> bool {
         Removed::Credential { subject, .. } | Removed::Subject { subject } => {
             subject == caller.subject()
         }
-        Removed::Server { .. } => false,
+        Removed::Server { .. } | Removed::All { .. } => false,
     };
     caller.manages_tenant() || receipt.actor.subject == *caller.subject() || concerned
 }

@@ -7,9 +7,10 @@ use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::server::{
     AccessType, ApiKeyHeader, Auth, Connection, KeyCheck, LangsmithFields, Secrets, Server,
 };
+use crate::domain::status::Reason;
 use crate::seal::{DataKey, Kind};
-use crate::table::receipts::{Counts, Receipt, Removed};
-use crate::table::servers::{self, Inserted, Numbered};
+use crate::table::receipts::{Counts, Outcomes, Receipt, Removed};
+use crate::table::servers::{self, Companions, Inserted, Numbered};
 use crate::table::work::{Sweep, Tombstone};
 use crate::{Error, Result};
 use std::collections::BTreeSet;
@@ -57,6 +58,8 @@ pub enum DraftName {
 pub struct DraftConnection {
     /// The integration's name for people; a sibling's server shows its own.
     pub display_name: Option<String>,
+    /// The integration that it is made from.
+    pub integration: Option<String>,
     /// Where its api key goes.
     pub api_key: Option<ApiKeyHeader>,
     /// What agents may do.
@@ -74,6 +77,7 @@ impl Default for DraftConnection {
     fn default() -> Self {
         Self {
             display_name: None,
+            integration: None,
             api_key: None,
             access_type: AccessType::Write,
             disabled_tools: BTreeSet::new(),
@@ -199,6 +203,19 @@ pub async fn list(app: &App, who: Presented) -> Result<Unchecked<Vec<Server>>> {
 /// # Errors
 /// [`Error::NameTaken`], [`Error::TooLarge`], [`Error::Unavailable`], [`Error::Internal`].
 pub async fn create(app: &App, caller: &Caller, draft: Draft) -> Result<Server> {
+    let prepared = prepare(app, caller, draft).await?;
+    insert(app, caller, prepared, &Companions::default()).await
+}
+
+/// A server that is not stored yet.
+pub(super) struct Prepared {
+    pub(super) server: Server,
+    pub(super) data_key: DataKey,
+    may_be_renamed: bool,
+}
+
+/// Gives a draft its id, number and keys.
+pub(super) async fn prepare(app: &App, caller: &Caller, draft: Draft) -> Result<Prepared> {
     let tenant = &caller.tenant;
     let now = app.now();
     let number = app.table.next_number(tenant).await?;
@@ -207,11 +224,11 @@ pub async fn create(app: &App, caller: &Caller, draft: Draft) -> Result<Server> 
         .current_tenant_key(tenant)
         .await?
         .new_data_key(tenant, id)?;
-    let base = match &draft.name {
-        DraftName::Given(name) => name.clone(),
-        DraftName::After(integration) => format!("{integration}-{number}"),
+    let (base, may_be_renamed) = match draft.name {
+        DraftName::Given(name) => (name, false),
+        DraftName::After(integration) => (format!("{integration}-{number}"), true),
     };
-    let mut server = Server {
+    let server = Server {
         id,
         number,
         name: base.clone(),
@@ -231,24 +248,49 @@ pub async fn create(app: &App, caller: &Caller, draft: Draft) -> Result<Server> 
             disabled_tools: draft.connection.disabled_tools,
             agent_enabled: draft.connection.agent_enabled,
             key_check: KeyCheck::Pending,
+            integration: draft.connection.integration,
             client_id: format!("hwc_{}", Sortable::new(now)?.ulid().to_ascii_lowercase()),
             client_secret_hash: draft.connection.client_secret_hash,
         },
+        consent_failed: false,
         created_by: caller.actor.clone(),
         created_at: now,
         updated_at: now,
         auth_revision: 1,
         void_before: 1,
+        void_reason: Reason::ServerChanged,
         version: 1,
         data_key: wrapped,
         secrets: seal(&data_key, tenant, id, &draft.secrets)?,
     };
     fits(&server)?;
+    Ok(Prepared {
+        server,
+        data_key,
+        may_be_renamed,
+    })
+}
+
+/// Stores a prepared server, with what belongs to it from the start, in one transaction.
+pub(super) async fn insert(
+    app: &App,
+    caller: &Caller,
+    prepared: Prepared,
+    companions: &Companions<'_>,
+) -> Result<Server> {
+    let Prepared { mut server, .. } = prepared;
+    let base = server.name.clone();
     for suffix in 2.. {
-        match (app.table.insert_server(tenant, &server).await?, &draft.name) {
-            (Inserted::Done, _) => break,
-            (Inserted::NameTaken, DraftName::Given(_)) => return Err(Error::NameTaken),
-            (Inserted::NameTaken, DraftName::After(_)) => server.name = format!("{base}-{suffix}"),
+        match app
+            .table
+            .insert_server(&caller.tenant, &server, companions)
+            .await?
+        {
+            Inserted::Done => break,
+            Inserted::NameTaken if prepared.may_be_renamed => {
+                server.name = format!("{base}-{suffix}");
+            }
+            Inserted::NameTaken => return Err(Error::NameTaken),
         }
     }
     Ok(server)
@@ -287,19 +329,22 @@ pub async fn change(
         after.auth_revision = before.auth_revision + 1;
         if voiding != Voiding::Refused {
             after.void_before = after.auth_revision;
+            after.void_reason = Reason::ServerChanged;
         }
         // Even where none is to be voided, one may be stored between the count and the write.
         sweep = Some(Sweep {
             tenant: tenant.clone(),
             server: after.id,
             auth_revision: after.auth_revision,
+            reason: Reason::ServerChanged,
+            receipt: None,
             at: after.updated_at,
         });
     }
     fits(&after)?;
     if !app
         .table
-        .replace_server(tenant, before.version, &after, sweep.as_ref())
+        .replace_server(tenant, (before.version, &after), sweep.as_ref(), None)
         .await?
     {
         return Err(Error::Contended);
@@ -308,6 +353,54 @@ pub async fn change(
         app.work_appeared.notify_one();
     }
     Ok(after)
+}
+
+/// Takes away every credential at a server that lives on, and voids its pending consents: the auth revision rises, and
+/// the sweep does the rest. Returns how many were there, and the receipt's id.
+///
+/// # Errors
+/// [`Error::Contended`] when the server is no longer what was read; [`Error::Unavailable`], [`Error::Internal`].
+pub async fn revoke_all(app: &App, server: &Permitted<Server>) -> Result<(Counts, String)> {
+    let (tenant, before) = (&server.caller.tenant, &server.found);
+    let counts = count(app, tenant, before).await?;
+    let now = app.now();
+    let mut after = before.clone();
+    after.version += 1;
+    after.auth_revision += 1;
+    after.void_before = after.auth_revision;
+    after.void_reason = Reason::Revoked;
+    let receipt = Receipt {
+        id: Sortable::new(now)?.ulid(),
+        removed: Removed::All {
+            name: before.name.clone(),
+        },
+        server: Some(before.id),
+        actor: server.caller.actor.clone(),
+        at: now,
+        closed: false,
+        changed_at: None,
+        counts: Some(Counts::default()),
+        outcomes: Outcomes::default(),
+        presented: Vec::new(),
+    };
+    let sweep = Sweep {
+        tenant: tenant.clone(),
+        server: before.id,
+        auth_revision: after.auth_revision,
+        reason: Reason::Revoked,
+        receipt: Some(receipt.id.clone()),
+        at: now,
+    };
+    let change = (before.version, &after);
+    if !app
+        .table
+        .replace_server(tenant, change, Some(&sweep), Some(&receipt))
+        .await?
+    {
+        return Err(Error::Contended);
+    }
+    app.work_appeared.notify_one();
+    Ok((counts, receipt.id))
 }
 
 /// Whether a change would be refused; for a dry run.
@@ -351,14 +444,17 @@ async fn refuse_voiding(
 /// [`Error::Unavailable`], [`Error::Internal`].
 pub async fn count(app: &App, tenant: &TenantId, server: &Server) -> Result<Counts> {
     let mut counts = Counts::default();
-    for stored in app.table.stored(tenant, server.id).await? {
-        if let Some(source) = stored.source()
-            && !stored.is_void_under(server)
-        {
-            counts.add(source);
+    let mut after = None;
+    loop {
+        let (some, next) = app.table.credentials(tenant, server.id, after).await?;
+        for credential in some.iter().filter(|one| !one.is_void_under(server)) {
+            counts.add(credential.source());
+        }
+        after = next;
+        if after.is_none() {
+            return Ok(counts);
         }
     }
-    Ok(counts)
 }
 
 /// Deletes a server. From the moment this returns no read path of any contract finds it or anything under it; its
@@ -377,9 +473,11 @@ pub async fn delete(app: &App, caller: &Caller, server: &Numbered) -> Result<Str
         server: Some(server.id),
         actor: caller.actor.clone(),
         at: now,
-        complete: false,
-        completed_at: None,
+        closed: false,
+        changed_at: None,
         counts: None,
+        outcomes: Outcomes::default(),
+        presented: Vec::new(),
     };
     let tombstone = Tombstone {
         tenant: caller.tenant.clone(),
@@ -410,12 +508,10 @@ pub async fn open(app: &App, tenant: &TenantId, server: &Server) -> Result<Secre
 
 /// The data key of a server.
 pub(super) async fn data_key(app: &App, tenant: &TenantId, server: &Server) -> Result<DataKey> {
-    app.tenant_key(tenant, server.data_key.tenant_key)
-        .await?
-        .unwrap_data_key(tenant, server.id, &server.data_key)
+    app.data_key(tenant, server.id, &server.data_key).await
 }
 
-fn open_with(key: &DataKey, tenant: &TenantId, server: &Server) -> Result<Secrets> {
+pub(super) fn open_with(key: &DataKey, tenant: &TenantId, server: &Server) -> Result<Secrets> {
     let json = key.open(tenant, server.id, Kind::ServerSecrets, &server.secrets)?;
     Secrets::from_json(&json).map_err(|_| Error::internal("a server's secrets do not decode"))
 }

@@ -2,12 +2,14 @@
 
 use super::Permitted;
 use crate::app::App;
-use crate::domain::credential::{KeptReason, Source};
+use crate::domain::credential::KeptReason;
 use crate::domain::id::{ServerId, Sortable, TenantId};
+use crate::domain::server::Auth;
+use crate::domain::session::Session;
 use crate::domain::status::Reason;
 use crate::domain::subject::Subject;
-use crate::table::credentials::{Outcome, record_keys};
-use crate::table::receipts::{Counts, Receipt, Removed};
+use crate::table::credentials::{Credential, Outcome, record_keys};
+use crate::table::receipts::{Counts, Outcomes, Receipt, Removed};
 use crate::table::work::Offboarding;
 use crate::{Error, Result};
 use std::time::Duration;
@@ -21,7 +23,7 @@ const PASSES: usize = 5;
 /// How long a call works on it; what is left then goes on in the background.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Takes away every credential of a subject. Each is out of every read path as soon as it is counted on the receipt; the
+/// Takes away every credential of a subject, and its pending consents. Each is out of every read path as soon as it is counted on the receipt; the
 /// work is written down before the first of them goes, so it is finished whatever happens to this process.
 ///
 /// # Errors
@@ -37,9 +39,11 @@ pub async fn offboard(app: &App, subject: &Permitted<Subject>) -> Result<Receipt
         server: None,
         actor: subject.caller.actor.clone(),
         at: now,
-        complete: false,
-        completed_at: None,
+        closed: false,
+        changed_at: None,
         counts: Some(Counts::default()),
+        outcomes: Outcomes::default(),
+        presented: Vec::new(),
     };
     let offboarding = Offboarding {
         tenant: tenant.clone(),
@@ -68,8 +72,9 @@ pub async fn offboard(app: &App, subject: &Permitted<Subject>) -> Result<Receipt
 /// [`Error::Unavailable`], [`Error::Internal`].
 pub async fn rehearse(app: &App, subject: &Permitted<Subject>) -> Result<Counts> {
     let mut counts = Counts::default();
-    for (source, _) in standing(app, &subject.caller.tenant, &subject.found).await? {
-        counts.add(source);
+    let standing = standing(app, &subject.caller.tenant, &subject.found).await?;
+    for (_, credential) in standing.credentials {
+        counts.add(credential.source());
     }
     Ok(counts)
 }
@@ -87,18 +92,17 @@ pub(super) async fn carry_out(app: &App, offboarding: &Offboarding) -> Result<()
     }
     for _ in 0..PASSES {
         let standing = standing(app, tenant, subject).await?;
-        if standing.is_empty() {
+        if standing.credentials.is_empty() && standing.consents.is_empty() {
             return app.table.finish_offboarding(offboarding, app.now()).await;
         }
-        let kept = KeptReason {
-            subject: subject.clone(),
-            reason: Reason::Revoked,
-            at: *at,
-        };
-        for (source, (server, version)) in standing {
+        let kept = KeptReason::removed(subject, Reason::Revoked, *at);
+        for session in &standing.consents {
+            app.table.fail_session(session, session.phase).await?;
+        }
+        for (server, credential) in &standing.credentials {
             let removed = app
                 .table
-                .offboard_credential(tenant, server, source, &version, &kept, receipt)
+                .offboard_credential(tenant, *server, credential, &kept, receipt, app.now())
                 .await?;
             if removed == Outcome::ReceiptClosed {
                 // Another worker has finished: what is stored since is none of this offboarding's.
@@ -110,12 +114,18 @@ pub(super) async fn carry_out(app: &App, offboarding: &Offboarding) -> Result<()
     Err(Error::Contended)
 }
 
-type Standing = (Source, (ServerId, String));
+/// What a subject has.
+#[derive(Default)]
+struct Standing {
+    credentials: Vec<(ServerId, Credential)>,
+    consents: Vec<Session>,
+}
 
-/// The subject's credentials that their servers stand behind. Read from the servers themselves: an index would lag.
-async fn standing(app: &App, tenant: &TenantId, subject: &Subject) -> Result<Vec<Standing>> {
+/// The subject's credentials that their servers stand behind, and the consents in progress. Read from the servers
+/// themselves: an index would lag.
+async fn standing(app: &App, tenant: &TenantId, subject: &Subject) -> Result<Standing> {
     let servers = app.table.servers(tenant).await?;
-    let mut all = Vec::new();
+    let mut all = Standing::default();
     for some in servers.chunks(SERVERS_AT_ONCE) {
         let keys = some
             .iter()
@@ -123,16 +133,14 @@ async fn standing(app: &App, tenant: &TenantId, subject: &Subject) -> Result<Vec
         let found = app.table.read(keys.collect()).await?;
         for server in some {
             let records = found.records(tenant, server, subject)?;
-            all.extend(
-                records
-                    .own
-                    .map(|own| (Source::Override, (server.id, own.version))),
-            );
-            all.extend(
-                records
-                    .grant
-                    .map(|grant| (Source::Oauth, (server.id, grant.version))),
-            );
+            let own = records.own.map(Credential::Override);
+            let grant = records.grant.map(|one| Credential::Grant(Box::new(one)));
+            all.credentials
+                .extend(own.into_iter().chain(grant).map(|one| (server.id, one)));
+            if matches!(server.auth, Auth::Oauth(_)) {
+                let open = app.table.open_sessions(tenant, server.id, subject).await?;
+                all.consents.extend(open);
+            }
         }
     }
     Ok(all)

@@ -1,17 +1,20 @@
 //! The purge: durable work that follows a delete or a voiding change, continued until it is done. Every step may be
 //! repeated, run by two workers at once, or be the last one before the process dies.
 
-use super::subjects;
-use crate::Result;
+use super::{revocations, subjects};
 use crate::app::App;
 use crate::domain::credential::KeptReason;
-use crate::domain::status::Reason;
-use crate::table::servers;
-use crate::table::work::{Sweep, Tombstone, Work};
+use crate::domain::revocation::{PATIENCE, Revocation};
+use crate::table::credentials::Outcome;
+use crate::table::work::{Remaining, Remains, Sweep, Tombstone, Work};
+use crate::table::{clients, servers};
+use crate::{Error, Result};
 use tracing::warn;
 
 /// Pieces of due work fetched at once.
 const PAGE: usize = 20;
+/// How often a sweep looks again for what was replaced meanwhile.
+const PASSES: usize = 5;
 /// How long work that failed is put off.
 const PAUSE_SECONDS: i64 = 60;
 
@@ -24,6 +27,7 @@ pub async fn work_off(app: &App, work: &Work) -> Result<()> {
         Work::Tombstone(tombstone) => purge(app, tombstone).await,
         Work::Sweep(sweep) => clear_voided(app, sweep).await,
         Work::Offboarding(offboarding) => subjects::carry_out(app, offboarding).await,
+        Work::Revocation(revocation) => revocations::present(app, revocation).await,
     }
 }
 
@@ -47,9 +51,13 @@ pub async fn work_off_due(app: &App) -> Result<bool> {
     failure.map_or(Ok(!due.is_empty()), Err)
 }
 
-/// Empties a deleted server's partition. Nothing can appear there meanwhile: everything created under a server is
-/// conditional on its item, and ids never come back.
-async fn purge(app: &App, tombstone: &Tombstone) -> Result<()> {
+/// Empties a deleted server's partition. Nothing but revocations can appear there meanwhile: everything else created under
+/// a server is conditional on its item, and ids never come back.
+///
+/// Grants become revocations, each in one transaction. What an issuer may be answering just now - a refresh, an exchange -
+/// is left until its lease is over. Clients are deregistered once no revocation needs them. The tombstone, and with it the
+/// data key, goes last.
+pub(super) async fn purge(app: &App, tombstone: &Tombstone) -> Result<()> {
     let Tombstone { tenant, server, .. } = tombstone;
     let tombstone = loop {
         match app.table.tombstone(tenant, *server).await? {
@@ -58,30 +66,120 @@ async fn purge(app: &App, tombstone: &Tombstone) -> Result<()> {
             Some(_) => app.table.count_on_tombstone(tenant, *server).await?,
         }
     };
-    while !app.table.clear_some(tenant, *server).await? {}
-    app.table.finish_purge(&tombstone, app.now()).await
+    let settled = clear(app, &tombstone).await? && deregister(app, &tombstone).await?;
+    if settled {
+        app.table.finish_purge(&tombstone, app.now()).await
+    } else {
+        // The last revocation to be settled comes back here at once; this is for what it does not see.
+        let until = app.now().plus_seconds(PAUSE_SECONDS);
+        app.table.put_off(&Work::Tombstone(tombstone), until).await
+    }
 }
 
-/// Replaces voided credentials of a living server by the reason why they are gone. If the server is deleted meanwhile,
-/// its tombstone takes care of the rest.
+/// Clears everything but clients, revocations and the tombstone. Answers whether nothing is left that these must wait for.
+async fn clear(app: &App, tombstone: &Tombstone) -> Result<bool> {
+    let Tombstone {
+        tenant,
+        server,
+        receipt,
+        ..
+    } = tombstone;
+    let mut settled = true;
+    let mut after = None;
+    loop {
+        let (some, next) = app.table.remains(tenant, *server, after).await?;
+        let mut doomed = Vec::new();
+        for Remains { key, item } in some {
+            let now = app.now();
+            match item {
+                Remaining::Tombstone | Remaining::Client(_) => {}
+                Remaining::Revocation(_) => settled = false,
+                Remaining::Grant(grant) => {
+                    settled = false;
+                    if !grant.is_leased(now) {
+                        let revocation = Revocation::of(tenant, &grant, Some(receipt), now)?;
+                        app.table.end_remaining_grant(&grant, &revocation).await?;
+                        app.work_appeared.notify_one();
+                    }
+                }
+                Remaining::Session(session) if session.is_busy(now) => settled = false,
+                Remaining::Provider(provider) => {
+                    doomed.extend([clients::lead_key(tenant, provider.id), key]);
+                }
+                // Its server is gone, and the tombstone counts what it would have.
+                Remaining::Sweep(sweep) => app.table.finish_sweep(&sweep, now).await?,
+                Remaining::Session(_) | Remaining::Other => doomed.push(key),
+            }
+        }
+        app.table.clear(&doomed).await?;
+        after = next;
+        if after.is_none() {
+            return Ok(settled);
+        }
+    }
+}
+
+/// Deregisters the clients that were registered for a dead server (RFC 7592). Answers whether none is left. One whose
+/// issuer does not answer for a day is given up.
+async fn deregister(app: &App, tombstone: &Tombstone) -> Result<bool> {
+    let Tombstone { tenant, server, .. } = tombstone;
+    let patient = app.now() < tombstone.at.plus_seconds(PATIENCE);
+    let mut settled = true;
+    let mut after = None;
+    loop {
+        let (some, next) = app.table.remains(tenant, *server, after).await?;
+        for Remains { key, item } in some {
+            if let Remaining::Client(record) = item {
+                let key_of_data = app.data_key(tenant, *server, &tombstone.data_key).await?;
+                if super::clients::deregister(app, tenant, &key_of_data, &record).await? || !patient
+                {
+                    app.table.clear(&[key]).await?;
+                } else {
+                    settled = false;
+                }
+            }
+        }
+        after = next;
+        if after.is_none() {
+            return Ok(settled);
+        }
+    }
+}
+
+/// Takes away what a change voided at a living server, and keeps the reason why. If the server is deleted meanwhile, its
+/// tombstone takes care of the rest.
 async fn clear_voided(app: &App, sweep: &Sweep) -> Result<()> {
     let Sweep {
         tenant, server, at, ..
     } = sweep;
-    let read = app.table.read(vec![servers::key(tenant, *server)]).await?;
-    if let Some(current) = read.server(tenant, *server)? {
-        for stored in app.table.stored(tenant, *server).await? {
-            if stored.is_void_under(&current) {
-                let kept = KeptReason {
-                    subject: stored.subject.clone(),
-                    reason: Reason::ServerChanged,
-                    at: *at,
-                };
-                app.table
-                    .sweep_credential(tenant, &current, &stored, &kept)
+    for _ in 0..PASSES {
+        let read = app.table.read(vec![servers::key(tenant, *server)]).await?;
+        let Some(current) = read.server(tenant, *server)? else {
+            return Ok(());
+        };
+        let mut moved = false;
+        let mut after = None;
+        loop {
+            let (some, next) = app.table.credentials(tenant, *server, after).await?;
+            for credential in some.iter().filter(|one| one.is_void_under(&current)) {
+                let kept = KeptReason::removed(credential.subject(), sweep.reason, *at);
+                let receipt = sweep.receipt.as_deref();
+                let ended = app
+                    .table
+                    .sweep_credential(tenant, &current, credential, &kept, receipt, app.now())
                     .await?;
+                moved |= ended != Outcome::Done;
+                app.work_appeared.notify_one();
+            }
+            after = next;
+            if after.is_none() {
+                break;
             }
         }
+        if !moved {
+            return app.table.finish_sweep(sweep, app.now()).await;
+        }
     }
-    app.table.finish_sweep(sweep).await
+    // Refreshed or replaced as fast as this looks. It stays due.
+    Err(Error::Contended)
 }

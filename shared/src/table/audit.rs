@@ -1,5 +1,6 @@
 //! Looking at everything there is, to prove that nothing dangles. The one place that scans the table.
 
+use super::receipts::Receipt;
 use super::{DUE_INDEX, ENTITY, Item, PK, SK, Table, failed, keys};
 use crate::Result;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -111,6 +112,12 @@ impl Table {
     }
 }
 
+/// The tenant's partition above a server's.
+fn tenant_of(partition: &str) -> String {
+    let (tenant, _) = partition.rsplit_once("#S#").unwrap_or_default();
+    tenant.to_owned()
+}
+
 impl Seen {
     fn note(&mut self, item: &Item) {
         let text = |name: &str| match item.get(name) {
@@ -120,8 +127,10 @@ impl Seen {
         let (pk, sk, entity) = (text(PK), text(SK), text(ENTITY));
         let key = (pk.clone(), sk.clone());
         *self.items.entry(entity.clone()).or_default() += 1;
-        if matches!(entity.as_str(), "tombstone" | "sweep" | "offboarding")
-            && !item.contains_key(DUE_INDEX.0)
+        if matches!(
+            entity.as_str(),
+            "tombstone" | "sweep" | "offboarding" | "revocation"
+        ) && !item.contains_key(DUE_INDEX.0)
         {
             self.undue.insert(key.clone());
         }
@@ -141,13 +150,26 @@ impl Seen {
                 let partition = format!("{pk}#{}{}", keys::SERVERS, text("id"));
                 self.leads.insert(key, partition);
             }
-            "tombstone" => {
-                let tenant = pk
-                    .rsplit_once("#S#")
-                    .map_or("", |(tenant, _)| tenant)
-                    .to_owned();
+            "provider-lead" => {
+                let partition = format!("{pk}#{}{}", keys::SERVERS, text("server"));
+                self.leads.insert(key, partition);
+            }
+            "provider" => {
+                let tenant = tenant_of(&pk);
+                if let Ok(id) = text("id").parse() {
+                    self.expected
+                        .insert((tenant, keys::provider_lead_sort_key(id)), pk.clone());
+                }
+                self.partitions.insert(pk);
+            }
+            "revocation" | "sweep" => {
                 self.worked_on
-                    .insert((tenant, keys::receipt_sort_key(&text("receipt"))));
+                    .insert((tenant_of(&pk), keys::receipt_sort_key(&text("receipt"))));
+                self.partitions.insert(pk);
+            }
+            "tombstone" => {
+                self.worked_on
+                    .insert((tenant_of(&pk), keys::receipt_sort_key(&text("receipt"))));
                 self.buried.insert(pk.clone());
                 self.partitions.insert(pk);
             }
@@ -155,7 +177,7 @@ impl Seen {
                 self.worked_on
                     .insert((pk, keys::receipt_sort_key(&text("receipt"))));
             }
-            "receipt" if item.get("complete") == Some(&AttributeValue::Bool(false)) => {
+            "receipt" if !super::decode::<Receipt>(item).is_ok_and(|one| one.is_complete()) => {
                 self.open.insert(key);
             }
             _ if pk.contains("#S#") => {

@@ -2,15 +2,18 @@
 
 use super::receipts::{self, Receipt};
 use super::{
-    Condition, Found, Item, Key, SUBJECT_INDEX, Table, Write, WriteError, encode, keys, s, servers,
+    Condition, Found, Item, Key, SUBJECT_INDEX, Table, Write, WriteError, decode, encode, keys, n,
+    revocations, s, servers, sessions,
 };
 use crate::Result;
-use crate::domain::credential::{Grant, KeptReason, Override, Records, Source};
+use crate::domain::credential::{Grant, KeptReason, Override, Records, Source, Stored};
 use crate::domain::id::{ServerId, TenantId};
+use crate::domain::revocation::Revocation;
 use crate::domain::server::Server;
+use crate::domain::session::{Phase, Session};
 use crate::domain::subject::Subject;
-use serde::Deserialize;
-use serde::Serialize;
+use crate::domain::time::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// The keys of all that may be stored for a subject at a server.
 pub fn record_keys(tenant: &TenantId, server: ServerId, subject: &Subject) -> [Key; 3] {
@@ -42,34 +45,105 @@ impl Found {
     }
 }
 
-/// One stored credential of any kind, for counting and for sweeping.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Stored {
-    #[serde(rename = "SK")]
-    sk: String,
-    /// Whose it is.
-    #[serde(flatten)]
-    pub subject: Subject,
-    /// Present on credentials, absent on kept reasons.
-    pub auth_revision: Option<u64>,
-    /// The fence, likewise.
-    pub version: Option<String>,
+impl Found {
+    /// A subject's grant at a server, if it was read and exists, void or not.
+    ///
+    /// # Errors
+    /// [`crate::Error::Internal`] when the item is corrupt.
+    pub fn grant(
+        &self,
+        tenant: &TenantId,
+        server: ServerId,
+        subject: &Subject,
+    ) -> Result<Option<Grant>> {
+        self.get(&keys::credential(tenant, server, subject, Source::Oauth))
+    }
+
+    /// A subject's kept reason at a server, if it was read and exists.
+    ///
+    /// # Errors
+    /// [`crate::Error::Internal`] when the item is corrupt.
+    pub fn kept_reason(
+        &self,
+        tenant: &TenantId,
+        server: ServerId,
+        subject: &Subject,
+    ) -> Result<Option<KeptReason>> {
+        self.get(&keys::kept_reason(tenant, server, subject))
+    }
 }
 
-impl Stored {
-    /// Which kind of credential it is; `None` for a kept reason.
-    pub fn source(&self) -> Option<Source> {
-        keys::credential_source(&self.sk)
+/// A credential as it was read, about to be ended.
+#[derive(Clone, Debug)]
+pub enum Credential {
+    /// An override.
+    Override(Override),
+    /// A grant.
+    Grant(Box<Grant>),
+}
+
+impl Credential {
+    /// Which kind it is.
+    pub const fn source(&self) -> Source {
+        match self {
+            Self::Override(_) => Source::Override,
+            Self::Grant(_) => Source::Oauth,
+        }
+    }
+
+    /// Whose it is.
+    pub const fn subject(&self) -> &Subject {
+        match self {
+            Self::Override(own) => &own.subject,
+            Self::Grant(grant) => &grant.subject,
+        }
     }
 
     /// Whether a server no longer stands behind it.
     pub fn is_void_under(&self, server: &Server) -> bool {
-        match (self.source(), self.auth_revision) {
-            (Some(Source::Override), Some(revision)) => !server.stands_behind_override(revision),
-            (Some(Source::Oauth), Some(revision)) => !server.stands_behind_grant(revision),
-            _ => false,
+        match self {
+            Self::Override(own) => !server.stands_behind_override(own.auth_revision),
+            Self::Grant(grant) => !server.stands_behind_grant(grant.auth_revision),
         }
     }
+
+    /// What ends it: it goes if it still is the one that was read, and of a grant the revocation stays.
+    fn end(
+        &self,
+        tenant: &TenantId,
+        server: ServerId,
+        receipt: Option<&str>,
+        itemised: bool,
+        now: Timestamp,
+    ) -> Result<Vec<Write>> {
+        let (version, revocation) = match self {
+            Self::Override(own) => (&own.version, None),
+            Self::Grant(grant) => (
+                &grant.version,
+                Some(Revocation::of(tenant, grant, receipt, now)?),
+            ),
+        };
+        let revocation = revocation.map(|one| Revocation { itemised, ..one });
+        let key = keys::credential(tenant, server, self.subject(), self.source());
+        let mut writes = vec![Write::Delete(key, Condition::version(version))];
+        if let Some(revocation) = revocation {
+            writes.push(revocations::put(&revocation)?);
+        }
+        Ok(writes)
+    }
+}
+
+/// A grant about to be stored.
+#[derive(Debug)]
+pub struct Granting<'a> {
+    /// The grant.
+    pub grant: &'a Grant,
+    /// What is stored for the subject at present; the write happens only if that is still so.
+    pub replacing: &'a Stored,
+    /// Whether the grant that it replaces is revoked at the issuer.
+    pub revoking: bool,
+    /// The consent that it came from.
+    pub session: &'a Session,
 }
 
 /// What a write on a credential ran into.
@@ -113,16 +187,44 @@ impl Table {
             .collect())
     }
 
-    /// Everything stored for subjects at a server, without the values.
+    /// Some of the credentials at a server, voided ones too, from `after` on, and where the rest starts.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn stored(&self, tenant: &TenantId, server: ServerId) -> Result<Vec<Stored>> {
-        self.query(keys::server_partition(tenant, server), keys::CREDENTIALS)
-            .await
+    pub async fn credentials(
+        &self,
+        tenant: &TenantId,
+        server: ServerId,
+        after: Option<Key>,
+    ) -> Result<(Vec<Credential>, Option<Key>)> {
+        #[derive(Deserialize)]
+        #[serde(tag = "entity", rename_all = "kebab-case")]
+        enum Any {
+            Override(Box<Override>),
+            Grant(Box<Grant>),
+            #[serde(other)]
+            Other,
+        }
+        let (items, next) = self
+            .query_page(
+                keys::server_partition(tenant, server),
+                keys::CREDENTIALS,
+                after,
+                200,
+            )
+            .await?;
+        let mut all = Vec::new();
+        for item in &items {
+            match decode(item)? {
+                Any::Override(own) => all.push(Credential::Override(*own)),
+                Any::Grant(grant) => all.push(Credential::Grant(grant)),
+                Any::Other => {}
+            }
+        }
+        Ok((all, next))
     }
 
-    /// Installs an override, clearing the subject's kept reason. With `replacing`, only over exactly that version.
+    /// Installs an override. With `replacing`, only over exactly that version.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
@@ -132,56 +234,99 @@ impl Table {
         own: &Override,
         replacing: Option<&str>,
     ) -> Result<Outcome> {
-        let condition = replacing.map_or(Condition::Any, |version| {
-            Condition::Has(vec![("version", s(version))])
-        });
+        let condition = replacing.map_or(Condition::Any, Condition::version);
         let item = credential_item(tenant, own.server, &own.subject, Source::Override, own)?;
-        self.put_credential(
-            tenant,
-            own.server,
-            &own.subject,
-            own.auth_revision,
-            item,
-            condition,
-        )
-        .await
-    }
-
-    /// Stores a grant, clearing the subject's kept reason.
-    ///
-    /// # Errors
-    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn put_grant(&self, tenant: &TenantId, grant: &Grant) -> Result<Outcome> {
-        let item = credential_item(tenant, grant.server, &grant.subject, Source::Oauth, grant)?;
-        self.put_credential(
-            tenant,
-            grant.server,
-            &grant.subject,
-            grant.auth_revision,
-            item,
-            Condition::Any,
-        )
-        .await
-    }
-
-    async fn put_credential(
-        &self,
-        tenant: &TenantId,
-        server: ServerId,
-        subject: &Subject,
-        auth_revision: u64,
-        item: Item,
-        condition: Condition,
-    ) -> Result<Outcome> {
+        // The kept reason stays: it fences off consents that were begun before the subject was disconnected, and nobody is
+        // shown it while there is an override.
         let writes = vec![
             Write::Put(item, condition),
-            servers::stands(tenant, server, Some(auth_revision)),
-            Write::Delete(keys::kept_reason(tenant, server, subject), Condition::Any),
+            servers::stands(tenant, own.server, Some(own.auth_revision)),
         ];
         settle(self.write(writes).await, 1)
     }
 
-    /// Takes one credential away, if it still has the version that was read, and keeps the reason and the receipt.
+    /// Stores a grant and completes its consent, clearing the subject's kept reason; a grant that it replaces becomes a
+    /// revocation.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn put_grant(&self, granting: &Granting<'_>, now: Timestamp) -> Result<Outcome> {
+        let Granting {
+            grant,
+            replacing,
+            revoking,
+            session,
+        } = granting;
+        let tenant = &session.tenant;
+        let item = credential_item(tenant, grant.server, &grant.subject, Source::Oauth, grant)?;
+        let condition = replacing
+            .grant
+            .as_ref()
+            .map_or(Condition::Absent, |old| Condition::version(&old.version));
+        let reason = keys::kept_reason(tenant, grant.server, &grant.subject);
+        let mut writes = vec![
+            Write::Put(item, condition),
+            servers::stands(tenant, grant.server, Some(grant.auth_revision)),
+            Write::Delete(reason, unchanged(replacing.reason.as_ref())),
+            sessions::step(session, Phase::Exchanging, Phase::Completed),
+        ];
+        if let Some(old) = &replacing.grant
+            && *revoking
+        {
+            writes.push(revocations::put(&Revocation::of(tenant, old, None, now)?)?);
+        }
+        settle(self.write(writes).await, 1)
+    }
+
+    /// Takes the lease on a grant, if it still has the version that was read and nobody has it at `now`. Returns whether.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn lease_grant(
+        &self,
+        tenant: &TenantId,
+        grant: &Grant,
+        lease: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool> {
+        let key = keys::credential(tenant, grant.server, &grant.subject, Source::Oauth);
+        let free = Condition::HasBefore(
+            vec![("version", s(&grant.version))],
+            ("lease_until", n(now.micros())),
+        );
+        let lease = vec![("lease_id", s(lease)), ("lease_until", n(until.micros()))];
+        self.update(key, lease, free).await
+    }
+
+    /// Replaces a grant by its next state, if it still has the version that was read and the lease is still held; with a
+    /// revocation, where the next state has lost a token. An update, never an insert: a grant that has ended meanwhile
+    /// stays ended.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn continue_grant(
+        &self,
+        tenant: &TenantId,
+        read: &Grant,
+        lease: &str,
+        next: &Grant,
+        revocation: Option<&Revocation>,
+    ) -> Result<bool> {
+        let item = credential_item(tenant, next.server, &next.subject, Source::Oauth, next)?;
+        let held = Condition::Has(vec![("version", s(&read.version)), ("lease_id", s(lease))]);
+        let mut writes = vec![Write::Put(item, held)];
+        if let Some(revocation) = revocation {
+            writes.push(revocations::put(revocation)?);
+        }
+        match self.write(writes).await {
+            Ok(()) => Ok(true),
+            Err(WriteError::Refused(_)) => Ok(false),
+            Err(WriteError::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Takes one credential away, if it still is the one that was read, and keeps the reason and the receipt.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
@@ -189,22 +334,20 @@ impl Table {
         &self,
         tenant: &TenantId,
         server: ServerId,
-        source: Source,
-        version: &str,
+        credential: &Credential,
         kept: &KeptReason,
         receipt: &Receipt,
     ) -> Result<Outcome> {
-        let credential = keys::credential(tenant, server, &kept.subject, source);
-        let writes = vec![
+        let mut writes = vec![
             receipts::put(tenant, receipt)?,
             servers::stands(tenant, server, None),
-            Write::Delete(credential, Condition::Has(vec![("version", s(version))])),
-            put_reason(tenant, server, kept)?,
+            put_reason(tenant, server, kept, Condition::Any)?,
         ];
+        writes.extend(credential.end(tenant, server, Some(&receipt.id), true, kept.at)?);
         settle(self.write(writes).await, 1)
     }
 
-    /// Takes one credential away, if it still has the version that was read, and counts it on a receipt.
+    /// Takes one credential away, if it still is the one that was read, and counts it on a receipt that is open.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
@@ -212,26 +355,25 @@ impl Table {
         &self,
         tenant: &TenantId,
         server: ServerId,
-        source: Source,
-        version: &str,
+        credential: &Credential,
         kept: &KeptReason,
         receipt: &str,
+        now: Timestamp,
     ) -> Result<Outcome> {
-        let credential = keys::credential(tenant, server, &kept.subject, source);
-        let writes = vec![
+        let mut writes = vec![
+            receipts::count(tenant, receipt, credential.source()),
             servers::stands(tenant, server, None),
-            Write::Delete(credential, Condition::Has(vec![("version", s(version))])),
-            put_reason(tenant, server, kept)?,
-            receipts::count(tenant, receipt, source),
+            put_reason(tenant, server, kept, Condition::Any)?,
         ];
+        writes.extend(credential.end(tenant, server, Some(receipt), false, now)?);
         match self.write(writes).await {
-            Err(WriteError::Refused(at)) if at.contains(&3) => Ok(Outcome::ReceiptClosed),
-            done => settle(done, 0),
+            Err(WriteError::Refused(at)) if at.contains(&0) => Ok(Outcome::ReceiptClosed),
+            done => settle(done, 1),
         }
     }
 
-    /// Replaces a credential that `server` does not stand behind by the reason why it is gone, if server and credential
-    /// still are those that were read.
+    /// Takes away a credential that `server` does not stand behind and keeps the reason why, if server and credential still
+    /// are those that were read; counted on a receipt if the change has one.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
@@ -239,35 +381,36 @@ impl Table {
         &self,
         tenant: &TenantId,
         server: &Server,
-        stored: &Stored,
+        credential: &Credential,
         kept: &KeptReason,
+        receipt: Option<&str>,
+        now: Timestamp,
     ) -> Result<Outcome> {
-        let partition = keys::server_partition(tenant, server.id);
-        let version = stored.version.clone().unwrap_or_default();
-        let writes = vec![
+        let mut writes = vec![
             servers::stands(tenant, server.id, Some(server.auth_revision)),
-            Write::Delete(
-                Key {
-                    pk: partition,
-                    sk: stored.sk.clone(),
-                },
-                Condition::Has(vec![("version", s(version))]),
-            ),
-            put_reason(tenant, server.id, kept)?,
+            put_reason(tenant, server.id, kept, Condition::Any)?,
         ];
+        writes.extend(credential.end(tenant, server.id, receipt, false, now)?);
+        writes.extend(receipt.map(|id| receipts::count(tenant, id, credential.source())));
         settle(self.write(writes).await, 0)
     }
 }
 
-fn put_reason(tenant: &TenantId, server: ServerId, kept: &KeptReason) -> Result<Write> {
-    Ok(Write::Put(
-        encode(
-            &keys::kept_reason(tenant, server, &kept.subject),
-            "reason",
-            kept,
-        )?,
-        Condition::Any,
-    ))
+/// That a subject's kept reason is the one that was read.
+pub(crate) fn unchanged(read: Option<&KeptReason>) -> Condition {
+    read.map_or(Condition::Absent, |kept| {
+        Condition::Has(vec![("at", n(kept.at.micros()))])
+    })
+}
+
+pub(crate) fn put_reason(
+    tenant: &TenantId,
+    server: ServerId,
+    kept: &KeptReason,
+    condition: Condition,
+) -> Result<Write> {
+    let key = keys::kept_reason(tenant, server, &kept.subject);
+    Ok(Write::Put(encode(&key, "reason", kept)?, condition))
 }
 
 fn credential_item(

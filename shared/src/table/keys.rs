@@ -6,6 +6,7 @@ use crate::domain::id::{ServerId, TenantId};
 use crate::domain::subject::Subject;
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
+use uuid::Uuid;
 
 /// The primary key of one item.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -24,6 +25,10 @@ pub(crate) const SERVERS: &str = "S#";
 pub(crate) const API_KEYS: &str = "KEY#";
 /// Sort-key prefix of the credentials in a server's partition.
 pub(crate) const CREDENTIALS: &str = "C#";
+/// Sort-key prefix of the authorization sessions in a server's partition.
+pub(crate) const SESSIONS: &str = "A#";
+/// Sort-key prefix of the revocations in a server's partition.
+pub(crate) const REVOCATIONS: &str = "REVOKE#";
 /// Partition of the second index: work to be done, by time.
 pub(crate) const DUE: &str = "DUE";
 
@@ -135,8 +140,66 @@ pub(crate) fn tombstone(tenant: &TenantId, server: ServerId) -> Key {
     key(server_partition(tenant, server), TOMBSTONE)
 }
 
-pub(crate) fn sweep(tenant: &TenantId, server: ServerId) -> Key {
-    key(server_partition(tenant, server), "SWEEP")
+/// Each change has its own, so that one never takes over the receipt of another.
+pub(crate) fn sweep(tenant: &TenantId, server: ServerId, auth_revision: u64) -> Key {
+    key(
+        server_partition(tenant, server),
+        format!("SWEEP#{auth_revision:020}"),
+    )
+}
+
+pub(crate) fn revocation(tenant: &TenantId, server: ServerId, id: &str) -> Key {
+    key(
+        server_partition(tenant, server),
+        format!("{REVOCATIONS}{}", part(id)),
+    )
+}
+
+pub(crate) fn session(tenant: &TenantId, server: ServerId, id: &str) -> Key {
+    key(
+        server_partition(tenant, server),
+        format!("{SESSIONS}{}", part(id)),
+    )
+}
+
+pub(crate) fn client(
+    tenant: &TenantId,
+    server: ServerId,
+    owner: Option<&Subject>,
+    id: &str,
+) -> Key {
+    key(
+        server_partition(tenant, server),
+        format!("{}{}", clients(owner), part(id)),
+    )
+}
+
+/// Sort-key prefix of the clients of one subject, or of those that serve all.
+pub(crate) fn clients(owner: Option<&Subject>) -> String {
+    match owner {
+        None => "CLIENT#shared#".to_owned(),
+        Some(subject) => format!("CLIENT#{}#{}#", subject.kind().as_str(), part(subject.id())),
+    }
+}
+
+pub(crate) fn provider(tenant: &TenantId, server: ServerId, subject: &Subject) -> Key {
+    key(
+        server_partition(tenant, server),
+        format!(
+            "PROVIDER#{}#{}",
+            subject.kind().as_str(),
+            part(subject.id())
+        ),
+    )
+}
+
+/// The item that leads from a provider's id to its server and subject.
+pub(crate) fn provider_lead(tenant: &TenantId, id: Uuid) -> Key {
+    key(tenant_partition(tenant), provider_lead_sort_key(id))
+}
+
+pub(crate) fn provider_lead_sort_key(id: Uuid) -> String {
+    format!("PROVIDER#{}", id.as_hyphenated())
 }
 
 pub(crate) fn offboarding(tenant: &TenantId, receipt: &str) -> Key {

@@ -3,10 +3,13 @@
 
 pub mod api_keys;
 pub mod audit;
+pub mod clients;
 pub mod credentials;
 mod keys;
 pub mod receipts;
+pub mod revocations;
 pub mod servers;
+pub mod sessions;
 pub mod tenant_keys;
 pub mod work;
 
@@ -18,7 +21,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
-    AttributeValue, ConditionCheck, Delete, KeysAndAttributes, Put, TransactWriteItem, Update,
+    self, AttributeValue, ConditionCheck, Delete, KeysAndAttributes, Put, TransactWriteItem,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -74,12 +77,31 @@ pub(crate) enum Write {
     Put(Item, Condition),
     Delete(Key, Condition),
     Check(Key, Condition),
-    /// Sets attributes of an item that exists.
-    Set(Key, Vec<(&'static str, AttributeValue)>),
-    /// The same, unless the first of them is there already.
-    SetOnce(Key, Vec<(&'static str, AttributeValue)>),
-    /// Adds one to a number inside a map attribute of an item that exists and is not complete.
-    Increment(Key, &'static str, &'static str),
+    /// Changes attributes of an item that exists.
+    Update(Update),
+}
+
+/// A change of single attributes; never creates an item.
+#[derive(Clone, Debug)]
+pub(crate) struct Update {
+    pub key: Key,
+    pub set: Vec<(&'static str, AttributeValue)>,
+    /// A number inside a map attribute that grows by one.
+    pub count: Option<(&'static str, &'static str)>,
+    /// Must imply that the item exists.
+    pub condition: Condition,
+}
+
+impl Update {
+    /// Sets attributes of an item.
+    pub fn set(key: Key, set: Vec<(&'static str, AttributeValue)>, condition: Condition) -> Write {
+        Write::Update(Self {
+            key,
+            set,
+            count: None,
+            condition,
+        })
+    }
 }
 
 /// What must be true of the item for the whole transaction to happen.
@@ -88,8 +110,22 @@ pub(crate) enum Condition {
     Any,
     Absent,
     Exists,
+    /// It exists without this attribute.
+    Lacks(&'static str),
     /// It exists and these attributes have these values.
     Has(Vec<(&'static str, AttributeValue)>),
+    /// The same, and this attribute is absent or lies before this number.
+    HasBefore(
+        Vec<(&'static str, AttributeValue)>,
+        (&'static str, AttributeValue),
+    ),
+}
+
+impl Condition {
+    /// The item still has the version that was read.
+    pub fn version(version: &str) -> Self {
+        Self::Has(vec![("version", s(version))])
+    }
 }
 
 /// Why a transaction did not happen.
@@ -136,7 +172,7 @@ impl Table {
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the store does not answer, [`Error::Internal`] when it refuses.
-    pub(crate) async fn read(&self, keys: Vec<Key>) -> Result<Found> {
+    pub async fn read(&self, keys: Vec<Key>) -> Result<Found> {
         let mut found = Found::default();
         let mut wanted: Vec<Item> = keys.into_iter().map(|key| primary(&key)).collect();
         for attempt in 0..ATTEMPTS {
@@ -161,10 +197,8 @@ impl Table {
                 .flatten()
                 .flat_map(|(_, items)| items)
             {
-                if let (Some(AttributeValue::S(pk)), Some(AttributeValue::S(sk))) =
-                    (item.get(PK), item.get(SK))
-                {
-                    found.0.insert((pk.clone(), sk.clone()), item);
+                if let Some(key) = key_of(&item) {
+                    found.0.insert((key.pk, key.sk), item);
                 }
             }
             wanted = answer
@@ -201,6 +235,35 @@ impl Table {
             all.push(decode(&item.map_err(failed)?)?);
         }
         Ok(all)
+    }
+
+    /// Up to `limit` items of a partition whose sort key starts with `prefix`, in order, from `after` on; strongly
+    /// consistent. With them, where the rest starts, if there may be one.
+    pub(crate) async fn query_page(
+        &self,
+        partition: String,
+        prefix: &str,
+        after: Option<Key>,
+        limit: i32,
+    ) -> Result<(Vec<Item>, Option<Key>)> {
+        let query = self
+            .client
+            .query()
+            .table_name(&self.name)
+            .consistent_read(true)
+            .set_exclusive_start_key(after.as_ref().map(primary))
+            .expression_attribute_values(":pk", s(partition))
+            .limit(limit);
+        let query = if prefix.is_empty() {
+            query.key_condition_expression("PK = :pk")
+        } else {
+            query
+                .key_condition_expression("PK = :pk AND begins_with(SK, :prefix)")
+                .expression_attribute_values(":prefix", s(prefix))
+        };
+        let page = query.send().await.map_err(failed)?;
+        let next = page.last_evaluated_key.as_ref().and_then(key_of);
+        Ok((page.items.unwrap_or_default(), next))
     }
 
     /// All of these, or none. Safe to repeat: where the answer is lost, if the first action puts an item it is read
@@ -250,20 +313,42 @@ impl Table {
         )))
     }
 
+    /// Sets attributes of one item, if the condition, which must imply that it exists, holds. Returns whether.
+    pub(crate) async fn update(
+        &self,
+        key: Key,
+        set: Vec<(&'static str, AttributeValue)>,
+        condition: Condition,
+    ) -> Result<bool> {
+        let (expression, names, values) = condition.expression();
+        let (mut names, mut values) = (names.unwrap_or_default(), values.unwrap_or_default());
+        let assignments = assign(&set, &mut names, &mut values);
+        let sent = self
+            .client
+            .update_item()
+            .table_name(&self.name)
+            .set_key(Some(primary(&key)))
+            .set_condition_expression(expression)
+            .update_expression(format!("SET {}", assignments.join(", ")))
+            .set_expression_attribute_names(Some(names))
+            .set_expression_attribute_values(Some(values))
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some("ConditionalCheckFailedException") => Ok(false),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
     /// Whether a transaction whose answer was lost has happened: whether the item that it puts first is in the table. A
     /// receipt is told by its key alone, which is random: a worker may have gone on with it already.
     async fn happened(&self, writes: &[Write]) -> bool {
         let Some(Write::Put(item, _)) = writes.first() else {
             return false;
         };
-        let (Some(AttributeValue::S(pk)), Some(AttributeValue::S(sk))) =
-            (item.get(PK), item.get(SK))
-        else {
+        let Some(key) = key_of(item) else {
             return false;
-        };
-        let key = Key {
-            pk: pk.clone(),
-            sk: sk.clone(),
         };
         let is_receipt = item.get(ENTITY) == Some(&s("receipt"));
         self.read(vec![key])
@@ -304,43 +389,44 @@ impl Table {
                     .set_expression_attribute_values(values);
                 action.condition_check(check.build().map_err(Error::internal)?)
             }
-            Write::Increment(key, map, field) => {
-                let update = Update::builder()
-                    .table_name(&self.name)
-                    .set_key(Some(primary(key)))
-                    .condition_expression("attribute_exists(PK) AND #complete = :false")
-                    .update_expression("SET #map.#field = #map.#field + :one")
-                    .expression_attribute_names("#map", *map)
-                    .expression_attribute_names("#field", *field)
-                    .expression_attribute_names("#complete", "complete")
-                    .expression_attribute_values(":one", n(1))
-                    .expression_attribute_values(":false", AttributeValue::Bool(false));
-                action.update(update.build().map_err(Error::internal)?)
-            }
-            Write::Set(key, attributes) | Write::SetOnce(key, attributes) => {
-                // Once: as long as the first of them is not there.
-                let once = matches!(write, Write::SetOnce(..));
-                let mut update = Update::builder()
-                    .table_name(&self.name)
-                    .set_key(Some(primary(key)))
-                    .condition_expression(if once {
-                        "attribute_exists(PK) AND attribute_not_exists(#a0)"
-                    } else {
-                        "attribute_exists(PK)"
-                    });
-                let mut assignments = Vec::new();
-                for (i, (name, value)) in attributes.iter().enumerate() {
-                    update = update
-                        .expression_attribute_names(format!("#a{i}"), *name)
-                        .expression_attribute_values(format!(":a{i}"), value.clone());
-                    assignments.push(format!("#a{i} = :a{i}"));
+            Write::Update(change) => {
+                let (expression, names, values) = change.condition.expression();
+                let (mut names, mut values) =
+                    (names.unwrap_or_default(), values.unwrap_or_default());
+                let mut assignments = assign(&change.set, &mut names, &mut values);
+                if let Some((map, field)) = change.count {
+                    names.insert("#map".to_owned(), map.to_owned());
+                    names.insert("#field".to_owned(), field.to_owned());
+                    values.insert(":one".to_owned(), n(1));
+                    assignments.push("#map.#field = #map.#field + :one".to_owned());
                 }
-                let update = update.update_expression(format!("SET {}", assignments.join(", ")));
+                let update = types::Update::builder()
+                    .table_name(&self.name)
+                    .set_key(Some(primary(&change.key)))
+                    .set_condition_expression(expression)
+                    .update_expression(format!("SET {}", assignments.join(", ")))
+                    .set_expression_attribute_names(Some(names))
+                    .set_expression_attribute_values(Some(values));
                 action.update(update.build().map_err(Error::internal)?)
             }
         }
         .build())
     }
+}
+
+/// The assignments of an update expression.
+fn assign(
+    set: &[(&'static str, AttributeValue)],
+    names: &mut HashMap<String, String>,
+    values: &mut Item,
+) -> Vec<String> {
+    let mut assignments = Vec::new();
+    for (i, (name, value)) in set.iter().enumerate() {
+        names.insert(format!("#a{i}"), (*name).to_owned());
+        values.insert(format!(":a{i}"), value.clone());
+        assignments.push(format!("#a{i} = :a{i}"));
+    }
+    assignments
 }
 
 type Expression = (
@@ -355,17 +441,44 @@ impl Condition {
             Self::Any => (None, None, None),
             Self::Absent => (Some("attribute_not_exists(PK)".to_owned()), None, None),
             Self::Exists => (Some("attribute_exists(PK)".to_owned()), None, None),
-            Self::Has(attributes) => {
-                let mut terms = Vec::new();
-                let (mut names, mut values) = (HashMap::new(), HashMap::new());
-                for (i, (name, value)) in attributes.iter().enumerate() {
-                    terms.push(format!("#c{i} = :c{i}"));
-                    names.insert(format!("#c{i}"), (*name).to_owned());
-                    values.insert(format!(":c{i}"), value.clone());
-                }
-                (Some(terms.join(" AND ")), Some(names), Some(values))
-            }
+            Self::Lacks(name) => (
+                Some("attribute_exists(PK) AND attribute_not_exists(#without)".to_owned()),
+                Some(HashMap::from([("#without".to_owned(), (*name).to_owned())])),
+                None,
+            ),
+            Self::Has(attributes) => Self::terms(attributes, None),
+            Self::HasBefore(attributes, limit) => Self::terms(attributes, Some(limit)),
         }
+    }
+
+    fn terms(
+        attributes: &[(&'static str, AttributeValue)],
+        before: Option<&(&'static str, AttributeValue)>,
+    ) -> Expression {
+        let mut terms = Vec::new();
+        let (mut names, mut values) = (HashMap::new(), HashMap::new());
+        for (i, (name, value)) in attributes.iter().enumerate() {
+            terms.push(format!("#c{i} = :c{i}"));
+            names.insert(format!("#c{i}"), (*name).to_owned());
+            values.insert(format!(":c{i}"), value.clone());
+        }
+        if let Some((name, limit)) = before {
+            terms.push("(attribute_not_exists(#before) OR #before < :before)".to_owned());
+            names.insert("#before".to_owned(), (*name).to_owned());
+            values.insert(":before".to_owned(), limit.clone());
+        }
+        (Some(terms.join(" AND ")), Some(names), Some(values))
+    }
+}
+
+/// The key of an item.
+fn key_of(item: &Item) -> Option<Key> {
+    match (item.get(PK)?, item.get(SK)?) {
+        (AttributeValue::S(pk), AttributeValue::S(sk)) => Some(Key {
+            pk: pk.clone(),
+            sk: sk.clone(),
+        }),
+        _ => None,
     }
 }
 

@@ -1,11 +1,13 @@
 //! Receipts: the lasting, secret-free record of what was taken away. They outlive the server.
 
-use super::{Condition, SK, Table, Write, decode, encode, failed, keys, s};
-use crate::Result;
+use super::{Condition, SK, Table, Update, Write, decode, encode, failed, keys, n, s};
 use crate::domain::credential::Source;
 use crate::domain::id::{ServerId, TenantId};
+use crate::domain::revocation::Outcome;
 use crate::domain::subject::{Actor, Subject};
 use crate::domain::time::Timestamp;
+use crate::{Error, Result};
+use aws_sdk_dynamodb::types::AttributeValue;
 use serde::{Deserialize, Serialize};
 
 /// One removal.
@@ -22,14 +24,62 @@ pub struct Receipt {
     pub actor: Actor,
     /// When the removal took effect.
     pub at: Timestamp,
-    /// Whether all of it is settled; a deleted server's is once its partition is empty.
-    pub complete: bool,
-    /// When it was settled.
+    /// Whether everything has been removed; a deleted server's is once its partition is empty.
+    pub closed: bool,
+    /// When it last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub completed_at: Option<Timestamp>,
+    pub changed_at: Option<Timestamp>,
     /// How many credentials went with it; a deleted server's are counted before the first of them is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<Counts>,
+    /// How the revocations of its grants have ended so far.
+    #[serde(default)]
+    pub outcomes: Outcomes,
+    /// What was presented where, for a receipt of a single grant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub presented: Vec<PresentedToken>,
+}
+
+impl Receipt {
+    /// Whether nothing is left to be done: all is removed, and each grant's revocation has ended.
+    pub fn is_complete(&self) -> bool {
+        let grants = self.counts.unwrap_or_default().oauth;
+        self.closed && self.outcomes.total() == grants
+    }
+}
+
+/// How revocations have ended: how many in each way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "domain::revocation::Outcome documents each")]
+pub struct Outcomes {
+    pub revoked: u64,
+    pub already_invalid: u64,
+    pub unsupported: u64,
+    pub failed: u64,
+}
+
+impl Outcomes {
+    /// All together.
+    pub const fn total(self) -> u64 {
+        self.revoked + self.already_invalid + self.unsupported + self.failed
+    }
+}
+
+/// One token's presentation at its issuer, without the token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PresentedToken {
+    /// `refresh_token` or `access_token`.
+    pub token: String,
+    /// Host of the revocation endpoint; `None` if there is none.
+    pub host: Option<String>,
+    /// What the endpoint answered last; `None` if it was not asked.
+    pub status: Option<u16>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// When.
+    pub at: Timestamp,
+    /// How often the issuer was asked in all.
+    pub attempts: u32,
 }
 
 /// How many credentials of each source.
@@ -57,6 +107,11 @@ pub enum Removed {
         /// Whose.
         #[serde(flatten)]
         subject: Subject,
+    },
+    /// Every credential at a living server.
+    All {
+        /// The name it has.
+        name: String,
     },
     /// A server and everything under it.
     Server {
@@ -95,7 +150,55 @@ pub(crate) fn count(tenant: &TenantId, receipt: &str, source: Source) -> Write {
         Source::Oauth => "oauth",
         Source::Override => "overrides",
     };
-    Write::Increment(keys::receipt(tenant, receipt), "counts", field)
+    Write::Update(Update {
+        key: keys::receipt(tenant, receipt),
+        set: Vec::new(),
+        count: Some(("counts", field)),
+        condition: Condition::Has(vec![("closed", AttributeValue::Bool(false))]),
+    })
+}
+
+/// Records on a receipt how a revocation ended.
+pub(crate) fn settle(
+    tenant: &TenantId,
+    receipt: &str,
+    outcome: Outcome,
+    presented: Option<&[PresentedToken]>,
+    now: Timestamp,
+) -> Result<Write> {
+    let mut set = vec![("changed_at", n(now.micros()))];
+    if let Some(presented) = presented {
+        let list = serde_dynamo::to_attribute_value(presented).map_err(Error::internal)?;
+        set.push(("presented", list));
+    }
+    Ok(Write::Update(Update {
+        key: keys::receipt(tenant, receipt),
+        set,
+        count: Some(("outcomes", outcome.as_str())),
+        condition: Condition::Exists,
+    }))
+}
+
+/// Closes a receipt: nothing more is removed under it.
+pub(crate) fn close(
+    tenant: &TenantId,
+    receipt: &str,
+    counts: Option<Counts>,
+    now: Timestamp,
+) -> Result<Write> {
+    let mut set = vec![
+        ("closed", AttributeValue::Bool(true)),
+        ("changed_at", n(now.micros())),
+    ];
+    if let Some(counts) = counts {
+        let counts = serde_dynamo::to_item(counts).map_err(Error::internal)?;
+        set.push(("counts", AttributeValue::M(counts)));
+    }
+    Ok(Update::set(
+        keys::receipt(tenant, receipt),
+        set,
+        Condition::Exists,
+    ))
 }
 
 /// Key of a receipt.

@@ -1,15 +1,18 @@
 //! Servers in their tenant's partition: the record itself, the items that make its name and number unique, and the
 //! counter.
 
-use super::receipts;
 use super::work::{Sweep, Tombstone};
 use super::{Condition, Found, Key, Table, Write, WriteError, decode, encode, keys, n, s};
+use super::{clients, receipts, sessions};
 use crate::domain::id::{ServerId, TenantId};
+use crate::domain::issuance::ClientRecord;
 use crate::domain::server::Server;
+use crate::domain::session::Session;
 use crate::domain::subject::Subject;
 use crate::seal::WrappedKey;
 use crate::table::receipts::Receipt;
 use crate::{Error, Result};
+use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use serde::{Deserialize, Serialize};
 
@@ -97,6 +100,15 @@ impl Found {
     }
 }
 
+/// What is created together with a server.
+#[derive(Debug, Default)]
+pub struct Companions<'a> {
+    /// A client that was registered for it.
+    pub client: Option<&'a ClientRecord>,
+    /// The consent that its creator is sent to.
+    pub session: Option<&'a Session>,
+}
+
 /// How an insert ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Inserted {
@@ -143,12 +155,43 @@ impl Table {
         Ok(decode::<Counter>(&answer.attributes.unwrap_or_default())?.last)
     }
 
-    /// Writes a new server with its name and number.
+    /// Notes how the owner's last consent ended, if the server still exists. The version rises, so that no update that was
+    /// read before overwrites it.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
-    pub async fn insert_server(&self, tenant: &TenantId, server: &Server) -> Result<Inserted> {
-        let writes = vec![
+    pub async fn note_consent(&self, tenant: &TenantId, id: ServerId, failed: bool) -> Result<()> {
+        let sent = self
+            .client
+            .update_item()
+            .table_name(&self.name)
+            .set_key(Some(super::primary(&key(tenant, id))))
+            .condition_expression("attribute_exists(PK)")
+            .update_expression("SET #failed = :failed ADD #version :one")
+            .expression_attribute_names("#failed", "consent_failed")
+            .expression_attribute_names("#version", "version")
+            .expression_attribute_values(":failed", AttributeValue::Bool(failed))
+            .expression_attribute_values(":one", n(1))
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(()),
+            Err(error) if error.code() == Some("ConditionalCheckFailedException") => Ok(()),
+            Err(error) => Err(super::failed(error)),
+        }
+    }
+
+    /// Writes a new server with its name, its number and its companions.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn insert_server(
+        &self,
+        tenant: &TenantId,
+        server: &Server,
+        companions: &Companions<'_>,
+    ) -> Result<Inserted> {
+        let mut writes = vec![
             Write::Put(
                 encode(&key(tenant, server.id), SERVER, server)?,
                 Condition::Absent,
@@ -170,6 +213,12 @@ impl Table {
                 Condition::Absent,
             ),
         ];
+        if let Some(client) = companions.client {
+            writes.push(clients::put_client(tenant, client)?);
+        }
+        if let Some(session) = companions.session {
+            writes.push(sessions::put(session)?);
+        }
         match self.write(writes).await {
             Ok(()) => Ok(Inserted::Done),
             Err(WriteError::Refused(at)) if at.contains(&1) => Ok(Inserted::NameTaken),
@@ -178,22 +227,25 @@ impl Table {
         }
     }
 
-    /// Replaces a server that still has version `read`; with a sweep, if credentials were voided by the change.
-    /// Answers `false` when it was changed or deleted since.
+    /// Replaces a server that still has the version that was read; with a sweep, if credentials were voided by the change,
+    /// and the receipt of that, if the call has one. Answers `false` when it was changed or deleted since.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
     pub async fn replace_server(
         &self,
         tenant: &TenantId,
-        read: u64,
-        server: &Server,
+        (read, server): (u64, &Server),
         sweep: Option<&Sweep>,
+        receipt: Option<&Receipt>,
     ) -> Result<bool> {
         let item = encode(&key(tenant, server.id), SERVER, server)?;
         let mut writes = vec![Write::Put(item, Condition::Has(vec![("version", n(read))]))];
         if let Some(sweep) = sweep {
             writes.push(sweep.put(tenant)?);
+        }
+        if let Some(receipt) = receipt {
+            writes.insert(0, receipts::put(tenant, receipt)?);
         }
         match self.write(writes).await {
             Ok(()) => Ok(true),

@@ -2,10 +2,15 @@
 //! Each stays in the server's partition and in the index of due work until it is done.
 
 use super::{
-    Condition, DUE_INDEX, DUE_INDEX_NAME, Item, Key, PK, SK, Table, Write, WriteError, encode,
-    failed, keys, n, s,
+    Condition, DUE_INDEX, DUE_INDEX_NAME, Item, Key, SK, Table, Update, Write, WriteError, encode,
+    failed, keys, revocations, s,
 };
+use crate::domain::credential::{Grant, Source};
 use crate::domain::id::{ServerId, TenantId};
+use crate::domain::issuance::{ClientRecord, Provider};
+use crate::domain::revocation::Revocation;
+use crate::domain::session::Session;
+use crate::domain::status::Reason;
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 use crate::seal::WrappedKey;
@@ -46,6 +51,11 @@ pub struct Sweep {
     pub server: ServerId,
     /// The server's auth revision after the change.
     pub auth_revision: u64,
+    /// What subjects are told.
+    pub reason: Reason,
+    /// The receipt that counts what goes, if the call has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<String>,
     /// When the change happened.
     pub at: Timestamp,
 }
@@ -64,6 +74,38 @@ pub struct Offboarding {
     pub at: Timestamp,
 }
 
+/// An item in a dead server's partition.
+#[derive(Debug)]
+pub struct Remains {
+    /// Where it is.
+    pub key: Key,
+    /// What it is.
+    pub item: Remaining,
+}
+
+/// What an item in a dead server's partition is, as far as that matters to its end.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "entity", rename_all = "kebab-case")]
+pub enum Remaining {
+    /// To become a revocation.
+    Grant(Box<Grant>),
+    /// To be settled before the data key goes.
+    Revocation(Box<Revocation>),
+    /// To be deregistered after that.
+    Client(Box<ClientRecord>),
+    /// To go, unless an issuer's answer is on its way.
+    Session(Box<Session>),
+    /// To go, with its receipt closed.
+    Sweep(Sweep),
+    /// To go with the item that leads to it.
+    Provider(Provider),
+    /// To go last.
+    Tombstone,
+    /// To go.
+    #[serde(other)]
+    Other,
+}
+
 /// One piece of due work.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "entity", rename_all = "kebab-case")]
@@ -74,6 +116,19 @@ pub enum Work {
     Sweep(Sweep),
     /// Take a subject's credentials away.
     Offboarding(Offboarding),
+    /// Tell an issuer that a grant is over.
+    Revocation(Box<Revocation>),
+}
+
+impl Work {
+    fn key(&self) -> Key {
+        match self {
+            Self::Tombstone(one) => keys::tombstone(&one.tenant, one.server),
+            Self::Sweep(one) => keys::sweep(&one.tenant, one.server, one.auth_revision),
+            Self::Offboarding(one) => keys::offboarding(&one.tenant, &one.receipt),
+            Self::Revocation(one) => keys::revocation(&one.tenant, one.server, &one.id),
+        }
+    }
 }
 
 impl Tombstone {
@@ -89,15 +144,28 @@ impl Tombstone {
 
 impl Sweep {
     pub(crate) fn put(&self, tenant: &TenantId) -> Result<Write> {
-        due(&keys::sweep(tenant, self.server), "sweep", self, self.at)
+        let key = keys::sweep(tenant, self.server, self.auth_revision);
+        due(&key, "sweep", self, self.at)
     }
 }
 
-fn due(key: &Key, entity: &str, value: &impl Serialize, at: Timestamp) -> Result<Write> {
+pub(crate) fn due(key: &Key, entity: &str, value: &impl Serialize, at: Timestamp) -> Result<Write> {
+    Ok(Write::Put(
+        due_item(key, entity, value, at)?,
+        Condition::Any,
+    ))
+}
+
+pub(crate) fn due_item(
+    key: &Key,
+    entity: &str,
+    value: &impl Serialize,
+    at: Timestamp,
+) -> Result<Item> {
     let mut item = encode(key, entity, value)?;
     item.insert(DUE_INDEX.0.to_owned(), s(keys::DUE));
     item.insert(DUE_INDEX.1.to_owned(), s(due_time(at)));
-    Ok(Write::Put(item, Condition::Any))
+    Ok(item)
 }
 
 fn due_time(at: Timestamp) -> String {
@@ -147,18 +215,12 @@ impl Table {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
     pub async fn put_off(&self, work: &Work, until: Timestamp) -> Result<()> {
-        let key = match work {
-            Work::Tombstone(tombstone) => keys::tombstone(&tombstone.tenant, tombstone.server),
-            Work::Sweep(sweep) => keys::sweep(&sweep.tenant, sweep.server),
-            Work::Offboarding(one) => keys::offboarding(&one.tenant, &one.receipt),
-        };
-        finished(
-            self.write(vec![Write::Set(
-                key,
-                vec![(DUE_INDEX.1, s(due_time(until)))],
-            )])
-            .await,
-        )
+        let later = Update::set(
+            work.key(),
+            vec![(DUE_INDEX.1, s(due_time(until)))],
+            Condition::Exists,
+        );
+        finished(self.write(vec![later]).await)
     }
 
     /// A server's tombstone, as long as it stands.
@@ -203,54 +265,78 @@ impl Table {
         let map = AttributeValue::M(serde_dynamo::to_item(counts).map_err(Error::internal)?);
         let key = keys::tombstone(tenant, server);
         finished(
-            self.write(vec![Write::SetOnce(key, vec![("counts", map)])])
-                .await,
+            self.write(vec![Update::set(
+                key,
+                vec![("counts", map)],
+                Condition::Lacks("counts"),
+            )])
+            .await,
         )
     }
 
-    /// Deletes up to a few hundred items of a dead server's partition, never the tombstone. Answers whether it is empty
-    /// but for that.
+    /// Some of what is in a dead server's partition, from `after` on, and where the rest starts.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
-    pub async fn clear_some(&self, tenant: &TenantId, server: ServerId) -> Result<bool> {
-        let page = self
-            .client
-            .query()
-            .table_name(&self.name)
-            .consistent_read(true)
-            .key_condition_expression("PK = :pk")
-            .projection_expression("PK, SK")
-            .expression_attribute_values(":pk", s(keys::server_partition(tenant, server)))
-            .limit(200)
-            .send()
-            .await
-            .map_err(failed)?;
-        let complete = page.last_evaluated_key.is_none();
-        let doomed: Vec<Item> = page
-            .items
-            .into_iter()
-            .flatten()
-            .filter(|item| item.get(SK) != Some(&s(keys::TOMBSTONE)))
-            .collect();
-        let nothing_left = complete && doomed.is_empty();
-        for batch in doomed.chunks(BATCH) {
+    pub async fn remains(
+        &self,
+        tenant: &TenantId,
+        server: ServerId,
+        after: Option<Key>,
+    ) -> Result<(Vec<Remains>, Option<Key>)> {
+        let (items, next) = self
+            .query_page(keys::server_partition(tenant, server), "", after, 200)
+            .await?;
+        let remains = items.into_iter().map(|item| {
+            Ok(Remains {
+                key: super::key_of(&item)
+                    .ok_or_else(|| Error::internal("an item without a key"))?,
+                item: super::decode(&item)?,
+            })
+        });
+        Ok((remains.collect::<Result<_>>()?, next))
+    }
+
+    /// Deletes items that nothing has to be done about any more.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn clear(&self, keys: &[Key]) -> Result<()> {
+        let items: Vec<Item> = keys.iter().map(super::primary).collect();
+        for batch in items.chunks(BATCH) {
             self.delete_batch(batch).await?;
         }
-        Ok(nothing_left)
+        Ok(())
+    }
+
+    /// Turns a dead server's grant into its revocation, if it still is the one that was read. Answers `false` otherwise.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn end_remaining_grant(
+        &self,
+        grant: &Grant,
+        revocation: &Revocation,
+    ) -> Result<bool> {
+        let tenant = &revocation.tenant;
+        let key = keys::credential(tenant, grant.server, &grant.subject, Source::Oauth);
+        let writes = vec![
+            revocations::put(revocation)?,
+            Write::Delete(key, Condition::version(&grant.version)),
+        ];
+        match self.write(writes).await {
+            Ok(()) => Ok(true),
+            Err(WriteError::Refused(_)) => Ok(false),
+            Err(WriteError::Failed(error)) => Err(error),
+        }
     }
 
     async fn delete_batch(&self, keys: &[Item]) -> Result<()> {
         let mut rest = keys
             .iter()
             .map(|key| {
-                let key = key
-                    .iter()
-                    .filter(|(name, _)| matches!(name.as_str(), PK | SK))
-                    .map(|(k, v)| (k.clone(), v.clone()))
-                    .collect();
                 let delete = DeleteRequest::builder()
-                    .set_key(Some(key))
+                    .set_key(Some(key.clone()))
                     .build()
                     .map_err(Error::internal)?;
                 Ok(WriteRequest::builder().delete_request(delete).build())
@@ -286,24 +372,15 @@ impl Table {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
     pub async fn finish_purge(&self, tombstone: &Tombstone, now: Timestamp) -> Result<()> {
-        let counts = serde_dynamo::to_item(tombstone.counts.unwrap_or_default());
-        let counts = AttributeValue::M(counts.map_err(Error::internal)?);
         let key = keys::tombstone(&tombstone.tenant, tombstone.server);
-        let bury = Write::Delete(key, Condition::Exists);
-        let complete = Write::Set(
-            keys::receipt(&tombstone.tenant, &tombstone.receipt),
-            vec![
-                ("complete", AttributeValue::Bool(true)),
-                ("completed_at", n(now.micros())),
-                ("counts", counts),
-            ],
-        );
-        self.end(bury, complete).await
+        let counts = Some(tombstone.counts.unwrap_or_default());
+        let close = receipts::close(&tombstone.tenant, &tombstone.receipt, counts, now)?;
+        self.end(Write::Delete(key, Condition::Exists), close).await
     }
 
-    /// Takes a piece of work away and completes its receipt.
-    async fn end(&self, bury: Write, complete: Write) -> Result<()> {
-        match self.write(vec![bury.clone(), complete]).await {
+    /// Takes a piece of work away and says so on its receipt.
+    pub(super) async fn end(&self, bury: Write, note: Write) -> Result<()> {
+        match self.write(vec![bury.clone(), note]).await {
             // The receipt was taken away by hand, which is no reason to go on for ever.
             Err(WriteError::Refused(at)) if !at.contains(&0) => {
                 finished(self.write(vec![bury]).await)
@@ -359,24 +436,24 @@ impl Table {
             tenant, receipt, ..
         } = offboarding;
         let bury = Write::Delete(keys::offboarding(tenant, receipt), Condition::Exists);
-        let complete = Write::Set(
-            keys::receipt(tenant, receipt),
-            vec![
-                ("complete", AttributeValue::Bool(true)),
-                ("completed_at", n(now.micros())),
-            ],
-        );
-        self.end(bury, complete).await
+        self.end(bury, receipts::close(tenant, receipt, None, now)?)
+            .await
     }
 
-    /// Ends a sweep, unless a later change has asked for another one.
+    /// Ends a sweep.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
-    pub async fn finish_sweep(&self, sweep: &Sweep) -> Result<()> {
-        let key = keys::sweep(&sweep.tenant, sweep.server);
-        let unchanged = Condition::Has(vec![("auth_revision", n(sweep.auth_revision))]);
-        finished(self.write(vec![Write::Delete(key, unchanged)]).await)
+    pub async fn finish_sweep(&self, sweep: &Sweep, now: Timestamp) -> Result<()> {
+        let key = keys::sweep(&sweep.tenant, sweep.server, sweep.auth_revision);
+        let bury = Write::Delete(key, Condition::Exists);
+        match &sweep.receipt {
+            Some(receipt) => {
+                let close = receipts::close(&sweep.tenant, receipt, None, now)?;
+                self.end(bury, close).await
+            }
+            None => finished(self.write(vec![bury]).await),
+        }
     }
 }
 

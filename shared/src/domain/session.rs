@@ -1,0 +1,157 @@
+//! Authorization sessions: consents in progress.
+
+use super::id::{ServerId, TenantId};
+use super::issuance::Issuance;
+use super::secret;
+use super::subject::Subject;
+use super::time::Timestamp;
+use crate::seal::Sealed;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+/// How long a consent may take, in seconds.
+pub const CONSENT_LIFETIME: i64 = 600;
+/// How long a session can be asked about, in seconds.
+pub const SESSION_LIFETIME: i64 = 24 * 3600;
+
+/// One consent in progress, or how it ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Session {
+    /// Sorts by time.
+    pub id: String,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The server to be connected to.
+    pub server: ServerId,
+    /// Whose grant it is to become.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// The server's auth revision when it was begun; void under any other.
+    pub auth_revision: u64,
+    /// When it was begun.
+    pub at: Timestamp,
+    /// Who asked for it.
+    pub origin: Origin,
+    /// How far it is.
+    pub phase: Phase,
+    /// SHA-256 of the secret in its current URL, lower-case hexadecimal.
+    pub secret_hash: String,
+    /// SHA-256 of the cookie of the browser that it was begun in, where that was a page of ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub browser: Option<String>,
+    /// While the code is exchanged: until when the issuer's answer may come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub busy_until: Option<Timestamp>,
+    /// What was asked of the issuer, once that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consent: Option<Consent>,
+    /// Housekeeping alone: DynamoDB removes it some time after this second.
+    pub ttl: i64,
+}
+
+/// The contract by which a consent was begun, and what that contract wants to happen at its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// TrueFoundry: the browser goes on to this address, or to a closing page.
+    Truefoundry {
+        /// Where the browser ends.
+        return_to: Option<String>,
+        /// The base of our own addresses.
+        base: String,
+    },
+    /// LangSmith: the client asks for the session's state.
+    Langsmith {
+        /// The provider it belongs to.
+        provider: Uuid,
+    },
+    /// Kambrium: the page tells its opener.
+    Kambrium {
+        /// The integration in the callback's path.
+        integration: String,
+    },
+}
+
+/// How far a consent is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Our own URL was handed out and not opened yet.
+    Offered,
+    /// The issuer's URL was handed out.
+    Pending,
+    /// The issuer has answered and the code is being exchanged.
+    Exchanging,
+    /// A grant is stored.
+    Completed,
+    /// It ended without one.
+    Failed,
+}
+
+impl Phase {
+    /// As stored.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Offered => "offered",
+            Self::Pending => "pending",
+            Self::Exchanging => "exchanging",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What was asked of an issuer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Consent {
+    /// The issuer and the client.
+    pub issuance: Issuance,
+    /// Whether the issuer says that it names itself in its answers (RFC 9207).
+    pub iss_advertised: bool,
+    /// Where it answers to.
+    pub redirect_uri: String,
+    /// What was asked for.
+    pub scopes: Vec<String>,
+    /// [`ConsentSecrets`], sealed.
+    pub sealed: Sealed,
+}
+
+/// The secret part of a consent.
+#[derive(Debug)]
+pub struct ConsentSecrets {
+    /// The PKCE verifier.
+    pub verifier: SecretString,
+    /// The client's secret.
+    pub client_secret: Option<SecretString>,
+}
+
+impl ConsentSecrets {
+    pub(crate) fn to_json(&self) -> Option<Zeroizing<Vec<u8>>> {
+        secret::encode(&[
+            ("verifier", Some(&self.verifier)),
+            ("client_secret", self.client_secret.as_ref()),
+        ])
+    }
+
+    pub(crate) fn from_json(json: &[u8]) -> Option<Self> {
+        let mut fields = secret::decode(json)?;
+        Some(Self {
+            verifier: fields.remove("verifier")?,
+            client_secret: fields.remove("client_secret"),
+        })
+    }
+}
+
+impl Session {
+    /// Whether its URL may still be used.
+    pub fn is_open(&self, now: Timestamp) -> bool {
+        now < self.at.plus_seconds(CONSENT_LIFETIME)
+    }
+
+    /// Whether an issuer's answer may be on its way.
+    pub fn is_busy(&self, now: Timestamp) -> bool {
+        self.phase == Phase::Exchanging && self.busy_until.is_some_and(|until| now < until)
+    }
+}

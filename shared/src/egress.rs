@@ -1,0 +1,688 @@
+//! The one HTTP client for every URL that was learned from anywhere: registrations, metadata, endpoints, MCP servers
+//! (authorization checklist section 8). It reaches public addresses only, and exactly those that were checked.
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+use crate::{Error, Result};
+use reqwest::Method;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LOCATION};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+use tokio::time::timeout;
+use url::{Host, Url};
+use zeroize::Zeroizing;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a whole exchange may take, redirects included.
+pub(crate) const TOTAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest body that is read.
+const BODY_LIMIT: usize = 1 << 20;
+const MAX_REDIRECTS: usize = 3;
+
+/// The guarded client.
+#[derive(Clone, Debug)]
+pub struct Egress {
+    client: reqwest::Client,
+    rule: Rule,
+}
+
+/// A request to send.
+pub struct Outgoing<'a> {
+    /// Its method.
+    pub method: Method,
+    /// Where it goes; checked before anything is sent.
+    pub url: &'a str,
+    /// Its headers; `Host`, `User-Agent` and `Content-Length` are set by the client.
+    pub headers: HeaderMap,
+    /// Its body; empty for none.
+    pub body: Vec<u8>,
+}
+
+/// An answer that was read to its end.
+pub struct Fetched {
+    /// The HTTP status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, which may hold tokens.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+/// Why there is no answer. None of them says more, for the difference would map the inside to whoever chose the URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The URL, its name or one of its addresses is not allowed. Callers show it like [`Self::Unreachable`].
+    Refused,
+    /// DNS, TLS, connecting or the answer itself failed, or took too long.
+    Unreachable,
+    /// The body is over 1 MiB.
+    TooLarge,
+}
+
+impl fmt::Debug for Outgoing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outgoing")
+            .field("method", &self.method)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Fetched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fetched")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Egress {
+    /// A client for public https; with `loopback_http` also for loopback, there with `http` too.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when no HTTP client can be made.
+    pub fn new(loopback_http: bool) -> Result<Self> {
+        let rule = Rule {
+            loopback: loopback_http,
+        };
+        Self::with_rules(rule, rule)
+    }
+
+    fn with_rules(rule: Rule, resolver: Rule) -> Result<Self> {
+        let client = reqwest::Client::builder()
+            .dns_resolver(resolver)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .user_agent(concat!("hawser/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(Error::internal)?;
+        Ok(Self { client, rule })
+    }
+
+    /// Checks scheme, user info, IP literals and names that are known without DNS.
+    ///
+    /// # Errors
+    /// [`Failure::Refused`], also for what is no URL.
+    pub fn check(&self, url: &str) -> Result<Url, Failure> {
+        Url::parse(url)
+            .ok()
+            .filter(|url| self.rule.takes_url(url))
+            .ok_or(Failure::Refused)
+    }
+
+    /// Reads a document, following at most three redirects, each checked like a new URL. For discovery only (section 2
+    /// point 7).
+    ///
+    /// # Errors
+    /// [`Failure`]; a fourth redirect is [`Failure::Refused`].
+    pub async fn get(&self, url: &str, accept: &str) -> Result<Fetched, Failure> {
+        let accept = HeaderValue::from_str(accept).map_err(|_| Failure::Refused)?;
+        let headers = HeaderMap::from_iter([(ACCEPT, accept)]);
+        within(async {
+            let mut url = self.check(url)?;
+            for _ in 0..=MAX_REDIRECTS {
+                let answer = self
+                    .execute(Method::GET, url.clone(), headers.clone(), Vec::new())
+                    .await?;
+                let Some(next) = redirect(&answer) else {
+                    return read(answer).await;
+                };
+                let next = url.join(next).map_err(|_| Failure::Refused)?;
+                url = self.check(next.as_str())?;
+            }
+            Err(Failure::Refused)
+        })
+        .await
+    }
+
+    /// Sends a request and reads the answer; follows nothing and repeats nothing.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn send(&self, request: Outgoing<'_>) -> Result<Fetched, Failure> {
+        within(async { read(self.open(request).await?).await }).await
+    }
+
+    /// Sends a request and returns as soon as the answer's head is there: no limit but that on connecting. Follows
+    /// nothing and repeats nothing.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn open(&self, request: Outgoing<'_>) -> Result<reqwest::Response, Failure> {
+        let url = self.check(request.url)?;
+        self.execute(request.method, url, request.headers, request.body)
+            .await
+    }
+
+    async fn execute(
+        &self,
+        method: Method,
+        url: Url,
+        headers: HeaderMap,
+        body: Vec<u8>,
+    ) -> Result<reqwest::Response, Failure> {
+        let mut request = self.client.request(method, url).headers(headers);
+        if !body.is_empty() {
+            request = request.body(body);
+        }
+        request.send().await.map_err(|error| {
+            let mut cause: Option<&dyn std::error::Error> = Some(&error);
+            while let Some(inner) = cause {
+                if inner.is::<RefusedAddress>() {
+                    return Failure::Refused;
+                }
+                cause = inner.source();
+            }
+            Failure::Unreachable
+        })
+    }
+}
+
+async fn within<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    timeout(TOTAL_TIMEOUT, work)
+        .await
+        .unwrap_or(Err(Failure::Unreachable))
+}
+
+fn redirect(answer: &reqwest::Response) -> Option<&str> {
+    matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308)
+        .then(|| answer.headers().get(LOCATION)?.to_str().ok())
+        .flatten()
+}
+
+async fn read(mut answer: reqwest::Response) -> Result<Fetched, Failure> {
+    let mut body = Zeroizing::new(Vec::new());
+    while let Some(chunk) = answer.chunk().await.map_err(|_| Failure::Unreachable)? {
+        if body.len() + chunk.len() > BODY_LIMIT {
+            return Err(Failure::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Fetched {
+        status: answer.status().as_u16(),
+        headers: std::mem::take(answer.headers_mut()),
+        body,
+    })
+}
+
+/// What may be reached.
+#[derive(Clone, Copy, Debug)]
+struct Rule {
+    loopback: bool,
+}
+
+impl Rule {
+    fn takes_url(self, url: &Url) -> bool {
+        let takes_host = match url.host() {
+            Some(Host::Domain(name)) => self.takes_name(name),
+            Some(Host::Ipv4(addr)) => self.takes(addr.into()),
+            Some(Host::Ipv6(addr)) => self.takes(addr.into()),
+            None => false,
+        };
+        let takes_scheme = match url.scheme() {
+            "https" => true,
+            "http" => self.loopback && is_loopback(url),
+            _ => false,
+        };
+        takes_host && takes_scheme && url.username().is_empty() && url.password().is_none()
+    }
+
+    fn takes_name(self, name: &str) -> bool {
+        if is_localhost(name) {
+            return self.loopback;
+        }
+        let name = name.trim_end_matches('.');
+        let inside = [".localhost", ".local", ".internal"];
+        name != "metadata" && !inside.iter().any(|suffix| name.ends_with(suffix))
+    }
+
+    fn takes(self, addr: IpAddr) -> bool {
+        is_public(addr) || self.loopback && addr.is_loopback()
+    }
+
+    /// One address inside spoils the name: who mixes them wants the client to try until it gets there.
+    fn takes_all(self, found: &[SocketAddr]) -> bool {
+        found.iter().all(|at| self.takes(at.ip()))
+    }
+}
+
+/// Whether a URL's host is written as loopback.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => is_localhost(name),
+        Some(Host::Ipv4(addr)) => addr.is_loopback(),
+        Some(Host::Ipv6(addr)) => addr.is_loopback(),
+        None => false,
+    }
+}
+
+fn is_localhost(name: &str) -> bool {
+    name.trim_end_matches('.') == "localhost"
+}
+
+/// The cause inside a client error that tells a refused name from one that does not resolve.
+#[derive(Debug)]
+struct RefusedAddress;
+
+impl fmt::Display for RefusedAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the address is not allowed")
+    }
+}
+
+impl std::error::Error for RefusedAddress {}
+
+impl Resolve for Rule {
+    fn resolve(&self, name: Name) -> Resolving {
+        let rule = *self;
+        Box::pin(async move {
+            let found: Vec<SocketAddr> =
+                tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            if rule.takes_all(&found) {
+                Ok(Box::new(found.into_iter()) as Addrs)
+            } else {
+                Err(RefusedAddress.into())
+            }
+        })
+    }
+}
+
+/// The refused IPv4 networks of section 8.
+const REFUSED_V4: [(Ipv4Addr, u32); 16] = [
+    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::new(10, 0, 0, 0), 8),
+    (Ipv4Addr::new(100, 64, 0, 0), 10),
+    (Ipv4Addr::new(127, 0, 0, 0), 8),
+    (Ipv4Addr::new(168, 63, 129, 16), 32),
+    (Ipv4Addr::new(169, 254, 0, 0), 16),
+    (Ipv4Addr::new(172, 16, 0, 0), 12),
+    (Ipv4Addr::new(192, 0, 0, 0), 24),
+    (Ipv4Addr::new(192, 0, 2, 0), 24),
+    (Ipv4Addr::new(192, 88, 99, 0), 24),
+    (Ipv4Addr::new(192, 168, 0, 0), 16),
+    (Ipv4Addr::new(198, 18, 0, 0), 15),
+    (Ipv4Addr::new(198, 51, 100, 0), 24),
+    (Ipv4Addr::new(203, 0, 113, 0), 24),
+    (Ipv4Addr::new(224, 0, 0, 0), 4),
+    (Ipv4Addr::new(240, 0, 0, 0), 4),
+];
+
+/// The refused IPv6 networks of section 8 within `2000::/3`; all outside it is refused anyway.
+const REFUSED_V6: [(Ipv6Addr, u32); 7] = [
+    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 32),
+    (Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 0), 48),
+    (Ipv6Addr::new(0x2001, 0x10, 0, 0, 0, 0, 0, 0), 28),
+    (Ipv6Addr::new(0x2001, 0x20, 0, 0, 0, 0, 0, 0), 28),
+    (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
+    (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),
+    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
+];
+
+/// Whether an address is out on the internet (table of section 8). Of the IPv4 addresses inside IPv6 only those of
+/// `64:ff9b::/96` are judged by the inner one, as networks without IPv4 need; all others are refused.
+pub fn is_public(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(addr) => is_public_v4(addr),
+        IpAddr::V6(addr) => is_public_v6(addr),
+    }
+}
+
+fn is_public_v4(addr: Ipv4Addr) -> bool {
+    let bits = addr.to_bits();
+    !REFUSED_V4
+        .iter()
+        .any(|(net, length)| (bits ^ net.to_bits()) >> (32 - length) == 0)
+}
+
+fn is_public_v6(addr: Ipv6Addr) -> bool {
+    let segments = addr.segments();
+    if let [0x64, 0xff9b, 0, 0, 0, 0, ..] = segments {
+        return is_public_v4(Ipv4Addr::from_bits(addr.to_bits() as u32));
+    }
+    let is_unicast = segments[0] >> 13 == 1;
+    let is_isatap = matches!(segments[4..6], [0 | 0x200, 0x5efe]);
+    let is_refused = REFUSED_V6
+        .iter()
+        .any(|(net, length)| (addr.to_bits() ^ net.to_bits()) >> (128 - length) == 0);
+    is_unicast && !is_isatap && !is_refused
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{Server, reply};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn public(text: &str) -> bool {
+        is_public(text.parse().unwrap())
+    }
+
+    /// The same table, told by octets and segments in place of prefixes.
+    fn is_public_told_otherwise(addr: IpAddr) -> bool {
+        match addr {
+            IpAddr::V4(addr) => {
+                let refused = addr.is_private()
+                    || addr.is_loopback()
+                    || addr.is_link_local()
+                    || addr.is_multicast()
+                    || addr.is_broadcast()
+                    || addr.is_documentation()
+                    || addr == Ipv4Addr::new(168, 63, 129, 16)
+                    || match addr.octets() {
+                        [0 | 240..=255, ..] => true,
+                        [100, second, ..] => (64..128).contains(&second),
+                        [192, 0, 0, _] | [192, 88, 99, _] | [198, 18 | 19, ..] => true,
+                        _ => false,
+                    };
+                !refused
+            }
+            IpAddr::V6(addr) => match addr.segments() {
+                [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+                    let [a, b] = high.to_be_bytes();
+                    let [c, d] = low.to_be_bytes();
+                    is_public_told_otherwise(Ipv4Addr::new(a, b, c, d).into())
+                }
+                [_, _, _, _, 0 | 0x200, 0x5efe, ..] => false,
+                [0x2001, 0 | 0x10..=0x2f | 0xdb8, ..]
+                | [0x2001, 2, 0, ..]
+                | [0x2002, ..]
+                | [0x3fff, 0..=0xfff, ..] => false,
+                [first, ..] => (0x2000..0x4000).contains(&first),
+            },
+        }
+    }
+
+    #[test]
+    fn every_row_of_the_table_is_refused_to_its_last_address() {
+        for text in "
+            0.0.0.0 0.255.255.255 127.0.0.1 127.255.255.255 :: ::1 10.0.0.0 10.255.255.255 172.16.0.0
+            172.31.255.255 192.168.0.0 192.168.255.255 fc00:: fd00:ec2::254 fd00:ec2::23
+            fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 169.254.0.0 169.254.169.254 169.254.170.2 169.254.170.23
+            169.254.255.255 fe80::1 febf:: 100.64.0.0 100.100.100.200 100.127.255.255 168.63.129.16 192.0.0.0
+            192.0.0.255 192.88.99.0 192.88.99.255 198.18.0.0 198.19.255.255 2001:2::
+            2001:2:0:ffff:ffff:ffff:ffff:ffff 192.0.2.0 192.0.2.255 198.51.100.0 198.51.100.255 203.0.113.0
+            203.0.113.255 2001:db8:: 2001:db8:ffff:: 3fff:: 3fff:fff:ffff:: 224.0.0.0 239.255.255.255 240.0.0.0
+            255.255.255.255 ff00:: ff02::1 ::ffff:127.0.0.1 ::ffff:8.8.8.8 ::127.0.0.1 ::8.8.8.8
+            ::ffff:0:10.0.0.1 64:ff9b::127.0.0.1 64:ff9b::10.0.0.1 64:ff9b::169.254.169.254
+            64:ff9b::168.63.129.16 2002:: 2002:7f00:1:: 2002:808:808::1 2a00::5efe:10.0.0.1
+            2a00::200:5efe:8.8.8.8 64:ff9b:1:: 64:ff9b:1::8.8.8.8 2001:: 2001:0:ffff:: 2001:10:: 2001:1f:ffff::
+            2001:20:: 2001:2f:ffff:: 100::1 5f00:: fec0:: 1fff:ffff:: 4000:: 8000::"
+            .split_whitespace()
+        {
+            assert!(!public(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_neighbours_of_the_table_are_public() {
+        for text in "
+            1.0.0.0 9.255.255.255 11.0.0.0 100.63.255.255 100.128.0.0 126.255.255.255 128.0.0.0 168.63.129.15
+            168.63.129.17 169.253.255.255 169.255.0.0 172.15.255.255 172.32.0.0 191.255.255.255 192.0.1.0
+            192.0.3.0 192.88.98.255 192.88.100.0 192.167.255.255 192.169.0.0 198.17.255.255 198.20.0.0
+            198.51.99.255 198.51.101.0 203.0.112.255 203.0.114.0 223.255.255.255 64:ff9b::8.8.8.8 2000::
+            2001:1:: 2001:2:1:: 2001:3:: 2001:f:: 2001:30:: 2001:db7:: 2001:db9:: 2001:4860:4860::8888 2003::
+            2a00::1 3ffe:: 3fff:1000:: 3fff:ffff:: 2a00::100:5efe:1.2.3.4"
+            .split_whitespace()
+        {
+            assert!(public(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_notation_of_an_inside_address_is_refused() {
+        let egress = Egress::new(false).unwrap();
+        for host in "
+            127.0.0.1 127.1 127.0.1 2130706433 0x7f000001 0x7f.1 0X7F.0.0.1 0177.0.0.1 017700000001 127.0.0.1.
+            127.1. %31%32%37.0.0.1 １２７.０.０.１ 127。0。0。1 ①27.0.0.1 0 0.0.0.0 169.254.169.254 2852039166 0xa9fea9fe
+            0251.0376.0251.0376 [::] [::1] [0:0:0:0:0:0:0:1] [::ffff:127.0.0.1] [::ffff:7f00:1] [::127.0.0.1]
+            [64:ff9b::7f00:1] [fe80::1] [fd00:ec2::254]"
+            .split_whitespace()
+        {
+            let url = format!("https://{host}/x");
+            assert_eq!(egress.check(&url), Err(Failure::Refused), "{host}");
+        }
+        assert!(egress.check("https://8.8.8.8/").is_ok());
+        assert!(egress.check("https://[2a00::1]/").is_ok());
+    }
+
+    #[test]
+    fn names_schemes_and_user_info() {
+        let egress = Egress::new(false).unwrap();
+        for url in "
+            https://localhost/ https://LOCALHOST./ https://a.localhost https://printer.local https://a.local./
+            https://metadata https://Metadata./ https://metadata.google.internal https://x.internal.:8443/
+            https://ｌｏｃａｌｈｏｓｔ/ https://localhost../ http://example.com/ ftp://example.com/ file:///etc/passwd
+            javascript:alert(1) data:text/plain,x gopher://example.com ws://example.com //example.com
+            example.com https:// https:/// https://user@example.com/ https://user:pw@example.com/
+            https://:pw@example.com/ http://localhost/ http://127.0.0.1/"
+            .split_whitespace()
+        {
+            assert_eq!(egress.check(url), Err(Failure::Refused), "{url}");
+        }
+        for url in [
+            "https://example.com",
+            "HTTPS://EXAMPLE.com:8443/a?b#c",
+            "https://metadata.example.com",
+            "https://local.example",
+            "https://localhost.example",
+            "https://@example.com/",
+        ] {
+            assert!(egress.check(url).is_ok(), "{url}");
+        }
+    }
+
+    #[test]
+    fn the_switch_opens_loopback_and_nothing_else() {
+        let egress = Egress::new(true).unwrap();
+        for url in [
+            "http://localhost:1/",
+            "http://127.0.0.1/",
+            "http://127.1/",
+            "http://127.255.255.254/",
+            "http://[::1]:3000/",
+            "https://localhost/",
+            "https://127.0.0.1/",
+            "https://example.com/",
+        ] {
+            assert!(egress.check(url).is_ok(), "{url}");
+        }
+        for url in "
+            http://example.com/ http://0.0.0.0/ http://[::]/ http://[::ffff:127.0.0.1]/ http://10.0.0.1/
+            https://10.0.0.1/ http://a.localhost/ https://x.internal/ http://8.8.8.8/ http://u@localhost/"
+            .split_whitespace()
+        {
+            assert_eq!(egress.check(url), Err(Failure::Refused), "{url}");
+        }
+    }
+
+    fn v6() -> impl Strategy<Value = Ipv6Addr> {
+        let first = prop_oneof![
+            any::<u16>(),
+            prop::sample::select(vec![
+                0, 0x64, 0x100, 0x2001, 0x2002, 0x3fff, 0x5f00, 0xfc00, 0xfe80, 0xff02
+            ]),
+        ];
+        let second = prop_oneof![
+            any::<u16>(),
+            0u16..0x40,
+            prop::sample::select(vec![0xdb8, 0xff9b, 0x0fff, 0x1000]),
+        ];
+        let inner = prop_oneof![
+            Just(0u16),
+            Just(0x200),
+            Just(0x5efe),
+            Just(0xffff),
+            any::<u16>()
+        ];
+        (first, second, prop::array::uniform4(inner), any::<u32>()).prop_map(
+            |(a, b, [c, d, e, f], last)| {
+                Ipv6Addr::new(a, b, c, d, e, f, (last >> 16) as u16, last as u16)
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+
+        #[test]
+        fn both_tellings_of_the_table_agree(
+            bits: u32,
+            addr in v6(),
+            net in 0usize..16,
+            net6 in 0usize..7,
+            step in -2i32..=2,
+        ) {
+            let at = |addr: IpAddr| (is_public(addr), is_public_told_otherwise(addr));
+            let (net, length) = REFUSED_V4[net];
+            let edge = net.to_bits().wrapping_add((u64::from(u32::MAX) >> length) as u32);
+            let (net6, length6) = REFUSED_V6[net6];
+            let edge6 = net6.to_bits().wrapping_add(u128::MAX >> length6);
+            let around = |bits: u32| Ipv4Addr::from_bits(bits.wrapping_add_signed(step));
+            let around6 = |bits: u128| Ipv6Addr::from_bits(bits.wrapping_add_signed(step.into()));
+            let v4 = [Ipv4Addr::from_bits(bits), around(net.to_bits()), around(edge)];
+            for addr in v4 {
+                let (one, other) = at(addr.into());
+                prop_assert_eq!(one, other, "{}", addr);
+                let inside = Ipv6Addr::from_bits((0x64_ff9b << 96) | u128::from(addr.to_bits()));
+                prop_assert_eq!(is_public(inside.into()), one, "{}", inside);
+                prop_assert!(!is_public(addr.to_ipv6_mapped().into()));
+            }
+            for addr in [addr, around6(net6.to_bits()), around6(edge6)] {
+                let (one, other) = at(addr.into());
+                prop_assert_eq!(one, other, "{}", addr);
+            }
+        }
+
+        #[test]
+        fn checking_never_panics(url: String) {
+            let egress = Rule { loopback: true };
+            let _ = Url::parse(&url).map(|url| egress.takes_url(&url));
+        }
+    }
+
+    fn outgoing(method: Method, url: &str) -> Outgoing<'_> {
+        Outgoing {
+            method,
+            url,
+            headers: HeaderMap::new(),
+            body: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_redirect_to_a_refused_address_is_not_followed() {
+        let inside = Server::start(|_, _| reply(200, "", "secret"));
+        let port = inside.url.rsplit(':').next().unwrap().to_owned();
+        // Both reach a listener on loopback, were they tried.
+        for host in ["0.0.0.0", "[::ffff:127.0.0.1]"] {
+            let to = format!("http://{host}:{port}/");
+            let outside = Server::start(move |_, _| reply(302, &format!("Location: {to}\r\n"), ""));
+            let answer = Egress::new(true).unwrap().get(&outside.url, "*/*").await;
+            assert_eq!(answer.unwrap_err(), Failure::Refused);
+            assert_eq!(outside.requests().len(), 1);
+        }
+        assert_eq!(inside.connections(), 0);
+    }
+
+    #[tokio::test]
+    async fn three_redirects_are_followed_and_no_fourth() {
+        let server = Server::start(|_, request| {
+            let left: u32 = request[5..6].parse().unwrap();
+            match left {
+                0 => reply(200, "", "here"),
+                _ => reply(307, &format!("Location: /{}\r\n", left - 1), ""),
+            }
+        });
+        let egress = Egress::new(true).unwrap();
+        let at = |path: &str| format!("{}{path}", server.url);
+        let fetched = egress.get(&at("/3"), "text/plain").await.unwrap();
+        assert_eq!(
+            (fetched.status, fetched.body.as_slice()),
+            (200, b"here".as_slice())
+        );
+        let request = &server.requests()[3];
+        assert!(request.starts_with("GET /0 HTTP/1.1\r\n"), "{request}");
+        assert!(request.contains("accept: text/plain\r\n"), "{request}");
+        assert!(request.contains("user-agent: hawser/"), "{request}");
+        assert_eq!(
+            egress.get(&at("/4"), "*/*").await.unwrap_err(),
+            Failure::Refused
+        );
+        assert_eq!(server.requests().len(), 8);
+    }
+
+    #[tokio::test]
+    async fn a_redirect_of_a_post_is_the_answer() {
+        let server = Server::start(|_, _| reply(307, "Location: /again\r\n", ""));
+        let egress = Egress::new(true).unwrap();
+        let fetched = egress
+            .send(outgoing(Method::POST, &server.url))
+            .await
+            .unwrap();
+        assert_eq!((fetched.status, server.requests().len()), (307, 1));
+        assert_eq!(format!("{fetched:?}"), "Fetched { status: 307, .. }");
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_limit_is_not_read() {
+        for over in [0, 1] {
+            let server = Server::start(move |_, _| reply(200, "", &"x".repeat(BODY_LIMIT + over)));
+            let fetched = Egress::new(true).unwrap().get(&server.url, "*/*").await;
+            assert_eq!(
+                fetched.map(|f| f.body.len()),
+                [Ok(BODY_LIMIT), Err(Failure::TooLarge)][over]
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_resolves_inside_is_refused_before_connecting() {
+        let server = Server::start(|_, _| reply(200, "", ""));
+        let url = server.url.replace("127.0.0.1", "localhost");
+        let strict = Rule { loopback: false };
+        let egress = Egress::with_rules(Rule { loopback: true }, strict).unwrap();
+        assert_eq!(egress.get(&url, "*/*").await.unwrap_err(), Failure::Refused);
+        assert_eq!(server.connections(), 0);
+    }
+
+    #[test]
+    fn one_address_inside_spoils_a_name() {
+        let takes_all = |addrs: &[&str]| {
+            let found: Vec<_> = addrs.iter().map(|at| at.parse().unwrap()).collect();
+            Rule { loopback: false }.takes_all(&found)
+        };
+        assert!(takes_all(&["8.8.8.8:0", "[2a00::1]:0"]));
+        assert!(!takes_all(&["8.8.8.8:0", "[2a00::1]:0", "10.0.0.1:0"]));
+        assert!(!takes_all(&["[::1]:0", "8.8.8.8:0"]));
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_unreachable() {
+        let server = Server::start(|_, _| "not HTTP".to_owned());
+        let egress = Egress::new(true).unwrap();
+        assert_eq!(
+            egress.get(&server.url, "*/*").await.unwrap_err(),
+            Failure::Unreachable
+        );
+        let closed = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let closed = egress.get(&format!("http://{closed}/"), "*/*").await;
+        assert_eq!(closed.unwrap_err(), Failure::Unreachable);
+    }
+
+    #[test]
+    fn nothing_secret_is_shown() {
+        let mut request = outgoing(Method::POST, "https://example.com/?code=s3cret");
+        request
+            .headers
+            .insert("authorization", HeaderValue::from_static("s3cret"));
+        request.body = b"s3cret".to_vec();
+        assert_eq!(format!("{request:?}"), "Outgoing { method: POST, .. }");
+    }
+}

@@ -1,0 +1,651 @@
+//! Who protects an MCP server (RFC 9728) and how to talk to whoever does (RFC 8414, OpenID Connect Discovery): section 2.
+//!
+//! An outage never leads on to a weaker source, and the first document that is there decides.
+
+use super::is_outage;
+use crate::egress::{self, Egress, Outgoing, TOTAL_TIMEOUT};
+use crate::oauth::challenge::{Challenge, bearer};
+use reqwest::Method;
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+use tokio::time::timeout;
+use url::Url;
+
+const PROTOCOL_VERSION: &str = "2026-07-28";
+const DISCOVER: &str = "server/discover";
+
+/// What an MCP server says about its protection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Protected {
+    /// The resource indicator, byte for byte (section 2 point 5).
+    pub resource: String,
+    /// The authorization servers, byte for byte, in the server's order; possibly none.
+    pub issuers: Vec<String>,
+    /// The scopes of the challenge, else all that the metadata lists, else none to be sent (row 17).
+    pub scopes: Option<Vec<String>>,
+}
+
+/// What an authorization server says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issuer {
+    /// Its name, byte for byte.
+    pub issuer: String,
+    /// Where the browser goes.
+    pub authorization_endpoint: String,
+    /// Where codes and refresh tokens are presented.
+    pub token_endpoint: String,
+    /// Where clients register (RFC 7591).
+    pub registration_endpoint: Option<String>,
+    /// Where tokens are revoked (RFC 7009).
+    pub revocation_endpoint: Option<String>,
+    /// The scopes it lists (row 13).
+    pub scopes_supported: Option<Vec<String>>,
+    /// How clients may authenticate at the token endpoint; absent means HTTP Basic.
+    pub token_auth_methods: Option<Vec<String>>,
+    /// Whether every callback carries `iss` (row 20).
+    pub iss_advertised: bool,
+    /// Whether it takes the address of a metadata document as a client id (row 9).
+    pub takes_metadata_documents: bool,
+}
+
+/// Why there is no metadata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// None at any of its places.
+    NotFound,
+    /// There is some, and it must not be used.
+    Unusable,
+    /// An outage.
+    TryLater,
+}
+
+impl From<egress::Failure> for Failure {
+    fn from(failure: egress::Failure) -> Self {
+        match failure {
+            egress::Failure::Unreachable => Self::TryLater,
+            egress::Failure::Refused | egress::Failure::TooLarge => Self::Unusable,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct ResourceMetadata {
+    resource: String,
+    #[serde(default)]
+    authorization_servers: Option<Vec<String>>,
+    #[serde(default)]
+    scopes_supported: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct IssuerMetadata {
+    issuer: String,
+    authorization_endpoint: String,
+    token_endpoint: String,
+    registration_endpoint: Option<String>,
+    revocation_endpoint: Option<String>,
+    scopes_supported: Option<Vec<String>>,
+    response_types_supported: Option<Vec<String>>,
+    code_challenge_methods_supported: Option<Vec<String>>,
+    token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    authorization_response_iss_parameter_supported: Option<bool>,
+    client_id_metadata_document_supported: Option<bool>,
+}
+
+/// Asks an MCP server, without a token, who protects it; then reads its metadata where the challenge says it is, else at
+/// the well-known places (rows 1 to 3, 6 and 17).
+///
+/// # Errors
+/// [`Failure`]. Metadata without `resource`, or of another resource, is [`Failure::Unusable`]: a server could name the
+/// metadata of another one to be sent that one's tokens.
+pub async fn protected_resource(egress: &Egress, server_url: &str) -> Result<Protected, Failure> {
+    let server = egress.check(server_url)?;
+    let challenge = challenge(egress, server_url).await?.unwrap_or_default();
+    let mut places: Vec<String> = challenge.resource_metadata.into_iter().collect();
+    for path in [server.path(), "/"] {
+        let place = well_known(&server, "oauth-protected-resource", path, server.query());
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    let metadata: ResourceMetadata = first(egress, &places).await?;
+    if !names(&metadata.resource, &server) {
+        return Err(Failure::Unusable);
+    }
+    Ok(Protected {
+        resource: metadata.resource,
+        issuers: metadata.authorization_servers.unwrap_or_default(),
+        scopes: challenge.scopes.or(metadata
+            .scopes_supported
+            .filter(|scopes| !scopes.is_empty())),
+    })
+}
+
+/// The metadata of an authorization server (rows 4, 5, 15, 23 and 24).
+///
+/// # Errors
+/// [`Failure`]. Metadata of another issuer, without S256, with `response_types_supported` but no `code` in it, or with an
+/// endpoint that [`Egress::check`] refuses, is [`Failure::Unusable`].
+pub async fn issuer(egress: &Egress, issuer: &str) -> Result<Issuer, Failure> {
+    let url = egress.check(issuer)?;
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(Failure::Unusable);
+    }
+    let metadata: IssuerMetadata = first(egress, &issuer_places(&url)).await?;
+    let lists = |list: &Option<Vec<String>>, word: &str| {
+        list.as_ref()
+            .map(|list| list.iter().any(|item| item == word))
+    };
+    let endpoints = [
+        Some(&metadata.authorization_endpoint),
+        Some(&metadata.token_endpoint),
+        metadata.registration_endpoint.as_ref(),
+        metadata.revocation_endpoint.as_ref(),
+    ];
+    for endpoint in endpoints.into_iter().flatten() {
+        if egress.check(endpoint)?.fragment().is_some() {
+            return Err(Failure::Unusable);
+        }
+    }
+    if metadata.issuer != issuer
+        || lists(&metadata.code_challenge_methods_supported, "S256") != Some(true)
+        || lists(&metadata.response_types_supported, "code") == Some(false)
+    {
+        return Err(Failure::Unusable);
+    }
+    let is_true = |flag: Option<bool>| flag == Some(true);
+    Ok(Issuer {
+        issuer: metadata.issuer,
+        authorization_endpoint: metadata.authorization_endpoint,
+        token_endpoint: metadata.token_endpoint,
+        registration_endpoint: metadata.registration_endpoint,
+        revocation_endpoint: metadata.revocation_endpoint,
+        scopes_supported: metadata.scopes_supported,
+        token_auth_methods: metadata.token_endpoint_auth_methods_supported,
+        iss_advertised: is_true(metadata.authorization_response_iss_parameter_supported),
+        takes_metadata_documents: is_true(metadata.client_id_metadata_document_supported),
+    })
+}
+
+/// The challenge of a request without a token. Only its head is read: a server that wants none may stream for ever.
+async fn challenge(egress: &Egress, server_url: &str) -> Result<Option<Challenge>, Failure> {
+    let plain = [
+        (CONTENT_TYPE, "application/json"),
+        (ACCEPT, "application/json, text/event-stream"),
+        (
+            HeaderName::from_static("mcp-protocol-version"),
+            PROTOCOL_VERSION,
+        ),
+        (HeaderName::from_static("mcp-method"), DISCOVER),
+    ];
+    let headers: HeaderMap = plain
+        .into_iter()
+        .map(|(name, value)| (name, HeaderValue::from_static(value)))
+        .collect();
+    let body = json!({
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": DISCOVER,
+        "params": {"_meta": {
+            "io.modelcontextprotocol/protocolVersion": PROTOCOL_VERSION,
+            "io.modelcontextprotocol/clientInfo": {"name": "hawser", "version": env!("CARGO_PKG_VERSION")},
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }},
+    });
+    let request = Outgoing {
+        method: Method::POST,
+        url: server_url,
+        headers,
+        body: body.to_string().into_bytes(),
+    };
+    let answer = timeout(TOTAL_TIMEOUT, egress.open(request))
+        .await
+        .map_err(|_| Failure::TryLater)??;
+    match answer.status().as_u16() {
+        401 => Ok(bearer(answer.headers())),
+        status if is_outage(status) => Err(Failure::TryLater),
+        _ => Ok(None),
+    }
+}
+
+/// The document at the first of `places` that has one. A page that is no JSON object is no metadata.
+async fn first<T: DeserializeOwned>(egress: &Egress, places: &[String]) -> Result<T, Failure> {
+    for place in places {
+        let fetched = egress.get(place, "application/json").await?;
+        match fetched.status {
+            200..=299 => {
+                if let Ok(object) = serde_json::from_slice::<Map<String, Value>>(&fetched.body) {
+                    return serde_json::from_value(object.into()).map_err(|_| Failure::Unusable);
+                }
+            }
+            status if is_outage(status) => return Err(Failure::TryLater),
+            400.. => {}
+            _ => return Err(Failure::Unusable),
+        }
+    }
+    Err(Failure::NotFound)
+}
+
+/// `/.well-known/<name>` between the host and the path; a path of one slash is none (RFC 9728 3.1, RFC 8414 3.1).
+fn well_known(url: &Url, name: &str, path: &str, query: Option<&str>) -> String {
+    let path = if path == "/" { "" } else { path };
+    at_path(
+        url,
+        &format!("/.well-known/{name}{path}"),
+        query.filter(|_| !path.is_empty()),
+    )
+}
+
+fn at_path(url: &Url, path: &str, query: Option<&str>) -> String {
+    let mut url = url.clone();
+    url.set_path(path);
+    url.set_query(query);
+    url.set_fragment(None);
+    url.into()
+}
+
+/// The places of row 4 and no other: a root document does not speak for an issuer with a path.
+fn issuer_places(issuer: &Url) -> Vec<String> {
+    let path = issuer.path().strip_suffix('/').unwrap_or(issuer.path());
+    let mut places = vec![
+        well_known(issuer, "oauth-authorization-server", path, None),
+        well_known(issuer, "openid-configuration", path, None),
+    ];
+    if !path.is_empty() {
+        places.push(at_path(
+            issuer,
+            &format!("{path}/.well-known/openid-configuration"),
+            None,
+        ));
+    }
+    places
+}
+
+/// Whether `resource` names the server: the same URL, or a path above it on the same origin (row 6).
+fn names(resource: &str, server: &Url) -> bool {
+    let Ok(resource) = Url::parse(resource) else {
+        return false;
+    };
+    let is_above = || {
+        let below = server.path().strip_prefix(resource.path());
+        let is_whole =
+            |rest: &str| rest.is_empty() || rest.starts_with('/') || resource.path().ends_with('/');
+        below.is_some_and(is_whole)
+    };
+    resource.fragment().is_none()
+        && resource.username().is_empty()
+        && resource.password().is_none()
+        && resource.origin() == server.origin()
+        && match resource.query() {
+            None => is_above(),
+            query => query == server.query() && resource.path() == server.path(),
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::egress::testing::{Server, body, header, reply};
+
+    /// A server that answers by path: the rest of the request line is dropped.
+    fn at(answer: impl Fn(&str, &str) -> String + Send + 'static) -> Server {
+        Server::start(move |base, request| {
+            let target = request.split(' ').nth(1).unwrap();
+            answer(base, target)
+        })
+    }
+
+    fn paths(server: &Server) -> Vec<String> {
+        let line = |request: &String| request.split(" HTTP").next().unwrap().to_owned();
+        server.requests().iter().map(line).collect()
+    }
+
+    fn json(value: &Value) -> String {
+        reply(
+            200,
+            "Content-Type: application/json\r\n",
+            &value.to_string(),
+        )
+    }
+
+    async fn protected(server: &Server, path: &str) -> Result<Protected, Failure> {
+        protected_resource(
+            &Egress::new(true).unwrap(),
+            &format!("{}{path}", server.url),
+        )
+        .await
+    }
+
+    #[test]
+    fn which_resources_name_a_server() {
+        let server = Url::parse("https://h/mcp/a?x=1").unwrap();
+        for resource in [
+            "https://h/mcp/a?x=1",
+            "https://h/mcp/a",
+            "https://h/mcp",
+            "https://h/mcp/",
+            "https://h/",
+            "https://h",
+            "HTTPS://H:443",
+        ] {
+            assert!(names(resource, &server), "{resource}");
+        }
+        for resource in [
+            "https://h/mcp/a?x=2",
+            "https://h/mcp?x=1",
+            "https://h/mcp/a/",
+            "https://h/mcp/a/b",
+            "https://h/mc",
+            "https://h/MCP",
+            "https://h/mcp/a#f",
+            "https://h#",
+            "http://h/mcp",
+            "https://h:8443/mcp",
+            "https://x.h/mcp",
+            "https://u@h/mcp",
+            "urn:mcp",
+            "h/mcp",
+            "",
+        ] {
+            assert!(!names(resource, &server), "{resource}");
+        }
+        assert!(!names(
+            "https://h/mcp/",
+            &Url::parse("https://h/mcp").unwrap()
+        ));
+        assert!(!names(
+            "https://h/mcp",
+            &Url::parse("https://h/mcp2").unwrap()
+        ));
+    }
+
+    #[test]
+    fn where_metadata_is_looked_for() {
+        let places = |issuer: &str| issuer_places(&Url::parse(issuer).unwrap());
+        for issuer in ["https://as.example", "https://as.example/"] {
+            assert_eq!(
+                places(issuer),
+                [
+                    "https://as.example/.well-known/oauth-authorization-server",
+                    "https://as.example/.well-known/openid-configuration",
+                ]
+            );
+        }
+        for issuer in ["https://as.example/a/b", "https://as.example/a/b/"] {
+            assert_eq!(
+                places(issuer),
+                [
+                    "https://as.example/.well-known/oauth-authorization-server/a/b",
+                    "https://as.example/.well-known/openid-configuration/a/b",
+                    "https://as.example/a/b/.well-known/openid-configuration",
+                ]
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn the_server_is_asked_without_a_token() {
+        let server = at(|base, _| json(&json!({"resource": base})));
+        protected(&server, "/mcp").await.unwrap();
+        let request = &server.requests()[0];
+        assert!(request.starts_with("POST /mcp HTTP/1.1\r\n"));
+        for (name, value) in [
+            ("accept", Some("application/json, text/event-stream")),
+            ("content-type", Some("application/json")),
+            ("mcp-protocol-version", Some("2026-07-28")),
+            ("mcp-method", Some("server/discover")),
+            ("authorization", None),
+        ] {
+            assert_eq!(header(request, name), value, "{name}");
+        }
+        let sent: Value = serde_json::from_str(body(request)).unwrap();
+        assert_eq!(sent["method"], "server/discover");
+        assert_eq!(
+            sent["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"],
+            "2026-07-28"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_challenge_comes_first_and_its_scopes_count() {
+        let server = at(|base, target| match target {
+            "/mcp" => {
+                let challenge = format!(
+                    "WWW-Authenticate: Bearer scope=\"b c\", resource_metadata=\"{base}/meta\"\r\n"
+                );
+                reply(401, &challenge, "")
+            }
+            "/meta" => json(&json!({
+                "resource": base, "authorization_servers": ["https://as.example", "https://other.example/"],
+                "scopes_supported": ["a"],
+            })),
+            _ => reply(500, "", ""),
+        });
+        let found = protected(&server, "/mcp").await.unwrap();
+        assert_eq!(found.resource, server.url);
+        assert_eq!(
+            found.issuers,
+            ["https://as.example", "https://other.example/"]
+        );
+        assert_eq!(found.scopes, Some(vec!["b".to_owned(), "c".to_owned()]));
+        assert_eq!(paths(&server), ["POST /mcp", "GET /meta"]);
+    }
+
+    #[tokio::test]
+    async fn every_place_is_tried_in_order() {
+        let server = at(|base, target| match target {
+            "/a/mcp?k=1" => {
+                let challenge =
+                    format!("WWW-Authenticate: Bearer resource_metadata=\"{base}/meta\"\r\n");
+                reply(401, &challenge, "")
+            }
+            "/meta" => reply(404, "", ""),
+            "/.well-known/oauth-protected-resource/a/mcp?k=1" => reply(200, "", "<html>"),
+            "/.well-known/oauth-protected-resource" => {
+                json(&json!({"resource": format!("{base}/a"), "scopes_supported": ["a"]}))
+            }
+            _ => reply(500, "", ""),
+        });
+        let found = protected(&server, "/a/mcp?k=1").await.unwrap();
+        assert_eq!(found.scopes, Some(vec!["a".to_owned()]));
+        assert!(found.issuers.is_empty());
+        assert_eq!(
+            paths(&server),
+            [
+                "POST /a/mcp?k=1",
+                "GET /meta",
+                "GET /.well-known/oauth-protected-resource/a/mcp?k=1",
+                "GET /.well-known/oauth-protected-resource",
+            ]
+        );
+        let bare = at(|_, _| reply(404, "", ""));
+        assert_eq!(protected(&bare, "").await, Err(Failure::NotFound));
+        assert_eq!(
+            paths(&bare),
+            ["POST /", "GET /.well-known/oauth-protected-resource"]
+        );
+    }
+
+    #[tokio::test]
+    async fn an_outage_ends_the_search() {
+        for status in [408, 429, 500, 503] {
+            let server = at(move |_, target| match target {
+                "/mcp" => reply(404, "", ""),
+                _ => reply(status, "", ""),
+            });
+            assert_eq!(protected(&server, "/mcp").await, Err(Failure::TryLater));
+            assert_eq!(server.requests().len(), 2);
+            let down = at(move |_, _| reply(status, "", ""));
+            assert_eq!(protected(&down, "/mcp").await, Err(Failure::TryLater));
+            assert_eq!(down.requests().len(), 1);
+        }
+        let silent = at(|_, _| String::new());
+        assert_eq!(protected(&silent, "/mcp").await, Err(Failure::TryLater));
+    }
+
+    #[tokio::test]
+    async fn metadata_that_must_not_be_used_ends_the_search() {
+        for metadata in [
+            json!({"resource": "https://other.example"}),
+            json!({"authorization_servers": ["https://as.example"]}),
+            json!({"resource": 1}),
+            json!({}),
+        ] {
+            let server = at(move |_, target| match target {
+                "/mcp" => reply(401, "", ""),
+                _ => json(&metadata),
+            });
+            assert_eq!(protected(&server, "/mcp").await, Err(Failure::Unusable));
+            assert_eq!(server.requests().len(), 2);
+        }
+    }
+
+    #[tokio::test]
+    async fn no_redirect_of_the_question_and_none_to_the_inside() {
+        let inside = at(|_, _| reply(200, "", "{}"));
+        let port = inside.url.rsplit(':').next().unwrap().to_owned();
+        let server = at(move |_, target| match target {
+            "/mcp" => reply(307, "Location: /elsewhere\r\n", ""),
+            _ => reply(302, &format!("Location: http://0.0.0.0:{port}/\r\n"), ""),
+        });
+        assert_eq!(protected(&server, "/mcp").await, Err(Failure::Unusable));
+        assert_eq!(
+            paths(&server),
+            ["POST /mcp", "GET /.well-known/oauth-protected-resource/mcp"]
+        );
+        let port = inside.url.rsplit(':').next().unwrap().to_owned();
+        let naming = at(move |_, _| {
+            let challenge = format!(
+                "WWW-Authenticate: Bearer resource_metadata=\"http://[::ffff:127.0.0.1]:{port}/\"\r\n"
+            );
+            reply(401, &challenge, "")
+        });
+        assert_eq!(protected(&naming, "/mcp").await, Err(Failure::Unusable));
+        assert_eq!(inside.connections(), 0);
+        let egress = Egress::new(false).unwrap();
+        assert_eq!(
+            protected_resource(&egress, &server.url).await,
+            Err(Failure::Unusable)
+        );
+    }
+
+    fn metadata(issuer: &str) -> Value {
+        json!({
+            "issuer": issuer, "authorization_endpoint": "https://as.example/authorize?x=1",
+            "token_endpoint": "https://as.example/token", "code_challenge_methods_supported": ["plain", "S256"],
+        })
+    }
+
+    async fn issuer_of(server: &Server, path: &str) -> Result<Issuer, Failure> {
+        issuer(
+            &Egress::new(true).unwrap(),
+            &format!("{}{path}", server.url),
+        )
+        .await
+    }
+
+    #[tokio::test]
+    async fn issuer_metadata_is_kept_as_it_is_spelled() {
+        let server = at(|base, target| match target {
+            "/.well-known/openid-configuration/t" => {
+                let mut all = metadata(&format!("{base}/t"));
+                all["registration_endpoint"] = "https://as.example".into();
+                all["revocation_endpoint"] = "https://as.example/revoke".into();
+                all["scopes_supported"] = json!(["offline_access"]);
+                all["response_types_supported"] = json!(["code", "code id_token"]);
+                all["token_endpoint_auth_methods_supported"] = json!(["none"]);
+                all["authorization_response_iss_parameter_supported"] = true.into();
+                all["client_id_metadata_document_supported"] = true.into();
+                json(&all)
+            }
+            _ => reply(404, "", ""),
+        });
+        let expected = Issuer {
+            issuer: format!("{}/t", server.url),
+            authorization_endpoint: "https://as.example/authorize?x=1".to_owned(),
+            token_endpoint: "https://as.example/token".to_owned(),
+            registration_endpoint: Some("https://as.example".to_owned()),
+            revocation_endpoint: Some("https://as.example/revoke".to_owned()),
+            scopes_supported: Some(vec!["offline_access".to_owned()]),
+            token_auth_methods: Some(vec!["none".to_owned()]),
+            iss_advertised: true,
+            takes_metadata_documents: true,
+        };
+        assert_eq!(issuer_of(&server, "/t").await, Ok(expected));
+        let nowhere = at(|_, _| reply(403, "", ""));
+        assert_eq!(issuer_of(&nowhere, "/t").await, Err(Failure::NotFound));
+        assert_eq!(nowhere.requests().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_slash_makes_another_issuer() {
+        for (asked, said, is_same) in [
+            ("", "", true),
+            ("/", "/", true),
+            ("", "/", false),
+            ("/", "", false),
+            ("/t", "/t/", false),
+        ] {
+            let server = at(move |base, _| json(&metadata(&format!("{base}{said}"))));
+            let found = issuer_of(&server, asked).await;
+            assert_eq!(found.is_ok(), is_same, "{asked:?} {said:?}");
+            assert_eq!(server.requests().len(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn issuer_metadata_that_must_not_be_used() {
+        for (field, value) in [
+            ("code_challenge_methods_supported", Value::Null),
+            ("code_challenge_methods_supported", json!([])),
+            ("code_challenge_methods_supported", json!(["plain"])),
+            ("code_challenge_methods_supported", json!("S256")),
+            (
+                "response_types_supported",
+                json!(["token", "code id_token"]),
+            ),
+            (
+                "authorization_endpoint",
+                json!("http://as.example/authorize"),
+            ),
+            ("authorization_endpoint", json!("javascript:alert(1)")),
+            (
+                "authorization_endpoint",
+                json!("https://as.example/authorize#"),
+            ),
+            ("authorization_endpoint", Value::Null),
+            ("token_endpoint", json!("https://169.254.169.254/token")),
+            ("token_endpoint", json!("/token")),
+            ("registration_endpoint", json!("https://0x7f.1.internal/")),
+            (
+                "registration_endpoint",
+                json!("https://[::ffff:127.0.0.1]/"),
+            ),
+            ("revocation_endpoint", json!("https://2852039166/")),
+            ("revocation_endpoint", json!("https://user@as.example/")),
+        ] {
+            let named = format!("{field} = {value}");
+            let server = at(move |base, _| {
+                let mut metadata = metadata(base);
+                metadata[field] = value.clone();
+                json(&metadata)
+            });
+            assert_eq!(
+                issuer_of(&server, "").await,
+                Err(Failure::Unusable),
+                "{named}"
+            );
+            assert_eq!(server.requests().len(), 1);
+        }
+        let server = at(|base, _| json(&metadata(base)));
+        assert!(issuer_of(&server, "").await.is_ok());
+        for odd in ["?q", "#f"] {
+            assert_eq!(issuer_of(&server, odd).await, Err(Failure::Unusable));
+        }
+        let down = at(|_, _| reply(502, "", ""));
+        assert_eq!(issuer_of(&down, "").await, Err(Failure::TryLater));
+        assert_eq!(down.requests().len(), 1);
+    }
+}

@@ -1,0 +1,103 @@
+//! What goes into the browser: the authorization request (section 5) with PKCE (RFC 7636, row 15).
+
+use crate::Result;
+use crate::domain::id::random;
+use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::BASE64URL_NOPAD;
+use secrecy::SecretString;
+use url::{Url, form_urlencoded};
+use zeroize::Zeroizing;
+
+/// A verifier and its S256 challenge.
+#[derive(Clone, Debug)]
+pub struct Pkce {
+    /// `code_verifier`, sent with the code.
+    pub verifier: SecretString,
+    /// `code_challenge`, sent with the authorization request.
+    pub challenge: String,
+}
+
+impl Pkce {
+    /// A fresh pair.
+    ///
+    /// # Errors
+    /// [`crate::Error::Internal`] when the random generator fails.
+    pub fn new() -> Result<Self> {
+        let bytes = Zeroizing::new(random::<32>()?);
+        let verifier = BASE64URL_NOPAD.encode(bytes.as_slice());
+        let challenge = BASE64URL_NOPAD.encode(digest(&SHA256, verifier.as_bytes()).as_ref());
+        Ok(Self {
+            verifier: verifier.into(),
+            challenge,
+        })
+    }
+}
+
+/// The URL of an authorization request: the endpoint with its own query, in which `parameters` replace those of the same
+/// name. `None` if the endpoint is no URL; whether it may be used at all is asked of
+/// [`Egress::check`](crate::egress::Egress::check).
+pub fn authorization_url(endpoint: &str, parameters: &[(&str, &str)]) -> Option<String> {
+    let mut url = Url::parse(endpoint).ok()?;
+    let is_own = |piece: &&str| {
+        form_urlencoded::parse(piece.as_bytes())
+            .all(|(name, _)| parameters.iter().all(|(ours, _)| *ours != name))
+    };
+    let kept = url.query().unwrap_or_default().split('&');
+    let mut pieces: Vec<&str> = kept
+        .filter(|piece| !piece.is_empty())
+        .filter(is_own)
+        .collect();
+    let ours = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(parameters)
+        .finish();
+    pieces.push(&ours);
+    let query = pieces.join("&");
+    url.set_query(Some(&query));
+    url.set_fragment(None);
+    Some(url.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secrecy::ExposeSecret;
+
+    #[test]
+    fn the_challenge_is_the_hash_of_the_verifier() {
+        let (one, two) = (Pkce::new().unwrap(), Pkce::new().unwrap());
+        let verifier = one.verifier.expose_secret();
+        assert_eq!(verifier.len(), 43);
+        assert_ne!(verifier, two.verifier.expose_secret());
+        let hash = digest(&SHA256, verifier.as_bytes());
+        assert_eq!(one.challenge, BASE64URL_NOPAD.encode(hash.as_ref()));
+        assert!(!format!("{one:?}").contains(verifier));
+    }
+
+    #[test]
+    fn keeps_the_query_of_the_endpoint_but_not_what_we_set() {
+        let ours = [
+            ("resource", "https://h"),
+            ("scope", "a b"),
+            ("state", "x&y"),
+        ];
+        let tail = "resource=https%3A%2F%2Fh&scope=a+b&state=x%26y";
+        for (endpoint, start) in [
+            ("https://as.example/a", "https://as.example/a?"),
+            ("https://as.example?", "https://as.example/?"),
+            (
+                "https://as.example/a?p=%20x&q&resource=no#f",
+                "https://as.example/a?p=%20x&q&",
+            ),
+            (
+                "https://as.example/a?%73cope=no&state&&p=1",
+                "https://as.example/a?p=1&",
+            ),
+        ] {
+            assert_eq!(
+                authorization_url(endpoint, &ours),
+                Some(format!("{start}{tail}"))
+            );
+        }
+        assert_eq!(authorization_url("/relative", &ours), None);
+    }
+}

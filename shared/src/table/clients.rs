@@ -1,0 +1,153 @@
+//! OAuth clients and LangSmith's providers in their server's partition.
+
+use super::{Condition, Found, Key, Table, Update, Write, WriteError, encode, keys, servers};
+use crate::Result;
+use crate::domain::id::{ServerId, TenantId};
+use crate::domain::issuance::{ClientRecord, Provider};
+use crate::domain::subject::Subject;
+use aws_sdk_dynamodb::types::AttributeValue;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// What a provider's id leads to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProviderLead {
+    /// The server.
+    pub server: ServerId,
+    /// Whose provider it is.
+    #[serde(flatten)]
+    pub subject: Subject,
+}
+
+/// Key of a subject's provider at a server.
+pub fn provider_key(tenant: &TenantId, server: ServerId, subject: &Subject) -> Key {
+    keys::provider(tenant, server, subject)
+}
+
+/// Key of what a provider's id leads to.
+pub fn lead_key(tenant: &TenantId, id: Uuid) -> Key {
+    keys::provider_lead(tenant, id)
+}
+
+impl Found {
+    /// A subject's provider at a server, if it was read and exists.
+    ///
+    /// # Errors
+    /// [`crate::Error::Internal`] when the item is corrupt.
+    pub fn provider(
+        &self,
+        tenant: &TenantId,
+        server: ServerId,
+        subject: &Subject,
+    ) -> Result<Option<Provider>> {
+        self.get(&provider_key(tenant, server, subject))
+    }
+
+    /// What a provider's id leads to, if that was read and exists.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn provider_lead(&self, tenant: &TenantId, id: Uuid) -> Result<Option<ProviderLead>> {
+        self.get(&lead_key(tenant, id))
+    }
+}
+
+impl Table {
+    /// The clients of a server that serve `owner`, oldest first.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn clients(
+        &self,
+        tenant: &TenantId,
+        server: ServerId,
+        owner: Option<&Subject>,
+    ) -> Result<Vec<ClientRecord>> {
+        let partition = keys::server_partition(tenant, server);
+        self.query(partition, &keys::clients(owner)).await
+    }
+
+    /// Keeps a client that was registered. Answers `false` if its server is gone.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn add_client(&self, tenant: &TenantId, record: &ClientRecord) -> Result<bool> {
+        let writes = vec![
+            put_client(tenant, record)?,
+            servers::stands(tenant, record.server, None),
+        ];
+        match self.write(writes).await {
+            Ok(()) => Ok(true),
+            Err(WriteError::Refused(_)) => Ok(false),
+            Err(WriteError::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Notes that an issuer refuses a client, if its record still exists.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn reject_client(
+        &self,
+        tenant: &TenantId,
+        server: ServerId,
+        owner: Option<&Subject>,
+        id: &str,
+    ) -> Result<()> {
+        let note = Update::set(
+            keys::client(tenant, server, owner, id),
+            vec![("rejected", AttributeValue::Bool(true))],
+            Condition::Exists,
+        );
+        match self.write(vec![note]).await {
+            Ok(()) | Err(WriteError::Refused(_)) => Ok(()),
+            Err(WriteError::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Adds a subject's provider, or replaces one that the server no longer stands behind. Answers `false` if another
+    /// call was first, or the server has changed.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn add_provider(
+        &self,
+        tenant: &TenantId,
+        provider: &Provider,
+        replacing: Option<&Provider>,
+    ) -> Result<bool> {
+        let lead = ProviderLead {
+            server: provider.server,
+            subject: provider.subject.clone(),
+        };
+        let key = provider_key(tenant, provider.server, &provider.subject);
+        let condition = replacing.map_or(Condition::Absent, |old| {
+            Condition::Has(vec![("id", super::s(old.id.to_string()))])
+        });
+        let mut writes = vec![
+            Write::Put(encode(&key, "provider", provider)?, condition),
+            servers::stands(tenant, provider.server, Some(provider.auth_revision)),
+            Write::Put(
+                encode(&lead_key(tenant, provider.id), "provider-lead", &lead)?,
+                Condition::Absent,
+            ),
+        ];
+        if let Some(old) = replacing {
+            writes.push(Write::Delete(lead_key(tenant, old.id), Condition::Any));
+        }
+        match self.write(writes).await {
+            Ok(()) => Ok(true),
+            Err(WriteError::Refused(_)) => Ok(false),
+            Err(WriteError::Failed(error)) => Err(error),
+        }
+    }
+}
+
+/// For a transaction that adds a client.
+pub(crate) fn put_client(tenant: &TenantId, record: &ClientRecord) -> Result<Write> {
+    let key = keys::client(tenant, record.server, record.owner.as_ref(), &record.id);
+    Ok(Write::Put(
+        encode(&key, "client", record)?,
+        Condition::Absent,
+    ))
+}

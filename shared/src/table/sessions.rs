@@ -1,0 +1,166 @@
+//! Authorization sessions in their server's partition. Each step is conditional on the one before it, so that a URL and
+//! a callback serve once.
+
+use super::{
+    Condition, Found, Key, Table, Update, Write, WriteError, credentials, decode, encode, keys, n,
+    s, servers,
+};
+use crate::Result;
+use crate::domain::credential::KeptReason;
+use crate::domain::id::{ServerId, TenantId};
+use crate::domain::session::{Phase, Session};
+use crate::domain::subject::Subject;
+use crate::domain::time::Timestamp;
+
+/// Key of a session.
+pub fn key(tenant: &TenantId, server: ServerId, id: &str) -> Key {
+    keys::session(tenant, server, id)
+}
+
+impl Found {
+    /// The session with this id, if it was read and exists.
+    ///
+    /// # Errors
+    /// [`crate::Error::Internal`] when the item is corrupt.
+    pub fn session(
+        &self,
+        tenant: &TenantId,
+        server: ServerId,
+        id: &str,
+    ) -> Result<Option<Session>> {
+        self.get(&key(tenant, server, id))
+    }
+}
+
+fn key_of(session: &Session) -> Key {
+    key(&session.tenant, session.server, &session.id)
+}
+
+/// For a transaction that begins a consent.
+pub(crate) fn put(session: &Session) -> Result<Write> {
+    let item = encode(&key_of(session), "session", session)?;
+    Ok(Write::Put(item, Condition::Absent))
+}
+
+/// Moves a session from one phase to the next.
+pub(crate) fn step(session: &Session, from: Phase, to: Phase) -> Write {
+    Update::set(
+        key_of(session),
+        vec![("phase", s(to.as_str()))],
+        Condition::Has(vec![("phase", s(from.as_str()))]),
+    )
+}
+
+impl Table {
+    /// Begins a consent, as long as the server stands as it was read. Answers `false` if it does not.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn add_session(&self, session: &Session) -> Result<bool> {
+        let stands = servers::stands(&session.tenant, session.server, Some(session.auth_revision));
+        held(self.write(vec![put(session)?, stands]).await)
+    }
+
+    /// Replaces a session that was offered by one whose issuer is known. Answers `false` if its URL was used before.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn open_session(&self, session: &Session, offered_hash: &str) -> Result<bool> {
+        let item = encode(&key_of(session), "session", session)?;
+        let unused = Condition::Has(vec![
+            ("phase", s(Phase::Offered.as_str())),
+            ("secret_hash", s(offered_hash)),
+        ]);
+        held(self.write(vec![Write::Put(item, unused)]).await)
+    }
+
+    /// Takes a pending session for its one callback, until `until`. Answers `false` if another callback has.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn claim_session(&self, session: &Session, until: Timestamp) -> Result<bool> {
+        let claim = Update::set(
+            key_of(session),
+            vec![
+                ("phase", s(Phase::Exchanging.as_str())),
+                ("busy_until", n(until.micros())),
+            ],
+            Condition::Has(vec![
+                ("phase", s(Phase::Pending.as_str())),
+                ("secret_hash", s(&session.secret_hash)),
+            ]),
+        );
+        held(self.write(vec![claim]).await)
+    }
+
+    /// Ends a session without a grant. One that is gone needs no end.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn fail_session(&self, session: &Session, from: Phase) -> Result<()> {
+        held(self.write(vec![step(session, from, Phase::Failed)]).await).map(|_| ())
+    }
+
+    /// Ends a session because its subject refused, and keeps that as the reason why there is no grant. `replacing` is the
+    /// kept reason that was read. Answers `false` if that has changed, or the session was ended before.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn deny_session(
+        &self,
+        session: &Session,
+        kept: &KeptReason,
+        replacing: Option<&KeptReason>,
+    ) -> Result<bool> {
+        let writes = vec![
+            step(session, Phase::Exchanging, Phase::Failed),
+            servers::stands(&session.tenant, session.server, Some(session.auth_revision)),
+            credentials::put_reason(
+                &session.tenant,
+                session.server,
+                kept,
+                credentials::unchanged(replacing),
+            )?,
+        ];
+        held(self.write(writes).await)
+    }
+
+    /// The open sessions of a subject at a server.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn open_sessions(
+        &self,
+        tenant: &TenantId,
+        server: ServerId,
+        subject: &Subject,
+    ) -> Result<Vec<Session>> {
+        let partition = keys::server_partition(tenant, server);
+        let mut all = Vec::new();
+        let mut after = None;
+        loop {
+            let (items, next) = self
+                .query_page(partition.clone(), keys::SESSIONS, after, 200)
+                .await?;
+            for item in &items {
+                let session: Session = decode(item)?;
+                let open = !matches!(session.phase, Phase::Completed | Phase::Failed);
+                if open && session.subject == *subject {
+                    all.push(session);
+                }
+            }
+            after = next;
+            if after.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+}
+
+fn held(written: Result<(), WriteError>) -> Result<bool> {
+    match written {
+        Ok(()) => Ok(true),
+        Err(WriteError::Refused(_)) => Ok(false),
+        Err(WriteError::Failed(error)) => Err(error),
+    }
+}
