@@ -156,9 +156,8 @@ class Issuer:
 
     def introspect(self, token):
         basic = base64.b64encode(b"rs:rs-secret").decode()
-        answer = send(
-            "POST", self.url + "/token/introspection", form={"token": token}, headers={"Authorization": f"Basic {basic}"}
-        )
+        headers = {"Authorization": f"Basic {basic}"}
+        answer = send("POST", self.url + "/token/introspection", form={"token": token}, headers=headers)
         assert answer.status == 200, answer
         return answer.json
 

@@ -1,9 +1,9 @@
-"""An MCP server without authorization, both eras of the protocol: what the conformance suite's server scenarios ask for.
+"""An MCP server without authorization, both eras of the protocol, for the conformance suite's server scenarios.
 
     python plain.py PORT
 
-The endpoint is /mcp. The names and texts are the suite's. Not everything is here: the point is to run the suite directly
-and through a proxy, and to see the same.
+The endpoint is /mcp. The names and texts are the suite's. Not everything is here: the point is to run the suite
+directly and through a proxy, and to see the same.
 """
 
 import asyncio
@@ -119,4 +119,5 @@ def test_prompt_with_arguments(arg1: str, arg2: str) -> str:
     return f"Prompt with arguments: arg1='{arg1}', arg2='{arg2}'"
 
 
-server.run(transport="http", host="127.0.0.1", port=int(sys.argv[1]), path="/mcp", show_banner=False, log_level="warning")
+port = int(sys.argv[1])
+server.run(transport="http", host="127.0.0.1", port=port, path="/mcp", show_banner=False, log_level="warning")

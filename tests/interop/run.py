@@ -2,8 +2,8 @@
 
     python3 tests/interop/run.py --tools target/interop [--hawser target/debug/hawser] [--only PATTERN]
 
-`.ci/interop` installs the tools. Standard library only. What is said about tokens is never taken from Hawser: the issuer
-knows which it gave out, and its introspection says which still live.
+`.ci/interop` installs the tools. Standard library only. What is said about tokens is never taken from Hawser: the
+issuer knows which it gave out, and its introspection says which still live.
 """
 
 import argparse
@@ -221,8 +221,9 @@ def own_consent(site, client_id, **changes):
     verifier = secrets.token_urlsafe(48)
     challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
     parameters = {
-        "response_type": "code", "client_id": client_id, "redirect_uri": REDIRECT, "state": "s",
-        "scope": "mcp:tools", "resource": site.resource, "code_challenge": challenge, "code_challenge_method": "S256",
+        "response_type": "code", "client_id": client_id, "redirect_uri": REDIRECT,
+        "state": secrets.token_urlsafe(32), "scope": "mcp:tools", "resource": site.resource,
+        "code_challenge": challenge, "code_challenge_method": "S256",
     }
     browser = Browser({})
     url = with_query(site.issuer.url + "/auth", **parameters | changes)
@@ -299,7 +300,8 @@ def counterparts_issuer(world):
 
     assert own_consent(site, client_id, login_hint="deny")[0]["error"] == "access_denied"
     assert own_consent(site, client_id, resource="https://elsewhere.example/")[0]["error"] == "invalid_target"
-    assert own_consent(site, client_id, code_challenge=None, code_challenge_method=None)[0]["error"] == "invalid_request"
+    without_challenge = {"code_challenge": None, "code_challenge_method": None}
+    assert own_consent(site, client_id, **without_challenge)[0]["error"] == "invalid_request"
     assert own_consent(site, client_id, scope=None)[0]["iss"] == site.issuer.url
 
     site.issuer.fault(path="/token", status=503, headers={"Retry-After": "1"}, body="down")
@@ -618,7 +620,7 @@ def tools_of_a_protected_server(world):
 
 
 def secrets_of(issuer):
-    """Every secret that passed between Hawser and the issuer; those that no answer of the API may hold, and the rest."""
+    """Every secret the issuer has seen or given: those that no answer of the API may hold, and the rest."""
     hidden, others = {KNOWN["client_secret"]}, set()
     names = ("access_token", "refresh_token", "client_secret", "registration_access_token", "code_verifier", "token")
     for entry in issuer.log():
@@ -638,6 +640,7 @@ def no_secret_shows(world):
         if site.issuer:
             some, more = secrets_of(site.issuer)
             hidden, others = hidden | some, others | more
+    assert others, "nothing was done that could show"
     for hawser in world.hawsers:
         shown = [number for number, body in enumerate(hawser.answers) if any(one in body for one in hidden)]
         assert not shown, f"answers {shown}"
@@ -678,9 +681,9 @@ def run(world, names):
         try:
             SCENARIOS[name](world)
         except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)
-            here = [frame.lineno for frame in place if frame.filename == __file__]
-            failures[name] = f"line {here[-1] if here else '?'}: {type(error).__name__}: {error}"
+            # Where in the scenario, and where in its helpers.
+            lines = [str(frame.lineno) for frame in traceback.extract_tb(error.__traceback__)[1:]]
+            failures[name] = f"line {', '.join(lines)}: {type(error).__name__}: {error}"
         result = "FAIL" if name in failures else "ok  "
         print(f"{result} {name} ({time.monotonic() - start:.1f} s)", flush=True)
     for name, reason in failures.items():
@@ -694,13 +697,16 @@ def main():
     parser.add_argument("--tools", type=Path, required=True, help="where .ci/interop installed")
     parser.add_argument("--hawser", type=Path, help="the program (default: cargo run)")
     parser.add_argument("--only", help="a scenario, or a pattern")
-    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--list", action="store_true", help="print the names and do nothing")
+    parser.add_argument("--keep", type=Path, help="an empty folder for the logs and Hawser's data (default: not kept)")
     options = parser.parse_args()
     if options.list:
         return print("\n".join(SCENARIOS))
     command = [str(options.hawser.resolve())] if options.hawser else ["cargo", "run", "--quiet", "--locked", "--"]
-    with tempfile.TemporaryDirectory(prefix="interop-") as folder:
-        world = World(options.tools.resolve(), command, Path(folder))
+    with tempfile.TemporaryDirectory(prefix="interop-") as passing:
+        folder = options.keep or Path(passing)
+        folder.mkdir(parents=True, exist_ok=True)
+        world = World(options.tools.resolve(), command, folder.resolve())
         try:
             passed = run(world, chosen(options.only))
         finally:

@@ -8,10 +8,10 @@
 //   SCOPES         what it knows, the first being the default ("mcp:tools mcp:read")
 //   REGISTRATION   1 (default) or 0: dynamic registration (RFC 7591), with management (RFC 7592)
 //   DOCUMENTS      1 (default) or 0: client ID metadata documents
-//   ORIGINS        {"https://made-up.test": "http://127.0.0.1:1234"}: where such a document really is. Ids must be https.
+//   ORIGINS        {"https://made-up.test": "http://127.0.0.1:1234"}: where such a document, its id https, really is
 //   CLIENTS        [{client metadata}]: pre-registered clients
-// `rs` with the secret `rs-secret` may introspect every token. `login_hint=NAME` on the authorization URL makes NAME the
-// user (default alice), and `login_hint=deny` makes the user refuse.
+// `rs` with the secret `rs-secret` may introspect every token. `login_hint=NAME` on the authorization URL makes NAME
+// the user (default alice), and `login_hint=deny` makes the user refuse.
 //
 // For the tests alone:
 //   GET /__log      every request: method, path, query, body, answer, status, location
@@ -104,7 +104,7 @@ function resourceServer(_ctx, resource) {
   return { scope: scopes.join(' '), audience: resource, accessTokenTTL: accessTtl, accessTokenFormat };
 }
 
-/** Fetches client ID metadata documents. The library lets no such request reach loopback, so the map goes around that. */
+/** Fetches client ID metadata documents. The library's dispatcher lets no request reach loopback: it is left out. */
 function fetchDocument(url, { dispatcher, ...options }) {
   const { origin, pathname, search } = new URL(url);
   if (!origins[origin]) throw new Error(`${origin} is not in ORIGINS`);
@@ -151,7 +151,8 @@ const provider = new Provider(issuer, {
     },
   },
 });
-for (const event of ['authorization.error', 'grant.error', 'registration_create.error', 'revocation.error', 'server_error']) {
+for (const place of ['authorization.', 'grant.', 'registration_create.', 'revocation.', 'server_']) {
+  const event = `${place}error`;
   provider.on(event, (_ctx, error) => console.error(event, error.error_description ?? error, error.error_detail ?? ''));
 }
 
