@@ -22,4 +22,5 @@ mod model;
 mod offboarding;
 mod process;
 mod receipts;
+mod refresh;
 mod truefoundry;

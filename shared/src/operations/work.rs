@@ -155,7 +155,7 @@ async fn clear_voided(app: &App, sweep: &Sweep) -> Result<()> {
     for _ in 0..PASSES {
         let read = app.table.read(vec![servers::key(tenant, *server)]).await?;
         let Some(current) = read.server(tenant, *server)? else {
-            return Ok(());
+            return app.table.finish_sweep(sweep, app.now()).await;
         };
         let mut moved = false;
         let mut after = None;
