@@ -285,7 +285,7 @@ async fn bombard_path(endpoint: &'static Endpoint) {
         };
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         for _ in 0..dice.below(4) {
-            const NAMES: [&str; 11] = [
+            const NAMES: [&str; 14] = [
                 "limit",
                 "offset",
                 "id",
@@ -297,6 +297,9 @@ async fn bombard_path(endpoint: &'static Endpoint) {
                 "serverId",
                 "before",
                 "waitSeconds",
+                "gatewayBaseURL",
+                "redirectURL",
+                "dryRun",
             ];
             query.append_pair(NAMES[dice.below(NAMES.len())], &dice.text());
         }
@@ -352,6 +355,8 @@ path_bombardments! {
     random_paths_at_truefoundry_delete_server "truefoundry-delete-server";
     random_paths_at_list_overrides "truefoundry-list-overrides";
     random_paths_at_get_auth_status "truefoundry-get-auth-status";
+    random_paths_at_revoke_all "truefoundry-revoke-all";
+    random_paths_at_authorize "truefoundry-authorize";
     random_paths_at_langsmith_list_servers "langsmith-list-servers";
     random_paths_at_langsmith_get_server "langsmith-get-server";
     random_paths_at_langsmith_delete_server "langsmith-delete-server";
