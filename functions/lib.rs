@@ -6,6 +6,7 @@ pub mod hawser;
 mod http;
 pub mod kambrium;
 pub mod langsmith;
+mod page;
 pub mod route;
 pub mod runtime;
 pub mod truefoundry;
@@ -86,5 +87,8 @@ endpoints! {
     HAWSER_LIST_RECEIPTS "hawser-list-receipts" hawser::list_receipts [GET "/v1/receipts"];
     HAWSER_OFFBOARD_SUBJECT "hawser-offboard-subject" hawser::offboard_subject
         [DELETE "/v1/subjects/{subjectType}/{subjectId}/credentials"];
+    HAWSER_START_CONSENT "hawser-start-consent" hawser::start_consent [GET "/oauth/start"];
+    HAWSER_FINISH_CONSENT "hawser-finish-consent" hawser::finish_consent [GET "/oauth/callback"];
+    HAWSER_CLIENT_METADATA "hawser-client-metadata" hawser::client_metadata [GET "/oauth/client-metadata.json"];
     HAWSER_UNROUTED "hawser-unrouted" hawser::unrouted [];
 }

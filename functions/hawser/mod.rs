@@ -1,11 +1,16 @@
 //! What is Hawser's own and no contract's: receipts and offboarding, under `/v1`, and the answer for whatever no route takes.
 
+pub mod client_metadata;
+mod consent;
+pub mod finish_consent;
 pub mod get_receipt;
 pub mod list_receipts;
 pub mod offboard_subject;
 mod problem;
+pub mod start_consent;
 pub mod unrouted;
 
+pub use consent::Refusal;
 pub use problem::Problem;
 
 use crate::http::{self, Request};

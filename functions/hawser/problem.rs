@@ -15,6 +15,8 @@ pub enum Problem {
     NotManager,
     /// No such receipt, or none that the caller may read.
     ReceiptNotFound,
+    /// This deployment has no public https address.
+    NoMetadata,
     /// Whatever the operation said.
     Domain(Error),
 }
@@ -43,6 +45,11 @@ impl From<Problem> for Response<Body> {
                 404,
                 "RECEIPT_NOT_FOUND",
                 "There is no such receipt.".to_owned(),
+            ),
+            Problem::NoMetadata => (
+                404,
+                "NO_CLIENT_METADATA",
+                "This deployment has no public https address.".to_owned(),
             ),
             Problem::Domain(Error::Unauthenticated(_)) => (
                 401,

@@ -1,6 +1,7 @@
 //! The OAuth client that a consent is asked for as: the operator's, our metadata document, or one registered on the spot
 //! (checklist 3). And what else a server's OAuth needs to be known: settings from its registration or its integration.
 
+use super::consent::CALLBACK_PATH;
 use crate::app::App;
 use crate::catalogue::RevocationScope;
 use crate::domain::error::OauthSetup;
@@ -273,6 +274,27 @@ pub fn metadata_url(app: &App) -> Option<String> {
 
 /// The path of our client id metadata document.
 pub const METADATA_PATH: &str = "/oauth/client-metadata.json";
+
+/// Every address of ours that issuers answer to.
+pub fn callbacks(app: &App) -> Vec<String> {
+    let integrations = app.catalogue.active();
+    let paths: Vec<String> = std::iter::once(CALLBACK_PATH.to_owned())
+        .chain(
+            integrations
+                .filter(|(_, integration)| integration.oauth.is_some())
+                .map(|(name, _)| integration_callback(name)),
+        )
+        .collect();
+    let bases = app.public_urls.iter();
+    bases
+        .flat_map(|base| paths.iter().map(move |path| format!("{base}{path}")))
+        .collect()
+}
+
+/// The path that the issuer of an integration answers to (Kambrium 14).
+pub(super) fn integration_callback(integration: &str) -> String {
+    format!("/api/mcp-servers/saas-oauth/{integration}/callback/")
+}
 
 fn open(tenant: &TenantId, key: &DataKey, record: &ClientRecord) -> Result<ClientSecrets> {
     let kind = Kind::Client(&record.id, &record.issuer);

@@ -6,7 +6,7 @@
 //! stored if server, session and the subject's items are still what they were, in one transaction that also completes the
 //! session and turns a grant that is replaced into a revocation. If that cannot be, the fresh tokens become a revocation.
 
-use super::clients::{Search, Settings, Usable};
+use super::clients::{Search, Settings, Usable, integration_callback};
 use super::servers::{self, Draft, data_key, open_with};
 use super::{Permitted, grants};
 use crate::app::App;
@@ -18,7 +18,7 @@ use crate::domain::id::{ServerId, Sortable, TenantId, random};
 use crate::domain::issuance::{ClientSource, Issuance};
 use crate::domain::server::Server;
 use crate::domain::session::{Consent, ConsentSecrets, Origin, Phase, SESSION_LIFETIME, Session};
-use crate::domain::status::Reason;
+use crate::domain::status::{Reason, Status, status};
 use crate::domain::subject::Subject;
 use crate::oauth::discovery::{self, Issuer};
 use crate::oauth::request::{Pkce, authorization_url};
@@ -334,6 +334,8 @@ pub async fn offer(
 pub struct Opened {
     /// The issuer's address.
     pub url: SecretString,
+    /// Our public base, which decides how the cookie is protected.
+    pub base: String,
     /// The session's own id, for the cookie's name.
     pub session: String,
     /// The cookie's value.
@@ -359,7 +361,7 @@ pub async fn open(app: &App, ticket: &str) -> Result<Opening> {
     let (server, mut session) = find_ticket(app, &ticket, Phase::Offered).await?;
     let key = data_key(app, &ticket.tenant, &server).await?;
     let secrets = open_with(&key, &ticket.tenant, &server)?;
-    let Origin::Truefoundry { base, .. } = &session.origin else {
+    let Origin::Truefoundry { base, .. } = session.origin.clone() else {
         return Err(Error::SessionNotFound);
     };
     let whom = For {
@@ -392,6 +394,7 @@ pub async fn open(app: &App, ticket: &str) -> Result<Opening> {
     }
     Ok(Opening::Go(Opened {
         url,
+        base,
         session: session.id,
         cookie: cookie.into(),
     }))
@@ -491,7 +494,7 @@ pub async fn create_server(
         server,
         key: &prepared.data_key,
         owner: None,
-        redirect_uri: format!("{base}/api/mcp-servers/saas-oauth/{integration}/callback/"),
+        redirect_uri: format!("{base}{}", integration_callback(integration)),
         scopes: &[],
     };
     let settings = Settings::of(app, server, &secrets)?;
@@ -627,6 +630,20 @@ pub async fn finish(
         ended,
         server,
     })
+}
+
+/// What the subject of a consent needs, now that it is over.
+///
+/// # Errors
+/// [`Error::ServerNotFound`] when the server is gone; [`Error::Unavailable`], [`Error::Internal`].
+pub async fn status_after(app: &App, session: &Session) -> Result<Status> {
+    let (tenant, id) = (&session.tenant, session.server);
+    let mut keys = Vec::from(record_keys(tenant, id, &session.subject));
+    keys.push(server_table::key(tenant, id));
+    let found = app.table.read(keys).await?;
+    let server = found.server(tenant, id)?.ok_or(Error::ServerNotFound)?;
+    let records = found.records(tenant, &server, &session.subject)?;
+    Ok(status(&server, &records, app.now()))
 }
 
 async fn fail(app: &App, session: &Session) {

@@ -1,0 +1,52 @@
+//! `GET /oauth/callback`: an issuer sends the browser back.
+
+use super::consent::{Refusal, cookie, once, way_back};
+use crate::http::{Request, Response, query};
+use crate::page::page;
+use hawser_core::App;
+use hawser_core::domain::session::Origin;
+use hawser_core::operations::consent::{self, Callback, Ended};
+use lambda_http::Body;
+
+/// Answers 200 with a page that says how the consent ended, or 303 to the application that began it.
+///
+/// # Errors
+/// [`Refusal`]: an answer to nothing that was asked is 400, and nothing has happened.
+pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refusal> {
+    let parameters = query(request);
+    let callback = Callback {
+        state: once(&parameters, "state")?.ok_or(Refusal::Spent)?,
+        code: once(&parameters, "code")?.map(Into::into),
+        error: once(&parameters, "error")?,
+        iss: once(&parameters, "iss")?,
+    };
+    let bound = |session: &str| cookie(request, session);
+    // A Kambrium consent is answered at its own path.
+    let fits = |origin: &Origin| !matches!(origin, Origin::Kambrium { .. });
+    let finished = consent::finish(app, callback, bound, fits).await?;
+    if let Some(back) = way_back(app, &finished.session).await? {
+        return Ok(back);
+    }
+    let name = &finished.server.name;
+    let (heading, sentence) = match finished.ended {
+        Ended::Connected => (
+            "Connected",
+            format!("You are connected to {name}. You can close this window."),
+        ),
+        Ended::Refused(code) if code == "access_denied" => (
+            "Not connected",
+            format!("Access to {name} was declined. You can close this window."),
+        ),
+        Ended::Refused(_) | Ended::Failed => (
+            "Not connected",
+            format!("The sign-in for {name} did not succeed. Start again from where you came."),
+        ),
+        Ended::Void => (
+            "Not connected",
+            format!(
+                "{name} was changed or disconnected meanwhile. Start again from where you came."
+            ),
+        ),
+    };
+    Ok(page(200, heading, &sentence, None)?)
+}
