@@ -23,3 +23,4 @@ mod offboarding;
 mod process;
 mod receipts;
 mod truefoundry;
+mod truefoundry_oauth;
