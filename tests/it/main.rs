@@ -24,3 +24,4 @@ mod process;
 mod receipts;
 mod refresh;
 mod truefoundry;
+mod truefoundry_oauth;

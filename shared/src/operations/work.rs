@@ -161,7 +161,7 @@ async fn clear_voided(app: &App, sweep: &Sweep) -> Result<()> {
         let mut after = None;
         loop {
             let (some, next) = app.table.credentials(tenant, *server, after).await?;
-            for credential in some.iter().filter(|one| one.is_void_under(&current)) {
+            for credential in some.iter().filter(|one| sweep.takes(one)) {
                 let kept = KeptReason::removed(credential.subject(), sweep.reason, *at);
                 let receipt = sweep.receipt.as_deref();
                 let ended = app
