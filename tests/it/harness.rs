@@ -54,8 +54,8 @@ impl Ground {
         })
     }
 
-    /// An application on this ground, as a new process would build it.
-    pub fn app(&self, wire: &Wire, url: &str) -> Arc<App> {
+    /// An application on this ground, as a new process would build it whose operator has made these changes.
+    pub fn app(&self, wire: &Wire, url: &str, change: impl FnOnce(&mut Config)) -> Arc<App> {
         // What a cut wire does is to be seen at once, not after the SDK has tried again.
         let client = self
             .store
@@ -63,10 +63,11 @@ impl Ground {
             .retry_config(RetryConfig::disabled())
             .interceptor(wire.clone());
         let client = aws_sdk_dynamodb::Client::from_conf(client.build());
-        let config = Config {
+        let mut config = Config {
             public_urls: vec![url.to_owned()],
             ..config(&self.identity).unwrap()
         };
+        change(&mut config);
         Arc::new(App::new(config, client, |_| unreachable!()).unwrap())
     }
 
@@ -122,12 +123,23 @@ impl Hawser {
         Self::on(Ground::new().await).await
     }
 
+    /// With these integrations instead of the built-in ones.
+    pub async fn with_integrations(integrations: &Value) -> Self {
+        let document = json!({"integrations": integrations}).to_string();
+        Self::configured(Ground::new().await, |config| config.integrations = document).await
+    }
+
     /// A new process on ground that may have seen others.
     pub async fn on(ground: Arc<Ground>) -> Self {
+        Self::configured(ground, |_| {}).await
+    }
+
+    /// The same, whose operator has made these changes.
+    pub async fn configured(ground: Arc<Ground>, change: impl FnOnce(&mut Config)) -> Self {
         let wire = Wire::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let app = ground.app(&wire, &url);
+        let app = ground.app(&wire, &url, change);
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(server::serve(app.clone(), listener, async {
             let _ = stopped.await;
