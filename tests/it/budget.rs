@@ -144,8 +144,12 @@ fn actions(sent: &[Sent]) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn each_policy_allows_exactly_what_its_function_does() {
-    let hawser = Hawser::start().await;
     let issuer = Issuer::start().await;
+    let hawser = Hawser::with_integrations(&json!({
+        "pipedrive": {"display_name": "Pipedrive", "mcp_url": "https://mcp.pipedrive.example/mcp", "api_key": {}},
+        "mail": {"display_name": "Mail", "mcp_url": issuer.mcp_url(), "oauth": {}},
+    }))
+    .await;
     let token = hawser.admin("acme");
     let all = json!({"roles": ["admin"], "scopes": ["mgmt.admin"], "permissions": ["mcp-servers:create", "mcp-servers:read",
                      "mcp-servers:update", "mcp-servers:delete", "mcp-servers:invoke"]});
@@ -340,6 +344,49 @@ async fn each_policy_allows_exactly_what_its_function_does() {
         let sent = actions(&hawser.wire.sent());
         for worker in ["workers-purge", "workers-sweep"] {
             used.entry(worker).or_default().extend(sent.clone());
+        }
+        // Connections by consent, one of them denied.
+        for denied in [false, true] {
+            let body =
+                json!({"mcp_server": "mail", "access_type": "write", "auth_method": "oauth"});
+            hawser.wire.arm(None);
+            let made = caller.post("/api/v1/mcp-servers", body).await;
+            assert_eq!(made.status, 201, "{made:?}");
+            used.entry("kambrium-create-connection")
+                .or_default()
+                .extend(actions(&hawser.wire.sent()));
+            consistent.extend(hawser.wire.sent());
+            let data = made.json()["data"].clone();
+            let url = data["authorization_url"].as_str().unwrap();
+            let back = if denied {
+                issuer.deny(url).await
+            } else {
+                issuer.approve(url).await
+            };
+            let path = back.strip_prefix(&hawser.url).unwrap();
+            hawser.wire.arm(None);
+            assert_eq!(hawser.anonymous().get(path).await.status, 200);
+            let (endpoint, _) = router.find("GET", path.split('?').next().unwrap());
+            used.entry(endpoint.name)
+                .or_default()
+                .extend(actions(&hawser.wire.sent()));
+            consistent.extend(hawser.wire.sent());
+            for path in [
+                "/api/v1/mcp-servers".to_owned(),
+                format!("/api/v1/mcp-servers/{}", data["id"]),
+            ] {
+                hawser.wire.arm(None);
+                assert_eq!(caller.get(&path).await.status, 200);
+                let (endpoint, _) = router.find("GET", &path);
+                used.entry(endpoint.name)
+                    .or_default()
+                    .extend(actions(&hawser.wire.sent()));
+                consistent.extend(hawser.wire.sent());
+            }
+            let gone = caller
+                .delete(&format!("/api/v1/mcp-servers/{}", data["id"]))
+                .await;
+            assert_eq!(gone.status, 200, "{gone:?}");
         }
         for name in ["two", "one"] {
             let left = token.get(&format!("{MCP}?name={name}")).await.json();
