@@ -838,6 +838,7 @@ async fn store(
         subject: session.subject.clone(),
         auth_revision: session.auth_revision,
         version: new_version(now)?,
+        consent: session.id.clone(),
         issuance: consent.issuance.clone(),
         scopes: consent
             .scopes
