@@ -22,6 +22,7 @@ mod langsmith;
 mod model;
 mod offboarding;
 mod process;
+mod proxy;
 mod receipts;
 mod refresh;
 mod truefoundry;
