@@ -28,7 +28,9 @@ pub fn streamed(response: Response<Body>) -> Response<Streamed> {
             Body::Binary(bytes) => Bytes::from(bytes),
             _ => Bytes::new(),
         };
-        Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+        Full::new(bytes)
+            .map_err(|never| match never {})
+            .boxed_unsync()
     })
 }
 

@@ -120,8 +120,8 @@ async fn pass_on(
     let initializes = !modern
         && *request.method() == Method::POST
         && message.method.as_deref() == Some("initialize");
-    let named = http::header(request, invoke::SESSION_HEADER.as_str())
-        .filter(|_| !modern && !initializes);
+    let named =
+        http::header(request, invoke::SESSION_HEADER.as_str()).filter(|_| !modern && !initializes);
     let found = invoke::find(app, who, target, named.as_deref()).await?;
     let now = app.now();
     let Permitted { caller, found } = found
@@ -195,11 +195,7 @@ async fn pass_on(
 }
 
 /// Our own words for why there is no answer, with the address where a consent starts if that helps.
-async fn refused(
-    app: &App,
-    at: Permitted<AtServer>,
-    refusal: Refusal,
-) -> Result<Problem, Problem> {
+async fn refused(app: &App, at: Permitted<AtServer>, refusal: Refusal) -> Result<Problem, Problem> {
     let by_consent = matches!(
         &at.found.server.auth,
         Auth::Oauth(oauth) if oauth.grant_type == GrantType::AuthorizationCode

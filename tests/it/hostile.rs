@@ -432,6 +432,8 @@ async fn huge_bodies_and_odd_paths_are_refused_everywhere() {
                     "{server_id}",
                     "{receiptId}",
                     "{provider}",
+                    "{server}",
+                    "{name}",
                 ] {
                     path = path.replace(name, value);
                 }

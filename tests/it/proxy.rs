@@ -102,7 +102,10 @@ impl Reply {
         let (sender, receiver) = mpsc::unbounded_channel();
         let reply = Self {
             status: 200,
-            headers: vec![("content-type", "text/event-stream; charset=utf-8".to_owned())],
+            headers: vec![(
+                "content-type",
+                "text/event-stream; charset=utf-8".to_owned(),
+            )],
             content: Content::Stream(receiver),
         };
         (reply, sender)
@@ -130,7 +133,10 @@ impl Upstream {
         upstream
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<UnsyncBoxBody<Bytes, Infallible>> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> Response<UnsyncBoxBody<Bytes, Infallible>> {
         let (parts, body) = request.into_parts();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let headers = parts.headers.iter();
@@ -240,7 +246,9 @@ async fn call(caller: &Caller, server: &str) -> Answer {
 
 async fn send(caller: &Caller, server: &str, headers: &[(&str, &str)], body: Value) -> Answer {
     let path = format!("/mcp/{server}");
-    caller.send("POST", &path, headers, body.to_string().into()).await
+    caller
+        .send("POST", &path, headers, body.to_string().into())
+        .await
 }
 
 /// Opens a session; its id.
@@ -262,7 +270,10 @@ fn is_refused(answer: &Answer, status: u16, code: i64, message: &str, data: Valu
         error["data"] = data;
     }
     answer.is(status, json!({"jsonrpc": "2.0", "id": 7, "error": error}));
-    for (name, expected) in [("content-type", "application/json"), ("cache-control", "no-store")] {
+    for (name, expected) in [
+        ("content-type", "application/json"),
+        ("cache-control", "no-store"),
+    ] {
         assert_eq!(answer.header(name).as_deref(), Some(expected));
     }
 }
@@ -321,7 +332,10 @@ async fn exactly_the_listed_headers_arrive() {
     let seen = upstream.last();
     let mut arrived = seen.headers.clone();
     arrived.sort();
-    let host = upstream.url.trim_start_matches("http://").trim_end_matches("/mcp");
+    let host = upstream
+        .url
+        .trim_start_matches("http://")
+        .trim_end_matches("/mcp");
     let length = body.len().to_string();
     let agent = concat!("hawser/", env!("CARGO_PKG_VERSION"));
     let expected = [
@@ -351,7 +365,8 @@ async fn exactly_the_listed_headers_arrive() {
 #[tokio::test]
 async fn an_api_key_and_a_stored_authorization_do_not_mix() {
     let (hawser, upstream) = (Hawser::start().await, Upstream::start().await);
-    let auth = json!({"auth_data": {"type": "header", "headers": {"authorization": "Bearer stored"}}});
+    let auth =
+        json!({"auth_data": {"type": "header", "headers": {"authorization": "Bearer stored"}}});
     let mcp = register(&hawser, "wiki", &upstream.url, auth).await;
     let grants = json!({"permissions": ["mcp-servers:invoke"]});
     let key = hawser.api_key("acme", Some("user:ada"), grants).await;
@@ -367,9 +382,17 @@ async fn an_api_key_and_a_stored_authorization_do_not_mix() {
 async fn attached(hawser: &Hawser, upstream: &Upstream, mcp: &str) -> BTreeSet<(String, String)> {
     let answer = call(&user(hawser, "ada"), mcp).await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    let usual = ["accept", "content-length", "host", "mcp-protocol-version", "user-agent"];
+    let usual = [
+        "accept",
+        "content-length",
+        "host",
+        "mcp-protocol-version",
+        "user-agent",
+    ];
     let headers = upstream.last().headers.into_iter();
-    headers.filter(|(name, _)| !usual.contains(&name.as_str())).collect()
+    headers
+        .filter(|(name, _)| !usual.contains(&name.as_str()))
+        .collect()
 }
 
 #[tokio::test]
@@ -382,7 +405,7 @@ async fn each_call_carries_the_first_credential_there_is() {
     let cases = [
         (json!({}), Value::Null, vec![]),
         (
-            json!({"additional_headers": {"X-More": " more "}}),
+            json!({"additional_headers": {"X-More": "more"}}),
             Value::Null,
             vec![("x-more", "more")],
         ),
@@ -398,7 +421,11 @@ async fn each_call_carries_the_first_credential_there_is() {
             Value::Null,
             vec![("x-key", "s"), ("x-more", "more")],
         ),
-        (shared(json!({"X-Key": "s"})), own("mine"), vec![("x-key", "mine")]),
+        (
+            shared(json!({"X-Key": "s"})),
+            own("mine"),
+            vec![("x-key", "mine")],
+        ),
         (
             shared(json!({"X-Key": "s", "X-Other": "t"})),
             own("mine"),
@@ -413,7 +440,12 @@ async fn each_call_carries_the_first_credential_there_is() {
         (
             json!({"auth_data": filled}),
             values,
-            vec![("x-both", "1"), ("x-fixed", "fixed"), ("x-one", "a 1 b"), ("x-two", "2")],
+            vec![
+                ("x-both", "1"),
+                ("x-fixed", "fixed"),
+                ("x-one", "a 1 b"),
+                ("x-two", "2"),
+            ],
         ),
         (
             json!({"auth_data": {"type": "oauth2"}, "additional_headers": {"X-More": "more"}}),
@@ -432,9 +464,15 @@ async fn each_call_carries_the_first_credential_there_is() {
             install(&hawser, &mcp, "bob", other).await;
             install(&hawser, &mcp, "ada", value).await;
         }
-        let expected = expected.into_iter().map(|(n, v)| (n.to_owned(), v.to_owned()));
+        let expected = expected
+            .into_iter()
+            .map(|(n, v)| (n.to_owned(), v.to_owned()));
         let expected: BTreeSet<_> = expected.collect();
-        assert_eq!(attached(&hawser, &upstream, &mcp).await, expected, "case {i}");
+        assert_eq!(
+            attached(&hawser, &upstream, &mcp).await,
+            expected,
+            "case {i}"
+        );
     }
 }
 
@@ -447,17 +485,27 @@ async fn servers_of_the_sibling_contracts_are_called_alike() {
     let admin = hawser.admin("acme");
     let langsmith = |name: &str, more: Value| {
         let mut body = json!({"name": name, "url": upstream.url});
-        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         body
     };
-    let keyed = langsmith("keyed", json!({"headers": [{"key": "X-Key", "value": "v"}]}));
+    let keyed = langsmith(
+        "keyed",
+        json!({"headers": [{"key": "X-Key", "value": " v\t"}]}),
+    );
     let provider = "5b6f6a2b-2c95-4f0f-9c2b-7c3a3e4f8d11";
-    let legacy = langsmith("legacy", json!({"auth_type": "oauth", "oauth_provider_id": provider}));
+    let legacy = langsmith(
+        "legacy",
+        json!({"auth_type": "oauth", "oauth_provider_id": provider}),
+    );
     for (body, expected) in [(keyed, vec![("x-key", "v")]), (legacy, vec![])] {
         let made = admin.post("/v1/deepagents/mcp-servers", body).await;
         assert_eq!(made.status, 201, "{made:?}");
         let id = made.json()["id"].as_str().unwrap().to_owned();
-        let expected = expected.into_iter().map(|(n, v)| (n.to_owned(), v.to_owned()));
+        let expected = expected
+            .into_iter()
+            .map(|(n, v)| (n.to_owned(), v.to_owned()));
         let expected: BTreeSet<_> = expected.collect();
         assert_eq!(attached(&hawser, &upstream, &id).await, expected);
     }
@@ -488,21 +536,48 @@ async fn every_name_of_a_server_leads_to_it() {
     ];
     for (i, path) in paths.iter().enumerate() {
         hawser.wire.arm(None);
-        let answer = ada.send("POST", path, &[MODERN], message("tools/list").to_string().into());
+        let answer = ada.send(
+            "POST",
+            path,
+            &[MODERN],
+            message("tools/list").to_string().into(),
+        );
         assert_eq!(answer.await.status, 200, "{path}");
         assert_eq!(upstream.count(), i + 1);
         // A number and a name lead to the id first.
         let expected = if i < 2 { 1 } else { 2 };
-        assert_eq!(hawser.wire.operations(), vec!["BatchGetItem"; expected], "{path}");
+        assert_eq!(
+            hawser.wire.operations(),
+            vec!["BatchGetItem"; expected],
+            "{path}"
+        );
     }
-    for path in ["/mcp/wiki", "/mcp/0", "/mcp/01", "/mcp/999", "/mcp/v1/other/mcp"] {
+    for path in [
+        "/mcp/wiki",
+        "/mcp/0",
+        "/mcp/01",
+        "/mcp/999",
+        "/mcp/v1/other/mcp",
+    ] {
         let body = message("tools/list").to_string().into();
         let answer = ada.send("POST", path, &[MODERN], body).await;
-        is_refused(&answer, 404, -32001, "MCP server not found or not accessible", Value::Null);
+        is_refused(
+            &answer,
+            404,
+            -32001,
+            "MCP server not found or not accessible",
+            Value::Null,
+        );
     }
     let stranger = hawser.caller("other", "ada", json!({"roles": ["admin"]}));
     let answer = call(&stranger, &mcp).await;
-    is_refused(&answer, 404, -32001, "MCP server not found or not accessible", Value::Null);
+    is_refused(
+        &answer,
+        404,
+        -32001,
+        "MCP server not found or not accessible",
+        Value::Null,
+    );
     assert_eq!(upstream.count(), paths.len());
 }
 
@@ -545,14 +620,27 @@ async fn of_an_answer_only_listed_headers_return() {
         "mcp-session-id",
         "strict-transport-security",
     ];
-    for (status, body) in [(200, "{}"), (202, ""), (400, "modern"), (404, "gone"), (405, ""), (403, "no"), (500, "oh"), (503, "")] {
+    for (status, body) in [
+        (200, "{}"),
+        (202, ""),
+        (400, "modern"),
+        (404, "gone"),
+        (405, ""),
+        (403, "no"),
+        (500, "oh"),
+        (503, ""),
+    ] {
         let headers = listed.iter().map(|(n, v)| (*n, (*v).to_owned()));
         let headers = headers.chain(planted.map(|name| (name, "planted".to_owned())));
         upstream.reply(Reply::new(status, headers.collect(), body));
         let answer = call(&user(&hawser, "ada"), &mcp).await;
         assert_eq!((answer.status, answer.text.as_str()), (status, body));
         for (name, value) in listed {
-            assert_eq!(answer.header(name).as_deref(), Some(value), "{status} {name}");
+            assert_eq!(
+                answer.header(name).as_deref(),
+                Some(value),
+                "{status} {name}"
+            );
         }
         assert!(!format!("{answer:?}").contains("planted"), "{answer:?}");
     }
@@ -567,7 +655,10 @@ async fn an_event_arrives_before_the_next_is_sent() {
         let (reply, events) = Reply::stream();
         upstream.reply(reply);
         let mut answer = open(&hawser, &ada, method, &mcp).await;
-        assert_eq!(answer.headers()["content-type"], "text/event-stream; charset=utf-8");
+        assert_eq!(
+            answer.headers()["content-type"],
+            "text/event-stream; charset=utf-8"
+        );
         for event in ["data: 1\n\n", ": keep\n", "data: 2\n\n"] {
             events.send(event).unwrap();
             let piece = soon(answer.chunk()).await.unwrap();
@@ -592,7 +683,9 @@ async fn open(hawser: &Hawser, caller: &Caller, method: &str, mcp: &str) -> reqw
 
 /// What must not take long.
 async fn soon<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), work).await.expect("it takes too long")
+    tokio::time::timeout(Duration::from_secs(20), work)
+        .await
+        .expect("it takes too long")
 }
 
 #[tokio::test]
@@ -615,7 +708,10 @@ async fn an_open_stream_ends_with_what_it_rests_on() {
     let hawser = Hawser::start_with(|app| app.stream_check = Duration::from_millis(20)).await;
     let mcp = register(&hawser, "wiki", &upstream.url, per_user()).await;
     let ada = user(&hawser, "ada");
-    for (i, end) in ["disconnect", "replace", "switch", "delete"].into_iter().enumerate() {
+    for (i, end) in ["disconnect", "replace", "switch", "delete"]
+        .into_iter()
+        .enumerate()
+    {
         install(&hawser, &mcp, "ada", own("v")).await;
         let (reply, events) = Reply::stream();
         upstream.reply(reply);
@@ -665,7 +761,13 @@ fn session_gone(id: &str) -> Value {
 
 #[track_caller]
 fn is_session_gone(answer: &Answer, session: &str) {
-    is_refused(answer, 404, -32000, "Authentication failed", session_gone(session));
+    is_refused(
+        answer,
+        404,
+        -32000,
+        "Authentication failed",
+        session_gone(session),
+    );
 }
 
 #[tokio::test]
@@ -682,22 +784,36 @@ async fn a_session_has_another_name_here() {
     assert_ne!(ours, again);
     let items = hawser.ground().items().await;
     let stored = Value::from(items).to_string();
-    assert!(!stored.contains(&ours) && !stored.contains("theirs-"), "neither id is in the table");
+    assert!(
+        !stored.contains(&ours) && !stored.contains("theirs-"),
+        "neither id is in the table"
+    );
     for method in ["POST", "GET", "DELETE"] {
         let path = format!("/mcp/{mcp}");
         let body = message("tools/list").to_string().into();
-        let headers = [(SESSION, ours.as_str()), ("mcp-protocol-version", "2025-11-25")];
+        let headers = [
+            (SESSION, ours.as_str()),
+            ("mcp-protocol-version", "2025-11-25"),
+        ];
         let answer = ada.send(method, &path, &headers, body).await;
         assert_eq!(answer.status, 200, "{method} {answer:?}");
         assert_eq!(answer.header(SESSION), Some(ours.clone()), "{method}");
         let seen = upstream.last();
-        assert_eq!((seen.method.as_str(), seen.header(SESSION)), (method, Some("theirs-1")));
+        assert_eq!(
+            (seen.method.as_str(), seen.header(SESSION)),
+            (method, Some("theirs-1"))
+        );
         assert_eq!(seen.body.is_empty(), method != "POST");
     }
     // It was deleted just now; the other one is bob's as little as anything else.
     let before = upstream.count();
     let foreign = format!("{again}x");
-    for (caller, id) in [(&ada, &ours), (&bob, &again), (&ada, &foreign), (&ada, &"theirs-2".to_owned())] {
+    for (caller, id) in [
+        (&ada, &ours),
+        (&bob, &again),
+        (&ada, &foreign),
+        (&ada, &"theirs-2".to_owned()),
+    ] {
         let answer = send(caller, &mcp, &[(SESSION, id)], message("tools/list")).await;
         is_session_gone(&answer, id);
     }
@@ -706,7 +822,10 @@ async fn a_session_has_another_name_here() {
     is_session_gone(&answer, &again);
     assert_eq!(upstream.count(), before);
     let answer = send(&ada, &mcp, &[(SESSION, &again)], message("tools/list")).await;
-    assert_eq!((answer.status, upstream.last().header(SESSION)), (200, Some("theirs-2")));
+    assert_eq!(
+        (answer.status, upstream.last().header(SESSION)),
+        (200, Some("theirs-2"))
+    );
 }
 
 #[tokio::test]
@@ -729,10 +848,17 @@ async fn requests_of_the_stateless_revision_have_no_session() {
         ("GET", "2026-07-28", "POST"),
     ] {
         let headers = [("mcp-protocol-version", version)];
-        let answer = ada.send(method, &format!("/mcp/{mcp}"), &headers, Vec::new()).await;
-        assert_eq!((answer.status, answer.header("allow").as_deref()), (405, Some(allow)));
+        let answer = ada
+            .send(method, &format!("/mcp/{mcp}"), &headers, Vec::new())
+            .await;
+        assert_eq!(
+            (answer.status, answer.header("allow").as_deref()),
+            (405, Some(allow))
+        );
     }
-    let answer = ada.send("PUT", &format!("/mcp/{mcp}"), &[], Vec::new()).await;
+    let answer = ada
+        .send("PUT", &format!("/mcp/{mcp}"), &[], Vec::new())
+        .await;
     assert_eq!(answer.status, 405);
     assert_eq!(answer.header("allow").as_deref(), Some("DELETE, GET, POST"));
     assert_eq!(upstream.count(), 6);
@@ -741,16 +867,29 @@ async fn requests_of_the_stateless_revision_have_no_session() {
 #[tokio::test]
 async fn a_session_is_over_with_what_it_was_opened_with() {
     let (hawser, upstream) = (Hawser::start().await, Upstream::start().await);
-    let shared = |value: &str| json!({"auth_data": {"type": "header", "headers": {"X-Key": value}}});
+    let shared =
+        |value: &str| json!({"auth_data": {"type": "header", "headers": {"X-Key": value}}});
     let mcp = register(&hawser, "wiki", &upstream.url, shared("one")).await;
     let ada = user(&hawser, "ada");
-    for end in ["install", "replace", "disconnect", "rotate", "move", "retype", "delete"] {
+    for end in [
+        "install",
+        "replace",
+        "disconnect",
+        "rotate",
+        "move",
+        "retype",
+        "delete",
+    ] {
         let session = initialize(&ada, &mcp).await;
         let headers = [(SESSION, session.as_str())];
         assert_eq!(send(&ada, &mcp, &headers, message("a")).await.status, 200);
         // What does not concern it leaves it alone.
         install(&hawser, &mcp, "bob", own("v")).await;
-        assert_eq!(send(&ada, &mcp, &headers, message("a")).await.status, 200, "before {end}");
+        assert_eq!(
+            send(&ada, &mcp, &headers, message("a")).await.status,
+            200,
+            "before {end}"
+        );
         match end {
             "install" | "replace" => install(&hawser, &mcp, "ada", own("v")).await,
             "disconnect" => disconnect(&hawser, &mcp, "ada", "auth-override").await,
@@ -776,10 +915,19 @@ async fn a_session_is_over_with_what_it_was_opened_with() {
         assert_eq!(upstream.count(), before, "{end}");
     }
     let answer = send(&ada, &mcp, &[], message("tools/call")).await;
-    is_refused(&answer, 404, -32001, "MCP server not found or not accessible", Value::Null);
+    is_refused(
+        &answer,
+        404,
+        -32001,
+        "MCP server not found or not accessible",
+        Value::Null,
+    );
     hawser.settle().await;
     let items = hawser.ground().items().await;
-    assert!(items.iter().all(|item| item["entity"] != "mcp-session"), "the purge takes them");
+    assert!(
+        items.iter().all(|item| item["entity"] != "mcp-session"),
+        "the purge takes them"
+    );
 }
 
 #[tokio::test]
@@ -813,17 +961,28 @@ async fn a_session_outlives_a_refresh_and_ends_with_its_consent() {
     issuer.expire(&issuer.issued()[0].access);
     assert_eq!(send(&ada, &mcp, &headers, message("a")).await.status, 200);
     assert_eq!(issuer.issued().len(), 2, "refreshed");
-    let last = issuer.log().into_iter().rfind(|one| one.path == "/mcp").unwrap();
+    let last = issuer
+        .log()
+        .into_iter()
+        .rfind(|one| one.path == "/mcp")
+        .unwrap();
     assert_eq!(last.header(SESSION), Some("theirs"));
     assert_eq!(send(&ada, &mcp, &headers, message("a")).await.status, 200);
     disconnect(&hawser, &mcp, "ada", "oauth").await;
     let before = issuer.count("POST", "/mcp");
     let answer = send(&ada, &mcp, &headers, message("a")).await;
     is_session_gone(&answer, &session);
+    assert_eq!(issuer.count("POST", "/mcp"), before);
     connect(&hawser, &issuer, &mcp, "ada").await;
+    let before = issuer.count("POST", "/mcp");
     let answer = send(&ada, &mcp, &headers, message("a")).await;
     is_session_gone(&answer, &session);
     assert_eq!(issuer.count("POST", "/mcp"), before);
+    assert_eq!(
+        call(&ada, &mcp).await.status,
+        200,
+        "only the session is over"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -883,8 +1042,13 @@ fn oauth() -> Value {
 
 /// Connects a user of `acme` by consent.
 async fn connect(hawser: &Hawser, issuer: &Issuer, mcp: &str, name: &str) {
-    let asked = user(hawser, name).get(&format!("{MCP}/{mcp}/authorize")).await;
-    let url = asked.json()["authorization_endpoint"].as_str().unwrap().to_owned();
+    let asked = user(hawser, name)
+        .get(&format!("{MCP}/{mcp}/authorize"))
+        .await;
+    let url = asked.json()["authorization_endpoint"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     consent(issuer, &url).await;
 }
 
@@ -899,9 +1063,17 @@ async fn consent(issuer: &Issuer, url: &str) {
 #[track_caller]
 fn needs_consent(answer: &Answer, reason: &str) -> String {
     let body = answer.json();
-    let url = body["error"]["data"]["consentUrl"].as_str().unwrap_or_default();
+    let url = body["error"]["data"]["consentUrl"]
+        .as_str()
+        .unwrap_or_default();
     let text = "This MCP server needs a credential: open consentUrl to connect";
-    is_refused(answer, 403, -32001, text, json!({"reason": reason, "consentUrl": url}));
+    is_refused(
+        answer,
+        403,
+        -32001,
+        text,
+        json!({"reason": reason, "consentUrl": url}),
+    );
     assert!(url.contains("/oauth/start?session="), "{url}");
     assert_eq!(answer.header("www-authenticate"), None);
     url.to_owned()
@@ -915,7 +1087,10 @@ async fn without_a_credential_the_caller_is_told_where_to_get_one() {
     let url = needs_consent(&call(&ada, &mcp).await, "never_connected");
     assert_eq!(issuer.log().len(), 0, "nobody was asked");
     consent(&issuer, &url).await;
-    call(&ada, &mcp).await.is(200, json!({"jsonrpc": "2.0", "id": 7, "result": {"subject": "ada"}}));
+    call(&ada, &mcp).await.is(
+        200,
+        json!({"jsonrpc": "2.0", "id": 7, "result": {"subject": "ada"}}),
+    );
     let bob = call(&user(&hawser, "bob"), &mcp).await;
     needs_consent(&bob, "never_connected");
     disconnect(&hawser, &mcp, "ada", "oauth").await;
@@ -941,10 +1116,20 @@ async fn an_expired_token_is_refreshed_first() {
     issuer.configure(|s| s.access_ttl = Some(3600));
     issuer.clear_log();
     assert_eq!(call(&user(&hawser, "ada"), &mcp).await.status, 200);
-    assert_eq!((issuer.count("POST", "/token"), issuer.count("POST", "/mcp")), (1, 1));
+    assert_eq!(
+        (issuer.count("POST", "/token"), issuer.count("POST", "/mcp")),
+        (1, 1)
+    );
     let token = issuer.issued().pop().unwrap().access;
-    let arrived = issuer.log().into_iter().rfind(|one| one.path == "/mcp").unwrap();
-    assert_eq!(arrived.header("authorization"), Some(format!("Bearer {token}").as_str()));
+    let arrived = issuer
+        .log()
+        .into_iter()
+        .rfind(|one| one.path == "/mcp")
+        .unwrap();
+    assert_eq!(
+        arrived.header("authorization"),
+        Some(format!("Bearer {token}").as_str())
+    );
 }
 
 #[tokio::test]
@@ -955,9 +1140,13 @@ async fn a_refused_token_is_replaced_once_and_the_call_repeated_once() {
     let ada = user(&hawser, "ada");
     issuer.expire(&issuer.issued()[0].access);
     issuer.clear_log();
-    let body = json!({"jsonrpc": "2.0", "id": 7, "method": "x", "params": {"long": "y".repeat(100_000)}});
+    let body =
+        json!({"jsonrpc": "2.0", "id": 7, "method": "x", "params": {"long": "y".repeat(100_000)}});
     assert_eq!(send(&ada, &mcp, &[MODERN], body.clone()).await.status, 200);
-    assert_eq!((issuer.count("POST", "/token"), issuer.count("POST", "/mcp")), (1, 2));
+    assert_eq!(
+        (issuer.count("POST", "/token"), issuer.count("POST", "/mcp")),
+        (1, 2)
+    );
     for one in issuer.log().iter().filter(|one| one.path == "/mcp") {
         assert_eq!(one.body, body.to_string());
     }
@@ -971,12 +1160,21 @@ async fn a_refused_token_is_replaced_once_and_the_call_repeated_once() {
     issuer.clear_log();
     issuer.fault(refusal(401, "Bearer realm=\"upstream\""));
     needs_consent(&call(&ada, &mcp).await, "credential_refused");
-    assert_eq!((issuer.count("POST", "/token"), issuer.count("POST", "/mcp")), (1, 2));
+    assert_eq!(
+        (issuer.count("POST", "/token"), issuer.count("POST", "/mcp")),
+        (1, 2)
+    );
     issuer.clear_faults();
     issuer.clear_log();
-    issuer.fault(refusal(403, "Bearer error=\"insufficient_scope\", scope=\"more\""));
+    issuer.fault(refusal(
+        403,
+        "Bearer error=\"insufficient_scope\", scope=\"more\"",
+    ));
     needs_consent(&call(&ada, &mcp).await, "scope_insufficient");
-    assert_eq!((issuer.count("POST", "/token"), issuer.count("POST", "/mcp")), (0, 1));
+    assert_eq!(
+        (issuer.count("POST", "/token"), issuer.count("POST", "/mcp")),
+        (0, 1)
+    );
     issuer.clear_faults();
     // Any other 403 is the server's own answer.
     issuer.fault(refusal(403, "Bearer error=\"other\""));
@@ -1004,7 +1202,13 @@ async fn a_refused_header_is_not_sent_again() {
         upstream.reply(Reply::new(401, vec![challenge], "foreign"));
         let answer = call(&user(&hawser, "ada"), &mcp).await;
         let text = "This MCP server needs a credential that is not stored here";
-        is_refused(&answer, 403, -32001, text, json!({"reason": "credential_refused"}));
+        is_refused(
+            &answer,
+            403,
+            -32001,
+            text,
+            json!({"reason": "credential_refused"}),
+        );
         assert_eq!(answer.header("www-authenticate"), None);
         assert_eq!(upstream.count(), i + 1);
     }
@@ -1030,14 +1234,19 @@ async fn a_servers_own_client_gets_its_token_once() {
     }
     assert_eq!(tokens.count(), 1);
     let asked = String::from_utf8(tokens.last().body).unwrap();
-    let form: BTreeSet<_> = url::form_urlencoded::parse(asked.as_bytes()).into_owned().collect();
+    let form: BTreeSet<_> = url::form_urlencoded::parse(asked.as_bytes())
+        .into_owned()
+        .collect();
     let expected = [
         ("audience", "x"),
         ("grant_type", "client_credentials"),
         ("resource", upstream.url.as_str()),
         ("scope", "a b"),
     ];
-    assert_eq!(form, expected.map(|(n, v)| (n.to_owned(), v.to_owned())).into());
+    assert_eq!(
+        form,
+        expected.map(|(n, v)| (n.to_owned(), v.to_owned())).into()
+    );
     assert_eq!(tokens.last().header("authorization"), Some("Basic Yzpz"));
     // One that is refused is replaced once.
     token("two");
@@ -1056,17 +1265,35 @@ async fn a_servers_own_client_gets_its_token_once() {
     tokens.reply(Reply::new(401, json(), r#"{"error":"invalid_client"}"#));
     let text = "This MCP server needs a credential that is not stored here";
     let answer = call(&user(&hawser, "ada"), &mcp).await;
-    is_refused(&answer, 403, -32001, text, json!({"reason": "invalid_client"}));
+    is_refused(
+        &answer,
+        403,
+        -32001,
+        text,
+        json!({"reason": "invalid_client"}),
+    );
     assert_eq!((tokens.count(), upstream.count()), (3, 6));
 }
 
 #[tokio::test]
 async fn a_caller_s_own_token_goes_nowhere() {
     let (hawser, upstream) = (Hawser::start().await, Upstream::start().await);
-    let mcp = register(&hawser, "wiki", &upstream.url, json!({"auth_data": {"type": "passthrough"}})).await;
+    let mcp = register(
+        &hawser,
+        "wiki",
+        &upstream.url,
+        json!({"auth_data": {"type": "passthrough"}}),
+    )
+    .await;
     let answer = call(&user(&hawser, "ada"), &mcp).await;
     let text = "This MCP server wants the caller's own token, which is never passed on";
-    is_refused(&answer, 403, -32001, text, json!({"reason": "passthrough_not_supported"}));
+    is_refused(
+        &answer,
+        403,
+        -32001,
+        text,
+        json!({"reason": "passthrough_not_supported"}),
+    );
     assert_eq!(upstream.count(), 0);
 }
 
@@ -1076,9 +1303,19 @@ async fn a_redirect_leads_nowhere() {
     let target = Upstream::start().await;
     let mcp = register(&hawser, "wiki", &upstream.url, json!({})).await;
     for (i, status) in [301, 302, 303, 304, 307, 308].into_iter().enumerate() {
-        upstream.reply(Reply::new(status, vec![("location", target.url.clone())], ""));
+        upstream.reply(Reply::new(
+            status,
+            vec![("location", target.url.clone())],
+            "",
+        ));
         let answer = call(&user(&hawser, "ada"), &mcp).await;
-        is_refused(&answer, 502, -32603, "The MCP server cannot be reached", Value::Null);
+        is_refused(
+            &answer,
+            502,
+            -32603,
+            "The MCP server cannot be reached",
+            Value::Null,
+        );
         assert_eq!(answer.header("location"), None);
         assert_eq!((upstream.count(), target.count()), (i + 1, 0));
     }
@@ -1115,7 +1352,13 @@ async fn what_cannot_be_reached_and_what_must_not_be_look_alike() {
         let url = format!("{base}:{port}/mcp");
         let mcp = register(&hawser, &format!("server-{i}"), &url, json!({})).await;
         let answer = call(&ada, &mcp).await;
-        is_refused(&answer, 502, -32603, "The MCP server cannot be reached", Value::Null);
+        is_refused(
+            &answer,
+            502,
+            -32603,
+            "The MCP server cannot be reached",
+            Value::Null,
+        );
     }
     assert_eq!(accepted.load(Ordering::SeqCst), 0);
     // One that is merely down, to a server that may go there.
@@ -1125,7 +1368,13 @@ async fn what_cannot_be_reached_and_what_must_not_be_look_alike() {
     let hawser = Hawser::start().await;
     let mcp = register(&hawser, "down", &url, json!({})).await;
     let answer = call(&user(&hawser, "ada"), &mcp).await;
-    is_refused(&answer, 502, -32603, "The MCP server cannot be reached", Value::Null);
+    is_refused(
+        &answer,
+        502,
+        -32603,
+        "The MCP server cannot be reached",
+        Value::Null,
+    );
     let url = format!("http://127.0.0.1:{port}/mcp");
     let mcp = register(&hawser, "inside", &url, json!({})).await;
     let ada = user(&hawser, "ada");
@@ -1167,25 +1416,38 @@ async fn pages_of_other_origins_may_not_call() {
     ] {
         let answer = send(&ada, &mcp, &[("origin", origin)], message("tools/list")).await;
         served += usize::from(allowed);
-        assert_eq!(answer.status, if allowed { 200 } else { 403 }, "{origin} {answer:?}");
+        assert_eq!(
+            answer.status,
+            if allowed { 200 } else { 403 },
+            "{origin} {answer:?}"
+        );
         assert_eq!(upstream.count(), served, "{origin}");
     }
-    let both = [("origin", "https://app.example"), ("origin", "https://evil.example")];
+    let both = [
+        ("origin", "https://app.example"),
+        ("origin", "https://evil.example"),
+    ];
     assert_eq!(send(&ada, &mcp, &both, message("a")).await.status, 403);
 }
 
 #[tokio::test]
 async fn nobody_calls_without_credentials_and_permission() {
     let (hawser, upstream) = (Hawser::start().await, Upstream::start().await);
-    let mcp = register(&hawser, "wiki", &upstream.url, json!({"collaborators": [
+    let mcp = register(
+        &hawser,
+        "wiki",
+        &upstream.url,
+        json!({"collaborators": [
         {"subject": "user:carol@acme.example", "role_id": "mcp-server-user"},
-        {"subject": "user:dave@acme.example", "role_id": "mcp-server-viewer"}]}))
+        {"subject": "user:dave@acme.example", "role_id": "mcp-server-viewer"}]}),
+    )
     .await;
-    let null = |code: i64, text: &str, data: Value| {
-        json!({"jsonrpc": "2.0", "id": null, "error": {"code": code, "message": text, "data": data}})
-    };
+    let null = |code: i64, text: &str, data: Value| json!({"jsonrpc": "2.0", "id": null, "error": {"code": code, "message": text, "data": data}});
     let answer = call(&hawser.anonymous(), &mcp).await;
-    answer.is(401, null(-32600, "Invalid Request", "Authentication required".into()));
+    answer.is(
+        401,
+        null(-32600, "Invalid Request", "Authentication required".into()),
+    );
     assert_eq!(answer.header("www-authenticate").as_deref(), Some("Bearer"));
     for headers in [
         vec![("authorization", "Bearer x".to_owned())],
@@ -1193,7 +1455,14 @@ async fn nobody_calls_without_credentials_and_permission() {
         vec![("x-api-key", "hwk_x".to_owned())],
     ] {
         let answer = call(&hawser.with(headers), &mcp).await;
-        answer.is(401, null(-32000, "Authentication failed", json!({"error": "Invalid token"})));
+        answer.is(
+            401,
+            null(
+                -32000,
+                "Authentication failed",
+                json!({"error": "Invalid token"}),
+            ),
+        );
         assert_eq!(answer.header("www-authenticate").as_deref(), Some("Bearer"));
     }
     let denied = json!({"required_permission": "mcp-servers:invoke"});
@@ -1215,7 +1484,12 @@ async fn nobody_calls_without_credentials_and_permission() {
         json!({"email": "carol@acme.example"}),
         json!({"scope": "mcp.write mgmt.admin"}),
     ] {
-        assert_eq!(call(&hawser.caller("acme", "eve", claims), &mcp).await.status, 200);
+        assert_eq!(
+            call(&hawser.caller("acme", "eve", claims), &mcp)
+                .await
+                .status,
+            200
+        );
     }
 }
 
@@ -1229,7 +1503,10 @@ async fn kambrium_s_rules_hold_for_its_credentials() {
     let body = json!({"mcp_server": "pipedrive", "access_type": "write", "api_key": "k"});
     let mut numbers = Vec::new();
     for _ in 0..2 {
-        let made = manager.post("/api/v1/mcp-servers", body.clone()).await.json();
+        let made = manager
+            .post("/api/v1/mcp-servers", body.clone())
+            .await
+            .json();
         numbers.push(made["data"]["id"].as_u64().unwrap());
     }
     let path = format!("/api/v1/mcp-servers/{}", numbers[0]);
@@ -1239,12 +1516,21 @@ async fn kambrium_s_rules_hold_for_its_credentials() {
     // A scope for reading lists, and calls nothing that might write.
     assert_eq!(call(&owner("x/mcp.read"), &number).await.status, 200);
     let answer = send(&owner("mcp.read"), &number, &[MODERN], tool()).await;
-    is_refused(&answer, 403, -32000, "Permission denied", missing("mcp.write"));
+    is_refused(
+        &answer,
+        403,
+        -32000,
+        "Permission denied",
+        missing("mcp.write"),
+    );
     let batch = json!([tool()]);
     let answer = send(&owner("mcp.read"), &number, &[MODERN], batch).await;
     assert_eq!(answer.status, 403, "{answer:?}");
     for scope in ["mcp.write", "mcp.tools.execute"] {
-        assert_eq!(send(&owner(scope), &number, &[MODERN], tool()).await.status, 200);
+        assert_eq!(
+            send(&owner(scope), &number, &[MODERN], tool()).await.status,
+            200
+        );
     }
     // What is someone else's is not there.
     let gone = "MCP server not found or not accessible";
@@ -1252,32 +1538,73 @@ async fn kambrium_s_rules_hold_for_its_credentials() {
     is_refused(&call(&eve, &number).await, 404, -32001, gone, Value::Null);
     // A bound credential opens its own connection, by whatever its subject is called, and no other.
     let bound = |number: u64, scope: &str| {
-        let claims = json!({"mcp_server_id": number, "scope": scope, "permissions": ["mcp-servers:invoke"]});
+        let claims =
+            json!({"mcp_server_id": number, "scope": scope, "permissions": ["mcp-servers:invoke"]});
         hawser.caller("acme", "client", claims)
     };
-    assert_eq!(call(&bound(numbers[0], "mcp.read"), &number).await.status, 200);
+    assert_eq!(
+        call(&bound(numbers[0], "mcp.read"), &number).await.status,
+        200
+    );
     let answer = call(&bound(numbers[0], "mgmt.read"), &number).await;
-    is_refused(&answer, 403, -32000, "Permission denied", missing("mcp.read"));
+    is_refused(
+        &answer,
+        403,
+        -32000,
+        "Permission denied",
+        missing("mcp.read"),
+    );
     let answer = call(&bound(numbers[1], "mcp.write"), &number).await;
     is_refused(&answer, 404, -32001, gone, Value::Null);
     // The switch.
     let before = upstream.count();
-    assert_eq!(manager.put(&path, json!({"agent_enabled": false})).await.status, 200);
+    assert_eq!(
+        manager
+            .put(&path, json!({"agent_enabled": false}))
+            .await
+            .status,
+        200
+    );
     let answer = call(&owner("mcp.write"), &number).await;
-    is_refused(&answer, 403, -32001, "Access denied", json!({"error": "Connection disabled"}));
+    is_refused(
+        &answer,
+        403,
+        -32001,
+        "Access denied",
+        json!({"error": "Connection disabled"}),
+    );
     // Deleted: the bound credential is none any more, wherever it goes; others learn that there is nothing.
     assert_eq!(manager.delete(&path).await.status, 200);
-    for target in [number.clone(), numbers[1].to_string(), "mcp-01KF0FV2HRF8BR7TAB0BC6YCDE".to_owned()] {
+    for target in [
+        number.clone(),
+        numbers[1].to_string(),
+        "mcp-01KF0FV2HRF8BR7TAB0BC6YCDE".to_owned(),
+    ] {
         for headers in [&[MODERN][..], &[(SESSION, "x")]] {
             let answer = send(&bound(numbers[0], "mcp.write"), &target, headers, tool()).await;
             assert_eq!(answer.status, 401, "{target} {answer:?}");
-            assert_eq!(answer.json()["error"]["data"], json!({"error": "Invalid token"}));
+            assert_eq!(
+                answer.json()["error"]["data"],
+                json!({"error": "Invalid token"})
+            );
         }
     }
-    is_refused(&call(&owner("mcp.write"), &number).await, 404, -32001, gone, Value::Null);
+    is_refused(
+        &call(&owner("mcp.write"), &number).await,
+        404,
+        -32001,
+        gone,
+        Value::Null,
+    );
     let answer = send(&owner("mcp.write"), &number, &[(SESSION, "x")], tool()).await;
     is_session_gone(&answer, "x");
-    let answer = send(&owner("mcp.write"), &number, &[(SESSION, "x")], message("initialize")).await;
+    let answer = send(
+        &owner("mcp.write"),
+        &number,
+        &[(SESSION, "x")],
+        message("initialize"),
+    )
+    .await;
     is_refused(&answer, 404, -32001, gone, Value::Null);
     assert_eq!(upstream.count(), before);
 }
@@ -1289,13 +1616,26 @@ async fn bodies_pass_up_to_their_limit() {
     let ada = user(&hawser, "ada");
     let path = format!("/mcp/{mcp}");
     let whole = vec![b'x'; 4 << 20];
-    assert_eq!(ada.send("POST", &path, &[MODERN], whole.clone()).await.status, 200);
+    assert_eq!(
+        ada.send("POST", &path, &[MODERN], whole.clone())
+            .await
+            .status,
+        200
+    );
     assert_eq!(upstream.last().body, whole);
-    let answer = ada.send("POST", &path, &[MODERN], vec![b'x'; (4 << 20) + 1]).await;
+    let answer = ada
+        .send("POST", &path, &[MODERN], vec![b'x'; (4 << 20) + 1])
+        .await;
     assert_eq!((answer.status, upstream.count()), (413, 1));
     assert_eq!(answer.json()["error"]["code"], -32600);
     // Ids of every kind come back; what is no id is none.
-    let mcp = register(&hawser, "own", &upstream.url, json!({"auth_data": {"type": "passthrough"}})).await;
+    let mcp = register(
+        &hawser,
+        "own",
+        &upstream.url,
+        json!({"auth_data": {"type": "passthrough"}}),
+    )
+    .await;
     for (sent, expected) in [
         (json!("a"), json!("a")),
         (json!(-3), json!(-3)),

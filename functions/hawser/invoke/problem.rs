@@ -67,12 +67,20 @@ impl Problem {
         let none = Value::Null;
         match self {
             Self::PathNotFound => (404, "path_not_found", -32600, "There is no such path", none),
-            Self::MethodNotAllowed(_) => {
-                (405, "method_not_allowed", -32600, "Method not allowed", none)
-            }
-            Self::OriginNotAllowed => {
-                (403, "origin_not_allowed", -32600, "Origin not allowed", none)
-            }
+            Self::MethodNotAllowed(_) => (
+                405,
+                "method_not_allowed",
+                -32600,
+                "Method not allowed",
+                none,
+            ),
+            Self::OriginNotAllowed => (
+                403,
+                "origin_not_allowed",
+                -32600,
+                "Origin not allowed",
+                none,
+            ),
             Self::TooLarge => (
                 413,
                 "body_too_large",

@@ -339,8 +339,8 @@ fn outgoing(call: &Call, carried: HeaderMap) -> HeaderMap {
     headers.remove(SESSION_HEADER);
     for (name, value) in carried.iter() {
         let text = name.as_str();
-        let of_transport = text.starts_with("mcp-")
-            || matches!(text, "accept" | "content-type" | "last-event-id");
+        let of_transport =
+            text.starts_with("mcp-") || matches!(text, "accept" | "content-type" | "last-event-id");
         let of_connection = text.starts_with("proxy-")
             || matches!(
                 text,
@@ -408,15 +408,13 @@ async fn carry(
                         .await?
                         .map(bearer)
                 }
-                (None, GrantType::AuthorizationCode) => {
-                    match grant(app, at, refused).await? {
-                        Usable::Token { token, grant } => {
-                            from = Carrier::Grant(grant.version);
-                            Ok(bearer(token))
-                        }
-                        Usable::Not(reason) => Err(reason),
+                (None, GrantType::AuthorizationCode) => match grant(app, at, refused).await? {
+                    Usable::Token { token, grant } => {
+                        from = Carrier::Grant(grant.version);
+                        Ok(bearer(token))
                     }
-                }
+                    Usable::Not(reason) => Err(reason),
+                },
             };
             match value {
                 Ok(value) => {
@@ -501,12 +499,15 @@ fn fill(template: &str, own: Option<&OverrideValue>) -> Result<SecretString> {
 }
 
 /// The access token of the caller's grant. One that was just read and is good is used without another look.
-async fn grant(
-    app: &App,
-    at: &Permitted<AtServer>,
-    refused: Option<&Carrier>,
-) -> Result<Usable> {
-    let (tenant, AtServer { server, subject, records }) = (&at.caller.tenant, &at.found);
+async fn grant(app: &App, at: &Permitted<AtServer>, refused: Option<&Carrier>) -> Result<Usable> {
+    let (
+        tenant,
+        AtServer {
+            server,
+            subject,
+            records,
+        },
+    ) = (&at.caller.tenant, &at.found);
     let need = match refused {
         Some(Carrier::Grant(version)) => Need::Other(version),
         _ => {
@@ -541,9 +542,8 @@ async fn own_token(
     );
     if !refused {
         let known = locked(&app.remembered.tokens).get(&place).cloned();
-        let good = |one: &OwnToken| {
-            one.fence == fence && one.until.is_none_or(|until| app.now() < until)
-        };
+        let good =
+            |one: &OwnToken| one.fence == fence && one.until.is_none_or(|until| app.now() < until);
         if let Some(one) = known.filter(good) {
             return Ok(Ok(one.token));
         }
@@ -614,7 +614,14 @@ pub async fn keep_session(
     at: &Permitted<AtServer>,
     upstream: &str,
 ) -> Result<SecretString> {
-    let (tenant, AtServer { server, subject, records }) = (&at.caller.tenant, &at.found);
+    let (
+        tenant,
+        AtServer {
+            server,
+            subject,
+            records,
+        },
+    ) = (&at.caller.tenant, &at.found);
     let id = BASE64URL_NOPAD.encode(&random::<32>()?);
     let (id_hash, now) = (hash(&id), app.now());
     let kind = Kind::McpSession(&id_hash, subject);
