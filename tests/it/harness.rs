@@ -17,6 +17,7 @@ use hawser_core::domain::credential::{Grant, Stored};
 use hawser_core::domain::id::{ServerId, Sortable, TenantId};
 use hawser_core::domain::session::Session;
 use hawser_core::domain::subject::{Subject, SubjectType};
+use hawser_core::domain::time::Clock;
 use hawser_core::operations::work::work_off_due;
 use hawser_core::table::api_keys::ApiKey;
 use hawser_core::table::credentials::{self, Granting, Outcome};
@@ -25,6 +26,7 @@ use hawser_local::store::Store;
 use hawser_local::{config, server};
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
@@ -122,12 +124,24 @@ impl Hawser {
         Self::on(Ground::new().await).await
     }
 
+    /// With a clock that only the test moves: in microseconds, from now.
+    pub async fn start_with_clock() -> (Self, Arc<AtomicI64>) {
+        let time = Arc::new(AtomicI64::new(now() * 1_000_000));
+        let ground = Ground::new().await;
+        (Self::at(ground, Clock::Manual(time.clone())).await, time)
+    }
+
     /// A new process on ground that may have seen others.
     pub async fn on(ground: Arc<Ground>) -> Self {
+        Self::at(ground, Clock::System).await
+    }
+
+    async fn at(ground: Arc<Ground>, clock: Clock) -> Self {
         let wire = Wire::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let app = ground.app(&wire, &url);
+        let mut app = ground.app(&wire, &url);
+        Arc::get_mut(&mut app).unwrap().clock = clock;
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(server::serve(app.clone(), listener, async {
             let _ = stopped.await;

@@ -18,6 +18,7 @@ mod index;
 mod issuer;
 mod kambrium;
 mod langsmith;
+mod langsmith_oauth;
 mod model;
 mod offboarding;
 mod process;
