@@ -26,7 +26,8 @@ use hawser_local::store::Store;
 use hawser_local::{config, server};
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
-use std::sync::atomic::AtomicI64;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
@@ -57,7 +58,7 @@ impl Ground {
     }
 
     /// An application on this ground, as a new process would build it.
-    pub fn app(&self, wire: &Wire, url: &str) -> Arc<App> {
+    pub fn app(&self, wire: &Wire, url: &str, change: impl FnOnce(&mut App)) -> Arc<App> {
         // What a cut wire does is to be seen at once, not after the SDK has tried again.
         let client = self
             .store
@@ -69,7 +70,9 @@ impl Ground {
             public_urls: vec![url.to_owned()],
             ..config(&self.identity).unwrap()
         };
-        Arc::new(App::new(config, client, |_| unreachable!()).unwrap())
+        let mut app = App::new(config, client, |_| unreachable!()).unwrap();
+        change(&mut app);
+        Arc::new(app)
     }
 
     /// A client that no wire watches.
@@ -124,24 +127,38 @@ impl Hawser {
         Self::on(Ground::new().await).await
     }
 
-    /// With a clock that only the test moves: in microseconds, from now.
-    pub async fn start_with_clock() -> (Self, Arc<AtomicI64>) {
-        let time = Arc::new(AtomicI64::new(now() * 1_000_000));
-        let ground = Ground::new().await;
-        (Self::at(ground, Clock::Manual(time.clone())).await, time)
-    }
-
     /// A new process on ground that may have seen others.
     pub async fn on(ground: Arc<Ground>) -> Self {
-        Self::at(ground, Clock::System).await
+        Self::on_with(ground, |_| {}).await
     }
 
-    async fn at(ground: Arc<Ground>, clock: Clock) -> Self {
+    /// One that something else is known to.
+    pub async fn start_with(change: impl FnOnce(&mut App)) -> Self {
+        Self::on_with(Ground::new().await, change).await
+    }
+
+    /// One whose clock stands still until [`Hawser::pass`] moves it.
+    pub async fn start_by_hand() -> Self {
+        Self::start_with(|app| {
+            let now = Arc::new(AtomicI64::new(app.now().micros()));
+            app.clock = Clock::Manual(now);
+        })
+        .await
+    }
+
+    /// Moves a clock that stands still.
+    pub fn pass(&self, seconds: i64) {
+        let Clock::Manual(now) = &self.app.clock else {
+            panic!("nobody moves the system's clock");
+        };
+        now.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
+    }
+
+    async fn on_with(ground: Arc<Ground>, change: impl FnOnce(&mut App)) -> Self {
         let wire = Wire::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let mut app = ground.app(&wire, &url);
-        Arc::get_mut(&mut app).unwrap().clock = clock;
+        let app = ground.app(&wire, &url, change);
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(server::serve(app.clone(), listener, async {
             let _ = stopped.await;
@@ -361,6 +378,59 @@ impl Caller {
     pub async fn patch(&self, path: &str, body: Value) -> Answer {
         self.send("PATCH", path, &[], body.to_string().into_bytes())
             .await
+    }
+}
+
+/// A browser: it keeps cookies, and says where it is sent instead of going there.
+pub struct Browser {
+    http: reqwest::Client,
+    pub cookies: BTreeMap<String, String>,
+}
+
+/// What it was shown.
+#[derive(Debug)]
+pub struct Page {
+    pub status: u16,
+    pub location: Option<String>,
+    pub text: String,
+}
+
+impl Browser {
+    pub fn new() -> Self {
+        let http = reqwest::Client::builder().no_proxy();
+        Self {
+            http: http
+                .redirect(reqwest::redirect::Policy::none())
+                .build()
+                .unwrap(),
+            cookies: BTreeMap::new(),
+        }
+    }
+
+    pub async fn open(&mut self, url: &str) -> Page {
+        let pairs = self.cookies.iter().map(|(n, v)| format!("{n}={v}"));
+        let cookies = pairs.collect::<Vec<_>>().join("; ");
+        let request = self.http.get(url).header("cookie", cookies);
+        let response = request.send().await.unwrap();
+        for cookie in response.headers().get_all("set-cookie") {
+            let pair = cookie.to_str().unwrap().split(';').next().unwrap();
+            let (name, value) = pair.split_once('=').unwrap();
+            self.cookies.insert(name.to_owned(), value.to_owned());
+        }
+        let location = response.headers().get("location");
+        let location = location.map(|location| location.to_str().unwrap().to_owned());
+        Page {
+            status: response.status().as_u16(),
+            location,
+            text: response.text().await.unwrap(),
+        }
+    }
+
+    /// Opens a consent URL; where the issuer would ask the user.
+    pub async fn begin(&mut self, endpoint: &str) -> String {
+        let page = self.open(endpoint).await;
+        assert_eq!(page.status, 303, "{page:?}");
+        page.location.unwrap()
     }
 }
 

@@ -10,7 +10,6 @@ use hawser_core::domain::id::Sortable;
 use hawser_core::domain::session::Session;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 use url::Url;
 
@@ -30,13 +29,9 @@ impl Scene {
         Self::on(Hawser::start().await).await
     }
 
-    /// With a clock that stands still until it is moved by seconds.
-    async fn with_clock() -> (Self, impl Fn(i64)) {
-        let (hawser, time) = Hawser::start_with_clock().await;
-        let wind = move |seconds: i64| {
-            AtomicI64::fetch_add(&time, seconds * 1_000_000, Ordering::SeqCst);
-        };
-        (Self::on(hawser).await, wind)
+    /// With a clock that stands still until it is moved.
+    async fn by_hand() -> Self {
+        Self::on(Hawser::start_by_hand().await).await
     }
 
     async fn on(hawser: Hawser) -> Self {
@@ -275,25 +270,25 @@ async fn only_a_token_of_these_scopes_and_of_this_id_is_reused() {
 
 #[tokio::test]
 async fn a_token_near_its_end_is_refreshed_before_it_is_reused() {
-    let (scene, wind) = Scene::with_clock().await;
+    let scene = Scene::by_hand().await;
     scene.connect(&[]).await;
     let token = reused(&scene.ask("REUSE", &[]).await);
-    wind(3600 - 61);
+    scene.hawser.pass(3600 - 61);
     assert_eq!(reused(&scene.ask("REUSE", &[]).await), token);
     assert_eq!(scene.issuer.issued().len(), 1, "it still has a minute");
-    wind(2);
+    scene.hawser.pass(2);
     assert_eq!(reused(&scene.ask("REUSE", &[]).await), token);
     assert_eq!(scene.issuer.issued().len(), 2, "now it was refreshed");
-    wind(3600);
+    scene.hawser.pass(3600);
     assert_eq!(reused(&scene.ask("REUSE", &[]).await), token);
     assert_eq!(scene.issuer.issued().len(), 3);
 }
 
 #[tokio::test]
 async fn where_a_refresh_fails_a_session_begins() {
-    let (scene, wind) = Scene::with_clock().await;
+    let scene = Scene::by_hand().await;
     let session = scene.connect(&[]).await;
-    wind(3600);
+    scene.hawser.pass(3600);
     scene.issuer.fault(Fault {
         status: Some(503),
         ..Fault::once("/token")
@@ -302,10 +297,10 @@ async fn where_a_refresh_fails_a_session_begins() {
     assert_eq!(scene.issuer.count("POST", "/token"), 2, "it was tried");
     // An outage ends nothing: the refresh token was not refused.
     assert_eq!(scene.state(&session).await, "COMPLETED");
-    wind(60);
+    scene.hawser.pass(60);
     reused(&scene.ask("REUSE", &[]).await);
 
-    wind(3600);
+    scene.hawser.pass(3600);
     scene.issuer.fault(Fault {
         status: Some(400),
         body: json!({"error": "invalid_grant", "error_description": FOREIGN}).to_string(),
@@ -323,13 +318,13 @@ async fn where_a_refresh_fails_a_session_begins() {
 
 #[tokio::test]
 async fn a_token_that_cannot_be_refreshed_expires() {
-    let (scene, wind) = Scene::with_clock().await;
+    let scene = Scene::by_hand().await;
     scene.issuer.configure(|s| s.refresh_tokens = false);
     let session = scene.connect(&[]).await;
-    wind(3599);
+    scene.hawser.pass(3599);
     assert_eq!(scene.state(&session).await, "COMPLETED");
     begun(&scene.ask("REUSE", &[]).await);
-    wind(1);
+    scene.hawser.pass(1);
     assert_eq!(scene.state(&session).await, "TOKEN_EXPIRED");
     let next = scene.connect(&[]).await;
     assert_eq!(scene.state(&session).await, "COMPLETED");
@@ -370,22 +365,22 @@ async fn a_consent_that_goes_wrong_leaves_a_connection_required() {
 
 #[tokio::test]
 async fn a_consent_has_ten_minutes_and_a_session_a_day() {
-    let (scene, wind) = Scene::with_clock().await;
+    let scene = Scene::by_hand().await;
     let (late, url) = scene.begin(&[]).await;
     let done = scene.connect(&[]).await;
     let callback = scene.issuer.approve(&url).await;
-    wind(599);
+    scene.hawser.pass(599);
     assert_eq!(scene.state(&late).await, "PENDING");
-    wind(1);
+    scene.hawser.pass(1);
     assert_eq!(scene.state(&late).await, "CONNECTION_REQUIRED");
     assert_eq!(scene.come_back(&callback).await.status, 400);
     assert_eq!(scene.state(&late).await, "CONNECTION_REQUIRED");
 
-    wind(24 * 3600 - 601);
+    scene.hawser.pass(24 * 3600 - 601);
     for session in [&late, &done] {
         assert_eq!(scene.ada.get(&session_path(session)).await.status, 200);
     }
-    wind(1);
+    scene.hawser.pass(1);
     for session in [&late, &done] {
         is(&scene.ada.get(&session_path(session)).await, no_session());
     }

@@ -79,6 +79,21 @@ pub async fn find(
     Ok(Unchecked::new(caller, at))
 }
 
+/// The same for the caller's own records.
+///
+/// # Errors
+/// As [`find`].
+pub async fn find_own(
+    app: &App,
+    who: Presented,
+    id: Option<ServerId>,
+) -> Result<Unchecked<Option<AtServer>>> {
+    // Whom an API key speaks for is known only once its item has been read.
+    let caller = app.identify(who).await?;
+    let subject = caller.subject().clone();
+    find(app, Presented::Caller(Box::new(caller)), id, subject).await
+}
+
 /// Ends one credential of a subject: it is out of every read path when this returns. Returns the receipt's id.
 ///
 /// A grant's tokens move into a revocation in the same transaction, and consents begun until now are void.
