@@ -42,6 +42,13 @@ pub fn query(request: &Request) -> Vec<(String, String)> {
         .collect()
 }
 
+/// The decoded pairs of a form in the body, in order.
+pub fn form(request: &Request) -> Vec<(String, String)> {
+    url::form_urlencoded::parse(body(request))
+        .into_owned()
+        .collect()
+}
+
 /// A parameter of the path, decoded; empty if the route has none of that name.
 pub fn path_parameter(request: &Request, name: &str) -> String {
     request

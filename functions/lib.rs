@@ -89,6 +89,9 @@ endpoints! {
         [PUT "/api/v1/mcp-servers/{server_id}"];
     KAMBRIUM_DELETE_CONNECTION "kambrium-delete-connection" kambrium::delete_connection
         [DELETE "/api/v1/mcp-servers/{server_id}"];
+    KAMBRIUM_FINISH_CONSENT "kambrium-finish-consent" kambrium::finish_consent
+        [GET "/api/mcp-servers/saas-oauth/{provider}/callback", GET "/api/mcp-servers/saas-oauth/{provider}/callback/",
+         POST "/api/mcp-servers/saas-oauth/{provider}/callback", POST "/api/mcp-servers/saas-oauth/{provider}/callback/"];
     HAWSER_GET_RECEIPT "hawser-get-receipt" hawser::get_receipt [GET "/v1/receipts/{receiptId}"];
     HAWSER_LIST_RECEIPTS "hawser-list-receipts" hawser::list_receipts [GET "/v1/receipts"];
     HAWSER_OFFBOARD_SUBJECT "hawser-offboard-subject" hawser::offboard_subject

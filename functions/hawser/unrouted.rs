@@ -13,7 +13,7 @@ use serde_json::json;
 pub enum Unrouted {
     /// Under `/api/svc/v1`.
     Truefoundry(truefoundry::Problem),
-    /// Under `/api/v1`.
+    /// Under `/api/v1`, and where its issuers answer to.
     Kambrium(kambrium::Problem),
     /// Under `/v1`.
     Langsmith(langsmith::Problem),
@@ -36,7 +36,7 @@ pub async fn handle(_app: &App, request: &Request) -> Result<Response<Body>, Unr
     Err(if under("/api/svc/v1") {
         use truefoundry::Problem;
         Unrouted::Truefoundry(allow.map_or(Problem::PathNotFound, Problem::MethodNotAllowed))
-    } else if under("/api/v1") {
+    } else if under("/api/v1") || under("/api/mcp-servers") {
         use kambrium::Problem;
         Unrouted::Kambrium(allow.map_or(Problem::PathNotFound, Problem::MethodNotAllowed))
     } else if under("/v1") {

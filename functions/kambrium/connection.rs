@@ -1,6 +1,9 @@
 //! The connection object (9). No secret is part of it.
 
+use hawser_core::domain::credential::{Records, Source};
 use hawser_core::domain::server::{AccessType, Auth, KeyCheck, Server};
+use hawser_core::domain::status::{Reason, Status, status};
+use hawser_core::domain::time::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -17,15 +20,27 @@ pub struct Connection<'a> {
     created_at: String,
     access_type: AccessType,
     auth_method: &'static str,
-    oauth_status: Option<&'static str>,
+    oauth_status: Option<OauthStatus>,
 }
 
-impl<'a> From<&'a Server> for Connection<'a> {
-    fn from(server: &'a Server) -> Self {
+/// How far the owner's consent is.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum OauthStatus {
+    Pending,
+    Active,
+    Failed,
+}
+
+impl<'a> Connection<'a> {
+    /// A server of which these are the records of its owner; nobody reads them where it is not connected by consent.
+    pub fn of(server: &'a Server, records: &Records, now: Timestamp) -> Self {
         let own = &server.connection;
         let (auth_method, oauth_status, key_check) = match &server.auth {
-            // Nobody can have consented to an OAuth connection yet.
-            Auth::Oauth(_) => ("oauth", Some("pending"), KeyCheck::Pending),
+            Auth::Oauth(_) => {
+                let consent = OauthStatus::of(server, records, now);
+                ("oauth", Some(consent), consent.key_check())
+            }
             Auth::Headers { .. } => ("api_key", None, own.key_check),
             // It needs no credential.
             Auth::None | Auth::Passthrough | Auth::LegacyProvider { .. } => {
@@ -44,6 +59,34 @@ impl<'a> From<&'a Server> for Connection<'a> {
             access_type: own.access_type,
             auth_method,
             oauth_status,
+        }
+    }
+}
+
+impl OauthStatus {
+    fn of(server: &Server, records: &Records, now: Timestamp) -> Self {
+        // An override that a sibling contract installed says nothing of the consent.
+        let consent = Records {
+            own: None,
+            ..records.clone()
+        };
+        match status(server, &consent, now) {
+            // Under the client credentials grant nobody has to consent.
+            Status::Authenticated(Source::Oauth) | Status::NotRequired(_) => Self::Active,
+            Status::Required {
+                reason: Reason::InvalidGrant,
+                ..
+            } => Self::Failed,
+            Status::Required { source: None, .. } if server.consent_failed => Self::Failed,
+            Status::Required { .. } | Status::Authenticated(Source::Override) => Self::Pending,
+        }
+    }
+
+    const fn key_check(self) -> KeyCheck {
+        match self {
+            Self::Pending => KeyCheck::Pending,
+            Self::Active => KeyCheck::Verified,
+            Self::Failed => KeyCheck::Failed,
         }
     }
 }

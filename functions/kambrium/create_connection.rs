@@ -4,14 +4,18 @@ use super::connection::Connection;
 use super::fields::{Faults, Fields};
 use super::problem::{Problem, Refusal};
 use super::{Call, WRITE, admit, filled, success};
-use crate::http::{Request, Response, body};
+use crate::http::{Request, Response, body, public_base};
 use hawser_core::App;
 use hawser_core::caller::{self, Caller, Presented};
+use hawser_core::catalogue::IntegrationOauth;
+use hawser_core::domain::credential::Records;
 use hawser_core::domain::error::Error;
 use hawser_core::domain::id::random;
 use hawser_core::domain::server::{
-    AccessType, Auth, AuthLevel, HeaderSpec, LangsmithFields, Place, Secrets, Server,
+    AccessType, ApiKeyHeader, Auth, AuthLevel, HeaderSpec, LangsmithFields, OauthConfig, Place,
+    Secrets,
 };
+use hawser_core::operations::consent;
 use hawser_core::operations::servers::{self, Draft, DraftConnection, DraftName};
 use lambda_http::Body;
 use secrecy::{ExposeSecret, SecretString};
@@ -53,6 +57,15 @@ struct Created<'a> {
     #[serde(flatten)]
     connection: Connection<'a>,
     oauth2_credentials: Credentials<'a>,
+    #[serde(flatten)]
+    consent: Option<Consent<'a>>,
+}
+
+/// What the caller does next for an OAuth connection (14).
+#[derive(Serialize)]
+struct Consent<'a> {
+    authorization_url: &'a str,
+    message: &'static str,
 }
 
 #[derive(Serialize)]
@@ -61,7 +74,8 @@ struct Credentials<'a> {
     client_secret: &'a str,
 }
 
-/// Answers 201 with the connection and, this once, the secret of its OAuth client.
+/// Answers 201 with the connection and, this once, the secret of its OAuth client; for an OAuth connection also, this once,
+/// with where its owner consents. Its authorization server may be asked before anything is stored.
 ///
 /// # Errors
 /// [`Problem`], in the contract's order.
@@ -76,10 +90,29 @@ async fn create(app: &App, request: &Request) -> Result<Response<Body>, Refusal>
     let caller = app.identify(who).await?;
     CALL.permit(&caller)?;
     let client_secret = new_client_secret()?;
+    let integration = create.mcp_server.clone();
     let draft = draft(app, create, &client_secret)?;
     require_room(app, &caller).await?;
-    let server = servers::create(app, &caller, draft).await?;
-    let data = present(&server, &client_secret);
+    let (server, begun) = if matches!(draft.auth, Auth::Oauth(_)) {
+        let base = public_base(app, request)
+            .ok_or_else(|| Error::internal("no public base URL is known"))?;
+        let (server, begun) =
+            consent::create_server(app, &caller, draft, &integration, &base).await?;
+        (server, Some(begun))
+    } else {
+        (servers::create(app, &caller, draft).await?, None)
+    };
+    let data = Created {
+        connection: Connection::of(&server, &Records::default(), app.now()),
+        oauth2_credentials: Credentials {
+            client_id: &server.connection.client_id,
+            client_secret: client_secret.expose_secret(),
+        },
+        consent: begun.as_ref().map(|begun| Consent {
+            authorization_url: begun.url.expose_secret(),
+            message: "Open authorization_url in a browser to connect",
+        }),
+    };
     Ok(success(
         201,
         data,
@@ -130,33 +163,31 @@ fn draft(app: &App, create: Create, client_secret: &SecretString) -> Result<Draf
     let (Some(integration), Some(access_type)) = (integration, access_type) else {
         return Err(Refusal::InvalidServerOrAccessType);
     };
-    // Consent to OAuth is not built yet, so no integration offers it.
-    let (Some(place), Some(api_key)) = (&integration.api_key, create.api_key) else {
-        return Err(Refusal::AuthMethodNotSupported);
+    let mut secrets = Secrets::default();
+    let auth = match (create.api_key, &integration.api_key, &integration.oauth) {
+        (Some(api_key), Some(place), _) => {
+            secrets.set(Place::Header(&place.header), filled(place, &api_key));
+            by_header(place)
+        }
+        (None, _, Some(oauth)) => by_consent(oauth),
+        _ => return Err(Refusal::AuthMethodNotSupported),
     };
     if access_type != AccessType::Individual && !create.disabled_tools.is_empty() {
         return Err(Refusal::ToolsNeedIndividual);
     }
-    let mut secrets = Secrets::default();
-    secrets.set(Place::Header(&place.header), filled(place, &api_key));
+    let by_key = matches!(auth, Auth::Headers { .. });
     Ok(Draft {
         name: DraftName::After(create.mcp_server.clone()),
         url: integration.mcp_url.clone(),
         description: integration.description.clone(),
-        auth: Auth::Headers {
-            level: AuthLevel::Global,
-            headers: vec![HeaderSpec {
-                name: place.header.clone(),
-                template: None,
-            }],
-        },
+        auth,
         additional_headers: None,
         manifest: Map::new(),
         langsmith: LangsmithFields::default(),
         connection: DraftConnection {
             display_name: Some(integration.display_name.clone()),
             integration: Some(create.mcp_server.clone()),
-            api_key: Some(place.clone()),
+            api_key: integration.api_key.clone().filter(|_| by_key),
             access_type,
             disabled_tools: create.disabled_tools,
             agent_enabled: create.agent_enabled,
@@ -164,6 +195,27 @@ fn draft(app: &App, create: Create, client_secret: &SecretString) -> Result<Draf
         },
         secrets,
     })
+}
+
+fn by_header(place: &ApiKeyHeader) -> Auth {
+    Auth::Headers {
+        level: AuthLevel::Global,
+        headers: vec![HeaderSpec {
+            name: place.header.clone(),
+            template: None,
+        }],
+    }
+}
+
+/// A copy for sibling contracts to show, without the secret: what counts is looked up in the catalogue at each use.
+fn by_consent(oauth: &IntegrationOauth) -> Auth {
+    Auth::Oauth(Box::new(OauthConfig {
+        authorization_url: oauth.authorization_endpoint.clone(),
+        token_url: oauth.token_endpoint.clone(),
+        client_id: oauth.client_id.clone(),
+        scopes: Some(oauth.scopes.clone()).filter(|scopes| !scopes.is_empty()),
+        ..OauthConfig::discovered()
+    }))
 }
 
 async fn require_room(app: &App, caller: &Caller) -> Result<(), Refusal> {
@@ -186,14 +238,4 @@ async fn require_room(app: &App, caller: &Caller) -> Result<(), Refusal> {
 fn new_client_secret() -> hawser_core::Result<SecretString> {
     let digits = random::<32>()?.map(|byte| format!("{byte:02x}"));
     Ok(digits.concat().into())
-}
-
-fn present<'a>(server: &'a Server, client_secret: &'a SecretString) -> Created<'a> {
-    Created {
-        connection: server.into(),
-        oauth2_credentials: Credentials {
-            client_id: &server.connection.client_id,
-            client_secret: client_secret.expose_secret(),
-        },
-    }
 }

@@ -5,7 +5,7 @@ use super::problem::{Problem, Refusal};
 use super::{Call, READ, admit, find, number, success};
 use crate::http::{Request, Response};
 use hawser_core::App;
-use hawser_core::operations::servers;
+use hawser_core::operations::credentials;
 use lambda_http::Body;
 
 const CALL: Call = Call {
@@ -28,10 +28,10 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
 async fn get(app: &App, request: &Request) -> Result<Response<Body>, Refusal> {
     let (who, number) = admit(app, request, &CALL, number(request)).await?;
     let found = find(app, who, &CALL, number).await?;
-    let server = servers::load(app, &found).await?;
+    let at = credentials::load_of_owner(app, &found).await?;
     Ok(success(
         200,
-        Connection::from(&server),
+        Connection::of(&at.server, &at.records, app.now()),
         "MCP server details retrieved successfully",
     ))
 }

@@ -5,7 +5,8 @@ use super::problem::{Problem, Refusal};
 use super::{Call, READ, admit, is_within_binding, success};
 use crate::http::{Request, Response};
 use hawser_core::App;
-use hawser_core::operations::servers;
+use hawser_core::domain::credential::Records;
+use hawser_core::operations::{credentials, servers};
 use lambda_http::Body;
 
 const CALL: Call = Call {
@@ -35,7 +36,13 @@ async fn list(app: &App, request: &Request) -> Result<Response<Body>, Refusal> {
         server.created_by.subject == *caller.subject() && is_within_binding(caller, server.number)
     });
     listed.found.sort_by_key(|server| server.number);
-    let all: Vec<_> = listed.found.iter().map(Connection::from).collect();
+    let records = credentials::of_owners(app, &listed.caller.tenant, &listed.found).await?;
+    let (none, now) = (Records::default(), app.now());
+    let shown = listed.found.iter().map(|server| {
+        let records = records.get(&server.id).unwrap_or(&none);
+        Connection::of(server, records, now)
+    });
+    let all: Vec<_> = shown.collect();
     let message = format!("Found {} MCP server connections", all.len());
     Ok(success(200, all, &message))
 }

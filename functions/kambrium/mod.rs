@@ -5,6 +5,7 @@ mod connection;
 pub mod create_connection;
 pub mod delete_connection;
 mod fields;
+pub mod finish_consent;
 pub mod get_connection;
 pub mod list_connections;
 pub mod list_integrations;

@@ -10,6 +10,7 @@ use hawser_core::caller::Presented;
 use hawser_core::domain::server::{
     AccessType, ApiKeyHeader, Auth, KeyCheck, Place, Secrets, Server,
 };
+use hawser_core::operations::credentials::{self, AtServer};
 use hawser_core::operations::servers::{self, Voiding};
 use hawser_core::operations::until_settled;
 use lambda_http::Body;
@@ -45,14 +46,14 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
 
 async fn update(app: &App, request: &Request) -> Result<Response<Body>, Refusal> {
     let (who, (number, update)) = admit(app, request, &CALL, parse(request)).await?;
-    let server = until_settled(
+    let at = until_settled(
         || attempt(app, who.clone(), number, &update),
         Refusal::is_contended,
     )
     .await?;
     Ok(success(
         200,
-        Connection::from(&server),
+        Connection::of(&at.server, &at.records, app.now()),
         "MCP server connection updated successfully",
     ))
 }
@@ -75,9 +76,10 @@ async fn attempt(
     who: Presented,
     number: Number,
     update: &Update,
-) -> Result<Server, Refusal> {
+) -> Result<AtServer, Refusal> {
     let found = find(app, who, &CALL, number).await?;
-    let before = servers::load(app, &found).await?;
+    let at = credentials::load_of_owner(app, &found).await?;
+    let before = at.server;
     let tenant = &found.caller.tenant;
     let mut after = before.clone();
     update.set_access_type(&mut after)?;
@@ -96,7 +98,8 @@ async fn attempt(
         }
     };
     let secrets = secrets.as_ref();
-    Ok(servers::change(app, tenant, &before, after, secrets, Voiding::Refused).await?)
+    let server = servers::change(app, tenant, &before, after, secrets, Voiding::Refused).await?;
+    Ok(AtServer { server, ..at })
 }
 
 impl Update {

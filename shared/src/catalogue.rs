@@ -155,6 +155,11 @@ impl Catalogue {
     pub fn get(&self, name: &str) -> Option<&Integration> {
         self.0.get(name).filter(|i| i.active)
     }
+
+    /// One integration, whether connections can still be made from it or not: those that were go on.
+    pub fn of_connection(&self, name: &str) -> Option<&Integration> {
+        self.0.get(name)
+    }
 }
 
 impl Integration {
@@ -263,6 +268,7 @@ mod tests {
             "Bearer {api_key}"
         );
         assert!(catalogue.get("off").is_none());
+        assert!(catalogue.of_connection("off").is_some());
         assert_eq!(Catalogue::parse("nonsense", false).active().count(), 0);
     }
 }

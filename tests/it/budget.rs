@@ -74,6 +74,8 @@ async fn calls_cost_no_more_than_their_budget() {
         } else {
             &["BatchGetItem", "Query"]
         };
+        // Where there are OAuth servers the caller's providers are read, too.
+        let with_providers = [&["BatchGetItem"], listed].concat();
         // For whom a key speaks is to be known before its records can be read.
         let own_then_write: &[&str] = if who == "token" {
             &read_then_write
@@ -110,7 +112,7 @@ async fn calls_cost_no_more_than_their_budget() {
                 "GET",
                 "/v1/deepagents/mcp-servers".to_owned(),
                 Value::Null,
-                listed,
+                &with_providers,
             ),
             ("GET", "/api/v1/mcp-servers".to_owned(), Value::Null, listed),
             (
@@ -266,8 +268,12 @@ async fn connect_by_langsmith(used: &mut Used, hawser: &Hawser, caller: &Caller)
 
 #[tokio::test]
 async fn each_policy_allows_exactly_what_its_function_does() {
-    let hawser = Hawser::start().await;
     let issuer = Issuer::start().await;
+    let hawser = Hawser::with_integrations(&json!({
+        "pipedrive": {"display_name": "Pipedrive", "mcp_url": "https://mcp.pipedrive.example/mcp", "api_key": {}},
+        "mail": {"display_name": "Mail", "mcp_url": issuer.mcp_url(), "oauth": {}},
+    }))
+    .await;
     let token = hawser.admin("acme");
     let all = json!({"roles": ["admin"], "scopes": ["mgmt.admin"], "permissions": ["mcp-servers:create", "mcp-servers:read",
                      "mcp-servers:update", "mcp-servers:delete", "mcp-servers:invoke"]});
@@ -462,6 +468,49 @@ async fn each_policy_allows_exactly_what_its_function_does() {
         let sent = actions(&hawser.wire.sent());
         for worker in ["workers-purge", "workers-sweep"] {
             used.entry(worker).or_default().extend(sent.clone());
+        }
+        // Connections by consent, one of them denied.
+        for denied in [false, true] {
+            let body =
+                json!({"mcp_server": "mail", "access_type": "write", "auth_method": "oauth"});
+            hawser.wire.arm(None);
+            let made = caller.post("/api/v1/mcp-servers", body).await;
+            assert_eq!(made.status, 201, "{made:?}");
+            used.entry("kambrium-create-connection")
+                .or_default()
+                .extend(actions(&hawser.wire.sent()));
+            consistent.extend(hawser.wire.sent());
+            let data = made.json()["data"].clone();
+            let url = data["authorization_url"].as_str().unwrap();
+            let back = if denied {
+                issuer.deny(url).await
+            } else {
+                issuer.approve(url).await
+            };
+            let path = back.strip_prefix(&hawser.url).unwrap();
+            hawser.wire.arm(None);
+            assert_eq!(hawser.anonymous().get(path).await.status, 200);
+            let (endpoint, _) = router.find("GET", path.split('?').next().unwrap());
+            used.entry(endpoint.name)
+                .or_default()
+                .extend(actions(&hawser.wire.sent()));
+            consistent.extend(hawser.wire.sent());
+            for path in [
+                "/api/v1/mcp-servers".to_owned(),
+                format!("/api/v1/mcp-servers/{}", data["id"]),
+            ] {
+                hawser.wire.arm(None);
+                assert_eq!(caller.get(&path).await.status, 200);
+                let (endpoint, _) = router.find("GET", &path);
+                used.entry(endpoint.name)
+                    .or_default()
+                    .extend(actions(&hawser.wire.sent()));
+                consistent.extend(hawser.wire.sent());
+            }
+            let gone = caller
+                .delete(&format!("/api/v1/mcp-servers/{}", data["id"]))
+                .await;
+            assert_eq!(gone.status, 200, "{gone:?}");
         }
         let mut oauth = Used::default();
         connect_by_langsmith(&mut oauth, &hawser, caller).await;

@@ -57,8 +57,14 @@ impl Ground {
         })
     }
 
-    /// An application on this ground, as a new process would build it.
-    pub fn app(&self, wire: &Wire, url: &str, change: impl FnOnce(&mut App)) -> Arc<App> {
+    /// An application on this ground, as a new process would build it whose operator has made these settings.
+    pub fn app(
+        &self,
+        wire: &Wire,
+        url: &str,
+        set: impl FnOnce(&mut Config),
+        change: impl FnOnce(&mut App),
+    ) -> Arc<App> {
         // What a cut wire does is to be seen at once, not after the SDK has tried again.
         let client = self
             .store
@@ -66,10 +72,11 @@ impl Ground {
             .retry_config(RetryConfig::disabled())
             .interceptor(wire.clone());
         let client = aws_sdk_dynamodb::Client::from_conf(client.build());
-        let config = Config {
+        let mut config = Config {
             public_urls: vec![url.to_owned()],
             ..config(&self.identity).unwrap()
         };
+        set(&mut config);
         let mut app = App::new(config, client, |_| unreachable!()).unwrap();
         change(&mut app);
         Arc::new(app)
@@ -127,14 +134,25 @@ impl Hawser {
         Self::on(Ground::new().await).await
     }
 
+    /// With these integrations instead of the built-in ones.
+    pub async fn with_integrations(integrations: &Value) -> Self {
+        let document = json!({"integrations": integrations}).to_string();
+        Self::configured(Ground::new().await, |config| config.integrations = document).await
+    }
+
     /// A new process on ground that may have seen others.
     pub async fn on(ground: Arc<Ground>) -> Self {
-        Self::on_with(ground, |_| {}).await
+        Self::on_with(ground, |_| {}, |_| {}).await
+    }
+
+    /// The same, whose operator has made these settings.
+    pub async fn configured(ground: Arc<Ground>, set: impl FnOnce(&mut Config)) -> Self {
+        Self::on_with(ground, set, |_| {}).await
     }
 
     /// One that something else is known to.
     pub async fn start_with(change: impl FnOnce(&mut App)) -> Self {
-        Self::on_with(Ground::new().await, change).await
+        Self::on_with(Ground::new().await, |_| {}, change).await
     }
 
     /// One whose clock stands still until [`Hawser::pass`] moves it.
@@ -154,11 +172,15 @@ impl Hawser {
         now.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
     }
 
-    async fn on_with(ground: Arc<Ground>, change: impl FnOnce(&mut App)) -> Self {
+    async fn on_with(
+        ground: Arc<Ground>,
+        set: impl FnOnce(&mut Config),
+        change: impl FnOnce(&mut App),
+    ) -> Self {
         let wire = Wire::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let app = ground.app(&wire, &url, change);
+        let app = ground.app(&wire, &url, set, change);
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(server::serve(app.clone(), listener, async {
             let _ = stopped.await;

@@ -161,6 +161,7 @@ fn good(endpoint: &str) -> Vec<Value> {
         "kambrium-create-connection" => vec![
             json!({"mcp_server": "pipedrive", "access_type": "individual",
             "auth_method": "api_key", "api_key": "k", "agent_enabled": true, "disabled_tools": [1, 2]}),
+            json!({"mcp_server": "pipedrive", "access_type": "read", "auth_method": "oauth"}),
         ],
         "kambrium-update-connection" => vec![
             json!({"access_type": "individual", "api_key": "k", "agent_enabled": true,
@@ -330,8 +331,9 @@ async fn bombard_path(endpoint: &'static Endpoint) {
             "server_id",
             "receiptId",
             "session_id",
-        ]
-        .map(str::to_owned);
+            "provider",
+        ];
+        let names = names.map(str::to_owned);
         let parameters: HashMap<_, _> = names.into_iter().map(|name| (name, id.clone())).collect();
         let response = endpoint
             .serve(&hawser.app, request.with_path_parameters(parameters))
@@ -385,6 +387,7 @@ path_bombardments! {
     random_paths_at_list_connections "kambrium-list-connections";
     random_paths_at_get_connection "kambrium-get-connection";
     random_paths_at_delete_connection "kambrium-delete-connection";
+    random_paths_at_finish_kambrium_consent "kambrium-finish-consent";
     random_paths_at_get_receipt "hawser-get-receipt";
     random_paths_at_list_receipts "hawser-list-receipts";
     random_paths_at_offboard_subject "hawser-offboard-subject";
@@ -435,6 +438,7 @@ async fn huge_bodies_and_odd_paths_are_refused_everywhere() {
                     "{server_id}",
                     "{receiptId}",
                     "{session_id}",
+                    "{provider}",
                 ] {
                     path = path.replace(name, value);
                 }

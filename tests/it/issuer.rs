@@ -71,6 +71,8 @@ pub struct Settings {
     pub imposed_client_auth: Option<&'static str>,
     /// Published verbatim; unset: [`Issuer::mcp_url`].
     pub resource: Option<String>,
+    /// Whether requests have to name it.
+    pub resource_needed: bool,
     pub static_clients: Vec<StaticClient>,
 }
 
@@ -250,6 +252,7 @@ impl Default for Settings {
             client_auth: vec!["none", "client_secret_basic", "client_secret_post"],
             imposed_client_auth: None,
             resource: None,
+            resource_needed: true,
             static_clients: Vec::new(),
         }
     }

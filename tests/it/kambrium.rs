@@ -1511,7 +1511,7 @@ async fn stored(hawser: &Hawser) -> Server {
     clippy::disallowed_methods,
     reason = "a test looks at everything there is"
 )]
-async fn everything(hawser: &Hawser) -> String {
+pub async fn everything(hawser: &Hawser) -> String {
     fn text(value: &AttributeValue) -> String {
         match value {
             AttributeValue::B(bytes) => String::from_utf8_lossy(bytes.as_ref()).into_owned(),

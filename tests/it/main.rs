@@ -17,6 +17,7 @@ mod hostile;
 mod index;
 mod issuer;
 mod kambrium;
+mod kambrium_oauth;
 mod langsmith;
 mod langsmith_oauth;
 mod model;

@@ -218,7 +218,8 @@ pub struct Connection {
     pub agent_enabled: bool,
     /// What is known of the api key.
     pub key_check: KeyCheck,
-    /// The integration it was made from; its OAuth settings are looked up there at each use.
+    /// The integration it was made from; its OAuth settings are looked up there at each use, until a sibling contract
+    /// gives it other outbound authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub integration: Option<String>,
     /// The connection's own OAuth client.

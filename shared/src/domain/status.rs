@@ -113,12 +113,10 @@ fn dead(server: &Server, oauth: &OauthConfig, grant: &Grant, now: Timestamp) -> 
     if grant.last_refresh == Some(RefreshOutcome::InvalidGrant) {
         return Some(Reason::InvalidGrant);
     }
-    if oauth
-        .scopes
-        .iter()
-        .flatten()
-        .any(|scope| !grant.scopes.contains(scope))
-    {
+    // An integration's scopes are the catalogue's, which consents ask for; the server's are a copy to be shown.
+    let own = server.connection.integration.is_none();
+    let mut scopes = oauth.scopes.iter().flatten();
+    if own && scopes.any(|scope| !grant.scopes.contains(scope)) {
         return Some(Reason::ScopeInsufficient);
     }
     if grant.expires_at.is_none_or(|end| now < end) {

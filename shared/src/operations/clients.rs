@@ -52,7 +52,7 @@ impl Settings {
             .connection
             .integration
             .as_deref()
-            .and_then(|name| app.catalogue.get(name)?.oauth.clone());
+            .and_then(|name| app.catalogue.of_connection(name)?.oauth.clone());
         Ok(match integration {
             Some(oauth) => Self {
                 authorization_endpoint: oauth.authorization_endpoint,
@@ -70,6 +70,13 @@ impl Settings {
             },
             None => Self::configured(config, secrets),
         })
+    }
+
+    /// The secret that the operator's client has by now; `None` where nothing newer is known than what its grants keep.
+    pub fn secret_of(&self, client: &Client) -> Option<&SecretString> {
+        let own = client.source == ClientSource::PreRegistered
+            && self.client_id.as_ref() == Some(&client.id);
+        self.client_secret.as_ref().filter(|_| own)
     }
 
     fn configured(config: &OauthConfig, secrets: &Secrets) -> Self {

@@ -8,14 +8,14 @@
 
 use super::clients::{Search, Settings, Usable, integration_callback};
 use super::servers::{self, Draft, data_key, open_with};
-use super::{Permitted, grants};
+use super::{Permitted, clients, grants};
 use crate::app::App;
 use crate::caller::{Caller, hash};
 use crate::catalogue::RevocationScope;
 use crate::domain::credential::{Grant, KeptReason, Tokens, new_version};
 use crate::domain::error::OauthSetup;
 use crate::domain::id::{ServerId, Sortable, TenantId, random};
-use crate::domain::issuance::{ClientSource, Issuance};
+use crate::domain::issuance::{ClientRecord, ClientSource, Issuance};
 use crate::domain::server::Server;
 use crate::domain::session::{Consent, ConsentSecrets, Origin, Phase, SESSION_LIFETIME, Session};
 use crate::domain::status::{Reason, Status, status};
@@ -41,6 +41,18 @@ const EXCHANGE: i64 = 60;
 const SETUP: Duration = Duration::from_secs(13);
 /// How often an answer is tried to be stored while others write.
 const ATTEMPTS: usize = 10;
+
+/// What an operator's own parameters of the authorization request cannot be, set by us or not.
+const RESERVED: [&str; 8] = [
+    "response_type",
+    "client_id",
+    "redirect_uri",
+    "state",
+    "scope",
+    "code_challenge",
+    "code_challenge_method",
+    "resource",
+];
 
 /// The path that issuers answer to.
 pub const CALLBACK_PATH: &str = "/oauth/callback";
@@ -193,13 +205,12 @@ impl For<'_> {
         let (state, secret_hash) = new_ticket(self.tenant, self.server.id, &session.id)?;
         let pkce = Pkce::new()?;
         let scope = setup.scopes.join(" ");
-        let own = &setup.settings.authorize_params;
-        let mut parameters: Vec<(&str, &str)> =
-            own.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        let mut set = |name, value| {
-            parameters.retain(|(n, _)| *n != name);
-            parameters.push((name, value));
-        };
+        let own = setup.settings.authorize_params.iter();
+        let mut parameters: Vec<(&str, &str)> = own
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .filter(|(name, _)| !RESERVED.contains(name))
+            .collect();
+        let mut set = |name, value| parameters.push((name, value));
         set("response_type", "code");
         set("client_id", &setup.issuance.client.id);
         set("redirect_uri", &setup.redirect_uri);
@@ -513,13 +524,49 @@ pub async fn create_server(
         integration: integration.to_owned(),
     };
     let mut session = new_session(app, tenant, server, caller.subject(), origin)?;
-    let url = whom.address(&setup, &mut session)?;
-    let companions = Companions {
-        client: setup.client.new.as_ref(),
-        session: Some(&session),
+    let begun = whom
+        .address(&setup, &mut session)
+        .map(|url| Begun { session, url });
+    let inserted = match begun {
+        Ok(begun) => {
+            let companions = Companions {
+                client: setup.client.new.as_ref(),
+                session: Some(&begun.session),
+            };
+            servers::insert(app, caller, &prepared, &companions)
+                .await
+                .map(|server| (server, begun))
+        }
+        Err(error) => Err(error),
     };
-    let server = servers::insert(app, caller, prepared, &companions).await?;
-    Ok((server, Begun { session, url }))
+    if let (Err(_), Some(client)) = (&inserted, &setup.client.new) {
+        forget_client(app, tenant, &prepared.data_key, client).await;
+    }
+    inserted
+}
+
+/// Removes a client at its issuer whose server could not be stored, so that none is left that nobody knows of. Tried once:
+/// there is nothing durable that a later try could go by.
+async fn forget_client(app: &App, tenant: &TenantId, key: &DataKey, client: &ClientRecord) {
+    // The transaction may have happened after all.
+    let read = app
+        .table
+        .read(vec![server_table::key(tenant, client.server)]);
+    let stored = match read.await {
+        Ok(found) => found.server(tenant, client.server).ok().flatten().is_some(),
+        Err(_) => false,
+    };
+    if !stored
+        && !clients::deregister(app, tenant, key, client)
+            .await
+            .unwrap_or(false)
+    {
+        warn!(
+            tenant = tenant.as_str(),
+            issuer = clients::host(&client.issuer),
+            "a client is left at its issuer without a server"
+        );
+    }
 }
 
 async fn find_ticket(app: &App, ticket: &Ticket, phase: Phase) -> Result<(Server, Session)> {
@@ -721,7 +768,7 @@ async fn answer(
             warn!(
                 tenant = session.tenant.as_str(),
                 server = ?session.server,
-                issuer = super::clients::host(&consent.issuance.issuer),
+                issuer = clients::host(&consent.issuance.issuer),
                 status = failure.status,
                 error = failure.word,
                 "a code was not exchanged"

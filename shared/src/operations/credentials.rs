@@ -1,21 +1,23 @@
 //! What one subject has at one server: its status, installing an override, ending it.
 
 use super::servers::data_key;
+use super::subjects::SERVERS_AT_ONCE;
 use super::{Permitted, Unchecked};
 use crate::app::App;
 use crate::caller::{Caller, Presented};
 use crate::domain::credential::{
     KeptReason, Override, OverrideValue, Records, Source, new_version,
 };
-use crate::domain::id::{ServerId, Sortable};
-use crate::domain::server::Server;
+use crate::domain::id::{ServerId, Sortable, TenantId};
+use crate::domain::server::{Auth, Server};
 use crate::domain::status::Reason;
 use crate::domain::subject::Subject;
 use crate::seal::Kind;
 use crate::table::credentials::{Credential, Outcome, record_keys};
 use crate::table::receipts::{Counts, Outcomes, Receipt, Removed};
-use crate::table::servers;
+use crate::table::servers::{self, Numbered};
 use crate::{Error, Result};
+use std::collections::HashMap;
 
 /// A server and all that one subject has there.
 #[derive(Debug)]
@@ -92,6 +94,52 @@ pub async fn find_own(
     let caller = app.identify(who).await?;
     let subject = caller.subject().clone();
     find(app, Presented::Caller(Box::new(caller)), id, subject).await
+}
+
+/// The server behind a number that its caller may use, with what the owner has there, in one round trip.
+///
+/// # Errors
+/// [`Error::ServerNotFound`] when it has just been deleted; [`Error::Unavailable`], [`Error::Internal`].
+pub async fn load_of_owner(app: &App, numbered: &Permitted<Numbered>) -> Result<AtServer> {
+    let tenant = &numbered.caller.tenant;
+    let Numbered { id, owner, .. } = &numbered.found;
+    let mut keys = Vec::from(record_keys(tenant, *id, owner));
+    keys.push(servers::key(tenant, *id));
+    let found = app.table.read(keys).await?;
+    let server = found.server(tenant, *id)?.ok_or(Error::ServerNotFound)?;
+    let records = found.records(tenant, &server, owner)?;
+    Ok(AtServer {
+        server,
+        subject: owner.clone(),
+        records,
+    })
+}
+
+/// What the owners of servers have there, for those servers whose subjects consent.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub async fn of_owners(
+    app: &App,
+    tenant: &TenantId,
+    servers: &[Server],
+) -> Result<HashMap<ServerId, Records>> {
+    let by_consent = servers
+        .iter()
+        .filter(|server| matches!(server.auth, Auth::Oauth(_)));
+    let by_consent: Vec<&Server> = by_consent.collect();
+    let mut all = HashMap::new();
+    for some in by_consent.chunks(SERVERS_AT_ONCE) {
+        let keys = some
+            .iter()
+            .flat_map(|server| record_keys(tenant, server.id, &server.created_by.subject));
+        let found = app.table.read(keys.collect()).await?;
+        for server in some {
+            let records = found.records(tenant, server, &server.created_by.subject)?;
+            all.insert(server.id, records);
+        }
+    }
+    Ok(all)
 }
 
 /// Ends one credential of a subject: it is out of every read path when this returns. Returns the receipt's id.

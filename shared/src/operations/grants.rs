@@ -184,8 +184,8 @@ async fn refresh(
     let key = servers::data_key(app, tenant, server).await?;
     let mut tokens = open(&key, tenant, &grant)?;
     let settings = Settings::of(app, server, &servers::open_with(&key, tenant, server)?)?;
-    if grant.issuance.client.source == ClientSource::PreRegistered {
-        tokens.client_secret.clone_from(&settings.client_secret);
+    if let Some(secret) = settings.secret_of(&grant.issuance.client) {
+        tokens.client_secret = Some(secret.clone());
     }
     let Some(presented) = tokens.refresh.clone() else {
         return Err(Error::internal(

@@ -215,9 +215,9 @@ fn client_secret(
     {
         let secrets = servers::open_with(key, &one.tenant, server)?;
         if let Ok(settings) = Settings::of(app, server, &secrets)
-            && settings.client_id.as_ref() == Some(&one.issuance.client.id)
+            && let Some(secret) = settings.secret_of(&one.issuance.client)
         {
-            return Ok(settings.client_secret);
+            return Ok(Some(secret.clone()));
         }
     }
     Ok(tokens.client_secret.clone())

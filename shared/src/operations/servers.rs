@@ -204,7 +204,7 @@ pub async fn list(app: &App, who: Presented) -> Result<Unchecked<Vec<Server>>> {
 /// [`Error::NameTaken`], [`Error::TooLarge`], [`Error::Unavailable`], [`Error::Internal`].
 pub async fn create(app: &App, caller: &Caller, draft: Draft) -> Result<Server> {
     let prepared = prepare(app, caller, draft).await?;
-    insert(app, caller, prepared, &Companions::default()).await
+    insert(app, caller, &prepared, &Companions::default()).await
 }
 
 /// A server that is not stored yet.
@@ -275,10 +275,10 @@ pub(super) async fn prepare(app: &App, caller: &Caller, draft: Draft) -> Result<
 pub(super) async fn insert(
     app: &App,
     caller: &Caller,
-    prepared: Prepared,
+    prepared: &Prepared,
     companions: &Companions<'_>,
 ) -> Result<Server> {
-    let Prepared { mut server, .. } = prepared;
+    let mut server = prepared.server.clone();
     let base = server.name.clone();
     for suffix in 2.. {
         match app
@@ -324,7 +324,12 @@ pub async fn change(
     after.updated_at = app.now();
     let mut sweep = None;
     let moved = voiding == Voiding::AgreedForAnyAddress && before.url != after.url;
-    if moved || after.outbound_auth_differs(before) {
+    let differs = after.outbound_auth_differs(before);
+    if differs {
+        // From now on it goes by its own settings: the integration's client and secret are for the integration's server.
+        after.connection.integration = None;
+    }
+    if moved || differs {
         refuse_voiding(app, tenant, before, voiding).await?;
         after.auth_revision = before.auth_revision + 1;
         if voiding != Voiding::Refused {

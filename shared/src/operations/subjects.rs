@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 /// Servers whose records are read at once: three keys each, and a batch holds a hundred.
-const SERVERS_AT_ONCE: usize = 33;
+pub(super) const SERVERS_AT_ONCE: usize = 33;
 /// How often the servers are gone through for what was replaced meanwhile.
 const PASSES: usize = 5;
 /// How long a call works on it; what is left then goes on in the background.

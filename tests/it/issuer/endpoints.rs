@@ -191,7 +191,10 @@ impl State {
             return Err("invalid_request");
         }
         let resource = self.resource();
-        if asked.get("resource") != Some(&resource) {
+        let named = asked.get("resource");
+        if named.is_some_and(|named| named != resource)
+            || (named.is_none() && self.settings.resource_needed)
+        {
             return Err("invalid_target");
         }
         // Who registered for some scopes has registered for no others.
@@ -274,7 +277,7 @@ impl State {
         let refuse = |why| bad("invalid_grant", why);
         let (text, verifier) = (form.need("code")?, form.need("code_verifier")?);
         let redirect = form.need("redirect_uri")?;
-        let resource = form.get("resource").ok_or_else(no_target)?;
+        let resource = self.named_resource(form)?;
         let mut codes = self.codes.iter_mut();
         let code = codes.find(|one| one.text == text && one.grant.client_id == client.id);
         let code = code.ok_or_else(|| refuse("no code of this client"))?;
@@ -301,10 +304,16 @@ impl State {
         Ok(self.issue(grant, refresh))
     }
 
+    fn named_resource(&self, form: &Parameters) -> Result<String, Reply> {
+        let unnamed = (!self.settings.resource_needed).then(|| self.resource());
+        let named = form.get("resource").map(str::to_owned);
+        named.or(unnamed).ok_or_else(no_target)
+    }
+
     fn refresh(&mut self, form: &Parameters, client: &Client) -> Result<Reply, Reply> {
         let refuse = |why| bad("invalid_grant", why);
         let text = form.need("refresh_token")?;
-        let resource = form.get("resource").ok_or_else(no_target)?;
+        let resource = self.named_resource(form)?;
         let mut own = self.issued.iter_mut();
         let old = own.find(|one| one.is_refresh(text) && one.client_id == client.id);
         let old = old.ok_or_else(|| refuse("no refresh token of this client"))?;

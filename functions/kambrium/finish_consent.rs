@@ -1,0 +1,186 @@
+//! `/api/mcp-servers/saas-oauth/{provider}/callback/`: the issuer of an integration sends the browser back (14). Whoever opened
+//! the page as a popup is told how the consent ended; nobody else is.
+
+use crate::http::{BODY_LIMIT, Code, Request, Response, body, form, json, path_parameter, query};
+use crate::page::page;
+use hawser_core::domain::session::Origin;
+use hawser_core::operations::consent::{self, Callback, Ended};
+use hawser_core::{App, Error, Result};
+use lambda_http::Body;
+use serde_json::{Value, json};
+use tracing::error;
+use url::Url;
+
+/// Why an answer is not taken.
+#[derive(Debug)]
+pub enum Refused {
+    /// It answers nothing that was asked, or not any more. Nothing is stored.
+    InvalidState,
+    /// Whatever the operation said.
+    Failed(Error),
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::SessionNotFound | Error::ServerNotFound => Self::InvalidState,
+            error => Self::Failed(error),
+        }
+    }
+}
+
+/// Answers 200 with a page for people, by GET and POST alike.
+///
+/// # Errors
+/// [`Refused`].
+pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refused> {
+    let callback = parse(request).ok_or(Refused::InvalidState)?;
+    let provider = path_parameter(request, "provider");
+    let fits = |origin: &Origin| matches!(origin, Origin::Kambrium { integration } if *integration == provider);
+    let finished = consent::finish(app, callback, |_| None, fits).await?;
+    let name = &finished.server.connection.display_name;
+    let code = match &finished.ended {
+        Ended::Connected => {
+            let message = json!({"type": "oauth_success", "providerName": name});
+            let sentence = format!("You are connected to {name}. You can close this window.");
+            return Ok(told(app, "Connected", &sentence, &message)?);
+        }
+        Ended::Void => return Err(Refused::InvalidState),
+        Ended::Refused(code) => shown(code),
+        Ended::Failed => "server_error",
+    };
+    let message = json!({"type": "oauth_error", "error": code});
+    let sentence = if code == "access_denied" {
+        format!("Access to {name} was declined. You can close this window.")
+    } else {
+        format!("The sign-in for {name} did not succeed. Start again from where you came.")
+    };
+    Ok(told(app, "Not connected", &sentence, &message)?)
+}
+
+/// What the issuer says, each parameter at most once.
+fn parse(request: &Request) -> Option<Callback> {
+    let sent = match request.method().as_str() {
+        "POST" if body(request).len() > BODY_LIMIT => return None,
+        "POST" => form(request),
+        _ => query(request),
+    };
+    let once = |name: &str| {
+        let mut values = sent.iter().filter(|(n, _)| n == name);
+        match (values.next(), values.next()) {
+            (value, None) => Some(value.map(|(_, value)| value.clone())),
+            _ => None,
+        }
+    };
+    let is_there = |value: &String| !value.is_empty();
+    Some(Callback {
+        state: once("state")??,
+        code: once("code")?.filter(is_there).map(Into::into),
+        error: once("error")?.filter(is_there),
+        iss: once("iss")?,
+    })
+}
+
+/// An issuer's code as it may be passed on: foreign text, unless it is one word.
+fn shown(code: &str) -> &str {
+    let word = code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    if word && (1..=64).contains(&code.len()) {
+        code
+    } else {
+        "invalid_request"
+    }
+}
+
+/// A page that posts `message` to its opener, if that is a page of the operator's.
+fn told(app: &App, heading: &str, sentence: &str, message: &Value) -> Result<Response<Body>> {
+    let script = app.ui_origin.as_deref().and_then(target).map(|origin| {
+        let (message, origin) = (in_script(message), in_script(&origin.into()));
+        format!("if(window.opener)window.opener.postMessage({message},{origin})")
+    });
+    page(200, heading, sentence, script.as_deref())
+}
+
+/// The one origin that may hear; nothing else that an operator could have written, least of all `*`.
+fn target(ui_origin: &str) -> Option<String> {
+    let origin = Url::parse(ui_origin).ok()?.origin();
+    origin.is_tuple().then(|| origin.ascii_serialization())
+}
+
+/// JSON that neither ends a script element nor begins a comment in it.
+fn in_script(value: &Value) -> String {
+    let escape = |c: char| match c {
+        '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    };
+    value.to_string().chars().map(escape).collect()
+}
+
+impl From<Refused> for Response<Body> {
+    fn from(refused: Refused) -> Self {
+        let (status, code, body) = match &refused {
+            Refused::InvalidState => (
+                400,
+                "invalid_state",
+                json!({
+                    "success": false,
+                    "error": "Invalid state parameter",
+                    "message": "OAuth state validation failed. Possible CSRF attack.",
+                }),
+            ),
+            // The words stay the same whatever the cause (1.1).
+            Refused::Failed(cause) => {
+                error!(%cause, "the request failed");
+                let detail = "Failed to complete OAuth connection: database error";
+                (500, "failed", json!({"detail": detail}))
+            }
+        };
+        let mut response = json(status, &body);
+        response.extensions_mut().insert(Code(code));
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_a_message_leaves_its_script() {
+        let name = "</script><!--\u{2028}&\"'\\";
+        let message = in_script(&json!({ "providerName": name }));
+        assert!(!message.contains(['<', '>', '&', '\u{2028}']), "{message}");
+        let read: Value = serde_json::from_str(&message).unwrap();
+        assert_eq!(read["providerName"], name);
+    }
+
+    #[test]
+    fn only_an_origin_is_told() {
+        for (ui_origin, told) in [
+            ("https://ui.example", Some("https://ui.example")),
+            (
+                "https://ui.example:8443/app",
+                Some("https://ui.example:8443"),
+            ),
+            ("*", None),
+            ("null", None),
+            ("data:text/html,x", None),
+        ] {
+            assert_eq!(target(ui_origin).as_deref(), told, "{ui_origin}");
+        }
+    }
+
+    #[test]
+    fn a_code_is_one_word() {
+        let long = "a".repeat(65);
+        for (code, expected) in [
+            ("access_denied", "access_denied"),
+            ("", "invalid_request"),
+            ("Access denied", "invalid_request"),
+            ("</script>", "invalid_request"),
+            (long.as_str(), "invalid_request"),
+            (&long[1..], &long[1..]),
+        ] {
+            assert_eq!(shown(code), expected);
+        }
+    }
+}
