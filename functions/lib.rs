@@ -61,6 +61,10 @@ endpoints! {
         [DELETE "/api/svc/v1/mcp/{mcpServerId}/auth"];
     TRUEFOUNDRY_GET_AUTH_STATUS "truefoundry-get-auth-status" truefoundry::get_auth_status
         [GET "/api/svc/v1/mcp/{mcpServerId}/auth/status", GET "/api/svc/v1/mcp/{mcpServerId}/auth/state"];
+    TRUEFOUNDRY_REVOKE_ALL "truefoundry-revoke-all" truefoundry::revoke_all
+        [DELETE "/api/svc/v1/mcp/{mcpServerId}/auth/tokens"];
+    TRUEFOUNDRY_AUTHORIZE "truefoundry-authorize" truefoundry::authorize
+        [GET "/api/svc/v1/mcp/{mcpServerId}/authorize"];
     LANGSMITH_CREATE_SERVER "langsmith-create-server" langsmith::create_server [POST "/v1/deepagents/mcp-servers"];
     LANGSMITH_LIST_SERVERS "langsmith-list-servers" langsmith::list_servers [GET "/v1/deepagents/mcp-servers"];
     LANGSMITH_GET_SERVER "langsmith-get-server" langsmith::get_server

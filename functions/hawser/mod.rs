@@ -113,17 +113,21 @@ fn present(receipt: &Receipt) -> Value {
     if let Some(counts) = receipt.counts {
         set("removed", http::removed(counts));
     }
-    // What the issuers have said so far; a grant that none of these counts is still being revoked.
-    let outcomes = receipt.outcomes;
-    set(
-        "outcomes",
-        json!({
-            "revoked": outcomes.revoked,
-            "alreadyInvalid": outcomes.already_invalid,
-            "unsupported": outcomes.unsupported,
-            "failed": outcomes.failed,
-        }),
-    );
+    // What issuers have said so far, and no word that none has said; a grant that is not counted is still being revoked.
+    let said = receipt.outcomes;
+    let outcomes: Map<String, Value> = [
+        ("revoked", said.revoked),
+        ("alreadyInvalid", said.already_invalid),
+        ("unsupported", said.unsupported),
+        ("failed", said.failed),
+    ]
+    .into_iter()
+    .filter(|(_, grants)| *grants > 0)
+    .map(|(outcome, grants)| (outcome.to_owned(), grants.into()))
+    .collect();
+    if !outcomes.is_empty() {
+        set("outcomes", outcomes.into());
+    }
     if !receipt.presented.is_empty() {
         set(
             "presented",

@@ -3,14 +3,13 @@
 use super::permission::require_self_or_manager;
 use super::problem::Problem;
 use super::reader::{Faults, Reader};
-use super::{admit, query, read_subject, server_id};
+use super::{admit, auth_status, query, read_subject, server_id};
 use crate::http::{Request, Response, json};
 use hawser_core::App;
-use hawser_core::domain::status::{NotRequired, Status, status};
+use hawser_core::domain::status::status;
 use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::operations::credentials;
 use lambda_http::Body;
-use serde_json::{Value, json};
 
 const ASKED_ABOUT: [SubjectType; 3] = [
     SubjectType::User,
@@ -29,7 +28,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
         .found;
     Ok(json(
         200,
-        &present(status(&at.server, &at.records, app.now())),
+        &auth_status(status(&at.server, &at.records, app.now())),
     ))
 }
 
@@ -38,32 +37,4 @@ fn parse(request: &Request) -> Result<Subject, Problem> {
     let mut faults = Faults::default();
     let subject = read_subject(&mut Reader::new(&parameters, "", &mut faults), &ASKED_ABOUT);
     faults.settle(subject)
-}
-
-fn present(status: Status) -> Value {
-    match status {
-        Status::Authenticated(source) => {
-            json!({"status": "authenticated", "method": source.as_str()})
-        }
-        Status::Required { source, reason } => json!({
-            "status": "authentication_required",
-            "method": source.map(|source| source.as_str()),
-            "reason": reason.as_str(),
-        }),
-        Status::NotRequired(why) => {
-            json!({"status": "authentication_not_required", "reason": sentence(why)})
-        }
-    }
-}
-
-/// The exact sentences of 7.4.
-const fn sentence(why: NotRequired) -> &'static str {
-    match why {
-        NotRequired::NoAuthentication => "This MCP server has no authentication configured.",
-        NotRequired::Passthrough => "This MCP server receives the caller's own token.",
-        NotRequired::SharedHeader => {
-            "This MCP server uses a header credential shared by all callers."
-        }
-        NotRequired::ClientCredentials => "This MCP server uses its own OAuth2 client credentials.",
-    }
 }

@@ -1,6 +1,7 @@
 //! The TrueFoundry contract, "MCP Servers V2", under `/api/svc/v1`. One file per endpoint; here is what they share:
 //! the order of checks, the query rules, and the objects of answers.
 
+pub mod authorize;
 pub mod delete_server;
 pub mod disconnect_subject;
 pub mod get_auth_status;
@@ -13,6 +14,7 @@ mod problem;
 pub mod put_override;
 pub mod put_server;
 mod reader;
+pub mod revoke_all;
 
 pub use problem::Problem;
 
@@ -20,6 +22,7 @@ use crate::http::{self, BODY_LIMIT, Request};
 use hawser_core::App;
 use hawser_core::caller::Presented;
 use hawser_core::domain::id::ServerId;
+use hawser_core::domain::status::{NotRequired, Status};
 use hawser_core::domain::subject::{Actor, Subject, SubjectType};
 use reader::{Faults, Reader};
 use serde::Serialize;
@@ -165,4 +168,33 @@ pub fn subject(actor: &Actor) -> Value {
         }
     }
     object.into()
+}
+
+/// A status object (3.8).
+fn auth_status(status: Status) -> Value {
+    match status {
+        Status::Authenticated(source) => {
+            json!({"status": "authenticated", "method": source.as_str()})
+        }
+        Status::Required { source, reason } => json!({
+            "status": "authentication_required",
+            "method": source.map(|source| source.as_str()),
+            "reason": reason.as_str(),
+        }),
+        Status::NotRequired(why) => {
+            json!({"status": "authentication_not_required", "reason": sentence(why)})
+        }
+    }
+}
+
+/// The exact sentences of 7.4.
+const fn sentence(why: NotRequired) -> &'static str {
+    match why {
+        NotRequired::NoAuthentication => "This MCP server has no authentication configured.",
+        NotRequired::Passthrough => "This MCP server receives the caller's own token.",
+        NotRequired::SharedHeader => {
+            "This MCP server uses a header credential shared by all callers."
+        }
+        NotRequired::ClientCredentials => "This MCP server uses its own OAuth2 client credentials.",
+    }
 }

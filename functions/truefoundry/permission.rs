@@ -78,6 +78,18 @@ pub fn require_self_or_manager(
     }
 }
 
+/// Refuses whoever is no admin of the tenant.
+///
+/// # Errors
+/// [`Problem::TenantAdminRequired`].
+pub fn require_tenant_admin(caller: &Caller) -> Result<(), Problem> {
+    if caller.is_tenant_admin() {
+        Ok(())
+    } else {
+        Err(Problem::TenantAdminRequired)
+    }
+}
+
 fn collaborates(caller: &Caller, server: &Server, role: &str) -> bool {
     let listed = server
         .manifest

@@ -24,6 +24,8 @@ pub enum Problem {
     NotManager,
     /// The caller lacks this permission.
     PermissionDenied(&'static str),
+    /// The call is for admins of the tenant.
+    TenantAdminRequired,
     /// The body is larger than the limit.
     BodyTooLarge,
     /// No such path.
@@ -107,6 +109,9 @@ impl Problem {
             ),
             Self::PermissionDenied(name) => {
                 (403, "PERMISSION_DENIED", format!("This call needs the permission {name}."), None)
+            }
+            Self::TenantAdminRequired => {
+                said(403, "TENANT_ADMIN_REQUIRED", "This call is for tenant admins only.")
             }
             Self::BodyTooLarge => said(413, "BODY_TOO_LARGE", "The request body is larger than 256 KiB."),
             Self::PathNotFound => said(404, "NOT_FOUND", "There is no such path."),

@@ -91,7 +91,7 @@ async fn each_kind_of_orphan_is_found() {
             ("PK", s("T#acme")),
             ("SK", s("R#1")),
             ("entity", s("receipt")),
-            ("complete", open),
+            ("closed", open),
         ],
     )
     .await;

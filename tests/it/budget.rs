@@ -1,7 +1,7 @@
 //! What each call costs in requests to the store, that every read is strongly consistent, and that each function's
 //! policy allows exactly what it does.
 
-use crate::harness::{Caller, Hawser, Registered, Sent, per_user};
+use crate::harness::{Browser, Caller, Hawser, Registered, Sent, per_user};
 use crate::issuer::Issuer;
 use hawser_core::operations::work::work_off_due;
 use hawser_functions::ENDPOINTS;
@@ -29,12 +29,20 @@ async fn calls_cost_no_more_than_their_budget() {
         let (third, _, number) = fixture(&token, "three").await;
         let body =
             json!({"authSource": "auth-override", "subjectId": "ada", "subjectType": "user"});
+        let oauth = json!({"type": "oauth2"});
+        let fourth = token.register(&format!("four-{who}"), oauth, &[]).await.mcp;
         let read_then_write = ["BatchGetItem", "TransactWriteItems"];
         // An API key's item rides along in the first read; before a query it is read alone.
         let listed: &[&str] = if who == "token" {
             &["Query"]
         } else {
             &["BatchGetItem", "Query"]
+        };
+        // For whom a key speaks is to be known before its records can be read.
+        let own_then_write: &[&str] = if who == "token" {
+            &read_then_write
+        } else {
+            &["BatchGetItem", "BatchGetItem", "TransactWriteItems"]
         };
         let calls: Vec<(&str, String, Value, &[&str])> = vec![
             (
@@ -48,6 +56,18 @@ async fn calls_cost_no_more_than_their_budget() {
                 format!("{MCP}/{mcp}"),
                 Value::Null,
                 &["BatchGetItem"],
+            ),
+            (
+                "GET",
+                format!("{MCP}/{fourth}/authorize"),
+                Value::Null,
+                own_then_write,
+            ),
+            (
+                "DELETE",
+                format!("{MCP}/{fourth}/auth/tokens"),
+                Value::Null,
+                &["BatchGetItem", "Query", "TransactWriteItems"],
             ),
             ("GET", MCP.to_owned(), Value::Null, listed),
             (
@@ -289,6 +309,41 @@ async fn each_policy_allows_exactly_what_its_function_does() {
                 .or_default()
                 .extend(actions(&hawser.wire.sent()));
             consistent.extend(hawser.wire.sent());
+        }
+        // A consent, and its end.
+        let manifest = json!({"type": "mcp-server/remote", "name": format!("oauth-{round}"), "description": "d",
+                              "url": issuer.mcp_url(), "auth_data": {"type": "oauth2"}});
+        let made = token.put(MCP, json!({"manifest": manifest})).await;
+        let path = format!("{MCP}/{}", made.json()["data"]["id"].as_str().unwrap());
+        let mut note = |method: &str, path: &str| {
+            let (endpoint, _) = router.find(method, path);
+            let sent = hawser.wire.sent();
+            used.entry(endpoint.name)
+                .or_default()
+                .extend(actions(&sent));
+            consistent.extend(sent);
+            hawser.wire.arm(None);
+        };
+        hawser.wire.arm(None);
+        let authorize = format!("{path}/authorize");
+        let asked = caller.get(&authorize).await.json();
+        note("GET", &authorize);
+        let mut browser = Browser::new();
+        let at_issuer = browser
+            .begin(asked["authorization_endpoint"].as_str().unwrap())
+            .await;
+        note("GET", "/oauth/start");
+        let page = browser.open(&issuer.approve(&at_issuer).await).await;
+        assert_eq!(page.status, 200, "{page:?}");
+        note("GET", "/oauth/callback");
+        let tokens = format!("{path}/auth/tokens");
+        let revoked = caller.delete(&tokens).await;
+        revoked.is(200, json!({"deletedCount": 1}));
+        note("DELETE", &tokens);
+        while work_off_due(&hawser.app).await.unwrap() {}
+        let sent = actions(&hawser.wire.sent());
+        for worker in ["workers-purge", "workers-sweep"] {
+            used.entry(worker).or_default().extend(sent.clone());
         }
         // Connections by consent, one of them denied.
         for denied in [false, true] {

@@ -93,7 +93,7 @@ async fn dies_at(ground: &Arc<Ground>, contract: usize, cut: Cut, k: usize) -> b
         "{cut:?}: counted right"
     );
     assert_eq!(
-        (&receipts[0]["complete"], &receipts[0]["PK"]),
+        (&receipts[0]["closed"], &receipts[0]["PK"]),
         (&json!(true), &json!("T#acme")),
         "{cut:?}"
     );

@@ -17,6 +17,7 @@ use hawser_core::domain::credential::{Grant, Stored};
 use hawser_core::domain::id::{ServerId, Sortable, TenantId};
 use hawser_core::domain::session::Session;
 use hawser_core::domain::subject::{Subject, SubjectType};
+use hawser_core::domain::time::Clock;
 use hawser_core::operations::work::work_off_due;
 use hawser_core::table::api_keys::ApiKey;
 use hawser_core::table::credentials::{self, Granting, Outcome};
@@ -25,6 +26,8 @@ use hawser_local::store::Store;
 use hawser_local::{config, server};
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
@@ -54,8 +57,14 @@ impl Ground {
         })
     }
 
-    /// An application on this ground, as a new process would build it whose operator has made these changes.
-    pub fn app(&self, wire: &Wire, url: &str, change: impl FnOnce(&mut Config)) -> Arc<App> {
+    /// An application on this ground, as a new process would build it whose operator has made these settings.
+    pub fn app(
+        &self,
+        wire: &Wire,
+        url: &str,
+        set: impl FnOnce(&mut Config),
+        change: impl FnOnce(&mut App),
+    ) -> Arc<App> {
         // What a cut wire does is to be seen at once, not after the SDK has tried again.
         let client = self
             .store
@@ -67,8 +76,10 @@ impl Ground {
             public_urls: vec![url.to_owned()],
             ..config(&self.identity).unwrap()
         };
-        change(&mut config);
-        Arc::new(App::new(config, client, |_| unreachable!()).unwrap())
+        set(&mut config);
+        let mut app = App::new(config, client, |_| unreachable!()).unwrap();
+        change(&mut app);
+        Arc::new(app)
     }
 
     /// A client that no wire watches.
@@ -131,15 +142,45 @@ impl Hawser {
 
     /// A new process on ground that may have seen others.
     pub async fn on(ground: Arc<Ground>) -> Self {
-        Self::configured(ground, |_| {}).await
+        Self::on_with(ground, |_| {}, |_| {}).await
     }
 
-    /// The same, whose operator has made these changes.
-    pub async fn configured(ground: Arc<Ground>, change: impl FnOnce(&mut Config)) -> Self {
+    /// The same, whose operator has made these settings.
+    pub async fn configured(ground: Arc<Ground>, set: impl FnOnce(&mut Config)) -> Self {
+        Self::on_with(ground, set, |_| {}).await
+    }
+
+    /// One that something else is known to.
+    pub async fn start_with(change: impl FnOnce(&mut App)) -> Self {
+        Self::on_with(Ground::new().await, |_| {}, change).await
+    }
+
+    /// One whose clock stands still until [`Hawser::pass`] moves it.
+    pub async fn start_by_hand() -> Self {
+        Self::start_with(|app| {
+            let now = Arc::new(AtomicI64::new(app.now().micros()));
+            app.clock = Clock::Manual(now);
+        })
+        .await
+    }
+
+    /// Moves a clock that stands still.
+    pub fn pass(&self, seconds: i64) {
+        let Clock::Manual(now) = &self.app.clock else {
+            panic!("nobody moves the system's clock");
+        };
+        now.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
+    }
+
+    async fn on_with(
+        ground: Arc<Ground>,
+        set: impl FnOnce(&mut Config),
+        change: impl FnOnce(&mut App),
+    ) -> Self {
         let wire = Wire::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let app = ground.app(&wire, &url, change);
+        let app = ground.app(&wire, &url, set, change);
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(server::serve(app.clone(), listener, async {
             let _ = stopped.await;
@@ -359,6 +400,59 @@ impl Caller {
     pub async fn patch(&self, path: &str, body: Value) -> Answer {
         self.send("PATCH", path, &[], body.to_string().into_bytes())
             .await
+    }
+}
+
+/// A browser: it keeps cookies, and says where it is sent instead of going there.
+pub struct Browser {
+    http: reqwest::Client,
+    pub cookies: BTreeMap<String, String>,
+}
+
+/// What it was shown.
+#[derive(Debug)]
+pub struct Page {
+    pub status: u16,
+    pub location: Option<String>,
+    pub text: String,
+}
+
+impl Browser {
+    pub fn new() -> Self {
+        let http = reqwest::Client::builder().no_proxy();
+        Self {
+            http: http
+                .redirect(reqwest::redirect::Policy::none())
+                .build()
+                .unwrap(),
+            cookies: BTreeMap::new(),
+        }
+    }
+
+    pub async fn open(&mut self, url: &str) -> Page {
+        let pairs = self.cookies.iter().map(|(n, v)| format!("{n}={v}"));
+        let cookies = pairs.collect::<Vec<_>>().join("; ");
+        let request = self.http.get(url).header("cookie", cookies);
+        let response = request.send().await.unwrap();
+        for cookie in response.headers().get_all("set-cookie") {
+            let pair = cookie.to_str().unwrap().split(';').next().unwrap();
+            let (name, value) = pair.split_once('=').unwrap();
+            self.cookies.insert(name.to_owned(), value.to_owned());
+        }
+        let location = response.headers().get("location");
+        let location = location.map(|location| location.to_str().unwrap().to_owned());
+        Page {
+            status: response.status().as_u16(),
+            location,
+            text: response.text().await.unwrap(),
+        }
+    }
+
+    /// Opens a consent URL; where the issuer would ask the user.
+    pub async fn begin(&mut self, endpoint: &str) -> String {
+        let page = self.open(endpoint).await;
+        assert_eq!(page.status, 303, "{page:?}");
+        page.location.unwrap()
     }
 }
 

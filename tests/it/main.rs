@@ -23,4 +23,6 @@ mod model;
 mod offboarding;
 mod process;
 mod receipts;
+mod refresh;
 mod truefoundry;
+mod truefoundry_oauth;

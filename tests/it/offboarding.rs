@@ -63,7 +63,7 @@ async fn everything_of_one_subject_goes_and_nothing_of_others() {
         removed(&answer),
         (
             200,
-            json!("complete"),
+            json!("in_progress"),
             json!({"oauthRecords": 1, "overrides": 2})
         )
     );
@@ -98,6 +98,18 @@ async fn everything_of_one_subject_goes_and_nothing_of_others() {
         )
     );
     hawser.settle().await;
+    let receipt = admin
+        .get(&format!("/v1/receipts/{}", data["id"].as_str().unwrap()))
+        .await
+        .json();
+    assert_eq!(
+        (
+            &receipt["data"]["state"],
+            &receipt["data"]["outcomes"]["failed"]
+        ),
+        (&json!("complete"), &json!(1)),
+        "its tokens do not open"
+    );
     assert!(
         hawser
             .ground()

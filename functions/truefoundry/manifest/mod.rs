@@ -4,7 +4,7 @@
 mod parse;
 mod present;
 
-pub use parse::{Manifest, header_value_rule, secret_value};
+pub use parse::{Manifest, header_value_rule, https_url_rule, secret_value};
 pub use present::Registration;
 
 use super::problem::{Fault, Problem};

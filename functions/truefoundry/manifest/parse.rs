@@ -149,7 +149,11 @@ fn plain_url(text: &str) -> Result<Url, &'static str> {
     }
 }
 
-fn oauth_url_rule(loopback: bool) -> impl Fn(&str) -> Result<(), &'static str> {
+/// The rule for https URLs; with `loopback` they may be http there.
+///
+/// # Errors
+/// What is wrong.
+pub fn https_url_rule(loopback: bool) -> impl Fn(&str) -> Result<(), &'static str> {
     move |text| {
         url_rule(text)?;
         let url = plain_url(text)?;
@@ -384,7 +388,7 @@ fn read_oauth(
         auth.faults.unsupported(path, "is not supported");
     }
     let url = |auth: &mut Reader<'_>, name| {
-        auth.checked(name, oauth_url_rule(loopback))
+        auth.checked(name, https_url_rule(loopback))
             .map(str::to_owned)
     };
     let text = |auth: &mut Reader<'_>, name| auth.text(name).map(str::to_owned);

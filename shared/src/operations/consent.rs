@@ -573,17 +573,24 @@ async fn find_ticket(app: &App, ticket: &Ticket, phase: Phase) -> Result<(Server
     let found = app.table.read(keys).await?;
     let session = found.session(tenant, *server, session)?;
     let server = found.server(tenant, *server)?;
-    match (server, session) {
+    let (server, session) = match (server, session) {
         (Some(server), Some(session))
             if session.phase == phase
                 && session.secret_hash == *secret_hash
                 && session.is_open(app.now())
                 && session.auth_revision == server.auth_revision =>
         {
-            Ok((server, session))
+            (server, session)
         }
-        _ => Err(Error::SessionNotFound),
+        _ => return Err(Error::SessionNotFound),
+    };
+    let keys = record_keys(tenant, server.id, &session.subject);
+    let found = app.table.read(keys.into()).await?;
+    let records = found.records(tenant, &server, &session.subject)?;
+    if records.stored.is_fenced(session.at) {
+        return Err(Error::SessionNotFound);
     }
+    Ok((server, session))
 }
 
 /// What an issuer sent the browser back with.
@@ -642,14 +649,6 @@ pub async fn finish(
         .as_ref()
         .is_none_or(|expected| cookie(&session.id).is_some_and(|sent| hash(&sent) == *expected));
     if !bound || !fits(&session.origin) {
-        return Err(Error::SessionNotFound);
-    }
-    let found = app
-        .table
-        .read(record_keys(&session.tenant, server.id, &session.subject).into())
-        .await?;
-    let records = found.records(&session.tenant, &server, &session.subject)?;
-    if records.stored.is_fenced(session.at) {
         return Err(Error::SessionNotFound);
     }
     let until = app.now().plus_seconds(EXCHANGE);

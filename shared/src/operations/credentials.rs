@@ -81,6 +81,21 @@ pub async fn find(
     Ok(Unchecked::new(caller, at))
 }
 
+/// The same for the caller's own records.
+///
+/// # Errors
+/// As [`find`].
+pub async fn find_own(
+    app: &App,
+    who: Presented,
+    id: Option<ServerId>,
+) -> Result<Unchecked<Option<AtServer>>> {
+    // Whom an API key speaks for is known only once its item has been read.
+    let caller = app.identify(who).await?;
+    let subject = caller.subject().clone();
+    find(app, Presented::Caller(Box::new(caller)), id, subject).await
+}
+
 /// The server behind a number that its caller may use, with what the owner has there, in one round trip.
 ///
 /// # Errors

@@ -81,13 +81,16 @@ pub async fn access(
     need: Need<'_>,
 ) -> Result<Usable> {
     let end = Instant::now() + PATIENCE;
+    let mut first = None;
     loop {
         let (server, grant) = match read(app, tenant, server, subject).await? {
             (_, Err(reason)) => return Ok(Usable::Not(reason)),
             (server, Ok(grant)) => (server, grant),
         };
         let now = app.now();
-        let met = need.is_met(&grant, now);
+        // What someone else has fetched since is as new as can be had.
+        let newer = *first.get_or_insert_with(|| grant.version.clone()) != grant.version;
+        let met = need.is_met(&grant, now) || (newer && !grant.is_expired(now));
         let paused = grant.retry_at.is_some_and(|at| now < at);
         let due = !met || grant.due_for_refresh(now);
         if !due || !grant.refreshable || paused || (met && grant.is_leased(now)) {

@@ -338,12 +338,8 @@ pub async fn change(
         }
         // Even where none is to be voided, one may be stored between the count and the write.
         sweep = Some(Sweep {
-            tenant: tenant.clone(),
-            server: after.id,
-            auth_revision: after.auth_revision,
             reason: Reason::ServerChanged,
-            receipt: None,
-            at: after.updated_at,
+            ..Sweep::of(tenant, before, &after, after.updated_at)
         });
     }
     fits(&after)?;
@@ -389,12 +385,8 @@ pub async fn revoke_all(app: &App, server: &Permitted<Server>) -> Result<(Counts
         presented: Vec::new(),
     };
     let sweep = Sweep {
-        tenant: tenant.clone(),
-        server: before.id,
-        auth_revision: after.auth_revision,
-        reason: Reason::Revoked,
         receipt: Some(receipt.id.clone()),
-        at: now,
+        ..Sweep::of(tenant, before, &after, now)
     };
     let change = (before.version, &after);
     if !app

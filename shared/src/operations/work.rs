@@ -155,13 +155,13 @@ async fn clear_voided(app: &App, sweep: &Sweep) -> Result<()> {
     for _ in 0..PASSES {
         let read = app.table.read(vec![servers::key(tenant, *server)]).await?;
         let Some(current) = read.server(tenant, *server)? else {
-            return Ok(());
+            return app.table.finish_sweep(sweep, app.now()).await;
         };
         let mut moved = false;
         let mut after = None;
         loop {
             let (some, next) = app.table.credentials(tenant, *server, after).await?;
-            for credential in some.iter().filter(|one| one.is_void_under(&current)) {
+            for credential in some.iter().filter(|one| sweep.takes(one)) {
                 let kept = KeptReason::removed(credential.subject(), sweep.reason, *at);
                 let receipt = sweep.receipt.as_deref();
                 let ended = app

@@ -9,15 +9,18 @@ use crate::domain::credential::{Grant, Source};
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::issuance::{ClientRecord, Provider};
 use crate::domain::revocation::Revocation;
+use crate::domain::server::Server;
 use crate::domain::session::Session;
 use crate::domain::status::Reason;
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 use crate::seal::WrappedKey;
+use crate::table::credentials::Credential;
 use crate::table::receipts::{self, Counts, Receipt};
 use crate::{Error, Result};
 use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use tracing::error;
 
 /// Deletes in one BatchWriteItem, at most.
@@ -51,6 +54,11 @@ pub struct Sweep {
     pub server: ServerId,
     /// The server's auth revision after the change.
     pub auth_revision: u64,
+    /// Auth revisions of the overrides that the change voided. What was void before is another sweep's to take away and
+    /// to count, and so is what was stored since.
+    pub overrides: Range<u64>,
+    /// Auth revisions of the grants that it voided.
+    pub grants: Range<u64>,
     /// What subjects are told.
     pub reason: Reason,
     /// The receipt that counts what goes, if the call has one.
@@ -143,6 +151,28 @@ impl Tombstone {
 }
 
 impl Sweep {
+    /// That of a change from one state of a server to another.
+    pub fn of(tenant: &TenantId, before: &Server, after: &Server, at: Timestamp) -> Self {
+        Self {
+            tenant: tenant.clone(),
+            server: after.id,
+            auth_revision: after.auth_revision,
+            overrides: before.auth_revision..after.auth_revision,
+            grants: before.void_before..after.void_before,
+            reason: after.void_reason,
+            receipt: None,
+            at,
+        }
+    }
+
+    /// Whether this is what takes a credential away.
+    pub fn takes(&self, credential: &Credential) -> bool {
+        match credential {
+            Credential::Override(own) => self.overrides.contains(&own.auth_revision),
+            Credential::Grant(grant) => self.grants.contains(&grant.auth_revision),
+        }
+    }
+
     pub(crate) fn put(&self, tenant: &TenantId) -> Result<Write> {
         let key = keys::sweep(tenant, self.server, self.auth_revision);
         due(&key, "sweep", self, self.at)

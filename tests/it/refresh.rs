@@ -1,0 +1,481 @@
+//! Grants in use: one refresh at a time over all processes, and none that outlives its grant.
+
+use crate::harness::{Cut, Hawser};
+use crate::issuer::{Fault, Gate, Issuer};
+use hawser_core::App;
+use hawser_core::domain::id::{ServerId, TenantId};
+use hawser_core::domain::status::Reason;
+use hawser_core::domain::subject::Subject;
+use hawser_core::operations::consent;
+use hawser_core::operations::grants::{self, Need, Usable};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// A server behind an issuer, registered with `acme`.
+struct Ground {
+    hawser: Hawser,
+    issuer: Issuer,
+    mcp: String,
+}
+
+fn tenant() -> TenantId {
+    TenantId::parse("acme").unwrap()
+}
+
+fn subject(user: &str) -> Subject {
+    Subject::parse(&format!("user:{user}")).unwrap()
+}
+
+impl Ground {
+    async fn new(hawser: Hawser) -> Self {
+        let issuer = Issuer::start().await;
+        let admin = hawser.admin("acme");
+        let manifest = json!({"type": "mcp-server/remote", "name": "wiki", "description": "d",
+                              "url": issuer.mcp_url(), "auth_data": {"type": "oauth2"}});
+        let made = admin
+            .put("/api/svc/v1/mcp", json!({"manifest": manifest}))
+            .await;
+        assert_eq!(made.status, 200, "{made:?}");
+        let mcp = made.json()["data"]["id"].as_str().unwrap().to_owned();
+        Self {
+            hawser,
+            issuer,
+            mcp,
+        }
+    }
+
+    fn id(&self) -> ServerId {
+        ServerId::parse_prefixed(&self.mcp).unwrap()
+    }
+
+    /// Sends a user to the issuer; where the browser comes back to.
+    async fn approve(&self, user: &str) -> String {
+        let app = &self.hawser.app;
+        let keys = vec![hawser_core::table::servers::key(&tenant(), self.id())];
+        let found = app.table.read(keys).await.unwrap();
+        let server = found.server(&tenant(), self.id()).unwrap().unwrap();
+        let begun = consent::begin(
+            app,
+            &tenant(),
+            &server,
+            &subject(user),
+            serde_json::from_value(json!("019bc0fd-8a38-7a17-83e9-4b02d86f31ae")).unwrap(),
+            &self.hawser.url,
+            &[],
+        )
+        .await
+        .unwrap();
+        self.issuer.approve(begun.url.expose_secret()).await
+    }
+
+    async fn connect(&self, user: &str) {
+        let callback = self.approve(user).await;
+        let page = reqwest::get(callback).await.unwrap();
+        assert_eq!(page.status(), 200);
+        assert_eq!(self.status(user).await["status"], "authenticated");
+    }
+
+    async fn status(&self, user: &str) -> Value {
+        let path = format!(
+            "/api/svc/v1/mcp/{}/auth/status?subjectId={user}&subjectType=user",
+            self.mcp
+        );
+        self.hawser.admin("acme").get(&path).await.json()
+    }
+
+    async fn disconnect(&self, user: &str) -> u16 {
+        let body = json!({"authSource": "oauth", "subjectId": user, "subjectType": "user"});
+        let path = format!("/api/svc/v1/mcp/{}/auth", self.mcp);
+        self.hawser
+            .admin("acme")
+            .delete_with(&path, body)
+            .await
+            .status
+    }
+
+    async fn delete(&self) -> u16 {
+        let path = format!("/api/svc/v1/mcp/{}", self.mcp);
+        self.hawser.admin("acme").delete(&path).await.status
+    }
+
+    async fn access(&self, need: Need<'_>) -> Usable {
+        access(&self.hawser.app, self.id(), need).await.unwrap()
+    }
+
+    /// How often the issuer was asked to refresh.
+    fn refreshes(&self) -> usize {
+        let log = self.issuer.log();
+        log.iter()
+            .filter(|one| one.path == "/token" && one.body.contains("grant_type=refresh_token"))
+            .count()
+    }
+}
+
+async fn access(app: &App, id: ServerId, need: Need<'_>) -> hawser_core::Result<Usable> {
+    grants::access(app, &tenant(), id, &subject("ada"), need).await
+}
+
+fn token(usable: &Usable) -> &str {
+    match usable {
+        Usable::Token { token, .. } => token.expose_secret(),
+        Usable::Not(reason) => panic!("not usable: {reason:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_200_uses_at_once_one_refreshes_and_all_succeed() {
+    let one = Ground::new(Hawser::start().await).await;
+    one.issuer.configure(|s| s.access_ttl = Some(0));
+    let callback = one.approve("ada").await;
+    assert_eq!(reqwest::get(callback).await.unwrap().status(), 200);
+    one.issuer.configure(|s| s.access_ttl = Some(3600));
+    let mut processes = vec![one.hawser.app.clone()];
+    let mut others = Vec::new();
+    for _ in 0..3 {
+        let other = Hawser::on(one.hawser.ground()).await;
+        processes.push(other.app.clone());
+        others.push(other);
+    }
+    let gate = Gate::closed();
+    one.issuer.fault(Fault {
+        hold: Some(gate.clone()),
+        after: true,
+        ..Fault::once("/token")
+    });
+    let mut uses = JoinSet::new();
+    for i in 0..200 {
+        let (app, id) = (processes[i % processes.len()].clone(), one.id());
+        uses.spawn(async move { access(&app, id, Need::Valid).await.unwrap() });
+    }
+    gate.reached().await;
+    gate.open();
+    let mut tokens = Vec::new();
+    while let Some(used) = uses.join_next().await {
+        tokens.push(token(&used.unwrap()).to_owned());
+    }
+    tokens.dedup();
+    assert_eq!((tokens.len(), one.refreshes()), (1, 1));
+    assert!(one.issuer.is_active(&tokens[0]));
+    assert_eq!(one.issuer.families_killed(), 0);
+    let next = one.access(Need::For(100_000)).await;
+    assert!(one.issuer.is_active(token(&next)), "and the grant lives on");
+    assert_eq!(one.refreshes(), 2);
+}
+
+#[tokio::test]
+async fn a_valid_token_is_used_without_asking_anyone() {
+    let one = Ground::new(Hawser::start().await).await;
+    one.connect("ada").await;
+    one.issuer.clear_log();
+    one.hawser.wire.arm(None);
+    let usable = one.access(Need::Valid).await;
+    assert!(one.issuer.is_active(token(&usable)));
+    assert_eq!(one.issuer.log().len(), 0);
+    assert_eq!(one.hawser.wire.operations(), ["BatchGetItem"]);
+}
+
+#[tokio::test]
+async fn a_refused_token_is_replaced_once() {
+    let one = Ground::new(Hawser::start().await).await;
+    one.connect("ada").await;
+    let Usable::Token { token: old, grant } = one.access(Need::Valid).await else {
+        panic!("not usable")
+    };
+    let new = one.access(Need::Other(&grant.version)).await;
+    assert_ne!(token(&new), old.expose_secret());
+    let same = one.access(Need::Other(&grant.version)).await;
+    assert_eq!(token(&same), token(&new));
+    assert_eq!(one.refreshes(), 1);
+}
+
+/// Starts a refresh whose answer the issuer holds back until the gate opens.
+async fn held_refresh(
+    one: &Ground,
+) -> (
+    Arc<Gate>,
+    tokio::task::JoinHandle<hawser_core::Result<Usable>>,
+) {
+    let gate = Gate::closed();
+    one.issuer.fault(Fault {
+        hold: Some(gate.clone()),
+        after: true,
+        ..Fault::once("/token")
+    });
+    let (app, id) = (one.hawser.app.clone(), one.id());
+    let refresh = tokio::spawn(async move { access(&app, id, Need::For(100_000)).await });
+    gate.reached().await;
+    (gate, refresh)
+}
+
+#[tokio::test]
+async fn a_refresh_that_finishes_after_the_disconnect_brings_nothing_back() {
+    let one = Ground::new(Hawser::start().await).await;
+    one.connect("ada").await;
+    let (gate, refresh) = held_refresh(&one).await;
+    assert_eq!(one.disconnect("ada").await, 200);
+    gate.open();
+    let ended = refresh.await.unwrap().unwrap();
+    assert!(matches!(ended, Usable::Not(Reason::Revoked)), "{ended:?}");
+    assert_eq!(one.status("ada").await["reason"], "revoked");
+    one.hawser.settle().await;
+    assert_eq!(one.issuer.issued().len(), 2);
+    assert_eq!(one.issuer.live_tokens(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_refresh_that_finishes_after_the_deletion_brings_nothing_back() {
+    let one = Ground::new(Hawser::start_by_hand().await).await;
+    one.connect("ada").await;
+    let (gate, refresh) = held_refresh(&one).await;
+    assert_eq!(one.delete().await, 200);
+    one.hawser.settle().await;
+    gate.open();
+    let ended = refresh.await.unwrap();
+    assert!(
+        matches!(
+            ended,
+            Err(hawser_core::Error::ServerNotFound) | Ok(Usable::Token { .. })
+        ),
+        "{ended:?}"
+    );
+    one.hawser.pass(61);
+    one.hawser.settle().await;
+    assert_eq!(one.issuer.live_tokens(), Vec::<String>::new());
+    let items = one.hawser.ground().items().await;
+    let left = items.iter().filter(|item| {
+        let pk = item["PK"].as_str().unwrap();
+        pk.contains("#S#")
+    });
+    assert_eq!(left.count(), 0, "the partition is empty");
+}
+
+#[tokio::test]
+async fn a_refresh_does_not_overwrite_a_newer_consent() {
+    let one = Ground::new(Hawser::start().await).await;
+    one.connect("ada").await;
+    let (gate, refresh) = held_refresh(&one).await;
+    one.connect("ada").await;
+    gate.open();
+    let usable = refresh.await.unwrap().unwrap();
+    assert!(one.issuer.is_active(token(&usable)));
+    one.hawser.settle().await;
+    let live: Vec<_> = one
+        .issuer
+        .issued()
+        .into_iter()
+        .filter(|p| p.active)
+        .collect();
+    assert_eq!(live.len(), 1, "{live:?}");
+    assert_eq!(live[0].access, token(&usable), "that of the newer consent");
+    assert_eq!(one.issuer.families_killed(), 0);
+}
+
+#[tokio::test]
+async fn a_holder_that_dies_before_the_issuer_answered_is_succeeded() {
+    let one = Ground::new(Hawser::start_by_hand().await).await;
+    one.connect("ada").await;
+    one.issuer.fault(Fault {
+        drop: true,
+        ..Fault::once("/token")
+    });
+    // The lease is written, then nothing gets through to the store any more.
+    one.hawser.wire.arm(Some(Cut::Before(2)));
+    assert!(
+        access(&one.hawser.app, one.id(), Need::For(100_000))
+            .await
+            .is_err()
+    );
+    one.hawser.wire.arm(None);
+    one.hawser.pass(21);
+    let usable = one.access(Need::For(100_000)).await;
+    assert!(one.issuer.is_active(token(&usable)));
+}
+
+#[tokio::test]
+async fn a_holder_that_dies_after_the_issuer_answered_leaves_an_honest_reason() {
+    let one = Ground::new(Hawser::start_by_hand().await).await;
+    one.connect("ada").await;
+    // The issuer has rotated, and what it answered dies with the process.
+    one.hawser.wire.arm(Some(Cut::Before(2)));
+    assert!(
+        access(&one.hawser.app, one.id(), Need::For(100_000))
+            .await
+            .is_err()
+    );
+    one.hawser.wire.arm(None);
+    one.hawser.pass(21);
+    let usable = one.access(Need::For(100_000)).await;
+    assert!(
+        matches!(usable, Usable::Not(Reason::InvalidGrant)),
+        "{usable:?}"
+    );
+    assert_eq!(one.status("ada").await["reason"], "invalid_grant");
+    one.hawser.settle().await;
+    assert_eq!(
+        one.issuer.live_tokens(),
+        Vec::<String>::new(),
+        "reuse ended the family"
+    );
+}
+
+/// What the issuer answers a refresh with, what the subject is told once its token is over, and how often it is asked again.
+#[tokio::test]
+async fn a_failure_keeps_what_it_should_and_says_why() {
+    let json = |error: &str| format!("{{\"error\":\"{error}\"}}");
+    let faults = [
+        (400, json("invalid_grant"), "invalid_grant", false),
+        (401, json("invalid_client"), "invalid_client", true),
+        (400, json("unauthorized_client"), "invalid_client", true),
+        (400, json("invalid_target"), "refresh_failed", true),
+        (503, String::new(), "refresh_failed", true),
+        (429, String::new(), "refresh_failed", true),
+        (
+            200,
+            "<html>maintenance</html>".to_owned(),
+            "refresh_failed",
+            true,
+        ),
+        (
+            200,
+            "{\"access_token\":\"at".to_owned(),
+            "refresh_failed",
+            true,
+        ),
+        (200, "x".repeat(2 << 20), "refresh_failed", true),
+        (302, String::new(), "refresh_failed", true),
+    ];
+    for (status, body, reason, recovers) in faults {
+        let one = Ground::new(Hawser::start_by_hand().await).await;
+        one.connect("ada").await;
+        one.issuer.fault(Fault {
+            status: Some(status),
+            body: body.clone(),
+            ..Fault::once("/token")
+        });
+        let early = one.access(Need::For(100_000)).await;
+        assert!(matches!(early, Usable::Not(_)), "{status} {early:?}");
+        if recovers {
+            // Nothing is lost: the token that there is still serves.
+            assert!(one.issuer.is_active(token(&one.access(Need::Valid).await)));
+            assert_eq!(one.status("ada").await["status"], "authenticated");
+        }
+        one.hawser.pass(3601);
+        assert_eq!(
+            one.status("ada").await["reason"],
+            reason,
+            "{status} {body:.40}"
+        );
+        let asked = one.refreshes();
+        if recovers {
+            let usable = one.access(Need::Valid).await;
+            assert!(one.issuer.is_active(token(&usable)), "{status}: it heals");
+            assert_eq!(one.status("ada").await["status"], "authenticated");
+            assert_eq!(one.refreshes(), asked + 1);
+        } else {
+            let usable = one.access(Need::Valid).await;
+            assert!(matches!(usable, Usable::Not(Reason::InvalidGrant)));
+            assert_eq!(
+                one.refreshes(),
+                asked,
+                "never presented again to be refreshed"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_broken_issuer_is_not_stormed() {
+    let one = Ground::new(Hawser::start_by_hand().await).await;
+    one.connect("ada").await;
+    one.hawser.pass(3601);
+    one.issuer.fault(Fault {
+        status: Some(429),
+        headers: vec![("retry-after", "120".to_owned())],
+        ..Fault::always("/token")
+    });
+    for _ in 0..5 {
+        let usable = one.access(Need::Valid).await;
+        assert!(matches!(usable, Usable::Not(Reason::RefreshFailed)));
+    }
+    assert_eq!(one.refreshes(), 1);
+    one.hawser.pass(119);
+    one.access(Need::Valid).await;
+    assert_eq!(one.refreshes(), 1, "as long as it asked to be left alone");
+    one.hawser.pass(20);
+    one.access(Need::Valid).await;
+    assert_eq!(one.refreshes(), 2);
+}
+
+#[tokio::test]
+async fn without_rotation_the_refresh_token_goes_on_serving() {
+    let one = Ground::new(Hawser::start_by_hand().await).await;
+    one.issuer.configure(|s| s.rotate = false);
+    one.connect("ada").await;
+    for _ in 0..3 {
+        one.hawser.pass(3601);
+        let usable = one.access(Need::Valid).await;
+        assert!(one.issuer.is_active(token(&usable)));
+    }
+    assert_eq!(one.refreshes(), 3);
+}
+
+#[tokio::test]
+async fn without_an_expiry_a_token_serves_until_it_is_refused() {
+    let one = Ground::new(Hawser::start_by_hand().await).await;
+    one.issuer.configure(|s| s.access_ttl = None);
+    one.connect("ada").await;
+    one.hawser.pass(1_000_000);
+    one.access(Need::Valid).await;
+    assert_eq!(one.refreshes(), 0);
+    assert_eq!(one.status("ada").await["status"], "authenticated");
+}
+
+#[tokio::test]
+async fn without_a_refresh_token_a_grant_expires() {
+    let one = Ground::new(Hawser::start_by_hand().await).await;
+    one.issuer.configure(|s| s.refresh_tokens = false);
+    one.connect("ada").await;
+    one.hawser.pass(3601);
+    assert_eq!(one.status("ada").await["reason"], "expired");
+    let usable = one.access(Need::Valid).await;
+    assert!(matches!(usable, Usable::Not(Reason::Expired)));
+    assert_eq!(one.refreshes(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refreshes_and_disconnects_in_any_order_leave_nothing_alive() {
+    for round in 0..20u64 {
+        let one = Ground::new(Hawser::start().await).await;
+        one.connect("ada").await;
+        let (app, id) = (one.hawser.app.clone(), one.id());
+        let uses = tokio::spawn(async move {
+            for _ in 0..3 {
+                if access(&app, id, Need::For(100_000)).await.is_err() {
+                    break;
+                }
+            }
+        });
+        // Between two requests of a refresh, another place in each round.
+        let steps = one.hawser.wire.sent().len();
+        while one.hawser.wire.sent().len() < steps + (round as usize % 10) && !uses.is_finished() {
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+        if round % 2 == 0 {
+            assert_eq!(one.disconnect("ada").await, 200);
+        } else {
+            assert_eq!(one.delete().await, 200);
+        }
+        uses.await.unwrap();
+        one.hawser.settle().await;
+        if round % 2 == 0 {
+            assert_eq!(
+                one.issuer.live_tokens(),
+                Vec::<String>::new(),
+                "round {round}"
+            );
+        }
+    }
+}
