@@ -20,6 +20,7 @@ mod issuer;
 mod kambrium;
 mod kambrium_oauth;
 mod langsmith;
+mod langsmith_oauth;
 mod model;
 mod offboarding;
 mod process;

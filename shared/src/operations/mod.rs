@@ -5,9 +5,11 @@ pub mod clients;
 pub mod consent;
 pub mod credentials;
 pub mod grants;
+pub mod providers;
 pub mod receipts;
 mod revocations;
 pub mod servers;
+pub mod sessions;
 pub mod subjects;
 pub mod work;
 
