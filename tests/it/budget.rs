@@ -74,8 +74,8 @@ async fn calls_cost_no_more_than_their_budget() {
         } else {
             &["BatchGetItem", "Query"]
         };
-        // Where there are OAuth servers the caller's providers are read, too.
-        let with_providers = [&["BatchGetItem"], listed].concat();
+        // Where subjects consent, the caller's providers or the owners' grants are read too.
+        let listed_with_records = [&["BatchGetItem"], listed].concat();
         // For whom a key speaks is to be known before its records can be read.
         let own_then_write: &[&str] = if who == "token" {
             &read_then_write
@@ -112,9 +112,14 @@ async fn calls_cost_no_more_than_their_budget() {
                 "GET",
                 "/v1/deepagents/mcp-servers".to_owned(),
                 Value::Null,
-                &with_providers,
+                &listed_with_records,
             ),
-            ("GET", "/api/v1/mcp-servers".to_owned(), Value::Null, listed),
+            (
+                "GET",
+                "/api/v1/mcp-servers".to_owned(),
+                Value::Null,
+                &listed_with_records,
+            ),
             (
                 "DELETE",
                 format!("{MCP}/{third}/auth"),

@@ -12,6 +12,7 @@ mod audit;
 mod budget;
 mod crash;
 mod dry_run;
+mod ending;
 mod harness;
 mod hostile;
 mod index;
