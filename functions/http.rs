@@ -3,6 +3,7 @@
 use hawser_core::App;
 use hawser_core::caller::Presented;
 use hawser_core::domain::error::{Result, Unauthenticated};
+use hawser_core::operations::Taking;
 use hawser_core::table::receipts::Counts;
 use lambda_http::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use lambda_http::request::RequestContext;
@@ -143,9 +144,17 @@ pub fn empty(status: u16) -> Response<Body> {
     response
 }
 
-/// What a destructive call with `dryRun=true` answers with: what would go with it. Ours under every contract.
-pub fn rehearsal(counts: Counts) -> serde_json::Value {
-    serde_json::json!({"dryRun": true, "removed": removed(counts)})
+/// What a destructive call with `dryRun=true` answers with: what would go with it, and which issuers would be asked to
+/// revoke. Ours under every contract.
+pub fn rehearsal(taking: &Taking) -> serde_json::Value {
+    let issuers = taking.issuers.iter().map(|(host, (grants, revokes))| {
+        serde_json::json!({"issuer": host, "oauthRecords": grants, "supportsRevocation": revokes})
+    });
+    serde_json::json!({
+        "dryRun": true,
+        "removed": removed(taking.counts),
+        "issuers": issuers.collect::<Vec<_>>(),
+    })
 }
 
 /// How many credentials of each source.
