@@ -1,10 +1,13 @@
 //! Reading requests and writing answers, as far as every contract does it the same way.
 
+use bytes::Bytes;
 use hawser_core::App;
 use hawser_core::caller::Presented;
 use hawser_core::domain::error::{Result, Unauthenticated};
 use hawser_core::operations::Taking;
 use hawser_core::table::receipts::Counts;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
 use lambda_http::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, RequestExt};
@@ -14,6 +17,23 @@ pub use lambda_http::{Request, Response};
 
 /// The largest body any contract takes, in bytes.
 pub const BODY_LIMIT: usize = 256 * 1024;
+
+/// A body that may still be on its way when the answer begins.
+pub type Streamed = UnsyncBoxBody<Bytes, lambda_http::Error>;
+
+/// An answer that is all there, as one that may be on its way.
+pub fn streamed(response: Response<Body>) -> Response<Streamed> {
+    response.map(|body| {
+        let bytes = match body {
+            Body::Text(text) => Bytes::from(text),
+            Body::Binary(bytes) => Bytes::from(bytes),
+            _ => Bytes::new(),
+        };
+        Full::new(bytes)
+            .map_err(|never| match never {})
+            .boxed_unsync()
+    })
+}
 
 /// The word by which the log names how a request ended; carried on the answer.
 #[derive(Clone, Copy, Debug)]
@@ -85,16 +105,24 @@ pub fn authorization(request: &Request) -> Option<Authorization> {
 /// # Errors
 /// [`hawser_core::Error::Unauthenticated`], [`hawser_core::Error::Unavailable`].
 pub async fn present(app: &App, request: &Request) -> Result<Presented> {
+    match present_any(app, request).await? {
+        Presented::Caller(caller) if caller.bound_to.is_some() => {
+            Err(Unauthenticated::InvalidToken.into())
+        }
+        presented => Ok(presented),
+    }
+}
+
+/// The same, also for tokens that are bound to one connection.
+///
+/// # Errors
+/// As there.
+pub async fn present_any(app: &App, request: &Request) -> Result<Presented> {
     match (
         authorization(request),
         header(request, "x-api-key").filter(|key| !key.is_empty()),
     ) {
-        (Some(Authorization::Bearer(token)), _) => match app.present_token(&token).await? {
-            Presented::Caller(caller) if caller.bound_to.is_some() => {
-                Err(Unauthenticated::InvalidToken.into())
-            }
-            presented => Ok(presented),
-        },
+        (Some(Authorization::Bearer(token)), _) => app.present_token(&token).await,
         (Some(Authorization::Other), _) => Err(Unauthenticated::InvalidToken.into()),
         (None, Some(key)) => Ok(Presented::api_key(&key)?),
         (None, None) => Err(Unauthenticated::Missing.into()),

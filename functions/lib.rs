@@ -12,13 +12,21 @@ pub mod runtime;
 pub mod truefoundry;
 pub mod workers;
 
-pub use http::{Request, Response};
+pub use http::{Request, Response, Streamed};
 
 use hawser_core::App;
 use lambda_http::Body;
 use std::pin::Pin;
 
-type Answering<'a> = Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>;
+type Answering<'a, B> = Pin<Box<dyn Future<Output = Response<B>> + Send + 'a>>;
+
+/// How an endpoint answers.
+enum Handler {
+    /// With an answer that is all there.
+    Whole(for<'a> fn(&'a App, &'a Request) -> Answering<'a, Body>),
+    /// With one whose body may still be on its way.
+    Streaming(for<'a> fn(&'a App, &'a Request) -> Answering<'a, Streamed>),
+}
 
 /// One function behind the gateway.
 pub struct Endpoint {
@@ -26,19 +34,27 @@ pub struct Endpoint {
     pub name: &'static str,
     /// Method and path of each route.
     pub routes: &'static [(&'static str, &'static str)],
-    handle: for<'a> fn(&'a App, &'a Request) -> Answering<'a>,
+    handle: Handler,
+}
+
+impl Endpoint {
+    /// Whether its answers may be streamed. Such a function is not behind the gateway, which would hold them back, but at
+    /// a URL of its own.
+    pub const fn streams(&self) -> bool {
+        matches!(self.handle, Handler::Streaming(_))
+    }
 }
 
 macro_rules! endpoints {
-    ($($constant:ident $name:literal $contract:ident::$module:ident [$($method:ident $path:literal),*];)*) => {
+    ($($constant:ident $name:literal $kind:ident $contract:ident::$module:ident [$($method:ident $path:literal),*];)*) => {
         $(
             #[doc = concat!("`", $name, "`")]
             pub const $constant: Endpoint = Endpoint {
                 name: $name,
                 routes: &[$((stringify!($method), $path)),*],
-                handle: |app, request| {
+                handle: Handler::$kind(|app, request| {
                     Box::pin(async move { $contract::$module::handle(app, request).await.unwrap_or_else(Into::into) })
-                },
+                }),
             };
         )*
 
@@ -48,56 +64,59 @@ macro_rules! endpoints {
 }
 
 endpoints! {
-    TRUEFOUNDRY_PUT_SERVER "truefoundry-put-server" truefoundry::put_server [PUT "/api/svc/v1/mcp"];
-    TRUEFOUNDRY_LIST_SERVERS "truefoundry-list-servers" truefoundry::list_servers [GET "/api/svc/v1/mcp"];
-    TRUEFOUNDRY_GET_SERVER "truefoundry-get-server" truefoundry::get_server [GET "/api/svc/v1/mcp/{mcpServerId}"];
-    TRUEFOUNDRY_DELETE_SERVER "truefoundry-delete-server" truefoundry::delete_server
+    TRUEFOUNDRY_PUT_SERVER "truefoundry-put-server" Whole truefoundry::put_server [PUT "/api/svc/v1/mcp"];
+    TRUEFOUNDRY_LIST_SERVERS "truefoundry-list-servers" Whole truefoundry::list_servers [GET "/api/svc/v1/mcp"];
+    TRUEFOUNDRY_GET_SERVER "truefoundry-get-server" Whole truefoundry::get_server [GET "/api/svc/v1/mcp/{mcpServerId}"];
+    TRUEFOUNDRY_DELETE_SERVER "truefoundry-delete-server" Whole truefoundry::delete_server
         [DELETE "/api/svc/v1/mcp/{mcpServerId}"];
-    TRUEFOUNDRY_PUT_OVERRIDE "truefoundry-put-override" truefoundry::put_override
+    TRUEFOUNDRY_PUT_OVERRIDE "truefoundry-put-override" Whole truefoundry::put_override
         [PUT "/api/svc/v1/mcp/{mcpServerId}/auth"];
-    TRUEFOUNDRY_LIST_OVERRIDES "truefoundry-list-overrides" truefoundry::list_overrides
+    TRUEFOUNDRY_LIST_OVERRIDES "truefoundry-list-overrides" Whole truefoundry::list_overrides
         [GET "/api/svc/v1/mcp/{mcpServerId}/auth"];
-    TRUEFOUNDRY_DISCONNECT_SUBJECT "truefoundry-disconnect-subject" truefoundry::disconnect_subject
+    TRUEFOUNDRY_DISCONNECT_SUBJECT "truefoundry-disconnect-subject" Whole truefoundry::disconnect_subject
         [DELETE "/api/svc/v1/mcp/{mcpServerId}/auth"];
-    TRUEFOUNDRY_GET_AUTH_STATUS "truefoundry-get-auth-status" truefoundry::get_auth_status
+    TRUEFOUNDRY_GET_AUTH_STATUS "truefoundry-get-auth-status" Whole truefoundry::get_auth_status
         [GET "/api/svc/v1/mcp/{mcpServerId}/auth/status", GET "/api/svc/v1/mcp/{mcpServerId}/auth/state"];
-    TRUEFOUNDRY_REVOKE_ALL "truefoundry-revoke-all" truefoundry::revoke_all
+    TRUEFOUNDRY_REVOKE_ALL "truefoundry-revoke-all" Whole truefoundry::revoke_all
         [DELETE "/api/svc/v1/mcp/{mcpServerId}/auth/tokens"];
-    TRUEFOUNDRY_AUTHORIZE "truefoundry-authorize" truefoundry::authorize
+    TRUEFOUNDRY_AUTHORIZE "truefoundry-authorize" Whole truefoundry::authorize
         [GET "/api/svc/v1/mcp/{mcpServerId}/authorize"];
-    LANGSMITH_CREATE_SERVER "langsmith-create-server" langsmith::create_server [POST "/v1/deepagents/mcp-servers"];
-    LANGSMITH_LIST_SERVERS "langsmith-list-servers" langsmith::list_servers [GET "/v1/deepagents/mcp-servers"];
-    LANGSMITH_GET_SERVER "langsmith-get-server" langsmith::get_server
+    LANGSMITH_CREATE_SERVER "langsmith-create-server" Whole langsmith::create_server [POST "/v1/deepagents/mcp-servers"];
+    LANGSMITH_LIST_SERVERS "langsmith-list-servers" Whole langsmith::list_servers [GET "/v1/deepagents/mcp-servers"];
+    LANGSMITH_GET_SERVER "langsmith-get-server" Whole langsmith::get_server
         [GET "/v1/deepagents/mcp-servers/{mcp_server_id}"];
-    LANGSMITH_UPDATE_SERVER "langsmith-update-server" langsmith::update_server
+    LANGSMITH_UPDATE_SERVER "langsmith-update-server" Whole langsmith::update_server
         [PATCH "/v1/deepagents/mcp-servers/{mcp_server_id}"];
-    LANGSMITH_DELETE_SERVER "langsmith-delete-server" langsmith::delete_server
+    LANGSMITH_DELETE_SERVER "langsmith-delete-server" Whole langsmith::delete_server
         [DELETE "/v1/deepagents/mcp-servers/{mcp_server_id}"];
-    LANGSMITH_REGISTER_PROVIDER "langsmith-register-provider" langsmith::register_provider
+    LANGSMITH_REGISTER_PROVIDER "langsmith-register-provider" Whole langsmith::register_provider
         [POST "/v1/deepagents/mcp-servers/{mcp_server_id}/oauth-provider"];
-    LANGSMITH_CREATE_AUTH_SESSION "langsmith-create-auth-session" langsmith::create_auth_session
+    LANGSMITH_CREATE_AUTH_SESSION "langsmith-create-auth-session" Whole langsmith::create_auth_session
         [POST "/v1/deepagents/auth-sessions"];
-    LANGSMITH_GET_AUTH_SESSION "langsmith-get-auth-session" langsmith::get_auth_session
+    LANGSMITH_GET_AUTH_SESSION "langsmith-get-auth-session" Whole langsmith::get_auth_session
         [GET "/v1/deepagents/auth-sessions/{session_id}"];
-    KAMBRIUM_LIST_INTEGRATIONS "kambrium-list-integrations" kambrium::list_integrations
+    KAMBRIUM_LIST_INTEGRATIONS "kambrium-list-integrations" Whole kambrium::list_integrations
         [GET "/api/v1/mcp-servers/available"];
-    KAMBRIUM_CREATE_CONNECTION "kambrium-create-connection" kambrium::create_connection [POST "/api/v1/mcp-servers"];
-    KAMBRIUM_LIST_CONNECTIONS "kambrium-list-connections" kambrium::list_connections [GET "/api/v1/mcp-servers"];
-    KAMBRIUM_GET_CONNECTION "kambrium-get-connection" kambrium::get_connection
+    KAMBRIUM_CREATE_CONNECTION "kambrium-create-connection" Whole kambrium::create_connection [POST "/api/v1/mcp-servers"];
+    KAMBRIUM_LIST_CONNECTIONS "kambrium-list-connections" Whole kambrium::list_connections [GET "/api/v1/mcp-servers"];
+    KAMBRIUM_GET_CONNECTION "kambrium-get-connection" Whole kambrium::get_connection
         [GET "/api/v1/mcp-servers/{server_id}"];
-    KAMBRIUM_UPDATE_CONNECTION "kambrium-update-connection" kambrium::update_connection
+    KAMBRIUM_UPDATE_CONNECTION "kambrium-update-connection" Whole kambrium::update_connection
         [PUT "/api/v1/mcp-servers/{server_id}"];
-    KAMBRIUM_DELETE_CONNECTION "kambrium-delete-connection" kambrium::delete_connection
+    KAMBRIUM_DELETE_CONNECTION "kambrium-delete-connection" Whole kambrium::delete_connection
         [DELETE "/api/v1/mcp-servers/{server_id}"];
-    KAMBRIUM_FINISH_CONSENT "kambrium-finish-consent" kambrium::finish_consent
+    KAMBRIUM_FINISH_CONSENT "kambrium-finish-consent" Whole kambrium::finish_consent
         [GET "/api/mcp-servers/saas-oauth/{provider}/callback", GET "/api/mcp-servers/saas-oauth/{provider}/callback/",
          POST "/api/mcp-servers/saas-oauth/{provider}/callback", POST "/api/mcp-servers/saas-oauth/{provider}/callback/"];
-    HAWSER_GET_RECEIPT "hawser-get-receipt" hawser::get_receipt [GET "/v1/receipts/{receiptId}"];
-    HAWSER_LIST_RECEIPTS "hawser-list-receipts" hawser::list_receipts [GET "/v1/receipts"];
-    HAWSER_OFFBOARD_SUBJECT "hawser-offboard-subject" hawser::offboard_subject
+    HAWSER_GET_RECEIPT "hawser-get-receipt" Whole hawser::get_receipt [GET "/v1/receipts/{receiptId}"];
+    HAWSER_LIST_RECEIPTS "hawser-list-receipts" Whole hawser::list_receipts [GET "/v1/receipts"];
+    HAWSER_OFFBOARD_SUBJECT "hawser-offboard-subject" Whole hawser::offboard_subject
         [DELETE "/v1/subjects/{subjectType}/{subjectId}/credentials"];
-    HAWSER_START_CONSENT "hawser-start-consent" hawser::start_consent [GET "/oauth/start"];
-    HAWSER_FINISH_CONSENT "hawser-finish-consent" hawser::finish_consent [GET "/oauth/callback"];
-    HAWSER_CLIENT_METADATA "hawser-client-metadata" hawser::client_metadata [GET "/oauth/client-metadata.json"];
-    HAWSER_UNROUTED "hawser-unrouted" hawser::unrouted [];
+    HAWSER_START_CONSENT "hawser-start-consent" Whole hawser::start_consent [GET "/oauth/start"];
+    HAWSER_FINISH_CONSENT "hawser-finish-consent" Whole hawser::finish_consent [GET "/oauth/callback"];
+    HAWSER_CLIENT_METADATA "hawser-client-metadata" Whole hawser::client_metadata [GET "/oauth/client-metadata.json"];
+    HAWSER_INVOKE "hawser-invoke" Streaming hawser::invoke
+        [POST "/mcp/{server}", GET "/mcp/{server}", DELETE "/mcp/{server}",
+         POST "/mcp/v1/{name}/mcp", GET "/mcp/v1/{name}/mcp", DELETE "/mcp/v1/{name}/mcp"];
+    HAWSER_UNROUTED "hawser-unrouted" Whole hawser::unrouted [];
 }

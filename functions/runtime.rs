@@ -1,21 +1,25 @@
 //! Running one endpoint as a Lambda function, and what happens around every request wherever it runs.
 
-use crate::http::Code;
-use crate::{Endpoint, Request, Response};
+use crate::http::{Code, Streamed, streamed};
+use crate::{Endpoint, Handler, Request, Response};
 use hawser_core::App;
 use hawser_core::config::Config;
+use http_body_util::BodyExt;
 use lambda_http::{Body, Error, service_fn};
 use std::time::Instant;
 use tracing::info;
 
 impl Endpoint {
     /// Answers one request and logs one line about it: never a path, a query, a header or a body.
-    pub async fn serve(&self, app: &App, request: Request) -> Response<Body> {
-        let started = Instant::now();
-        let response = (self.handle)(app, &request).await;
+    pub async fn answer(&self, app: &App, request: Request) -> Response<Streamed> {
+        let (method, started) = (request.method().clone(), Instant::now());
+        let response = match &self.handle {
+            Handler::Whole(handle) => streamed(handle(app, &request).await),
+            Handler::Streaming(handle) => handle(app, &request).await,
+        };
         info!(
             endpoint = self.name,
-            method = request.method().as_str(),
+            method = method.as_str(),
             status = response.status().as_u16(),
             code = response
                 .extensions()
@@ -27,6 +31,19 @@ impl Endpoint {
         response
     }
 
+    /// The same with the whole body, awaited to its end.
+    pub async fn serve(&self, app: &App, request: Request) -> Response<Body> {
+        let (parts, body) = self.answer(app, request).await.into_parts();
+        let body = body.collect().await.map(|body| body.to_bytes());
+        let body = match body.map(|bytes| String::from_utf8(bytes.into())) {
+            Ok(Ok(text)) if text.is_empty() => Body::Empty,
+            Ok(Ok(text)) => Body::Text(text),
+            Ok(Err(bytes)) => Body::Binary(bytes.into_bytes()),
+            Err(_) => Body::Empty,
+        };
+        Response::from_parts(parts, body)
+    }
+
     /// Runs this endpoint as a Lambda function until the environment ends it. Everything it needs is built before the
     /// first request.
     ///
@@ -35,10 +52,13 @@ impl Endpoint {
     pub fn run(&'static self) -> Result<(), Error> {
         lambda(async {
             let app = App::connect(Config::from_env()?).await?;
-            lambda_http::run(service_fn(async |request| {
-                Ok::<_, Error>(self.serve(&app, request).await)
-            }))
-            .await
+            if self.streams() {
+                let answer = async |request| Ok::<_, Error>(self.answer(&app, request).await);
+                lambda_http::run_with_streaming_response(service_fn(answer)).await
+            } else {
+                let serve = async |request| Ok::<_, Error>(self.serve(&app, request).await);
+                lambda_http::run(service_fn(serve)).await
+            }
         })
     }
 }

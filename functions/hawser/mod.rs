@@ -4,6 +4,7 @@ pub mod client_metadata;
 mod consent;
 pub mod finish_consent;
 pub mod get_receipt;
+pub mod invoke;
 pub mod list_receipts;
 pub mod offboard_subject;
 mod problem;

@@ -1,7 +1,7 @@
 //! Everything that no route takes: 404, or 405 with the methods that the path does take, in the words of the contract
 //! whose path it is. The gateway's own answers would break clients that parse these.
 
-use crate::http::{Request, Response, json};
+use crate::http::{Request, Response, json, with_header};
 use crate::route::methods;
 use crate::{kambrium, langsmith, truefoundry};
 use hawser_core::App;
@@ -17,8 +17,8 @@ pub enum Unrouted {
     Kambrium(kambrium::Problem),
     /// Under `/v1`.
     Langsmith(langsmith::Problem),
-    /// Elsewhere.
-    Nobodys,
+    /// Elsewhere; with the methods that the path does take.
+    Nobodys(Option<String>),
 }
 
 /// Never answers anything else. Nothing is read, so nobody is authenticated.
@@ -43,7 +43,7 @@ pub async fn handle(_app: &App, request: &Request) -> Result<Response<Body>, Unr
         use langsmith::Problem;
         Unrouted::Langsmith(allow.map_or(Problem::PathNotFound, Problem::MethodNotAllowed))
     } else {
-        Unrouted::Nobodys
+        Unrouted::Nobodys(allow)
     })
 }
 
@@ -53,7 +53,12 @@ impl From<Unrouted> for Response<Body> {
             Unrouted::Truefoundry(problem) => problem.into(),
             Unrouted::Kambrium(problem) => problem.into(),
             Unrouted::Langsmith(problem) => problem.into(),
-            Unrouted::Nobodys => json(404, &json!({"message": "Not Found"})),
+            Unrouted::Nobodys(None) => json(404, &json!({"message": "Not Found"})),
+            Unrouted::Nobodys(Some(allow)) => with_header(
+                json(405, &json!({"message": "Method Not Allowed"})),
+                "allow",
+                &allow,
+            ),
         }
     }
 }

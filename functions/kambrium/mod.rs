@@ -45,7 +45,7 @@ const READ: &str = "mgmt.read";
 /// The scope of calls that do; it does not imply [`READ`].
 const WRITE: &str = "mgmt.write";
 /// Both, on every connection of the tenant.
-const ADMIN: &str = "mgmt.admin";
+pub(crate) const ADMIN: &str = "mgmt.admin";
 
 impl Call {
     /// Refuses a caller without the scope, or with a credential that is for something else (11, 13).

@@ -51,7 +51,7 @@ impl Permission {
     }
 
     /// Whether the caller has it.
-    fn is_of(self, caller: &Caller) -> bool {
+    pub(crate) fn is_of(self, caller: &Caller) -> bool {
         caller.permissions.contains(self.name())
     }
 

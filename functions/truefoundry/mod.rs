@@ -20,8 +20,9 @@ pub use problem::Problem;
 
 use crate::http::{self, BODY_LIMIT, Request};
 use hawser_core::App;
-use hawser_core::caller::Presented;
+use hawser_core::caller::{Caller, Presented};
 use hawser_core::domain::id::ServerId;
+use hawser_core::domain::server::Server;
 use hawser_core::domain::status::{NotRequired, Status};
 use hawser_core::domain::subject::{Actor, Subject, SubjectType};
 use reader::{Faults, Reader};
@@ -49,6 +50,11 @@ async fn admit<T>(
             Err(problem)
         }
     }
+}
+
+/// Whether the caller may run a server's tools (2.1).
+pub(crate) fn may_use(caller: &Caller, server: &Server) -> bool {
+    permission::has(caller, Some(server), permission::Permission::Use)
 }
 
 /// The server a path names; a malformed id names none.

@@ -11,6 +11,7 @@ use serde_json::Value;
 pub enum Permission {
     Create,
     Read,
+    Use,
     Manage,
     Delete,
 }
@@ -20,6 +21,7 @@ impl Permission {
         match self {
             Self::Create => "CREATE_MCP_SERVER",
             Self::Read => "READ_MCP_SERVER",
+            Self::Use => "USE_MCP_SERVER",
             Self::Manage => "MANAGE_MCP_SERVER",
             Self::Delete => "DELETE_MCP_SERVER",
         }
@@ -42,6 +44,7 @@ pub fn has(caller: &Caller, server: Option<&Server>, permission: Permission) -> 
         _ if caller.is_tenant_admin() => true,
         Permission::Create => in_tenant(MANAGER),
         Permission::Read => either(MANAGER) || either(USER) || either(VIEWER),
+        Permission::Use => either(MANAGER) || either(USER),
         Permission::Manage | Permission::Delete => either(MANAGER),
     }
 }

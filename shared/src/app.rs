@@ -8,6 +8,7 @@ use crate::domain::id::{ServerId, TenantId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::egress::Egress;
 use crate::jwt::Verifier;
+use crate::operations::invoke::Remembered;
 use crate::seal::{DataKey, KeyService, TenantKey, TenantKeys, WrappedKey};
 use crate::table::{Found, Key, Table};
 use crate::{Error, Result};
@@ -41,8 +42,11 @@ pub struct App {
     pub egress: Egress,
     /// Where time comes from.
     pub clock: Clock,
+    /// How often an open event stream looks whether its credential still stands.
+    pub stream_check: Duration,
     /// Told when durable work has appeared. Workers in the same process listen; under Lambda the table's stream calls.
     pub work_appeared: Notify,
+    pub(crate) remembered: Remembered,
     key_service: KeyService,
     tenant_keys: TenantKeys,
     verifier: Option<Verifier>,
@@ -108,7 +112,9 @@ impl App {
             allow_loopback_http: config.allow_loopback_http,
             egress: Egress::new(config.allow_loopback_http)?,
             clock: Clock::System,
+            stream_check: Duration::from_secs(5),
             work_appeared: Notify::new(),
+            remembered: Remembered::default(),
             key_service,
             tenant_keys: TenantKeys::default(),
             verifier,

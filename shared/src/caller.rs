@@ -108,6 +108,14 @@ impl Presented {
         }
     }
 
+    /// The subject of a token, or the public part of an API key, whose subject its item names.
+    pub(crate) fn subject(&self) -> Result<&Subject, &str> {
+        match self {
+            Self::Caller(caller) => Ok(caller.subject()),
+            Self::Key(key) => Err(&key.id),
+        }
+    }
+
     /// The item that settles them, if one is needed.
     pub fn needs(&self) -> Option<Key> {
         match self {

@@ -74,6 +74,8 @@ pub enum Kind<'a> {
     Consent(&'a str, &'a Subject, &'a Issuance),
     /// The secrets of the client of this record.
     Client(&'a str, &'a str),
+    /// What an MCP server calls the session of this subject that has this hash here.
+    McpSession(&'a str, &'a Subject),
 }
 
 /// The service that wraps tenant keys.
@@ -332,6 +334,14 @@ fn value_aad(tenant: &TenantId, server: ServerId, kind: Kind<'_>) -> Vec<u8> {
             issuance.resource.as_deref().unwrap_or_default(),
         ]),
         Kind::Client(record, issuer) => aad(&["client", tenant.as_str(), &ulid, record, issuer]),
+        Kind::McpSession(id_hash, subject) => aad(&[
+            "mcp-session",
+            tenant.as_str(),
+            &ulid,
+            id_hash,
+            subject.kind().as_str(),
+            subject.id(),
+        ]),
     }
 }
 

@@ -74,6 +74,7 @@ impl Ground {
         let client = aws_sdk_dynamodb::Client::from_conf(client.build());
         let mut config = Config {
             public_urls: vec![url.to_owned()],
+            gateway_url: Some(url.to_owned()),
             ..config(&self.identity).unwrap()
         };
         set(&mut config);

@@ -317,6 +317,9 @@ async fn bombard_path(endpoint: &'static Endpoint) {
             ];
             query.append_pair(NAMES[dice.below(NAMES.len())], &dice.text());
         }
+        // Where no gateway matches paths, they are as the client wrote them.
+        let encoded: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
+        let path = path.replace("{server}", &encoded);
         let uri = format!("{}?{}", path.replace(['{', '}'], ""), query.finish());
         hawser.wire.arm(None);
         let request = lambda_http::http::Request::builder()
@@ -394,6 +397,7 @@ path_bombardments! {
     random_paths_at_start_consent "hawser-start-consent";
     random_paths_at_finish_consent "hawser-finish-consent";
     random_paths_at_client_metadata "hawser-client-metadata";
+    random_paths_at_invoke "hawser-invoke";
 }
 
 #[test]

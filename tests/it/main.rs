@@ -24,6 +24,7 @@ mod langsmith_oauth;
 mod model;
 mod offboarding;
 mod process;
+mod proxy;
 mod receipts;
 mod refresh;
 mod truefoundry;

@@ -31,9 +31,8 @@ pub fn config(identity: &Identity) -> Result<Config, Error> {
             claims: Default::default(),
         }),
         integrations: CATALOGUE.to_owned(),
-        // Servers cannot be invoked through Hawser yet, so there is no address to show.
+        // Both known once it listens.
         gateway_url: None,
-        // Known once it listens.
         public_urls: Vec::new(),
         client_metadata_url: None,
         return_origins: Vec::new(),

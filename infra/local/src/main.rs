@@ -94,6 +94,7 @@ impl Serve {
         let public_url = self.public_url.as_deref().unwrap_or(url);
         let mut config = config(identity)?;
         config.public_urls = vec![public_url.trim_end_matches('/').to_owned()];
+        config.gateway_url = Some(public_url.to_owned());
         if let Some(file) = &self.integrations {
             config.integrations = std::fs::read_to_string(file)?;
         }
@@ -324,6 +325,7 @@ fn write_lambda_env(folder: &Path, store: &Store, identity: &Identity, url: &str
         ("AWS_SECRET_ACCESS_KEY", "local".to_owned()),
         ("HAWSER_TABLE", TABLE.to_owned()),
         ("HAWSER_PUBLIC_URL", url.to_owned()),
+        ("HAWSER_GATEWAY_URL", url.to_owned()),
         ("HAWSER_KEY_FILE", key_file.display().to_string()),
         ("HAWSER_JWT_ISSUER", identity::ISSUER.to_owned()),
         ("HAWSER_JWT_AUDIENCE", identity::AUDIENCE.to_owned()),

@@ -5,6 +5,7 @@ use crate::template::{Router, Template};
 use bytes::Bytes;
 use hawser_core::App;
 use hawser_core::operations::work::work_off_due;
+use hawser_functions::Streamed;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -78,7 +79,7 @@ pub async fn serve(
     Ok(())
 }
 
-async fn answer(app: &App, router: &Router, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(app: &App, router: &Router, request: Request<Incoming>) -> Response<Streamed> {
     let (parts, body) = request.into_parts();
     let Ok(body) = Limited::new(body, GATEWAY_LIMIT).collect().await else {
         return refusal(StatusCode::PAYLOAD_TOO_LARGE);
@@ -90,13 +91,7 @@ async fn answer(app: &App, router: &Router, request: Request<Incoming>) -> Respo
     };
     let (endpoint, parameters) = router.find(parts.method.as_str(), parts.uri.path());
     let request = Request::from_parts(parts, body).with_path_parameters(parameters);
-    let (parts, body) = endpoint.serve(app, request).await.into_parts();
-    let body = match body {
-        Body::Text(text) => Full::from(text),
-        Body::Binary(bytes) => Full::from(bytes),
-        _ => Full::default(),
-    };
-    Response::from_parts(parts, body)
+    endpoint.answer(app, request).await
 }
 
 /// Whether a request was meant for this machine. A web page whose own name has been made to lead here names itself.
@@ -117,12 +112,13 @@ fn names_loopback(request: &Request<Incoming>) -> bool {
 }
 
 /// The gateway's own answer, in its own form.
-fn refusal(status: StatusCode) -> Response<Full<Bytes>> {
+fn refusal(status: StatusCode) -> Response<Streamed> {
     let reason = match status {
         StatusCode::PAYLOAD_TOO_LARGE => "Request Entity Too Large",
         other => other.canonical_reason().unwrap_or_default(),
     };
-    let mut response = Response::new(Full::from(format!(r#"{{"message":"{reason}"}}"#)));
+    let text = Full::<Bytes>::from(format!(r#"{{"message":"{reason}"}}"#));
+    let mut response = Response::new(text.map_err(|never| match never {}).boxed_unsync());
     *response.status_mut() = status;
     response
 }

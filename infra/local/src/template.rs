@@ -54,6 +54,17 @@ impl Template {
         .collect()
     }
 
+    /// The binaries of functions with a URL of their own, which take their routes from the index, and how each is invoked.
+    pub fn function_urls(&self) -> Vec<(String, Option<String>)> {
+        self.functions()
+            .filter_map(|(binary, properties)| {
+                let config = properties.get("FunctionUrlConfig")?;
+                let mode = config["InvokeMode"].as_str().map(str::to_owned);
+                Some((binary.to_owned(), mode))
+            })
+            .collect()
+    }
+
     /// The names of all binaries.
     pub fn binaries(&self) -> Vec<String> {
         self.functions()
@@ -106,6 +117,11 @@ impl Template {
                 Some((method, path)) => routes.push((method, path, endpoint(&binary)?)),
                 None => default = Some(endpoint(&binary)?),
             }
+        }
+        for (binary, _) in self.function_urls() {
+            let endpoint = endpoint(&binary)?;
+            let own = endpoint.routes.iter();
+            routes.extend(own.map(|(m, p)| ((*m).to_owned(), (*p).to_owned(), endpoint)));
         }
         let default = default.ok_or_else(|| Error::other("the template has no catch-all route"))?;
         Ok(Router { routes, default })

@@ -6,6 +6,7 @@ pub mod error;
 pub mod header;
 pub mod id;
 pub mod issuance;
+pub mod mcp_session;
 pub mod revocation;
 mod secret;
 pub mod server;

@@ -161,7 +161,11 @@ async fn read(
     Ok((server, judged))
 }
 
-async fn token_of(
+/// The access token of a grant that was just read and is good for now.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub(super) async fn token_of(
     app: &App,
     tenant: &TenantId,
     server: &Server,

@@ -5,6 +5,7 @@ pub mod clients;
 pub mod consent;
 pub mod credentials;
 pub mod grants;
+pub mod invoke;
 pub mod providers;
 pub mod receipts;
 mod revocations;

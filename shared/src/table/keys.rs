@@ -162,6 +162,13 @@ pub(crate) fn session(tenant: &TenantId, server: ServerId, id: &str) -> Key {
     )
 }
 
+pub(crate) fn mcp_session(tenant: &TenantId, server: ServerId, id_hash: &str) -> Key {
+    key(
+        server_partition(tenant, server),
+        format!("M#{}", part(id_hash)),
+    )
+}
+
 pub(crate) fn client(
     tenant: &TenantId,
     server: ServerId,

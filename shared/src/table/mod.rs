@@ -6,6 +6,7 @@ pub mod audit;
 pub mod clients;
 pub mod credentials;
 mod keys;
+pub mod mcp_sessions;
 pub mod receipts;
 pub mod revocations;
 pub mod servers;

@@ -1,0 +1,104 @@
+//! Which headers pass, in both directions: those of two lists, and no others (checklist 8). And where a call may come from.
+
+use crate::http::Request;
+use hawser_core::App;
+use hawser_core::operations::invoke::SESSION_HEADER;
+use lambda_http::http::header::{CONNECTION, ORIGIN};
+use lambda_http::http::{HeaderMap, HeaderValue};
+use secrecy::{ExposeSecret, SecretString};
+use url::{Host, Url};
+
+/// Whether a request's header goes on to the server. `Mcp-Session-Id` does not: the server knows another one.
+fn passes(name: &str) -> bool {
+    matches!(
+        name,
+        "content-type"
+            | "accept"
+            | "mcp-protocol-version"
+            | "mcp-method"
+            | "mcp-name"
+            | "last-event-id"
+            | "traceparent"
+            | "tracestate"
+    ) || name.starts_with("mcp-param-")
+}
+
+/// Whether an answer's header goes on to the caller. `WWW-Authenticate` does not: it is addressed to us.
+fn returns(name: &str) -> bool {
+    matches!(
+        name,
+        "content-type"
+            | "mcp-protocol-version"
+            | "allow"
+            | "retry-after"
+            | "cache-control"
+            | "x-accel-buffering"
+    )
+}
+
+/// What `Connection` names concerns one connection alone.
+fn of_connection(headers: &HeaderMap) -> Vec<String> {
+    let lines = headers.get_all(CONNECTION).iter();
+    lines
+        .flat_map(|line| line.as_bytes().split(|&b| b == b','))
+        .map(|name| String::from_utf8_lossy(name).trim().to_ascii_lowercase())
+        .collect()
+}
+
+fn listed(headers: &HeaderMap, is_listed: fn(&str) -> bool) -> HeaderMap {
+    let dropped = of_connection(headers);
+    let mut kept = HeaderMap::new();
+    for (name, value) in headers {
+        if is_listed(name.as_str()) && !dropped.iter().any(|one| one == name.as_str()) {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    kept
+}
+
+/// Those of a request that go on.
+pub fn of_request(request: &Request) -> HeaderMap {
+    listed(request.headers(), passes)
+}
+
+/// Those of an answer that go on, with our own id of its session.
+pub fn of_answer(headers: &HeaderMap, session: Option<&SecretString>) -> HeaderMap {
+    let mut kept = listed(headers, returns);
+    let session = session.map(|id| HeaderValue::from_str(id.expose_secret()));
+    if let Some(Ok(mut id)) = session {
+        id.set_sensitive(true);
+        kept.insert(SESSION_HEADER, id);
+    }
+    kept
+}
+
+/// Row 41: a page in a browser says where it is from. Ours and those that the operator allows may call; on a machine of
+/// one's own, so may all that are on it.
+pub fn comes_from_an_allowed_origin(app: &App, request: &Request) -> bool {
+    let known = app
+        .public_urls
+        .iter()
+        .chain(&app.return_origins)
+        .chain(&app.ui_origin);
+    let known: Vec<String> = known
+        .filter_map(|url| Some(Url::parse(url).ok()?.origin().ascii_serialization()))
+        .collect();
+    request.headers().get_all(ORIGIN).iter().all(|sent| {
+        sent.to_str().is_ok_and(|text| {
+            known.iter().any(|one| one == text) || app.allow_loopback_http && is_local(text)
+        })
+    })
+}
+
+fn is_local(origin: &str) -> bool {
+    let Ok(url) = Url::parse(origin) else {
+        return false;
+    };
+    let local = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(addr)) => addr.is_loopback(),
+        Some(Host::Ipv6(addr)) => addr.is_loopback(),
+        None => false,
+    };
+    local && url.origin().ascii_serialization() == origin
+}

@@ -1,0 +1,203 @@
+//! How a call is refused: JSON-RPC errors, in Kambrium's words where its section 15 has them. None of them is a 400, by
+//! which clients tell the revision that a server speaks.
+
+use super::whole;
+use crate::http::{Code, Response, Streamed, json, with_header};
+use hawser_core::domain::error::{Error, Unauthenticated};
+use lambda_http::Body;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use tracing::error;
+
+/// A call that is not passed on.
+#[derive(Debug)]
+pub struct Refused {
+    /// Why.
+    pub(super) problem: Problem,
+    /// The id of the message, or null.
+    pub(super) id: Value,
+}
+
+/// Why a call is not passed on, or not answered by its server.
+#[derive(Debug)]
+pub(super) enum Problem {
+    PathNotFound,
+    /// With those that would do.
+    MethodNotAllowed(&'static str),
+    OriginNotAllowed,
+    TooLarge,
+    /// With the id that was sent.
+    SessionNotFound(String),
+    /// The connection's switch is off.
+    Disabled,
+    /// Kambrium's scope is missing.
+    ScopeMissing(&'static str),
+    /// Every contract's permission is missing.
+    PermissionMissing,
+    Passthrough,
+    NoCredential {
+        reason: &'static str,
+        consent_url: Option<SecretString>,
+    },
+    Unreachable,
+    /// Whatever the operation said.
+    Domain(Error),
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        Self::Domain(error)
+    }
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self {
+            problem,
+            id: Value::Null,
+        }
+    }
+}
+
+/// HTTP status, the word for the log, JSON-RPC code, message, data.
+type Parts = (u16, &'static str, i32, &'static str, Value);
+
+impl Problem {
+    fn parts(&self) -> Parts {
+        let none = Value::Null;
+        match self {
+            Self::PathNotFound => (404, "path_not_found", -32600, "There is no such path", none),
+            Self::MethodNotAllowed(_) => (
+                405,
+                "method_not_allowed",
+                -32600,
+                "Method not allowed",
+                none,
+            ),
+            Self::OriginNotAllowed => (
+                403,
+                "origin_not_allowed",
+                -32600,
+                "Origin not allowed",
+                none,
+            ),
+            Self::TooLarge => (
+                413,
+                "body_too_large",
+                -32600,
+                "The request body is larger than 4 MiB",
+                none,
+            ),
+            Self::SessionNotFound(id) => (
+                404,
+                "session_not_found",
+                -32000,
+                "Authentication failed",
+                json!({"error": "Invalid session ID", "session_id": id, "reinitialize_required": true}),
+            ),
+            Self::Disabled => (
+                403,
+                "connection_disabled",
+                -32001,
+                "Access denied",
+                json!({"error": "Connection disabled"}),
+            ),
+            Self::ScopeMissing(scope) => (
+                403,
+                "scope_missing",
+                -32000,
+                "Permission denied",
+                json!({"required_scope": scope}),
+            ),
+            Self::PermissionMissing => (
+                403,
+                "permission_missing",
+                -32000,
+                "Permission denied",
+                json!({"required_permission": "mcp-servers:invoke"}),
+            ),
+            Self::Passthrough => (
+                403,
+                "passthrough",
+                -32001,
+                "This MCP server wants the caller's own token, which is never passed on",
+                json!({"reason": "passthrough_not_supported"}),
+            ),
+            Self::NoCredential {
+                reason,
+                consent_url,
+            } => {
+                let mut data = json!({"reason": reason});
+                let message = match consent_url {
+                    Some(url) => {
+                        data["consentUrl"] = url.expose_secret().into();
+                        "This MCP server needs a credential: open consentUrl to connect"
+                    }
+                    None => "This MCP server needs a credential that is not stored here",
+                };
+                (403, reason, -32001, message, data)
+            }
+            Self::Unreachable => (
+                502,
+                "upstream_unreachable",
+                -32603,
+                "The MCP server cannot be reached",
+                none,
+            ),
+            Self::Domain(Error::Unauthenticated(Unauthenticated::Missing)) => (
+                401,
+                "unauthenticated",
+                -32600,
+                "Invalid Request",
+                "Authentication required".into(),
+            ),
+            Self::Domain(Error::Unauthenticated(_)) => (
+                401,
+                "invalid_credentials",
+                -32000,
+                "Authentication failed",
+                json!({"error": "Invalid token"}),
+            ),
+            Self::Domain(Error::ServerNotFound) => (
+                404,
+                "server_not_found",
+                -32001,
+                "MCP server not found or not accessible",
+                none,
+            ),
+            Self::Domain(Error::Unavailable(_) | Error::Contended) => (
+                503,
+                "unavailable",
+                -32603,
+                "The service cannot answer now",
+                none,
+            ),
+            Self::Domain(_) => (500, "internal_error", -32603, "Internal error", none),
+        }
+    }
+}
+
+impl From<Refused> for Response<Streamed> {
+    fn from(Refused { problem, id }: Refused) -> Self {
+        let (status, word, code, message, data) = problem.parts();
+        if let Problem::Domain(cause) = &problem
+            && status >= 500
+        {
+            error!(%cause, "the request failed");
+        }
+        let mut error = json!({"code": code, "message": message});
+        if !data.is_null() {
+            error["data"] = data;
+        }
+        // Whoever is unknown learns nothing of what was sent.
+        let id = if status == 401 { Value::Null } else { id };
+        let mut response: Response<Body> =
+            json(status, &json!({"jsonrpc": "2.0", "id": id, "error": error}));
+        response.extensions_mut().insert(Code(word));
+        whole(match problem {
+            Problem::MethodNotAllowed(allow) => with_header(response, "allow", allow),
+            _ if status == 401 => with_header(response, "www-authenticate", "Bearer"),
+            _ => response,
+        })
+    }
+}

@@ -1,0 +1,719 @@
+//! Calls to MCP servers: what a call carries, and what becomes of its answer (checklist 8).
+//!
+//! A call carries the first of these that there is: the subject's override, its grant, the server's own headers. What
+//! the caller showed to us is in none of them. A token that the server refuses is replaced once, and the call repeated
+//! once; nothing else is ever sent twice.
+
+use super::credentials::{AtServer, open_override};
+use super::grants::{self, Need, Usable};
+use super::servers::{data_key, open_with};
+use super::{Permitted, Unchecked};
+use crate::app::App;
+use crate::caller::{Caller, Presented, hash};
+use crate::domain::credential::{OverrideValue, Records};
+use crate::domain::error::Unauthenticated;
+use crate::domain::id::{ServerId, TenantId, random};
+use crate::domain::issuance::{Client, ClientAuth, ClientSource};
+use crate::domain::mcp_session::{MCP_SESSION_LIFETIME, McpSession};
+use crate::domain::server::{
+    Auth, AuthLevel, GrantType, HeaderSpec, OauthConfig, Place, Secrets, Server, placeholder,
+};
+use crate::domain::status::{Reason, Status, status};
+use crate::domain::subject::Subject;
+use crate::domain::time::Timestamp;
+use crate::egress::Outgoing;
+use crate::oauth::challenge;
+use crate::oauth::token::{self, Class, Credentials, Endpoint};
+use crate::seal::Kind;
+use crate::table::credentials::record_keys;
+use crate::table::{Table, mcp_sessions, servers as server_table};
+use crate::{Error, Result};
+use data_encoding::BASE64URL_NOPAD;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, Response};
+use secrecy::{ExposeSecret, SecretString};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::sleep;
+use tracing::warn;
+
+/// The header that names a session, here and at the server.
+pub const SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
+
+/// The most entries that a process remembers of a kind.
+const REMEMBERED: usize = 10_000;
+
+/// How a call names its server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// By its id, in either spelling.
+    Id(ServerId),
+    /// By its number.
+    Number(u64),
+    /// By its name.
+    Name(String),
+    /// By something that names none.
+    Nothing,
+}
+
+impl Target {
+    /// Reads `mcp-<ULID>`, a UUID or a number.
+    pub fn parse(text: &str) -> Self {
+        let id = ServerId::parse_prefixed(text).or_else(|| ServerId::parse_uuid(text));
+        let digits = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
+        let number = || text.parse().ok().filter(|_| digits).map(Self::Number);
+        id.map(Self::Id).or_else(number).unwrap_or(Self::Nothing)
+    }
+}
+
+/// A server with what the caller has there, and the session that the call names.
+#[derive(Debug)]
+pub struct AtCall {
+    /// The server and the caller's records.
+    pub at: AtServer,
+    /// The session of that id, whoever it belongs to.
+    pub session: Option<McpSession>,
+}
+
+impl AtCall {
+    /// The session, if the caller may go on with it.
+    ///
+    /// # Errors
+    /// [`Error::Internal`].
+    pub fn live_session(&self, now: Timestamp) -> Result<Option<&McpSession>> {
+        let Some(session) = &self.session else {
+            return Ok(None);
+        };
+        let fence = fence(&self.at.server, &self.at.records)?;
+        Ok(Some(session).filter(|session| session.serves(&self.at.subject, &fence, now)))
+    }
+}
+
+/// What processes keep in memory to spare requests; nothing is lost with it.
+#[derive(Default)]
+pub(crate) struct Remembered {
+    /// Whom an API key acts as. Only a guess at what to read: each request settles its key anew.
+    keys: Mutex<HashMap<(TenantId, String), Subject>>,
+    /// Tokens of servers' own.
+    tokens: Mutex<HashMap<(TenantId, ServerId), OwnToken>>,
+}
+
+/// A token that a server's own client has obtained.
+#[derive(Clone)]
+struct OwnToken {
+    /// The settings it was obtained with.
+    fence: String,
+    token: SecretString,
+    until: Option<Timestamp>,
+}
+
+fn locked<K, V>(map: &Mutex<HashMap<K, V>>) -> MutexGuard<'_, HashMap<K, V>> {
+    let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
+    if map.len() >= REMEMBERED {
+        map.clear();
+    }
+    map
+}
+
+/// Reads all that a call needs, in one round trip; a number, a name and an API key that is new here cost one more.
+///
+/// # Errors
+/// [`Error::Unauthenticated`], [`Error::Unavailable`], [`Error::Internal`].
+pub async fn find(
+    app: &App,
+    who: Presented,
+    target: &Target,
+    session: Option<&str>,
+) -> Result<Unchecked<Option<AtCall>>> {
+    let tenant = who.tenant().clone();
+    let (id, mut subject) = match target {
+        Target::Id(id) => (Some(*id), None),
+        Target::Nothing => (None, None),
+        Target::Number(_) | Target::Name(_) => {
+            let key = match target {
+                Target::Number(number) => server_table::number_key(&tenant, *number),
+                Target::Name(name) => server_table::name_key(&tenant, name),
+                _ => return Err(Error::internal("neither a number nor a name")),
+            };
+            let (caller, found) = app.read_as(who.clone(), vec![key]).await?;
+            let id = match target {
+                Target::Number(number) => found.numbered(&tenant, *number)?.map(|one| one.id),
+                Target::Name(name) => found.named(&tenant, name)?,
+                _ => None,
+            };
+            (id, Some(caller.subject().clone()))
+        }
+    };
+    let Some(id) = id else {
+        let caller = app.identify(who).await?;
+        refuse_unbound(app, &caller, None).await?;
+        return Ok(Unchecked::new(caller, None));
+    };
+    if subject.is_none() {
+        subject = match who.subject() {
+            Ok(subject) => Some(subject.clone()),
+            Err(key) => locked(&app.remembered.keys)
+                .get(&(tenant.clone(), key.to_owned()))
+                .cloned(),
+        };
+    }
+    let subject = match subject {
+        Some(subject) => subject,
+        None => app.identify(who.clone()).await?.subject().clone(),
+    };
+    let mut keys = Vec::from(record_keys(&tenant, id, &subject));
+    keys.push(server_table::key(&tenant, id));
+    let session = session.map(hash);
+    keys.extend(
+        session
+            .iter()
+            .map(|hash| mcp_sessions::key(&tenant, id, hash)),
+    );
+    let (caller, found) = app.read_as(who.clone(), keys).await?;
+    if *caller.subject() != subject {
+        return Err(Error::internal("an API key has changed hands"));
+    }
+    if let Err(key) = who.subject() {
+        locked(&app.remembered.keys).insert((tenant.clone(), key.to_owned()), subject.clone());
+    }
+    let server = found.server(&tenant, id)?;
+    refuse_unbound(app, &caller, server.as_ref()).await?;
+    let Some(server) = server else {
+        return Ok(Unchecked::new(caller, None));
+    };
+    let session = session
+        .map(|hash| found.mcp_session(&tenant, id, &hash))
+        .transpose()?
+        .flatten();
+    let records = found.records(&tenant, &server, &subject)?;
+    let at = AtServer {
+        server,
+        subject,
+        records,
+    };
+    Ok(Unchecked::new(caller, Some(AtCall { at, session })))
+}
+
+/// Refuses a credential that is bound to a connection which is gone (Kambrium 15). `server` is what the call names.
+async fn refuse_unbound(app: &App, caller: &Caller, server: Option<&Server>) -> Result<()> {
+    let elsewhere = |number: &u64| server.is_none_or(|server| server.number != *number);
+    let Some(number) = caller.bound_to.filter(elsewhere) else {
+        return Ok(());
+    };
+    let key = server_table::number_key(&caller.tenant, number);
+    let found = app.table.read(vec![key]).await?;
+    match found.numbered(&caller.tenant, number)? {
+        Some(_) => Ok(()),
+        None => Err(Unauthenticated::InvalidToken.into()),
+    }
+}
+
+/// What a subject's calls to a server rest on, in one word: another one as soon as the server's address, its
+/// authentication, one of its secrets or the subject's credential is another one. A refresh changes nothing.
+fn fence(server: &Server, records: &Records) -> Result<String> {
+    let credential = match (&records.own, &records.grant) {
+        (Some(own), _) => own.version.as_str(),
+        (None, Some(grant)) => grant.session.as_str(),
+        (None, None) => "",
+    };
+    let all = (
+        server.auth_revision,
+        &server.url,
+        &server.auth,
+        &server.additional_headers,
+        &server.secrets,
+        credential,
+    );
+    serde_json::to_string(&all)
+        .map(|text| hash(&text))
+        .map_err(|_| Error::internal("a server does not encode"))
+}
+
+/// A call, as far as it is to be passed on.
+pub struct Call {
+    /// Its method.
+    pub method: Method,
+    /// Its headers: those that may pass.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Vec<u8>,
+    /// The server's id of the session that it belongs to.
+    pub session: Option<SecretString>,
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("method", &self.method)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a call has no answer of the server's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The server wants the caller's own token, which goes nowhere.
+    Passthrough,
+    /// There is no credential that could be used.
+    NoCredential(Reason),
+    /// The server has refused what the call carried.
+    NotAccepted {
+        /// Whether a new consent may help.
+        consent_helps: bool,
+    },
+    /// The server wants a token for more.
+    ScopeInsufficient {
+        /// Whether a new consent may help.
+        consent_helps: bool,
+    },
+    /// The server cannot be reached, or must not be, or does not answer itself.
+    Unreachable,
+}
+
+/// What a call carries, and where that comes from.
+struct Carried {
+    headers: HeaderMap,
+    from: Carrier,
+}
+
+#[derive(Clone, Debug)]
+enum Carrier {
+    /// Something that only its owner can replace.
+    Fixed,
+    /// The grant of this version.
+    Grant(String),
+    /// The server's own client.
+    Client,
+}
+
+/// Sends a call with what its caller has to carry there, and returns as soon as the answer has begun.
+///
+/// # Errors
+/// [`Error::ServerNotFound`] when the server has just gone; [`Error::Unavailable`], [`Error::Internal`].
+pub async fn exchange(
+    app: &App,
+    at: &Permitted<AtServer>,
+    call: Call,
+) -> Result<Result<Response, Refusal>> {
+    let mut refused = None;
+    loop {
+        let carried = match carry(app, at, refused.as_ref()).await? {
+            Ok(carried) => carried,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let request = Outgoing {
+            method: call.method.clone(),
+            url: &at.found.server.url,
+            headers: outgoing(&call, carried.headers),
+            body: call.body.clone(),
+        };
+        let Ok(answer) = app.egress.open(request).await else {
+            return Ok(Err(Refusal::Unreachable));
+        };
+        let from = carried.from;
+        let consent_helps = matches!(from, Carrier::Grant(_));
+        match answer.status().as_u16() {
+            401 if refused.is_none() && !matches!(from, Carrier::Fixed) => refused = Some(from),
+            401 => return Ok(Err(Refusal::NotAccepted { consent_helps })),
+            403 if wants_more(answer.headers()) => {
+                return Ok(Err(Refusal::ScopeInsufficient { consent_helps }));
+            }
+            // Where it leads is nobody's business, and what it says belongs to nowhere else.
+            100..=199 | 300..=399 => return Ok(Err(Refusal::Unreachable)),
+            _ => return Ok(Ok(answer)),
+        }
+    }
+}
+
+fn wants_more(headers: &HeaderMap) -> bool {
+    let challenge = challenge::bearer(headers);
+    challenge.is_some_and(|one| one.error.as_deref() == Some("insufficient_scope"))
+}
+
+/// The headers of a call with those it carries: these replace any of the same name, but what the transport sets itself
+/// stays (LangSmith 1.5).
+fn outgoing(call: &Call, carried: HeaderMap) -> HeaderMap {
+    let mut headers = call.headers.clone();
+    headers.remove(SESSION_HEADER);
+    for (name, value) in carried.iter() {
+        let text = name.as_str();
+        let of_transport =
+            text.starts_with("mcp-") || matches!(text, "accept" | "content-type" | "last-event-id");
+        let of_connection = text.starts_with("proxy-")
+            || matches!(
+                text,
+                "host"
+                    | "content-length"
+                    | "connection"
+                    | "keep-alive"
+                    | "te"
+                    | "trailer"
+                    | "transfer-encoding"
+                    | "upgrade"
+            );
+        let taken = of_transport && (headers.contains_key(name) || *name == SESSION_HEADER);
+        if !taken && !of_connection {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+    let session = call.session.as_ref().map(|id| id.expose_secret());
+    if let Some(Ok(mut id)) = session.map(HeaderValue::from_str) {
+        id.set_sensitive(true);
+        headers.insert(SESSION_HEADER, id);
+    }
+    headers
+}
+
+/// What a call carries. `refused` is what the server has just refused, which is then replaced if it can be.
+async fn carry(
+    app: &App,
+    at: &Permitted<AtServer>,
+    refused: Option<&Carrier>,
+) -> Result<Result<Carried, Refusal>> {
+    let (tenant, server) = (&at.caller.tenant, &at.found.server);
+    if server.auth == Auth::Passthrough {
+        return Ok(Err(Refusal::Passthrough));
+    }
+    let key = data_key(app, tenant, server).await?;
+    let secrets = open_with(&key, tenant, server)?;
+    let mut headers = HeaderMap::new();
+    for name in server.additional_headers.iter().flatten() {
+        if let Some(value) = secrets.get(Place::AdditionalHeader(name)) {
+            put(&mut headers, name, value)?;
+        }
+    }
+    let own = match &at.found.records.own {
+        Some(own) => Some(open_override(app, &at.caller, server, own).await?),
+        None => None,
+    };
+    let mut from = Carrier::Fixed;
+    let refusal = match &server.auth {
+        Auth::None | Auth::LegacyProvider { .. } | Auth::Passthrough => None,
+        Auth::Headers {
+            level,
+            headers: specs,
+        } => put_headers(&mut headers, *level, specs, &secrets, own.as_ref())?
+            .then(|| missing(app, &at.found)),
+        Auth::Oauth(oauth) => {
+            let value = match (&own, oauth.grant_type) {
+                (Some(OverrideValue::Header(value)), _) => Ok(value.clone()),
+                (Some(OverrideValue::KeyValue(_)), _) => {
+                    return Err(Error::internal("an override does not fit its server"));
+                }
+                (None, GrantType::ClientCredentials) => {
+                    from = Carrier::Client;
+                    own_token(app, tenant, server, oauth, &secrets, refused.is_some())
+                        .await?
+                        .map(bearer)
+                }
+                (None, GrantType::AuthorizationCode) => match grant(app, at, refused).await? {
+                    Usable::Token { token, grant } => {
+                        from = Carrier::Grant(grant.version);
+                        Ok(bearer(token))
+                    }
+                    Usable::Not(reason) => Err(reason),
+                },
+            };
+            match value {
+                Ok(value) => {
+                    put(&mut headers, AUTHORIZATION.as_str(), value.expose_secret())?;
+                    None
+                }
+                Err(reason) => Some(reason),
+            }
+        }
+    };
+    Ok(match refusal {
+        None => Ok(Carried { headers, from }),
+        Some(reason) => Err(Refusal::NoCredential(reason)),
+    })
+}
+
+/// Why there is no override where one is needed.
+fn missing(app: &App, at: &AtServer) -> Reason {
+    match status(&at.server, &at.records, app.now()) {
+        Status::Required { reason, .. } => reason,
+        _ => Reason::NeverConnected,
+    }
+}
+
+fn bearer(token: SecretString) -> SecretString {
+    format!("Bearer {}", token.expose_secret()).into()
+}
+
+/// Adds a stored header; it replaces one of the same name. Outer blanks are not part of a value on the wire.
+fn put(headers: &mut HeaderMap, name: &str, value: &str) -> Result<()> {
+    let unusable = || Error::internal("a stored header is none");
+    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unusable())?;
+    let mut value =
+        HeaderValue::from_str(value.trim_matches([' ', '\t'])).map_err(|_| unusable())?;
+    value.set_sensitive(true);
+    headers.insert(name, value);
+    Ok(())
+}
+
+/// Adds a server's headers, as far as a subject's override does not take their place (TrueFoundry 6.2). Answers whether
+/// an override is missing.
+fn put_headers(
+    headers: &mut HeaderMap,
+    level: AuthLevel,
+    specs: &[HeaderSpec],
+    secrets: &Secrets,
+    own: Option<&OverrideValue>,
+) -> Result<bool> {
+    if level == AuthLevel::PerUser && own.is_none() {
+        return Ok(true);
+    }
+    for spec in specs {
+        let filled = spec.template.as_deref().map(|text| fill(text, own));
+        match (filled, secrets.get(Place::Header(&spec.name))) {
+            (Some(value), _) => put(headers, &spec.name, value?.expose_secret())?,
+            (None, Some(value)) => put(headers, &spec.name, value)?,
+            (None, None) => return Err(Error::internal("a header has no value")),
+        }
+    }
+    if let (AuthLevel::Global, Some(own)) = (level, own) {
+        let OverrideValue::Header(value) = own else {
+            return Err(Error::internal("an override does not fit its server"));
+        };
+        let name = match specs {
+            [only] => only.name.as_str(),
+            _ => AUTHORIZATION.as_str(),
+        };
+        put(headers, name, value.expose_secret())?;
+    }
+    Ok(false)
+}
+
+/// A template with the override's value in the place of its parameter.
+fn fill(template: &str, own: Option<&OverrideValue>) -> Result<SecretString> {
+    let unfit = || Error::internal("an override does not fit its server");
+    let (before, name, after) = placeholder(template).ok_or_else(unfit)?;
+    let value = match own.ok_or_else(unfit)? {
+        OverrideValue::Header(value) => value,
+        OverrideValue::KeyValue(values) => values.get(name).ok_or_else(unfit)?,
+    };
+    Ok(format!("{before}{}{after}", value.expose_secret()).into())
+}
+
+/// The access token of the caller's grant. One that was just read and is good is used without another look.
+async fn grant(app: &App, at: &Permitted<AtServer>, refused: Option<&Carrier>) -> Result<Usable> {
+    let (
+        tenant,
+        AtServer {
+            server,
+            subject,
+            records,
+        },
+    ) = (&at.caller.tenant, &at.found);
+    let need = match refused {
+        Some(Carrier::Grant(version)) => Need::Other(version),
+        _ => {
+            let now = app.now();
+            match (status(server, records, now), &records.grant) {
+                (Status::Required { reason, .. }, None) => return Ok(Usable::Not(reason)),
+                (Status::Authenticated(_), Some(grant))
+                    if !grant.is_expired(now) && !grant.due_for_refresh(now) =>
+                {
+                    return grants::token_of(app, tenant, server, Box::new(grant.clone())).await;
+                }
+                _ => Need::Valid,
+            }
+        }
+    };
+    grants::access(app, tenant, server.id, subject, need).await
+}
+
+/// The token of a server's own client, from memory unless it is over or was refused.
+async fn own_token(
+    app: &App,
+    tenant: &TenantId,
+    server: &Server,
+    oauth: &OauthConfig,
+    secrets: &Secrets,
+    refused: bool,
+) -> Result<Result<SecretString, Reason>> {
+    const MARGIN: i64 = 60;
+    let (place, fence) = (
+        (tenant.clone(), server.id),
+        fence(server, &Records::default())?,
+    );
+    if !refused {
+        let known = locked(&app.remembered.tokens).get(&place).cloned();
+        let good =
+            |one: &OwnToken| one.fence == fence && one.until.is_none_or(|until| app.now() < until);
+        if let Some(one) = known.filter(good) {
+            return Ok(Ok(one.token));
+        }
+    }
+    let (Some(url), Some(id)) = (&oauth.token_url, &oauth.client_id) else {
+        return Err(Error::internal("client credentials without a client"));
+    };
+    let secret = |place| secrets.get(place).map(SecretString::from);
+    let params = oauth.token_params.iter().flatten();
+    let extra: Vec<_> = params
+        .filter_map(|name| Some((name.clone(), secret(Place::TokenParam(name))?)))
+        .collect();
+    let client = Client {
+        id: id.clone(),
+        auth: ClientAuth::Basic,
+        source: ClientSource::PreRegistered,
+    };
+    let client_secret = secret(Place::ClientSecret);
+    let endpoint = Endpoint {
+        url,
+        credentials: Credentials {
+            client: &client,
+            secret: client_secret.as_ref(),
+        },
+        resource: (oauth.include_resource != Some(false)).then_some(server.url.as_str()),
+        extra: &extra,
+    };
+    let scopes = oauth.scopes.as_deref().unwrap_or_default();
+    match token::client_credentials(&app.egress, &endpoint, scopes).await {
+        Ok(tokens) => {
+            let until = tokens.expires_in.map(|life| {
+                let margin = MARGIN.min(life / 3);
+                app.now().plus_seconds(life - margin)
+            });
+            let token = tokens.access;
+            let one = OwnToken {
+                fence,
+                token: token.clone(),
+                until,
+            };
+            locked(&app.remembered.tokens).insert(place, one);
+            Ok(Ok(token))
+        }
+        Err(failure) => {
+            locked(&app.remembered.tokens).remove(&place);
+            warn!(
+                tenant = tenant.as_str(),
+                server = ?server.id,
+                status = failure.status,
+                error = failure.word,
+                "a server's own client got no token"
+            );
+            Ok(Err(match failure.class {
+                Class::InvalidClient => Reason::InvalidClient,
+                _ => Reason::RefreshFailed,
+            }))
+        }
+    }
+}
+
+/// Keeps a session that the server has just opened, under an id of our own. Returns that id.
+///
+/// # Errors
+/// [`Error::ServerNotFound`] when the server has just gone, [`Error::Contended`] when its authentication has just
+/// changed; [`Error::Unavailable`], [`Error::Internal`].
+pub async fn keep_session(
+    app: &App,
+    at: &Permitted<AtServer>,
+    upstream: &str,
+) -> Result<SecretString> {
+    let (
+        tenant,
+        AtServer {
+            server,
+            subject,
+            records,
+        },
+    ) = (&at.caller.tenant, &at.found);
+    let id = BASE64URL_NOPAD.encode(&random::<32>()?);
+    let (id_hash, now) = (hash(&id), app.now());
+    let kind = Kind::McpSession(&id_hash, subject);
+    let key = data_key(app, tenant, server).await?;
+    let session = McpSession {
+        tenant: tenant.clone(),
+        server: server.id,
+        subject: subject.clone(),
+        auth_revision: server.auth_revision,
+        fence: fence(server, records)?,
+        at: now,
+        sealed: key.seal(tenant, server.id, kind, upstream.as_bytes())?,
+        ttl: now.plus_seconds(MCP_SESSION_LIFETIME).seconds(),
+        id_hash,
+    };
+    if app.table.add_mcp_session(&session).await? {
+        return Ok(id.into());
+    }
+    let found = app
+        .table
+        .read(vec![server_table::key(tenant, server.id)])
+        .await?;
+    match found.server(tenant, server.id)? {
+        None => Err(Error::ServerNotFound),
+        Some(_) => Err(Error::Contended),
+    }
+}
+
+/// What the server calls a session.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub async fn upstream_session(
+    app: &App,
+    at: &Permitted<AtServer>,
+    session: &McpSession,
+) -> Result<SecretString> {
+    let (tenant, server) = (&at.caller.tenant, &at.found.server);
+    let kind = Kind::McpSession(&session.id_hash, &session.subject);
+    let key = data_key(app, tenant, server).await?;
+    let id = key.open(tenant, server.id, kind, &session.sealed)?;
+    std::str::from_utf8(&id)
+        .map(SecretString::from)
+        .map_err(|_| Error::internal("a session's id is no text"))
+}
+
+/// Looks after an open stream.
+#[derive(Debug)]
+pub struct Watch {
+    table: Table,
+    every: Duration,
+    tenant: TenantId,
+    server: ServerId,
+    subject: Subject,
+    fence: String,
+}
+
+impl Watch {
+    /// Of a call's answer.
+    ///
+    /// # Errors
+    /// [`Error::Internal`].
+    pub fn new(app: &App, at: &Permitted<AtServer>) -> Result<Self> {
+        Ok(Self {
+            table: app.table.clone(),
+            every: app.stream_check,
+            tenant: at.caller.tenant.clone(),
+            server: at.found.server.id,
+            subject: at.found.subject.clone(),
+            fence: fence(&at.found.server, &at.found.records)?,
+        })
+    }
+
+    /// Resolves when what the call rested on is gone.
+    pub async fn over(self) {
+        loop {
+            sleep(self.every).await;
+            // While the store does not answer nobody can be disconnected either.
+            if let Ok(false) = self.stands().await {
+                return;
+            }
+        }
+    }
+
+    async fn stands(&self) -> Result<bool> {
+        let mut keys = Vec::from(record_keys(&self.tenant, self.server, &self.subject));
+        keys.push(server_table::key(&self.tenant, self.server));
+        let found = self.table.read(keys).await?;
+        let Some(server) = found.server(&self.tenant, self.server)? else {
+            return Ok(false);
+        };
+        let records = found.records(&self.tenant, &server, &self.subject)?;
+        Ok(server.connection.agent_enabled && fence(&server, &records)? == self.fence)
+    }
+}
