@@ -4,6 +4,7 @@ use bytes::Bytes;
 use hawser_core::App;
 use hawser_core::caller::Presented;
 use hawser_core::domain::error::{Result, Unauthenticated};
+use hawser_core::operations::Taking;
 use hawser_core::table::receipts::Counts;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
@@ -171,9 +172,17 @@ pub fn empty(status: u16) -> Response<Body> {
     response
 }
 
-/// What a destructive call with `dryRun=true` answers with: what would go with it. Ours under every contract.
-pub fn rehearsal(counts: Counts) -> serde_json::Value {
-    serde_json::json!({"dryRun": true, "removed": removed(counts)})
+/// What a destructive call with `dryRun=true` answers with: what would go with it, and which issuers would be asked to
+/// revoke. Ours under every contract.
+pub fn rehearsal(taking: &Taking) -> serde_json::Value {
+    let issuers = taking.issuers.iter().map(|(host, (grants, revokes))| {
+        serde_json::json!({"issuer": host, "oauthRecords": grants, "supportsRevocation": revokes})
+    });
+    serde_json::json!({
+        "dryRun": true,
+        "removed": removed(taking.counts),
+        "issuers": issuers.collect::<Vec<_>>(),
+    })
 }
 
 /// How many credentials of each source.

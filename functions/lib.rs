@@ -89,6 +89,12 @@ endpoints! {
         [PATCH "/v1/deepagents/mcp-servers/{mcp_server_id}"];
     LANGSMITH_DELETE_SERVER "langsmith-delete-server" Whole langsmith::delete_server
         [DELETE "/v1/deepagents/mcp-servers/{mcp_server_id}"];
+    LANGSMITH_REGISTER_PROVIDER "langsmith-register-provider" Whole langsmith::register_provider
+        [POST "/v1/deepagents/mcp-servers/{mcp_server_id}/oauth-provider"];
+    LANGSMITH_CREATE_AUTH_SESSION "langsmith-create-auth-session" Whole langsmith::create_auth_session
+        [POST "/v1/deepagents/auth-sessions"];
+    LANGSMITH_GET_AUTH_SESSION "langsmith-get-auth-session" Whole langsmith::get_auth_session
+        [GET "/v1/deepagents/auth-sessions/{session_id}"];
     KAMBRIUM_LIST_INTEGRATIONS "kambrium-list-integrations" Whole kambrium::list_integrations
         [GET "/api/v1/mcp-servers/available"];
     KAMBRIUM_CREATE_CONNECTION "kambrium-create-connection" Whole kambrium::create_connection [POST "/api/v1/mcp-servers"];

@@ -26,8 +26,8 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
         }
     })?;
     if dry_run {
-        let counts = subjects::rehearse(app, &subject).await?;
-        return Ok(json(200, &json!({"data": rehearsal(counts)})));
+        let taking = subjects::rehearse(app, &subject).await?;
+        return Ok(json(200, &json!({"data": rehearsal(&taking)})));
     }
     let receipt = subjects::offboard(app, &subject).await?;
     Ok(json(200, &json!({"data": present(&receipt)})))

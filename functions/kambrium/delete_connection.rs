@@ -35,10 +35,10 @@ async fn delete(app: &App, request: &Request) -> Result<Response<Body>, Refusal>
     let found = find(app, who, &CALL, number).await?;
     if dry_run {
         let server = servers::load(app, &found).await?;
-        let counts = servers::count(app, &found.caller.tenant, &server).await?;
+        let standing = servers::standing(app, &found.caller.tenant, &server).await?;
         return Ok(success(
             200,
-            rehearsal(counts),
+            rehearsal(&standing),
             "Dry run: nothing was deleted",
         ));
     }

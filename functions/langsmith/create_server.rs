@@ -38,7 +38,8 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
             Error::NameTaken => Problem::NameConflict(new.name),
             other => other.into(),
         })?;
-    Ok(json(201, &McpServer::new(&caller, &server, &secrets)))
+    // Nobody has a provider at a server that has just been made.
+    Ok(json(201, &McpServer::new(&caller, &server, &secrets, None)))
 }
 
 struct New {

@@ -16,11 +16,11 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
         .await?
         .permit(|caller, _| Permission::Delete.require(caller))?;
     if dry_run {
-        let counts = match &server.found {
-            Some(found) => servers::count(app, &server.caller.tenant, found).await?,
+        let standing = match &server.found {
+            Some(found) => servers::standing(app, &server.caller.tenant, found).await?,
             None => Default::default(),
         };
-        return Ok(json(200, &rehearsal(counts)));
+        return Ok(json(200, &rehearsal(&standing)));
     }
     if let Some(found) = &server.found {
         match servers::delete(app, &server.caller, &found.into()).await {

@@ -9,6 +9,8 @@ use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use url::Url;
 
+const A_TEXT: &str = "a non-empty string";
+const SCOPES_AT_MOST: usize = 100;
 const TEXT_AT_MOST: usize = 255;
 const URL_AT_MOST: usize = 2048;
 const HEADERS_AT_MOST: usize = 32;
@@ -28,6 +30,15 @@ const REFUSED_HEADERS: [&str; 11] = [
     "transfer-encoding",
     "upgrade",
 ];
+
+/// What an auth session may start from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// A token that is there and serves; else from nothing.
+    Reuse,
+    /// From nothing.
+    Create,
+}
 
 /// The object of a body, and what was wrong in it so far. `null` reads as absent.
 pub struct Fields {
@@ -61,10 +72,22 @@ impl Fields {
         }
     }
 
+    /// Reads a body that may be left out.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_optional(body: &[u8]) -> Result<Self, Problem> {
+        Self::read(if body.is_empty() { b"{}" } else { body })
+    }
+
     /// Notes the fault if a field is absent.
     pub fn required(&mut self, field: &str) {
+        self.expect(field, A_TEXT);
+    }
+
+    fn expect(&mut self, field: &str, expected: &'static str) {
         if self.get(field).is_none() {
-            self.note(missing(field));
+            self.note(lacks(field, expected));
         }
     }
 
@@ -107,6 +130,58 @@ impl Fields {
                 Some(Value::Null) => Some(None),
                 _ => self.parsed("oauth_provider_id", |text| parse_hyphenated(text).map(Some)),
             },
+        }
+    }
+
+    /// The id of a user or of a token, or another one that may be anything; the empty one is none.
+    pub fn id(&mut self, field: &str) -> Option<String> {
+        self.text(field).filter(|id| !id.trim().is_empty())
+    }
+
+    /// `provider_id`, as it was sent.
+    pub fn provider_id(&mut self) -> Option<String> {
+        self.required("provider_id");
+        self.filled("provider_id")
+    }
+
+    /// `scopes`: those of RFC 6749, each once.
+    pub fn scopes(&mut self) -> Option<Vec<String>> {
+        self.expect("scopes", "an array of strings");
+        let Value::Array(items) = self.get("scopes")?.clone() else {
+            return self.refuse(Problem::InvalidBody);
+        };
+        let mut scopes: Vec<String> = Vec::new();
+        for item in &items {
+            match item.as_str() {
+                Some(scope) if scopes.iter().any(|known| known == scope) => {}
+                Some(scope) => scopes.push(scope.to_owned()),
+                None => return self.refuse(Problem::InvalidBody),
+            }
+        }
+        if items.len() <= SCOPES_AT_MOST && scopes.iter().all(|scope| is_scope(scope)) {
+            Some(scopes)
+        } else {
+            self.refuse(Problem::InvalidValue("scopes"))
+        }
+    }
+
+    /// `strategy`.
+    pub fn strategy(&mut self) -> Option<Strategy> {
+        const EXPECTED: &str = "'REUSE' or 'CREATE'";
+        self.expect("strategy", EXPECTED);
+        let text = self.text("strategy")?;
+        match text.as_str() {
+            "REUSE" => Some(Strategy::Reuse),
+            "CREATE" => Some(Strategy::Create),
+            blank if blank.trim().is_empty() => self.refuse(lacks("strategy", EXPECTED)),
+            _ => self.refuse(Problem::InvalidValue("strategy")),
+        }
+    }
+
+    /// A field that is a yes or a no and has no effect.
+    pub fn flag(&mut self, field: &str) {
+        if self.get(field).is_some_and(|value| !value.is_boolean()) {
+            self.note(Problem::InvalidBody);
         }
     }
 
@@ -200,10 +275,22 @@ impl Fields {
 }
 
 fn missing(field: &str) -> Problem {
+    lacks(field, A_TEXT)
+}
+
+fn lacks(field: &str, expected: &'static str) -> Problem {
     Problem::FieldMissing {
         field: field.to_owned(),
-        expected: "a non-empty string",
+        expected,
     }
+}
+
+/// `scope-token` of RFC 6749 3.3.
+fn is_scope(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\'))
 }
 
 /// The rules of 1.5; the error names the header.

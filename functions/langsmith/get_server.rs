@@ -5,18 +5,19 @@ use super::problem::Problem;
 use super::{Permission, admit, server_id};
 use crate::http::{Request, Response, json};
 use hawser_core::App;
-use hawser_core::operations::servers;
+use hawser_core::operations::providers::{self, AtServer};
 use lambda_http::Body;
 
 /// Answers 200 with the server.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, id) = admit(app, request, Permission::Read, server_id(request)).await?;
-    let server = servers::find(app, who, Some(id))
+    let at = providers::find(app, who, id)
         .await?
         .permit(|caller, _| Permission::Read.require(caller))?
         .existing()?;
+    let AtServer { server, provider } = &at.found;
     Ok(json(
         200,
-        &McpServer::open(app, &server.caller, &server.found).await?,
+        &McpServer::open(app, &at.caller, server, provider.as_ref()).await?,
     ))
 }

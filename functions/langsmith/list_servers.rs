@@ -5,7 +5,7 @@ use super::problem::Problem;
 use super::{Permission, admit};
 use crate::http::{Request, Response, json};
 use hawser_core::App;
-use hawser_core::operations::servers;
+use hawser_core::operations::{providers, servers};
 use lambda_http::Body;
 
 /// Answers 200 with a bare array, oldest first, never cut.
@@ -14,9 +14,11 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
     let listed = servers::list(app, who)
         .await?
         .permit(|caller, _| Permission::Read.require(caller))?;
+    let providers = providers::all(app, &listed.caller, &listed.found).await?;
     let mut shown = Vec::with_capacity(listed.found.len());
     for server in &listed.found {
-        shown.push(McpServer::open(app, &listed.caller, server).await?);
+        let provider = providers.get(&server.id);
+        shown.push(McpServer::open(app, &listed.caller, server, provider).await?);
     }
     Ok(json(200, &shown))
 }

@@ -3,6 +3,7 @@
 use super::Permission;
 use super::auth::{self, AuthFields, Header};
 use hawser_core::caller::Caller;
+use hawser_core::domain::issuance::Provider;
 use hawser_core::domain::server::{Secrets, Server};
 use hawser_core::operations::servers;
 use hawser_core::{App, Result};
@@ -33,9 +34,17 @@ pub struct McpServer<'a> {
 }
 
 impl<'a> McpServer<'a> {
-    /// With secrets that are at hand anyway.
-    pub fn new(caller: &Caller, server: &'a Server, secrets: &Secrets) -> Self {
+    /// With secrets that are at hand anyway. `provider` is the caller's own one there.
+    pub fn new(
+        caller: &Caller,
+        server: &'a Server,
+        secrets: &Secrets,
+        provider: Option<&Provider>,
+    ) -> Self {
         let fields = AuthFields::of(server, secrets);
+        let own = provider
+            .filter(|provider| provider.stands_under(server))
+            .map(|provider| provider.id);
         let may_invoke = Permission::Invoke.is_of(caller);
         Self {
             id: server.id.uuid(),
@@ -43,7 +52,9 @@ impl<'a> McpServer<'a> {
             name: &server.name,
             url: &server.url,
             auth_type: fields.auth_type.as_str(),
-            oauth_provider_id: fields.is_oauth().then_some(fields.oauth_provider_id),
+            oauth_provider_id: fields
+                .is_oauth()
+                .then_some(own.or(fields.oauth_provider_id)),
             oauth_mode: fields.oauth_mode.map_or("", auth::OauthMode::as_str),
             created_at: server.created_at.micros_offset(),
             updated_at: server.updated_at.micros_offset(),
@@ -59,12 +70,17 @@ impl<'a> McpServer<'a> {
     ///
     /// # Errors
     /// [`hawser_core::Error::Unavailable`], [`hawser_core::Error::Internal`].
-    pub async fn open(app: &App, caller: &Caller, server: &'a Server) -> Result<Self> {
+    pub async fn open(
+        app: &App,
+        caller: &Caller,
+        server: &'a Server,
+        provider: Option<&Provider>,
+    ) -> Result<Self> {
         let secrets = if Permission::Invoke.is_of(caller) && auth::has_headers(server) {
             servers::open(app, &caller.tenant, server).await?
         } else {
             Secrets::default()
         };
-        Ok(Self::new(caller, server, &secrets))
+        Ok(Self::new(caller, server, &secrets, provider))
     }
 }

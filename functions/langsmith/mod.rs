@@ -2,21 +2,25 @@
 //! the order of checks, and the permissions.
 
 mod auth;
+pub mod create_auth_session;
 pub mod create_server;
 pub mod delete_server;
 mod fields;
+pub mod get_auth_session;
 pub mod get_server;
 pub mod list_servers;
 mod mcp_server;
 mod problem;
+pub mod register_provider;
 pub mod update_server;
 
 pub use problem::Problem;
 
 use crate::http::{self, BODY_LIMIT, Request};
-use hawser_core::App;
 use hawser_core::caller::{Caller, Presented};
 use hawser_core::domain::id::ServerId;
+use hawser_core::domain::subject::Subject;
+use hawser_core::{App, Error};
 use lambda_http::http::Method;
 
 /// The permissions, each for the whole tenant.
@@ -104,4 +108,15 @@ fn dry_run(request: &Request) -> Result<bool, Problem> {
 fn server_id(request: &Request) -> Result<ServerId, Problem> {
     ServerId::parse_uuid(&http::path_parameter(request, "mcp_server_id"))
         .ok_or(Problem::InvalidPathParameter)
+}
+
+/// Our own base, which issuers send browsers back to.
+fn base(app: &App, request: &Request) -> Result<String, Problem> {
+    let unknown = || Error::internal("the public base URL is neither configured nor in the event");
+    Ok(http::public_base(app, request).ok_or_else(unknown)?)
+}
+
+/// Whether what a subject has may be used by a caller: the subject itself, or a service key of the tenant (1.1).
+fn may_use(caller: &Caller, subject: &Subject) -> bool {
+    caller.is_service_key || caller.subject() == subject
 }

@@ -42,6 +42,8 @@ pub enum Problem {
     ConflictingAuth,
     /// Another server of the tenant has this name.
     NameConflict(String),
+    /// No provider of the caller's has this id.
+    UnknownProvider,
     /// No such path.
     PathNotFound,
     /// The path takes other methods only; these.
@@ -69,6 +71,18 @@ impl Problem {
     /// Whether the operation lost a race and should be tried anew.
     pub fn is_contended(&self) -> bool {
         matches!(self, Self::Domain(Error::Contended))
+    }
+
+    /// As routes say it that have neither a 409 nor a 422 (1.2, 2.6 to 2.9): whoever meets a busy server is to try later, and
+    /// a value that cannot be is a body that cannot be.
+    pub fn without_409_and_422(self) -> Self {
+        match self {
+            Self::Domain(Error::Contended) => {
+                Error::Unavailable("the server was changed again and again".to_owned()).into()
+            }
+            Self::InvalidValue(_) => Self::InvalidBody,
+            other => other,
+        }
     }
 
     /// Status, code and detail (3).
@@ -130,6 +144,11 @@ impl Problem {
                 409,
                 "mcp_server_name_conflict",
                 format!("Choose another name: an MCP server named '{name}' already exists"),
+            ),
+            Self::UnknownProvider => said(
+                400,
+                "invalid_oauth_provider",
+                "Register the provider first: 'provider_id' is not known for this caller",
             ),
             Self::PathNotFound => said(404, "route_not_found", "Verify the path: no such route"),
             Self::MethodNotAllowed(methods) => (

@@ -10,6 +10,7 @@ use hawser_core::App;
 use hawser_core::caller::Presented;
 use hawser_core::domain::id::ServerId;
 use hawser_core::domain::server::{Auth, Place, Secrets, Server, origin};
+use hawser_core::operations::providers::{self, AtServer};
 use hawser_core::operations::servers::{self, Voiding};
 use hawser_core::operations::until_settled;
 use lambda_http::Body;
@@ -43,11 +44,15 @@ async fn attempt(
     id: ServerId,
     patch: &Patch,
 ) -> Result<Response<Body>, Problem> {
-    let server = servers::find(app, who, Some(id))
+    let at = providers::find(app, who, id)
         .await?
         .permit(|caller, _| Permission::Update.require(caller))?
         .existing()?;
-    let (caller, before) = (&server.caller, &server.found);
+    let AtServer {
+        server: before,
+        provider,
+    } = &at.found;
+    let caller = &at.caller;
     let stored = servers::open(app, &caller.tenant, before).await?;
     let mut after = before.clone();
     if let Some(url) = &patch.url {
@@ -71,7 +76,10 @@ async fn attempt(
         Voiding::AgreedForAnyAddress,
     )
     .await?;
-    Ok(json(200, &McpServer::new(caller, &after, &secrets)))
+    Ok(json(
+        200,
+        &McpServer::new(caller, &after, &secrets, provider.as_ref()),
+    ))
 }
 
 /// Takes away the secrets of a sibling contract that would go to another host with the URL: nobody can read them through

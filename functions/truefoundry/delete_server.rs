@@ -18,8 +18,8 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
     let server =
         server.permit(|caller, server| require(caller, Some(server), Permission::Delete))?;
     if dry_run {
-        let counts = servers::count(app, &server.caller.tenant, &server.found).await?;
-        return Ok(json(200, &json!({"data": rehearsal(counts)})));
+        let standing = servers::standing(app, &server.caller.tenant, &server.found).await?;
+        return Ok(json(200, &json!({"data": rehearsal(&standing)})));
     }
     let receipt = servers::delete(app, &server.caller, &(&server.found).into()).await?;
     Ok(with_receipt(json(200, &json!({})), &receipt))

@@ -10,8 +10,7 @@ use hawser_core::caller::Presented;
 use hawser_core::domain::credential::Source;
 use hawser_core::domain::id::ServerId;
 use hawser_core::domain::subject::Subject;
-use hawser_core::operations::{credentials, until_settled};
-use hawser_core::table::receipts::Counts;
+use hawser_core::operations::{Taking, credentials, until_settled};
 use lambda_http::Body;
 use serde_json::{Value, json};
 
@@ -41,8 +40,9 @@ async fn attempt(
         .existing()?;
     let at = at.permit(|caller, at| require_self_or_manager(caller, &at.server, subject))?;
     if dry_run {
-        at.found.credential(*source)?;
-        return Ok(rehearsal(Counts::one(*source)));
+        let mut taking = Taking::default();
+        taking.add(&at.found.credential(*source)?);
+        return Ok(rehearsal(&taking));
     }
     let receipt = credentials::disconnect(app, &at, *source).await?;
     Ok(json!({"receiptId": receipt}))

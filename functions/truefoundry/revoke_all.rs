@@ -32,8 +32,8 @@ async fn attempt(
     let server = servers::find(app, who, id).await?.existing()?;
     let server = server.permit(|caller, _| require_tenant_admin(caller))?;
     if dry_run {
-        let counts = servers::count(app, &server.caller.tenant, &server.found).await?;
-        return Ok(json(200, &json!({"data": rehearsal(counts)})));
+        let standing = servers::standing(app, &server.caller.tenant, &server.found).await?;
+        return Ok(json(200, &json!({"data": rehearsal(&standing)})));
     }
     let (counts, receipt) = servers::revoke_all(app, &server).await?;
     let body = json!({"deletedCount": counts.oauth + counts.overrides});

@@ -35,6 +35,8 @@ pub struct Caller {
     pub scopes: BTreeSet<String>,
     /// The one connection this credential is for, if it is bound to one (Kambrium 13).
     pub bound_to: Option<u64>,
+    /// Whether it came with an API key that nobody owns (LangSmith 1.1).
+    pub is_service_key: bool,
 }
 
 impl Caller {
@@ -168,6 +170,7 @@ fn caller_of(tenant: TenantId, key: ApiKey) -> Result<Caller> {
         permissions: key.permissions,
         scopes: key.scopes,
         bound_to: None,
+        is_service_key: key.owner.is_none(),
     })
 }
 

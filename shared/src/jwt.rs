@@ -278,6 +278,7 @@ fn caller(names: &ClaimNames, claims: &Map<String, Value>) -> Result<Caller, Una
             .map(|scope| scope.rsplit('/').next().unwrap_or_default().to_owned())
             .collect(),
         bound_to,
+        is_service_key: false,
     })
 }
 

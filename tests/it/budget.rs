@@ -1,7 +1,7 @@
 //! What each call costs in requests to the store, that every read is strongly consistent, and that each function's
 //! policy allows exactly what it does.
 
-use crate::harness::{Browser, Caller, Hawser, Registered, Sent, per_user};
+use crate::harness::{Answer, Browser, Caller, Hawser, Registered, Sent, per_user};
 use crate::issuer::{Fault, Issuer};
 use hawser_core::operations::work::work_off_due;
 use hawser_functions::ENDPOINTS;
@@ -14,6 +14,42 @@ const MCP: &str = "/api/svc/v1/mcp";
 async fn fixture(admin: &Caller, name: &str) -> (String, String, u64) {
     let Registered { mcp, uuid, number } = admin.register(name, per_user(), &["ada"]).await;
     (mcp, uuid, number)
+}
+
+#[tokio::test]
+async fn a_record_shows_its_provider_at_no_more_than_one_read_more() {
+    let hawser = Hawser::start().await;
+    let token = hawser.admin("acme");
+    let permissions = json!({"permissions": ["mcp-servers:read"]});
+    let key = hawser.api_key("acme", Some("user:root"), permissions).await;
+    let servers = "/v1/deepagents/mcp-servers";
+    let cost = async |caller: &Caller, path: &str| {
+        hawser.wire.arm(None);
+        assert_eq!(caller.get(path).await.status, 200);
+        hawser.wire.operations()
+    };
+    let register = async |name: &str, auth: &str| {
+        let new = json!({"name": name, "url": "https://x.example/", "auth_type": auth});
+        let made = token.post(servers, new).await.json();
+        format!("{servers}/{}", made["id"].as_str().unwrap())
+    };
+    let plain = register("plain", "").await;
+    for caller in [&token, &key] {
+        assert_eq!(cost(caller, &plain).await, ["BatchGetItem"]);
+    }
+    assert_eq!(cost(&token, servers).await, ["Query"]);
+    let oauth = register("oauth", "oauth").await;
+    assert_eq!(cost(&token, &oauth).await, ["BatchGetItem"]);
+    // Whom a key speaks for is known only when it has been read.
+    assert_eq!(cost(&key, &oauth).await, ["BatchGetItem", "BatchGetItem"]);
+    assert_eq!(cost(&token, servers).await, ["Query", "BatchGetItem"]);
+    for i in 0..100 {
+        register(&format!("oauth {i}"), "oauth").await;
+    }
+    assert_eq!(
+        cost(&token, servers).await,
+        ["Query", "BatchGetItem", "BatchGetItem"]
+    );
 }
 
 #[tokio::test]
@@ -38,6 +74,8 @@ async fn calls_cost_no_more_than_their_budget() {
         } else {
             &["BatchGetItem", "Query"]
         };
+        // Where subjects consent, the caller's providers or the owners' grants are read too.
+        let listed_with_records = [&["BatchGetItem"], listed].concat();
         // For whom a key speaks is to be known before its records can be read.
         let own_then_write: &[&str] = if who == "token" {
             &read_then_write
@@ -74,9 +112,14 @@ async fn calls_cost_no_more_than_their_budget() {
                 "GET",
                 "/v1/deepagents/mcp-servers".to_owned(),
                 Value::Null,
-                listed,
+                &listed_with_records,
             ),
-            ("GET", "/api/v1/mcp-servers".to_owned(), Value::Null, listed),
+            (
+                "GET",
+                "/api/v1/mcp-servers".to_owned(),
+                Value::Null,
+                &listed_with_records,
+            ),
             (
                 "DELETE",
                 format!("{MCP}/{third}/auth"),
@@ -140,6 +183,92 @@ fn actions(sent: &[Sent]) -> BTreeSet<String> {
         .flat_map(of)
         .map(|action| format!("dynamodb:{action}"))
         .collect()
+}
+
+/// What each endpoint did.
+#[derive(Default)]
+struct Used {
+    actions: BTreeMap<&'static str, BTreeSet<String>>,
+    sent: Vec<Sent>,
+}
+
+impl Used {
+    /// Makes a call that must succeed, and notes what it took.
+    async fn call(
+        &mut self,
+        hawser: &Hawser,
+        caller: &Caller,
+        method: &str,
+        path: &str,
+        body: Value,
+    ) -> Answer {
+        hawser.wire.arm(None);
+        let bytes = if body.is_null() {
+            Vec::new()
+        } else {
+            body.to_string().into_bytes()
+        };
+        let answer = caller.send(method, path, &[], bytes).await;
+        assert!(answer.status < 400, "{method} {path}: {answer:?}");
+        let router = Template::load().unwrap().router().unwrap();
+        let (endpoint, _) = router.find(method, path.split('?').next().unwrap());
+        let sent = hawser.wire.sent();
+        self.actions
+            .entry(endpoint.name)
+            .or_default()
+            .extend(actions(&sent));
+        self.sent.extend(sent);
+        answer
+    }
+}
+
+/// The life of a connection under LangSmith's contract.
+async fn connect_by_langsmith(used: &mut Used, hawser: &Hawser, caller: &Caller) {
+    const BASE: &str = "/v1/deepagents";
+    let issuer = Issuer::start().await;
+    // So short that it is refreshed at every use.
+    issuer.configure(|s| s.access_ttl = Some(30));
+    let new = json!({"name": "oauth", "url": issuer.mcp_url(), "auth_type": "oauth"});
+    let made = caller
+        .post(&format!("{BASE}/mcp-servers"), new)
+        .await
+        .json();
+    let server = format!("{BASE}/mcp-servers/{}", made["id"].as_str().unwrap());
+    let register = format!("{server}/oauth-provider");
+    used.call(hawser, caller, "POST", &register, json!({}))
+        .await;
+    // What is void is replaced.
+    let moved = json!({"url": format!("{}?a=b", issuer.mcp_url())});
+    used.call(hawser, caller, "PATCH", &server, moved).await;
+    let provider = used
+        .call(hawser, caller, "POST", &register, json!({}))
+        .await
+        .json();
+    let provider = &provider["oauth_provider_id"];
+    let ask = |strategy| json!({"provider_id": provider, "scopes": [], "strategy": strategy});
+    let sessions = format!("{BASE}/auth-sessions");
+    let begun = used
+        .call(hawser, caller, "POST", &sessions, ask("CREATE"))
+        .await
+        .json();
+    let url = begun["verification_url"].as_str().unwrap();
+    let callback = issuer.approve(url).await;
+    let callback = callback.strip_prefix(&hawser.url).unwrap();
+    let browser = hawser.anonymous();
+    used.call(hawser, &browser, "GET", callback, Value::Null)
+        .await;
+    let session = format!("{sessions}/{}", begun["id"].as_str().unwrap());
+    used.call(hawser, caller, "GET", &session, Value::Null)
+        .await;
+    let reused = used
+        .call(hawser, caller, "POST", &sessions, ask("REUSE"))
+        .await;
+    assert_eq!(reused.status, 200, "{reused:?}");
+    for path in [&server, &format!("{BASE}/mcp-servers")] {
+        used.call(hawser, caller, "GET", path, Value::Null).await;
+    }
+    used.call(hawser, caller, "DELETE", &server, Value::Null)
+        .await;
 }
 
 #[tokio::test]
@@ -413,6 +542,12 @@ async fn each_policy_allows_exactly_what_its_function_does() {
                 .await;
             assert_eq!(gone.status, 200, "{gone:?}");
         }
+        let mut oauth = Used::default();
+        connect_by_langsmith(&mut oauth, &hawser, caller).await;
+        for (name, actions) in oauth.actions {
+            used.entry(name).or_default().extend(actions);
+        }
+        consistent.extend(oauth.sent);
         for name in ["two", "one"] {
             let left = token.get(&format!("{MCP}?name={name}")).await.json();
             if let Some(id) = left["data"][0]["id"].as_str() {

@@ -4,7 +4,7 @@ use crate::harness::{Hawser, per_user};
 use serde_json::{Value, json};
 
 fn rehearsal(overrides: u64) -> Value {
-    json!({"dryRun": true, "removed": {"oauthRecords": 0, "overrides": overrides}})
+    json!({"dryRun": true, "removed": {"oauthRecords": 0, "overrides": overrides}, "issuers": []})
 }
 
 #[tokio::test]

@@ -158,11 +158,16 @@ impl Hawser {
 
     /// One whose clock stands still until [`Hawser::pass`] moves it.
     pub async fn start_by_hand() -> Self {
-        Self::start_with(|app| {
+        Self::by_hand(Ground::new().await).await
+    }
+
+    /// The same on ground that may have seen others.
+    pub async fn by_hand(ground: Arc<Ground>) -> Self {
+        let stopped = |app: &mut App| {
             let now = Arc::new(AtomicI64::new(app.now().micros()));
             app.clock = Clock::Manual(now);
-        })
-        .await
+        };
+        Self::on_with(ground, |_| {}, stopped).await
     }
 
     /// Moves a clock that stands still.
@@ -504,6 +509,13 @@ impl Caller {
             let answer = self.install(&mcp, "user", user).await;
             assert_eq!(answer.status, 200, "{answer:?}");
         }
+        self.registered(&mcp).await
+    }
+
+    /// A server under each of its names.
+    pub async fn registered(&self, mcp: &str) -> Registered {
+        let server = self.get(&format!("/api/svc/v1/mcp/{mcp}")).await.json();
+        let name = server["data"]["manifest"]["name"].as_str().unwrap();
         let named = |list: Value, field: &str| {
             list.as_array()
                 .unwrap()
@@ -518,7 +530,7 @@ impl Caller {
             "mcp_server_name",
         );
         Registered {
-            mcp,
+            mcp: mcp.to_owned(),
             uuid: uuid.as_str().unwrap().to_owned(),
             number: number.as_u64().unwrap(),
         }

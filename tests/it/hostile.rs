@@ -153,6 +153,11 @@ fn good(endpoint: &str) -> Vec<Value> {
             json!({"url": "https://y.example/", "headers": [{"key": "A", "value": "b"}],
             "auth_type": "", "oauth_mode": "", "oauth_provider_id": null}),
         ],
+        "langsmith-register-provider" => vec![json!({"ls_user_id": "ada"})],
+        "langsmith-create-auth-session" => vec![
+            json!({"provider_id": "019bc0fd-8a38-4a17-83e9-4b02d86f31ae", "scopes": ["a"],
+            "strategy": "REUSE", "agent_id": "a", "token_id": "t", "is_default": true}),
+        ],
         "kambrium-create-connection" => vec![
             json!({"mcp_server": "pipedrive", "access_type": "individual",
             "auth_method": "api_key", "api_key": "k", "agent_enabled": true, "disabled_tools": [1, 2]}),
@@ -267,6 +272,8 @@ bombardments! {
     random_bodies_at_disconnect_subject "truefoundry-disconnect-subject";
     random_bodies_at_create_server "langsmith-create-server";
     random_bodies_at_update_server "langsmith-update-server";
+    random_bodies_at_register_provider "langsmith-register-provider";
+    random_bodies_at_create_auth_session "langsmith-create-auth-session";
     random_bodies_at_create_connection "kambrium-create-connection";
     random_bodies_at_update_connection "kambrium-update-connection";
 }
@@ -286,7 +293,7 @@ async fn bombard_path(endpoint: &'static Endpoint) {
         };
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         for _ in 0..dice.below(4) {
-            const NAMES: [&str; 19] = [
+            const NAMES: [&str; 20] = [
                 "limit",
                 "offset",
                 "id",
@@ -298,6 +305,7 @@ async fn bombard_path(endpoint: &'static Endpoint) {
                 "serverId",
                 "before",
                 "waitSeconds",
+                "wait_seconds",
                 "gatewayBaseURL",
                 "redirectURL",
                 "dryRun",
@@ -325,6 +333,7 @@ async fn bombard_path(endpoint: &'static Endpoint) {
             "mcp_server_id",
             "server_id",
             "receiptId",
+            "session_id",
             "provider",
         ];
         let names = names.map(str::to_owned);
@@ -376,6 +385,7 @@ path_bombardments! {
     random_paths_at_langsmith_list_servers "langsmith-list-servers";
     random_paths_at_langsmith_get_server "langsmith-get-server";
     random_paths_at_langsmith_delete_server "langsmith-delete-server";
+    random_paths_at_get_auth_session "langsmith-get-auth-session";
     random_paths_at_list_integrations "kambrium-list-integrations";
     random_paths_at_list_connections "kambrium-list-connections";
     random_paths_at_get_connection "kambrium-get-connection";
@@ -431,6 +441,7 @@ async fn huge_bodies_and_odd_paths_are_refused_everywhere() {
                     "{mcp_server_id}",
                     "{server_id}",
                     "{receiptId}",
+                    "{session_id}",
                     "{provider}",
                     "{server}",
                     "{name}",

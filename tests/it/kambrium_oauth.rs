@@ -1,16 +1,16 @@
 //! Kambrium connections by consent, from the create to the purge, against an issuer that remembers everything.
 
-use crate::harness::{Answer, Caller, Cut, Hawser};
+use crate::harness::{Answer, Caller, Cut, Ground, Hawser, Sent};
 use crate::issuer::{FOREIGN, Fault, Gate, Issuer, StaticClient};
 use crate::kambrium::everything;
 use aws_sdk_dynamodb::types::AttributeValue;
 use data_encoding::BASE64URL_NOPAD;
+use hawser_core::domain::credential::Grant;
 use hawser_core::domain::id::{ServerId, TenantId};
 use hawser_core::domain::subject::{Subject, SubjectType};
-use hawser_core::operations::grants::{self, Need};
+use hawser_core::operations::grants::{self, Need, Usable};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use url::Url;
 
 const BASE: &str = "/api/v1/mcp-servers";
@@ -35,7 +35,7 @@ impl Scene {
         let issuer = Issuer::start().await;
         let oauth = oauth(&issuer);
         let document = catalogue(&issuer, oauth);
-        let ground = crate::harness::Ground::new().await;
+        let ground = Ground::new().await;
         let hawser = Hawser::configured(ground, |config| {
             config.integrations = document;
             config.ui_origin = Some(UI.to_owned());
@@ -120,13 +120,12 @@ fn pre_registered(issuer: &Issuer, endpoints: bool) -> Value {
     let mut oauth =
         json!({"client_id": "operator", "client_secret": SECRET, "scopes": ["mcp:read"]});
     if endpoints {
-        for name in ["authorization", "token", "revocation"] {
-            let path = match name {
-                "authorization" => "authorize",
-                "revocation" => "revoke",
-                other => other,
-            };
-            oauth[format!("{name}_endpoint")] = format!("{}/{path}", issuer.url).into();
+        for (name, path) in [
+            ("authorization_endpoint", "authorize"),
+            ("token_endpoint", "token"),
+            ("revocation_endpoint", "revoke"),
+        ] {
+            oauth[name] = format!("{}/{path}", issuer.url).into();
         }
     }
     oauth
@@ -437,7 +436,7 @@ async fn a_client_whose_connection_could_not_be_stored_is_removed_again() {
     scene.connect().await;
     let known = scene.issuer.clients();
     scene.hawser.wire.arm(None);
-    let (..) = scene.create().await;
+    scene.create().await;
     let sent = scene.hawser.wire.operations();
     let commit = sent
         .iter()
@@ -475,7 +474,7 @@ async fn a_client_whose_connection_could_not_be_stored_is_removed_again() {
 async fn without_a_public_address_there_is_nowhere_to_come_back_to() {
     let issuer = Issuer::start().await;
     let document = catalogue(&issuer, json!({}));
-    let hawser = Hawser::configured(crate::harness::Ground::new().await, |config| {
+    let hawser = Hawser::configured(Ground::new().await, |config| {
         config.integrations = document;
         config.public_urls.clear();
     })
@@ -868,41 +867,18 @@ async fn a_refresh_that_is_refused_for_good_fails_the_connection() {
         ("temporarily_unavailable", "active"),
         ("invalid_grant", "failed"),
     ] {
-        let fault = Fault {
+        scene.issuer.fault(Fault {
             status: Some(400),
             body: json!({ "error": error }).to_string(),
             ..Fault::once("/token")
-        };
-        scene.issuer.fault(fault);
-        let need = Need::Other("");
-        let need = match expected {
-            "active" => Need::For(7200),
-            _ => need,
-        };
-        drop(grants::access(&scene.hawser.app, &tenant, server, &subject, need).await);
-        if expected == "active" {
-            assert_eq!(scene.states(id).await.0, expected);
-            // The pause after a failure that may pass.
-            forget_pause(&scene).await;
-        }
+        });
+        // Longer than the token lives.
+        let need = Need::For(7200);
+        let usable = grants::access(&scene.hawser.app, &tenant, server, &subject, need).await;
+        assert!(matches!(usable, Ok(Usable::Not(_))), "{usable:?}");
+        assert_eq!(scene.states(id).await.0, expected);
+        forget_pause(&scene).await;
     }
-    let fault = Fault {
-        status: Some(400),
-        body: json!({"error": "invalid_grant"}).to_string(),
-        ..Fault::once("/token")
-    };
-    scene.issuer.clear_faults();
-    scene.issuer.fault(fault);
-    drop(
-        grants::access(
-            &scene.hawser.app,
-            &tenant,
-            server,
-            &subject,
-            Need::For(7200),
-        )
-        .await,
-    );
     assert_eq!(scene.states(id).await, failed());
 }
 
@@ -926,7 +902,7 @@ async fn without_a_ui_origin_the_page_is_text_alone() {
     let issuer = Issuer::start().await;
     for ui_origin in [None, Some("*"), Some("null"), Some("ui.example")] {
         let document = catalogue(&issuer, json!({}));
-        let hawser = Hawser::configured(crate::harness::Ground::new().await, |config| {
+        let hawser = Hawser::configured(Ground::new().await, |config| {
             config.integrations = document;
             config.ui_origin = ui_origin.map(str::to_owned);
         })
@@ -1106,13 +1082,26 @@ async fn a_siblings_oauth_server_shows_its_owners_consent() {
     // What she has set for herself says nothing of her consent.
     assert_eq!(scene.ada.install(&mcp, "user", "ada").await.status, 200);
     assert_eq!(scene.states(1).await, ("active".into(), "verified".into()));
-    let expired = |grant: &mut hawser_core::domain::credential::Grant| {
+    let expired = |grant: &mut Grant| {
         grant.version = "v2".to_owned();
         grant.refreshable = false;
         grant.expires_at = Some(grant.obtained_at);
     };
     scene.hawser.give_grant(&mcp, "ada", expired).await;
     assert_eq!(scene.states(1).await, pending());
+}
+
+#[tokio::test]
+async fn where_nobody_has_to_consent_the_connection_is_active() {
+    let scene = Scene::discovered().await;
+    let oauth = json!({"type": "oauth2", "grant_type": "client_credentials", "jwt_source": "access_token",
+                       "token_url": "https://as.example/t", "client_id": "c", "client_secret": "s"});
+    let manifest = json!({"type": "mcp-server/remote", "name": "wiki", "description": "d", "url": "https://x.example/",
+                          "auth_data": oauth});
+    let body = json!({ "manifest": manifest });
+    let made = scene.ada.put("/api/svc/v1/mcp", body).await;
+    assert_eq!(made.status, 200, "{}", made.text);
+    assert_eq!(scene.states(1).await, ("active".into(), "verified".into()));
 }
 
 #[tokio::test]
@@ -1198,7 +1187,7 @@ async fn a_list_reads_the_consents_of_its_own_oauth_connections_in_batches() {
         scene.hawser.wire.operations(),
         ["Query", "BatchGetItem", "BatchGetItem"]
     );
-    let asked = |sent: &crate::harness::Sent| {
+    let asked = |sent: &Sent| {
         let keys = &sent.body["RequestItems"]["hawser"]["Keys"];
         keys.as_array().map(Vec::len)
     };
@@ -1223,7 +1212,7 @@ async fn no_secret_is_answered_or_stored_in_the_clear() {
     let registered = Scene::discovered().await;
     let operated = Scene::with(|issuer| pre_registered(issuer, false)).await;
     know_operator(&operated);
-    for scene in [Arc::new(registered), Arc::new(operated)] {
+    for scene in [registered, operated] {
         let (id, url) = scene.create().await;
         let state = parameters(&url)["state"].clone();
         let back = scene.issuer.approve(&url).await;

@@ -5,9 +5,9 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use hawser_core::domain::id::TenantId;
 use serde_json::{Value, json};
 
-const SERVERS: &str = "/v1/deepagents/mcp-servers";
-const UNKNOWN: &str = "5b6f6a2b-2c95-4f0f-9c2b-7c3a3e4f8d11";
-const EVERYTHING: [&str; 5] = [
+pub const SERVERS: &str = "/v1/deepagents/mcp-servers";
+pub const UNKNOWN: &str = "5b6f6a2b-2c95-4f0f-9c2b-7c3a3e4f8d11";
+pub const EVERYTHING: [&str; 5] = [
     "mcp-servers:create",
     "mcp-servers:read",
     "mcp-servers:update",
@@ -16,7 +16,7 @@ const EVERYTHING: [&str; 5] = [
 ];
 const URL: &str = "https://mcp.example.com/mcp/";
 
-fn at(id: &str) -> String {
+pub fn at(id: &str) -> String {
     format!("{SERVERS}/{id}")
 }
 
@@ -33,7 +33,7 @@ fn ada(hawser: &Hawser) -> Caller {
     with(hawser, &EVERYTHING)
 }
 
-fn error(status: u16, code: &str, detail: &str) -> Value {
+pub fn error(status: u16, code: &str, detail: &str) -> Value {
     json!({
         "type": format!("https://docs.langchain.com/errors/{code}"),
         "code": code,
@@ -42,17 +42,17 @@ fn error(status: u16, code: &str, detail: &str) -> Value {
     })
 }
 
-fn missing(field: &str) -> Value {
+pub fn missing(field: &str) -> Value {
     let detail = format!("Set '{field}' to a non-empty string: '{field}' is required");
     error(400, "missing_required_field", &detail)
 }
 
-fn invalid_body() -> Value {
+pub fn invalid_body() -> Value {
     let detail = "Provide a valid JSON request body matching the documented schema";
     error(400, "invalid_request_body", detail)
 }
 
-fn invalid_path() -> Value {
+pub fn invalid_path() -> Value {
     let detail = "Set 'mcp_server_id' to a UUID: the given value is not one";
     error(400, "invalid_path_parameter", detail)
 }
@@ -80,26 +80,26 @@ fn conflicting() -> Value {
     error(422, "conflicting_auth_fields", detail)
 }
 
-fn not_found() -> Value {
+pub fn not_found() -> Value {
     let detail =
         "Verify the MCP server and that the calling identity has access: MCP server not found";
     error(404, "mcp_server_not_found", detail)
 }
 
-fn too_large() -> Value {
+pub fn too_large() -> Value {
     let detail = "Send at most 262144 bytes: the request body is too large";
     error(413, "request_body_too_large", detail)
 }
 
 /// An answer with the headers that every JSON body has.
 #[track_caller]
-fn is(answer: &Answer, body: Value) {
+pub fn is(answer: &Answer, body: Value) {
     let status = body["status"].as_u64().unwrap_or(200) as u16;
     is_json(answer, status, body);
 }
 
 #[track_caller]
-fn is_json(answer: &Answer, status: u16, body: Value) {
+pub fn is_json(answer: &Answer, status: u16, body: Value) {
     assert_eq!((answer.status, answer.json()), (status, body));
     assert_eq!(answer.header("content-type").unwrap(), "application/json");
     assert_eq!(answer.header("cache-control").unwrap(), "no-store");
@@ -113,13 +113,13 @@ fn is_empty_204(answer: &Answer) {
 }
 
 #[track_caller]
-fn is_unauthorized(answer: &Answer) {
+pub fn is_unauthorized(answer: &Answer) {
     is_json(answer, 401, json!({"error": "Unauthorized"}));
     assert_eq!(answer.header("www-authenticate").unwrap(), "Bearer");
 }
 
 #[track_caller]
-fn lacks(answer: &Answer, permission: &str) {
+pub fn lacks(answer: &Answer, permission: &str) {
     let text = format!("missing permission {permission}");
     assert_eq!((answer.status, answer.text.as_str()), (403, text.as_str()));
     assert_eq!(

@@ -124,9 +124,9 @@ pub struct Grant {
     pub auth_revision: u64,
     /// Another one after every write.
     pub version: String,
-    /// The consent that it came from: the same through every refresh, another one once it is replaced.
+    /// The session of the consent that it came from: the same through every refresh.
     #[serde(default)]
-    pub consent: String,
+    pub session: String,
     /// Who issued it, to which client, for what.
     pub issuance: Issuance,
     /// Scopes asked for or granted.

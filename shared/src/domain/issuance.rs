@@ -3,6 +3,7 @@
 
 use super::id::ServerId;
 use super::secret;
+use super::server::Server;
 use super::subject::Subject;
 use super::time::Timestamp;
 use crate::seal::Sealed;
@@ -144,4 +145,11 @@ pub struct Provider {
     pub subject: Subject,
     /// The server's auth revision when it was made.
     pub auth_revision: u64,
+}
+
+impl Provider {
+    /// Whether a server still has it; one that was made before the server moved is gone.
+    pub fn stands_under(&self, server: &Server) -> bool {
+        server.subjects_consent() && server.stands_behind_grant(self.auth_revision)
+    }
 }

@@ -295,6 +295,11 @@ impl Server {
         matches!(self.auth, Auth::Headers { .. } | Auth::Oauth(_))
     }
 
+    /// Whether its subjects connect to it by consent, each for itself.
+    pub fn subjects_consent(&self) -> bool {
+        matches!(&self.auth, Auth::Oauth(o) if o.grant_type == GrantType::AuthorizationCode)
+    }
+
     /// Whether it stands behind an override that was installed under this revision. One that raced a change of the
     /// outbound authentication is as void as one that the change was agreed to void.
     pub fn stands_behind_override(&self, auth_revision: u64) -> bool {

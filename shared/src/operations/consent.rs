@@ -31,10 +31,14 @@ use crate::{Error, Result};
 use data_encoding::BASE64URL_NOPAD;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 /// How long the exchange of a code may keep a session busy, in seconds: longer than the call and the write together.
 const EXCHANGE: i64 = 60;
+/// How long it may take to find an issuer and a client, all requests together: a gateway ends ours after 30 seconds.
+const SETUP: Duration = Duration::from_secs(13);
 /// How often an answer is tried to be stored while others write.
 const ATTEMPTS: usize = 10;
 
@@ -137,6 +141,12 @@ struct For<'a> {
 
 impl For<'_> {
     async fn set_up(&self, app: &App, settings: Settings, known: bool) -> Result<Setup> {
+        timeout(SETUP, self.ask(app, settings, known))
+            .await
+            .unwrap_or(Err(Error::UpstreamUnavailable))
+    }
+
+    async fn ask(&self, app: &App, settings: Settings, known: bool) -> Result<Setup> {
         let known = if known {
             let table = &app.table;
             table
@@ -838,7 +848,7 @@ async fn store(
         subject: session.subject.clone(),
         auth_revision: session.auth_revision,
         version: new_version(now)?,
-        consent: session.id.clone(),
+        session: session.id.clone(),
         issuance: consent.issuance.clone(),
         scopes: consent
             .scopes

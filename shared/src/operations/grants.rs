@@ -80,7 +80,23 @@ pub async fn access(
     subject: &Subject,
     need: Need<'_>,
 ) -> Result<Usable> {
-    let end = Instant::now() + PATIENCE;
+    access_within(app, tenant, server, subject, need, PATIENCE).await
+}
+
+/// The same for a caller who waits no longer than `patience` for someone else's refresh. One of its own is never broken off:
+/// that would lose the tokens that are on their way.
+///
+/// # Errors
+/// As [`access`].
+pub async fn access_within(
+    app: &App,
+    tenant: &TenantId,
+    server: ServerId,
+    subject: &Subject,
+    need: Need<'_>,
+    patience: Duration,
+) -> Result<Usable> {
+    let end = Instant::now() + patience;
     let mut first = None;
     loop {
         let (server, grant) = match read(app, tenant, server, subject).await? {

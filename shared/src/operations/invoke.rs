@@ -215,7 +215,7 @@ async fn refuse_unbound(app: &App, caller: &Caller, server: Option<&Server>) -> 
 fn fence(server: &Server, records: &Records) -> Result<String> {
     let credential = match (&records.own, &records.grant) {
         (Some(own), _) => own.version.as_str(),
-        (None, Some(grant)) => grant.consent.as_str(),
+        (None, Some(grant)) => grant.session.as_str(),
         (None, None) => "",
     };
     let all = (

@@ -6,14 +6,19 @@ pub mod consent;
 pub mod credentials;
 pub mod grants;
 pub mod invoke;
+pub mod providers;
 pub mod receipts;
 mod revocations;
 pub mod servers;
+pub mod sessions;
 pub mod subjects;
 pub mod work;
 
 use crate::caller::Caller;
+use crate::table::credentials::Credential;
+use crate::table::receipts::Counts;
 use crate::{Error, Result};
+use std::collections::BTreeMap;
 
 /// How often an operation that lost a race reads again and tries anew.
 const ATTEMPTS: u32 = 10;
@@ -81,6 +86,31 @@ impl<T> Permitted<Option<T>> {
             caller: self.caller,
             found,
         })
+    }
+}
+
+/// What a destructive call takes away.
+#[derive(Debug, Default)]
+pub struct Taking {
+    /// How many credentials of each source.
+    pub counts: Counts,
+    /// Of the grants among them, how many each issuer gave, by its host, and whether it is known to revoke.
+    pub issuers: BTreeMap<String, (u64, bool)>,
+}
+
+impl Taking {
+    /// Adds one credential.
+    pub fn add(&mut self, credential: &Credential) {
+        self.counts.add(credential.source());
+        if let Credential::Grant(grant) = credential {
+            let issuance = &grant.issuance;
+            let (grants, revokes) = self
+                .issuers
+                .entry(clients::host(&issuance.issuer))
+                .or_insert((0, true));
+            *grants += 1;
+            *revokes &= issuance.revocation_endpoint.is_some();
+        }
     }
 }
 

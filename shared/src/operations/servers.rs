@@ -1,6 +1,6 @@
 //! Registering, finding, changing and deleting servers.
 
-use super::{Permitted, Unchecked};
+use super::{Permitted, Taking, Unchecked};
 use crate::app::App;
 use crate::caller::{Caller, Presented};
 use crate::domain::id::{ServerId, Sortable, TenantId};
@@ -363,7 +363,7 @@ pub async fn change(
 /// [`Error::Contended`] when the server is no longer what was read; [`Error::Unavailable`], [`Error::Internal`].
 pub async fn revoke_all(app: &App, server: &Permitted<Server>) -> Result<(Counts, String)> {
     let (tenant, before) = (&server.caller.tenant, &server.found);
-    let counts = count(app, tenant, before).await?;
+    let counts = standing(app, tenant, before).await?.counts;
     let now = app.now();
     let mut after = before.clone();
     after.version += 1;
@@ -426,7 +426,7 @@ async fn refuse_voiding(
     if voiding != Voiding::Refused {
         return Ok(());
     }
-    match count(app, tenant, before).await? {
+    match standing(app, tenant, before).await?.counts {
         Counts {
             oauth: 0,
             overrides: 0,
@@ -435,21 +435,21 @@ async fn refuse_voiding(
     }
 }
 
-/// The credentials that stand at a server, counted: what would go with it.
+/// The credentials that stand at a server: what would go with it.
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].
-pub async fn count(app: &App, tenant: &TenantId, server: &Server) -> Result<Counts> {
-    let mut counts = Counts::default();
+pub async fn standing(app: &App, tenant: &TenantId, server: &Server) -> Result<Taking> {
+    let mut standing = Taking::default();
     let mut after = None;
     loop {
         let (some, next) = app.table.credentials(tenant, server.id, after).await?;
         for credential in some.iter().filter(|one| !one.is_void_under(server)) {
-            counts.add(credential.source());
+            standing.add(credential);
         }
         after = next;
         if after.is_none() {
-            return Ok(counts);
+            return Ok(standing);
         }
     }
 }

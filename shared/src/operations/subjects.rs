@@ -1,6 +1,6 @@
 //! Offboarding: all that one subject has, on every server of the tenant, taken away by one call.
 
-use super::Permitted;
+use super::{Permitted, Taking};
 use crate::app::App;
 use crate::domain::credential::KeptReason;
 use crate::domain::id::{ServerId, Sortable, TenantId};
@@ -70,13 +70,13 @@ pub async fn offboard(app: &App, subject: &Permitted<Subject>) -> Result<Receipt
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].
-pub async fn rehearse(app: &App, subject: &Permitted<Subject>) -> Result<Counts> {
-    let mut counts = Counts::default();
+pub async fn rehearse(app: &App, subject: &Permitted<Subject>) -> Result<Taking> {
+    let mut taking = Taking::default();
     let standing = standing(app, &subject.caller.tenant, &subject.found).await?;
-    for (_, credential) in standing.credentials {
-        counts.add(credential.source());
+    for (_, credential) in &standing.credentials {
+        taking.add(credential);
     }
-    Ok(counts)
+    Ok(taking)
 }
 
 /// Does or goes on with an offboarding.

@@ -1,0 +1,142 @@
+//! `POST /auth-sessions`: connect a user to the server of their provider (2.8).
+
+use super::fields::{Fields, Strategy};
+use super::problem::Problem;
+use super::{Permission, admit, base, may_use};
+use crate::http::{Request, Response, body, json};
+use hawser_core::caller::Presented;
+use hawser_core::domain::credential::Grant;
+use hawser_core::domain::id::{TenantId, parse_hyphenated};
+use hawser_core::domain::issuance::Provider;
+use hawser_core::operations::grants::{self, Need, Usable};
+use hawser_core::operations::{consent, providers, until_settled};
+use hawser_core::{App, Error};
+use lambda_http::Body;
+use secrecy::ExposeSecret;
+use serde_json::json;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// How long a token must still be good to be reused, in seconds.
+const LEFT: i64 = 60;
+/// How long someone else's refresh of it is waited for. With a refresh of our own and the questions to the issuer this stays
+/// below what the clients wait.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// Answers 200 if a token can be reused, else 201 with the address that the user is to open. That address alone proves who
+/// may connect, so it is complete in itself.
+pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
+    let parsed = parse(request);
+    let (who, asked) = admit(app, request, Permission::Invoke, parsed).await?;
+    let base = base(app, request)?;
+    until_settled(
+        || attempt(app, who.clone(), &asked, &base),
+        Problem::is_contended,
+    )
+    .await
+    .map_err(Problem::without_409_and_422)
+}
+
+struct Asked {
+    /// As sent.
+    provider_id: String,
+    scopes: Vec<String>,
+    strategy: Strategy,
+    /// The one token that may be reused, if only one may.
+    token_id: Option<String>,
+}
+
+fn parse(request: &Request) -> Result<Asked, Problem> {
+    let mut fields = Fields::read(body(request))?;
+    let provider_id = fields.provider_id();
+    let scopes = fields.scopes();
+    let strategy = fields.strategy();
+    let token_id = fields.id("token_id");
+    // Accepted, and without effect: there is one token per provider, and no agents are served.
+    fields.id("agent_id");
+    fields.flag("is_default");
+    let required = provider_id.zip(scopes).zip(strategy);
+    let asked = required.map(|((provider_id, scopes), strategy)| Asked {
+        provider_id,
+        scopes,
+        strategy,
+        token_id,
+    });
+    fields.settle(asked).map_err(Problem::without_409_and_422)
+}
+
+async fn attempt(
+    app: &App,
+    who: Presented,
+    asked: &Asked,
+    base: &str,
+) -> Result<Response<Body>, Problem> {
+    let id = parse_hyphenated(&asked.provider_id);
+    let found = providers::find_by_id(app, who, id)
+        .await?
+        .permit(|caller, _| Permission::Invoke.require(caller))?;
+    let tenant = &found.caller.tenant;
+    let (server, provider) = match &found.found {
+        Some((server, provider)) if may_use(&found.caller, &provider.subject) => (server, provider),
+        _ => return Err(Problem::UnknownProvider),
+    };
+    if asked.strategy == Strategy::Reuse
+        && let Some(token) = reusable(app, tenant, provider, asked).await?
+    {
+        let completed = json!({
+            "provider_id": asked.provider_id, "status": "COMPLETED", "token": token, "metadata": {},
+        });
+        return Ok(json(200, &completed));
+    }
+    let subject = &provider.subject;
+    let begun = consent::begin(
+        app,
+        tenant,
+        server,
+        subject,
+        provider.id,
+        base,
+        &asked.scopes,
+    )
+    .await
+    .map_err(unless_gone)?;
+    let pending = json!({
+        "id": consent::session_id(&begun.session), "provider_id": asked.provider_id,
+        "status": "PENDING", "verification_url": begun.url.expose_secret(), "metadata": {},
+    });
+    Ok(json(201, &pending))
+}
+
+/// The id of the stored token, if it is good for a while, covers what was asked for, and is the one that was named.
+async fn reusable(
+    app: &App,
+    tenant: &TenantId,
+    provider: &Provider,
+    asked: &Asked,
+) -> Result<Option<Uuid>, Problem> {
+    let (server, subject) = (provider.server, &provider.subject);
+    let usable = grants::access_within(app, tenant, server, subject, Need::For(LEFT), PATIENCE)
+        .await
+        .map_err(unless_gone)?;
+    let Usable::Token { grant, .. } = usable else {
+        return Ok(None);
+    };
+    let id = token_id(provider, &grant);
+    let covers = asked.scopes.iter().all(|one| grant.scopes.contains(one));
+    let named = asked.token_id.as_ref();
+    let is_named = named.is_none_or(|named| parse_hyphenated(named) == Some(id));
+    Ok((covers && is_named).then_some(id))
+}
+
+/// What clients know a stored token by: the same through every refresh, another one after every consent.
+fn token_id(provider: &Provider, grant: &Grant) -> Uuid {
+    Uuid::new_v5(&provider.id, grant.session.as_bytes())
+}
+
+/// With its server the provider is gone, too: this route has no 404.
+fn unless_gone(error: Error) -> Problem {
+    match error {
+        Error::ServerNotFound => Problem::UnknownProvider,
+        other => other.into(),
+    }
+}

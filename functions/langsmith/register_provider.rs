@@ -1,0 +1,60 @@
+//! `POST /mcp-servers/{mcp_server_id}/oauth-provider`: prepare a server for one user's consent (2.6).
+
+use super::fields::Fields;
+use super::problem::Problem;
+use super::{Permission, admit, base, server_id};
+use crate::http::{Request, Response, body, json};
+use hawser_core::App;
+use hawser_core::caller::{Caller, Presented};
+use hawser_core::domain::id::ServerId;
+use hawser_core::domain::subject::{Subject, SubjectType};
+use hawser_core::operations::{providers, servers, until_settled};
+use lambda_http::Body;
+use serde_json::json;
+
+/// Answers 200 with the id of the user's provider, the same one for ever. Only for the first call is anybody contacted.
+pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
+    let parsed = server_id(request).and_then(|id| Ok((id, user(request)?)));
+    let (who, (id, user)) = admit(app, request, Permission::Invoke, parsed).await?;
+    let base = base(app, request)?;
+    until_settled(
+        || attempt(app, who.clone(), id, user.as_deref(), &base),
+        Problem::is_contended,
+    )
+    .await
+    .map_err(Problem::without_409_and_422)
+}
+
+/// Whom a service key acts for, if it says so.
+fn user(request: &Request) -> Result<Option<String>, Problem> {
+    let mut fields = Fields::read_optional(body(request))?;
+    let user = fields.id("ls_user_id");
+    fields.settle(Some(user))
+}
+
+async fn attempt(
+    app: &App,
+    who: Presented,
+    id: ServerId,
+    user: Option<&str>,
+    base: &str,
+) -> Result<Response<Body>, Problem> {
+    let server = servers::find(app, who, Some(id))
+        .await?
+        .permit(|caller, _| Permission::Invoke.require(caller))?;
+    let subject = acting_user(&server.caller, user)?;
+    let server = server.existing()?;
+    let tenant = &server.caller.tenant;
+    let provider = providers::ensure(app, tenant, &server.found, &subject, base).await?;
+    Ok(json(200, &json!({"oauth_provider_id": provider})))
+}
+
+/// A service key acts as the user it names; everybody else as themselves, whoever they name (1.1).
+fn acting_user(caller: &Caller, named: Option<&str>) -> Result<Subject, Problem> {
+    match named {
+        Some(id) if caller.is_service_key => {
+            Subject::new(SubjectType::User, id).ok_or(Problem::InvalidBody)
+        }
+        _ => Ok(caller.subject().clone()),
+    }
+}

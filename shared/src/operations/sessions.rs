@@ -1,0 +1,126 @@
+//! Asking how a consent stands, for whoever cannot be told when it ends.
+
+use super::Unchecked;
+use crate::app::App;
+use crate::caller::Presented;
+use crate::domain::credential::Records;
+use crate::domain::id::ServerId;
+use crate::domain::server::Server;
+use crate::domain::session::{Phase, SESSION_LIFETIME, Session};
+use crate::domain::status::{Reason, Status, status};
+use crate::domain::time::Timestamp;
+use crate::table::credentials::record_keys;
+use crate::table::{servers, sessions};
+use crate::{Error, Result};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How often a session that is waited for is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How a consent stands (LangSmith 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It may still end well.
+    Open,
+    /// Its subject has a grant that serves, or may after a refresh.
+    Connected,
+    /// Its subject has a grant that is over.
+    Expired,
+    /// It ended without a grant, or the grant is gone.
+    Unconnected,
+}
+
+/// A consent of a server that exists, for a day after it was begun.
+///
+/// # Errors
+/// [`Error::Unauthenticated`], [`Error::Unavailable`], [`Error::Internal`].
+pub async fn find(
+    app: &App,
+    who: Presented,
+    id: Option<(ServerId, String)>,
+) -> Result<Unchecked<Option<Session>>> {
+    let tenant = who.tenant().clone();
+    let keys = id.iter().flat_map(|(server, session)| {
+        [
+            servers::key(&tenant, *server),
+            sessions::key(&tenant, *server, session),
+        ]
+    });
+    let (caller, found) = app.read_as(who, keys.collect()).await?;
+    let mut session = None;
+    if let Some((server, own)) = &id
+        && found.server(&tenant, *server)?.is_some()
+    {
+        let end = |one: &Session| one.at.plus_seconds(SESSION_LIFETIME);
+        session = found
+            .session(&tenant, *server, own)?
+            .filter(|one| app.now() < end(one));
+    }
+    Ok(Unchecked::new(caller, session))
+}
+
+/// How a consent stands; while it is open, looked at again until `wait` is over.
+///
+/// # Errors
+/// [`Error::SessionNotFound`] when its server is deleted meanwhile; [`Error::Unavailable`], [`Error::Internal`].
+pub async fn await_end(app: &App, session: &Session, wait: Duration) -> Result<Standing> {
+    let end = Instant::now() + wait;
+    loop {
+        let standing = look(app, session).await?;
+        let left = end.saturating_duration_since(Instant::now());
+        if standing != Standing::Open || left.is_zero() {
+            return Ok(standing);
+        }
+        sleep(LOOK_AGAIN.min(left)).await;
+    }
+}
+
+async fn look(app: &App, session: &Session) -> Result<Standing> {
+    let (tenant, id) = (&session.tenant, session.server);
+    let mut keys = Vec::from(record_keys(tenant, id, &session.subject));
+    keys.push(servers::key(tenant, id));
+    keys.push(sessions::key(tenant, id, &session.id));
+    let found = app.table.read(keys).await?;
+    let server = found.server(tenant, id)?.ok_or(Error::SessionNotFound)?;
+    let session = found
+        .session(tenant, id, &session.id)?
+        .ok_or(Error::SessionNotFound)?;
+    let mut records = found.records(tenant, &server, &session.subject)?;
+    // An override comes first where there is one, but says nothing of the grant.
+    records.own = None;
+    Ok(standing(&server, &session, &records, app.now()))
+}
+
+fn standing(server: &Server, session: &Session, records: &Records, now: Timestamp) -> Standing {
+    let may_end = match session.phase {
+        Phase::Offered | Phase::Pending => session.is_open(now),
+        Phase::Exchanging => session.is_busy(now),
+        Phase::Failed => false,
+        Phase::Completed => return connection(server, session, records, now),
+    };
+    // Whoever returns under another revision, or after the subject was disconnected, is refused.
+    let void =
+        session.auth_revision != server.auth_revision || records.stored.is_fenced(session.at);
+    if may_end && !void {
+        Standing::Open
+    } else {
+        Standing::Unconnected
+    }
+}
+
+fn connection(server: &Server, session: &Session, records: &Records, now: Timestamp) -> Standing {
+    if !server.stands_behind_grant(session.auth_revision) {
+        return Standing::Unconnected;
+    }
+    match status(server, records, now) {
+        Status::Authenticated(_) => Standing::Connected,
+        Status::Required { source: None, .. } | Status::NotRequired(_) => Standing::Unconnected,
+        Status::Required { reason, .. } => match reason {
+            // The refresh token itself was not refused.
+            Reason::RefreshFailed | Reason::InvalidClient => Standing::Connected,
+            Reason::Expired | Reason::InvalidGrant => Standing::Expired,
+            _ => Standing::Unconnected,
+        },
+    }
+}
