@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -700,6 +701,26 @@ async fn a_caller_who_goes_takes_the_call_with_them() {
     drop(answer);
     // The server lets go of its answer when its connection ends.
     soon(events.closed()).await;
+}
+
+#[tokio::test]
+async fn a_caller_who_does_not_wait_takes_the_call_with_them() {
+    let hawser = Hawser::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    let mcp = register(&hawser, "wiki", &url, json!({})).await;
+    let ada = user(&hawser, "ada");
+    let pending = tokio::spawn(async move { call(&ada, &mcp).await });
+    let (mut server, _) = soon(listener.accept()).await.unwrap();
+    let mut read = [0; 4096];
+    assert_ne!(
+        soon(server.read(&mut read)).await.unwrap(),
+        0,
+        "it has arrived"
+    );
+    pending.abort();
+    // The server never answers; what ends here is the connection.
+    soon(async { while server.read(&mut read).await.is_ok_and(|n| n > 0) {} }).await;
 }
 
 #[tokio::test]
