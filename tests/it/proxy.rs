@@ -841,6 +841,11 @@ async fn a_session_has_another_name_here() {
     let other = register(&hawser, "other", &upstream.url, json!({})).await;
     let answer = send(&ada, &other, &[(SESSION, &again)], message("tools/list")).await;
     is_session_gone(&answer, &again);
+    // Not even where everybody's calls carry the same.
+    let shared = initialize(&ada, &other).await;
+    let answer = send(&bob, &other, &[(SESSION, &shared)], message("tools/list")).await;
+    is_session_gone(&answer, &shared);
+    let before = before + 1;
     assert_eq!(upstream.count(), before);
     let answer = send(&ada, &mcp, &[(SESSION, &again)], message("tools/list")).await;
     assert_eq!(
