@@ -20,7 +20,6 @@ use hawser_core::domain::status::Reason;
 use hawser_core::operations::credentials::AtServer;
 use hawser_core::operations::invoke::{self, Call, Refusal, Target, Watch};
 use hawser_core::operations::{Permitted, consent};
-use lambda_http::Body;
 use lambda_http::http::Method;
 use lambda_http::http::header::CONTENT_TYPE;
 use problem::Problem;
@@ -226,9 +225,4 @@ async fn refused(app: &App, at: Permitted<AtServer>, refusal: Refusal) -> Result
         reason,
         consent_url,
     })
-}
-
-/// For endpoints that answer at once.
-fn whole(response: Response<Body>) -> Response<Streamed> {
-    http::streamed(response)
 }

@@ -1,8 +1,7 @@
 //! How a call is refused: JSON-RPC errors, in Kambrium's words where its section 15 has them. None of them is a 400, by
 //! which clients tell the revision that a server speaks.
 
-use super::whole;
-use crate::http::{Code, Response, Streamed, json, with_header};
+use crate::http::{Code, Response, Streamed, json, streamed, with_header};
 use hawser_core::domain::error::{Error, Unauthenticated};
 use lambda_http::Body;
 use secrecy::{ExposeSecret, SecretString};
@@ -194,7 +193,7 @@ impl From<Refused> for Response<Streamed> {
         let mut response: Response<Body> =
             json(status, &json!({"jsonrpc": "2.0", "id": id, "error": error}));
         response.extensions_mut().insert(Code(word));
-        whole(match problem {
+        streamed(match problem {
             Problem::MethodNotAllowed(allow) => with_header(response, "allow", allow),
             _ if status == 401 => with_header(response, "www-authenticate", "Bearer"),
             _ => response,

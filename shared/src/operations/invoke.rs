@@ -128,38 +128,37 @@ pub async fn find(
     session: Option<&str>,
 ) -> Result<Unchecked<Option<AtCall>>> {
     let tenant = who.tenant().clone();
-    let (id, mut subject) = match target {
+    let (id, caller) = match target {
         Target::Id(id) => (Some(*id), None),
         Target::Nothing => (None, None),
-        Target::Number(_) | Target::Name(_) => {
-            let key = match target {
-                Target::Number(number) => server_table::number_key(&tenant, *number),
-                Target::Name(name) => server_table::name_key(&tenant, name),
-                _ => return Err(Error::internal("neither a number nor a name")),
-            };
+        Target::Number(number) => {
+            let key = server_table::number_key(&tenant, *number);
             let (caller, found) = app.read_as(who.clone(), vec![key]).await?;
-            let id = match target {
-                Target::Number(number) => found.numbered(&tenant, *number)?.map(|one| one.id),
-                Target::Name(name) => found.named(&tenant, name)?,
-                _ => None,
-            };
-            (id, Some(caller.subject().clone()))
+            let numbered = found.numbered(&tenant, *number)?;
+            (numbered.map(|one| one.id), Some(caller))
+        }
+        Target::Name(name) => {
+            let key = server_table::name_key(&tenant, name);
+            let (caller, found) = app.read_as(who.clone(), vec![key]).await?;
+            (found.named(&tenant, name)?, Some(caller))
         }
     };
     let Some(id) = id else {
-        let caller = app.identify(who).await?;
+        let caller = match caller {
+            Some(caller) => caller,
+            None => app.identify(who).await?,
+        };
         refuse_unbound(app, &caller, None).await?;
         return Ok(Unchecked::new(caller, None));
     };
-    if subject.is_none() {
-        subject = match who.subject() {
-            Ok(subject) => Some(subject.clone()),
-            Err(key) => locked(&app.remembered.keys)
-                .get(&(tenant.clone(), key.to_owned()))
-                .cloned(),
-        };
-    }
-    let subject = match subject {
+    let known = match (&caller, who.subject()) {
+        (Some(caller), _) => Some(caller.subject().clone()),
+        (None, Ok(subject)) => Some(subject.clone()),
+        (None, Err(key)) => locked(&app.remembered.keys)
+            .get(&(tenant.clone(), key.to_owned()))
+            .cloned(),
+    };
+    let subject = match known {
         Some(subject) => subject,
         None => app.identify(who.clone()).await?.subject().clone(),
     };
