@@ -39,10 +39,11 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
     let fits = |origin: &Origin| matches!(origin, Origin::Kambrium { integration } if *integration == provider);
     let finished = consent::finish(app, callback, |_| None, fits).await?;
     let name = &finished.server.connection.display_name;
+    let subject = finished.session.subject.id();
     let code = match &finished.ended {
         Ended::Connected => {
             let message = json!({"type": "oauth_success", "providerName": name});
-            let sentence = format!("You are connected to {name}. You can close this window.");
+            let sentence = format!("{name} is connected for {subject}. You can close this window.");
             return Ok(told(app, "Connected", &sentence, &message)?);
         }
         Ended::Void => return Err(Refused::InvalidState),

@@ -278,7 +278,7 @@ def assert_readable(browser, name):
 
 def page_of_success(world, contract):
     connection, name, _ = register(world, contract)
-    sentence = f"You are connected to {name}. You can close this window."
+    sentence = f"{name} is connected for admin. You can close this window."
     with Chromium(world) as browser:
         browser.open(connection.begin())
         assert_page(browser, 200, "Connected", sentence)
@@ -312,7 +312,7 @@ def page_without_script(world, contract):
         browser.open(application.origin)
         assert browser.run("return 'messages' in window") is False, "scripts run"
         browser.open(connection.begin())
-        sentence = f"You are connected to {name}. You can close this window."
+        sentence = f"{name} is connected for admin. You can close this window."
         assert_page(browser, 200, "Connected", sentence)
         assert_quiet(browser, connection)
         assert connection.state() == connection.connected
@@ -360,5 +360,5 @@ def page_of_another_browser(world):
         (cookie,) = [one for one in browser.ask("GET", "/cookie") if one["name"].startswith("hawser-")]
         assert cookie["httpOnly"] and cookie["sameSite"] == "Lax" and cookie["path"] == "/", cookie
         browser.open(url)
-        assert_page(browser, 200, "Connected", f"You are connected to {name}. You can close this window.")
+        assert_page(browser, 200, "Connected", f"{name} is connected for admin. You can close this window.")
         assert connection.state() == connection.connected

@@ -444,7 +444,8 @@ async fn a_client_whose_connection_could_not_be_stored_is_removed_again() {
         .unwrap();
     let known_then = scene.issuer.clients();
     assert_eq!(known_then.len(), known.len() + 1);
-    scene.hawser.wire.arm(Some(Cut::Before(commit)));
+    let never = Cut::Cancel(8, "TransactionConflict");
+    scene.hawser.wire.arm(Some(never));
     let answer = scene.ada.post(BASE, mail()).await;
     let detail = "Failed to create connection: database error";
     assert_eq!(
@@ -499,7 +500,7 @@ async fn a_consent_makes_the_connection_active_and_tells_the_opener() {
     let message = json!({"type": "oauth_success", "providerName": "Mail & <Post>"});
     assert_told(&page, message);
     assert!(page.text.contains(
-        "<p>You are connected to Mail &amp; &lt;Post&gt;. You can close this window.</p>"
+        "<p>Mail &amp; &lt;Post&gt; is connected for ada. You can close this window.</p>"
     ));
     assert_eq!(
         page.header("content-type").unwrap(),

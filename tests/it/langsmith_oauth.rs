@@ -787,6 +787,7 @@ async fn only_servers_of_per_user_oauth_take_providers() {
 async fn sessions_of_sibling_contracts_are_none_here() {
     let scene = Scene::new().await;
     let server = hawser_core::domain::id::ServerId::parse_uuid(&scene.server).unwrap();
+    let ada = hawser_core::domain::subject::Subject::parse("user:ada").unwrap();
     for origin in [
         json!({"truefoundry": {"return_to": null, "base": "https://h.example"}}),
         json!({"kambrium": {"integration": "x"}}),
@@ -794,7 +795,8 @@ async fn sessions_of_sibling_contracts_are_none_here() {
     ] {
         let now = scene.hawser.app.now();
         let session: Session = serde_json::from_value(json!({
-            "id": Sortable::new(now).unwrap().ulid(), "tenant": "acme", "server": server,
+            "id": format!("{}{}", Session::tag(&ada), Sortable::new(now).unwrap().ulid()), "tenant": "acme",
+            "server": server,
             "subject_type": "user", "subject_id": "ada", "auth_revision": 1, "at": now, "origin": origin,
             "phase": "pending", "secret_hash": "", "ttl": 0,
         }))
