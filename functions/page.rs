@@ -6,8 +6,9 @@ use hawser_core::Result;
 use hawser_core::domain::id::random;
 use lambda_http::Body;
 
-const STYLE: &str = "body{font:1.1rem/1.5 system-ui,sans-serif;max-width:32rem;margin:18vh auto 0;padding:0 1.5rem;\
-    color:#1c2430;background:#fff}h1{font-size:1.5rem;margin:0 0 .5rem}\
+const STYLE: &str = "body{font:1.1rem/1.5 system-ui,sans-serif;max-width:32rem;margin:18vh auto 0;\
+    padding:0 1.5rem 1.5rem;overflow-wrap:anywhere;color-scheme:light dark;color:#1c2430;background:#fff}\
+    h1{font-size:1.5rem;margin:0 0 .5rem}\
     @media(prefers-color-scheme:dark){body{color:#e6e9ee;background:#14181f}}";
 
 /// A page with a heading and one sentence, both text. `script` runs if it is there; it must come from us alone.

@@ -88,15 +88,15 @@ pub fn set_cookie(base: &str, session: &str, value: &str) -> String {
     format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={CONSENT_LIFETIME}{secure}")
 }
 
-/// The value of a session's cookie, by either name: the base that set it is not known before the session is.
-pub fn cookie(request: &Request, session: &str) -> Option<String> {
-    let cookies = header(request, "cookie")?;
-    ["https://", ""].into_iter().find_map(|base| {
-        let name = cookie_name(base, session);
-        cookies.split(';').find_map(|pair| {
-            let (n, value) = pair.trim().split_once('=')?;
-            (n == name).then(|| value.to_owned())
-        })
+/// The value of a session's cookie, by the one name that its base gives it.
+pub fn cookie(request: &Request, session: &Session) -> Option<String> {
+    let Origin::Truefoundry { base, .. } = &session.origin else {
+        return None;
+    };
+    let name = cookie_name(base, &session.id);
+    header(request, "cookie")?.split(';').find_map(|pair| {
+        let (n, value) = pair.trim().split_once('=')?;
+        (n == name).then(|| value.to_owned())
     })
 }
 

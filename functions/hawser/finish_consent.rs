@@ -4,7 +4,7 @@ use super::consent::{Refusal, cookie, once, way_back};
 use crate::http::{Request, Response, query};
 use crate::page::page;
 use hawser_core::App;
-use hawser_core::domain::session::Origin;
+use hawser_core::domain::session::{Origin, Session};
 use hawser_core::operations::consent::{self, Callback, Ended};
 use lambda_http::Body;
 
@@ -20,7 +20,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
         error: once(&parameters, "error")?,
         iss: once(&parameters, "iss")?,
     };
-    let bound = |session: &str| cookie(request, session);
+    let bound = |session: &Session| cookie(request, session);
     // A Kambrium consent is answered at its own path.
     let fits = |origin: &Origin| !matches!(origin, Origin::Kambrium { .. });
     let finished = consent::finish(app, callback, bound, fits).await?;
@@ -28,10 +28,12 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
         return Ok(back);
     }
     let name = &finished.server.name;
+    let subject = finished.session.subject.id();
     let (heading, sentence) = match finished.ended {
         Ended::Connected => (
             "Connected",
-            format!("You are connected to {name}. You can close this window."),
+            // Whoever was lured here sees whom their account now serves.
+            format!("{name} is connected for {subject}. You can close this window."),
         ),
         Ended::Refused(code) if code == "access_denied" => (
             "Not connected",

@@ -149,6 +149,7 @@ impl Problem {
             Refusal::Domain(
                 Error::CredentialNotFound
                 | Error::SessionNotFound
+                | Error::TooManyConsents
                 | Error::NameTaken
                 | Error::Contended
                 | Error::WouldVoidCredentials { .. }

@@ -201,6 +201,11 @@ fn domain(error: &Error) -> (u16, &'static str, String) {
             "oauth_discovery_failed",
             "Check the OAuth support of the MCP server: it refused the client registration",
         ),
+        Error::TooManyConsents => (
+            503,
+            "service_unavailable",
+            "Try again later: too many sessions were started",
+        ),
         Error::UpstreamUnavailable => (
             503,
             "upstream_unavailable",

@@ -135,6 +135,7 @@ impl Problem {
                 "The request is not valid.",
                 vec![Fault { path: "manifest".to_owned(), message: "too large to be stored" }],
             ),
+            Self::Domain(Error::TooManyConsents) => said(429, "RATE_LIMITED", "Too many requests."),
             Self::Domain(
                 Error::Unavailable(_)
                 | Error::Contended
@@ -173,6 +174,7 @@ impl From<Problem> for Response<Body> {
         response.extensions_mut().insert(Code(code));
         match (status_code, allow) {
             (401, _) => with_header(response, "www-authenticate", "Bearer"),
+            (429, _) => with_header(response, "retry-after", "60"),
             (_, Some(allow)) => with_header(response, "allow", &allow),
             _ => response,
         }

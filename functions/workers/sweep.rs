@@ -1,7 +1,7 @@
 //! Works off whatever is due, on a schedule: what the stream's worker could not finish, or was never told of.
 
 use hawser_core::App;
-use hawser_core::operations::work::work_off_due;
+use hawser_core::operations::work::work_off_all;
 use lambda_http::Error;
 use serde_json::{Value, json};
 
@@ -18,6 +18,6 @@ pub fn run() -> Result<(), Error> {
 /// # Errors
 /// The first failure; the rest stays due.
 pub async fn handle(app: &App, _event: Value) -> Result<Value, Error> {
-    while work_off_due(app).await? {}
+    work_off_all(app).await?;
     Ok(json!({}))
 }

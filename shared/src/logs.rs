@@ -1,24 +1,16 @@
 //! Where logs go and how much is in them. `RUST_LOG` says what is wanted (default `info`); JSON where Lambda asks for it.
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::Directive;
+use tracing_subscriber::filter::{FilterExt, LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
-/// Libraries whose finer output may quote requests and answers: held at `info`, whatever is wanted.
-const HELD: [&str; 12] = [
-    "aws_config",
-    "aws_runtime",
-    "aws_sdk_dynamodb",
-    "aws_sdk_kms",
-    "aws_sigv4",
-    "aws_smithy_runtime",
-    "hyper",
-    "hyper_util",
+/// Beginnings of the names of libraries whose finer output may quote requests and answers: held at `info`, whatever is wanted.
+const HELD: [&str; 6] = [
+    "aws_", "h2", "hyper",
     // Its finest output is the whole event, credentials and all.
-    "lambda_runtime",
-    "lambda_http",
-    "reqwest",
-    "rustls",
+    "lambda_", "reqwest", "rustls",
 ];
 
 /// Starts logging to `writer`. Only the first call of a process has an effect.
@@ -27,20 +19,21 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let wanted = std::env::var("RUST_LOG").or_else(|_| std::env::var("AWS_LAMBDA_LOG_LEVEL"));
-    let filter = EnvFilter::new(wanted.unwrap_or_else(|_| "info".to_owned()).to_lowercase());
-    let held = HELD
-        .iter()
-        .filter_map(|target| format!("{target}=info").parse::<Directive>().ok());
-    let filter = held.fold(filter, EnvFilter::add_directive);
-    let logs = tracing_subscriber::fmt()
-        .with_writer(writer)
-        .with_env_filter(filter);
+    let wanted = EnvFilter::new(wanted.unwrap_or_else(|_| "info".to_owned()).to_lowercase());
+    // A ceiling of its own: a directive that names a module of a held library would go before one that holds the library.
+    let ceiling = Targets::new()
+        .with_default(LevelFilter::TRACE)
+        .with_targets(HELD.map(|target| (target, LevelFilter::INFO)));
+    let filter = wanted.and(ceiling);
     let json = std::env::var("AWS_LAMBDA_LOG_FORMAT")
         .is_ok_and(|format| format.eq_ignore_ascii_case("json"));
+    let logs = tracing_subscriber::fmt::layer().with_writer(writer);
     // A second call finds a subscriber in place, which is as good.
     let _ = if json {
-        logs.json().flatten_event(true).try_init()
+        let logs = logs.json().flatten_event(true).with_filter(filter);
+        tracing_subscriber::registry().with(logs).try_init()
     } else {
-        logs.try_init()
+        let logs = logs.with_filter(filter);
+        tracing_subscriber::registry().with(logs).try_init()
     };
 }

@@ -6,6 +6,7 @@ delete()      removes the server and returns the receipt's id
 """
 
 import itertools
+import urllib.parse
 
 numbers = itertools.count(1)
 
@@ -14,14 +15,15 @@ ADMIN = {"subjectId": "admin", "subjectType": "user"}
 
 
 class Connection:
-    def __init__(self, hawser, site, oauth=None):
+    def __init__(self, hawser, site, oauth=None, name=None):
         self.hawser, self.site = hawser, site
-        self.name = f"{site.name}-{self.contract}-{next(numbers)}"
+        self.name = name or f"{site.name}-{self.contract}-{next(numbers)}"
         self.register(oauth or {})
 
     def mcp_id(self):
         """What the server is called under TrueFoundry, whichever contract made it."""
-        (found,) = self.hawser.call(200, "GET", f"{MCP}?name={self.name}").json["data"]
+        query = urllib.parse.urlencode({"name": self.name})
+        (found,) = self.hawser.call(200, "GET", f"{MCP}?{query}").json["data"]
         return found["id"]
 
     def status(self, subject="admin"):
@@ -38,6 +40,8 @@ class Connection:
 class TrueFoundry(Connection):
     contract = "truefoundry"
     connected, denied, failed = "authenticated", "consent_denied", "never_connected"
+    # Where the browser goes in the end; None for a page of Hawser's.
+    return_to = None
 
     def register(self, oauth):
         manifest = {
@@ -47,7 +51,8 @@ class TrueFoundry(Connection):
         self.id = self.hawser.call(200, "PUT", MCP, {"manifest": manifest}).json["data"]["id"]
 
     def begin(self, token=None):
-        answer = self.hawser.call(200, "GET", f"{MCP}/{self.id}/authorize", token=token).json
+        query = "?" + urllib.parse.urlencode({"redirectURL": self.return_to}) if self.return_to else ""
+        answer = self.hawser.call(200, "GET", f"{MCP}/{self.id}/authorize{query}", token=token).json
         assert answer["status"] == "authentication_required", answer
         return answer["authorization_endpoint"]
 

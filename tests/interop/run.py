@@ -23,6 +23,7 @@ from pathlib import Path
 # The checkout stays clean.
 sys.dont_write_bytecode = True
 
+import pages
 from contracts import ALL, LANGSMITH, MCP, Kambrium, LangSmith, TrueFoundry
 from parts import HERE, PUBLIC, Browser, Hawser, Process, Since, Site, free_port, query_of, send, wait_for, with_query
 
@@ -83,18 +84,19 @@ class World:
         """One with a public https URL: without it there is no client ID metadata document."""
         return self.start_hawser("public", [WITH_PUBLIC_URL, PUBLIC], PUBLIC)
 
-    def start_hawser(self, name, options=(), public=None):
-        catalogue = self.folder / "integrations.json"
-        integrations = {site.name: self.integration(site) for site in self.sites.values()}
+    def start_hawser(self, name, options=(), public=None, title=None):
+        """The title is what every integration is called; by default each has its own."""
+        catalogue = self.folder / f"{name}-integrations.json"
+        integrations = {site.name: self.integration(site, title) for site in self.sites.values()}
         catalogue.write_text(json.dumps({"integrations": integrations}))
         options = [WITH_CATALOGUE, str(catalogue), *options]
         hawser = Hawser(self.command, self.folder / f"{name}-data", self.folder / f"{name}.log", options, public)
         self.hawsers.append(hawser)
         return hawser
 
-    def integration(self, site):
+    def integration(self, site, title):
         oauth = KNOWN if site.name == "known" else {}
-        return {"display_name": site.name.title(), "mcp_url": site.resource, "oauth": oauth}
+        return {"display_name": title or site.name.title(), "mcp_url": site.resource, "oauth": oauth}
 
 
 SCENARIOS, LATER = {}, set()
@@ -616,6 +618,19 @@ def tools_of_a_protected_server(world):
     assert {tool["name"] for tool in tools} == {"whoami", "headers", "add"}, tools
 
 
+# ---- Pages, in a browser that is one
+
+
+scenario(pages.page_popup_of_success)
+scenario(pages.page_popup_of_denial)
+scenario(pages.page_popup_of_a_stranger)
+each(*ALL)(pages.page_of_success)
+each(TrueFoundry, LangSmith)(pages.page_of_denial)
+each(*ALL)(pages.page_without_script)
+scenario(pages.page_of_return)
+scenario(pages.page_of_another_browser)
+
+
 # ---- At the end, over all that was done
 
 
@@ -682,8 +697,9 @@ def run(world, names):
             SCENARIOS[name](world)
         except Exception as error:
             # Where in the scenario, and where in its helpers.
-            lines = [str(frame.lineno) for frame in traceback.extract_tb(error.__traceback__)[1:]]
-            failures[name] = f"line {', '.join(lines)}: {type(error).__name__}: {error}"
+            frames = traceback.extract_tb(error.__traceback__)[1:]
+            lines = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames]
+            failures[name] = f"{', '.join(lines)}: {type(error).__name__}: {error}"
         result = "FAIL" if name in failures else "ok  "
         print(f"{result} {name} ({time.monotonic() - start:.1f} s)", flush=True)
     for name, reason in failures.items():

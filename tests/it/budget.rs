@@ -2,7 +2,7 @@
 //! policy allows exactly what it does.
 
 use crate::harness::{Answer, Browser, Caller, Hawser, Registered, Sent, per_user};
-use crate::issuer::Issuer;
+use crate::issuer::{Fault, Issuer};
 use hawser_core::operations::work::work_off_due;
 use hawser_functions::ENDPOINTS;
 use hawser_local::template::Template;
@@ -465,10 +465,35 @@ async fn each_policy_allows_exactly_what_its_function_does() {
         let page = browser.open(&issuer.approve(&at_issuer).await).await;
         assert_eq!(page.status, 200, "{page:?}");
         note("GET", "/oauth/callback");
+        // Calls: in a session that is opened and closed, and with a token that must be refreshed.
+        let proxy = format!("/mcp/{}", path.rsplit('/').next().unwrap());
+        let message = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize"});
+        issuer.fault(Fault {
+            status: Some(200),
+            headers: vec![("mcp-session-id", "theirs".to_owned())],
+            body: "{}".to_owned(),
+            ..Fault::once("/mcp")
+        });
+        let opened = caller.post(&proxy, message.clone()).await;
+        note("POST", &proxy);
+        let session = opened.header("mcp-session-id").unwrap();
+        issuer.expire(&issuer.issued().last().unwrap().access);
+        assert_eq!(caller.post(&proxy, message.clone()).await.status, 200);
+        note("POST", &proxy);
+        issuer.fault(Fault {
+            status: Some(200),
+            ..Fault::once("/mcp")
+        });
+        let headers = [("mcp-session-id", session.as_str())];
+        let closed = caller.send("DELETE", &proxy, &headers, Vec::new()).await;
+        assert_eq!(closed.status, 200, "{closed:?}");
+        note("DELETE", &proxy);
         let tokens = format!("{path}/auth/tokens");
         let revoked = caller.delete(&tokens).await;
         revoked.is(200, json!({"deletedCount": 1}));
         note("DELETE", &tokens);
+        assert_eq!(caller.post(&proxy, message).await.status, 403);
+        note("POST", &proxy);
         while work_off_due(&hawser.app).await.unwrap() {}
         let sent = actions(&hawser.wire.sent());
         for worker in ["workers-purge", "workers-sweep"] {

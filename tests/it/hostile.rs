@@ -443,6 +443,8 @@ async fn huge_bodies_and_odd_paths_are_refused_everywhere() {
                     "{receiptId}",
                     "{session_id}",
                     "{provider}",
+                    "{server}",
+                    "{name}",
                 ] {
                     path = path.replace(name, value);
                 }

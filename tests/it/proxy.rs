@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -405,7 +406,7 @@ async fn each_call_carries_the_first_credential_there_is() {
     let cases = [
         (json!({}), Value::Null, vec![]),
         (
-            json!({"additional_headers": {"X-More": " more "}}),
+            json!({"additional_headers": {"X-More": "more"}}),
             Value::Null,
             vec![("x-more", "more")],
         ),
@@ -492,7 +493,7 @@ async fn servers_of_the_sibling_contracts_are_called_alike() {
     };
     let keyed = langsmith(
         "keyed",
-        json!({"headers": [{"key": "X-Key", "value": "v"}]}),
+        json!({"headers": [{"key": "X-Key", "value": " v\t"}]}),
     );
     let provider = "5b6f6a2b-2c95-4f0f-9c2b-7c3a3e4f8d11";
     let legacy = langsmith(
@@ -703,6 +704,26 @@ async fn a_caller_who_goes_takes_the_call_with_them() {
 }
 
 #[tokio::test]
+async fn a_caller_who_does_not_wait_takes_the_call_with_them() {
+    let hawser = Hawser::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    let mcp = register(&hawser, "wiki", &url, json!({})).await;
+    let ada = user(&hawser, "ada");
+    let pending = tokio::spawn(async move { call(&ada, &mcp).await });
+    let (mut server, _) = soon(listener.accept()).await.unwrap();
+    let mut read = [0; 4096];
+    assert_ne!(
+        soon(server.read(&mut read)).await.unwrap(),
+        0,
+        "it has arrived"
+    );
+    pending.abort();
+    // The server never answers; what ends here is the connection.
+    soon(async { while server.read(&mut read).await.is_ok_and(|n| n > 0) {} }).await;
+}
+
+#[tokio::test]
 async fn an_open_stream_ends_with_what_it_rests_on() {
     let upstream = Upstream::start().await;
     let hawser = Hawser::start_with(|app| app.stream_check = Duration::from_millis(20)).await;
@@ -820,6 +841,11 @@ async fn a_session_has_another_name_here() {
     let other = register(&hawser, "other", &upstream.url, json!({})).await;
     let answer = send(&ada, &other, &[(SESSION, &again)], message("tools/list")).await;
     is_session_gone(&answer, &again);
+    // Not even where everybody's calls carry the same.
+    let shared = initialize(&ada, &other).await;
+    let answer = send(&bob, &other, &[(SESSION, &shared)], message("tools/list")).await;
+    is_session_gone(&answer, &shared);
+    let before = before + 1;
     assert_eq!(upstream.count(), before);
     let answer = send(&ada, &mcp, &[(SESSION, &again)], message("tools/list")).await;
     assert_eq!(
@@ -972,10 +998,17 @@ async fn a_session_outlives_a_refresh_and_ends_with_its_consent() {
     let before = issuer.count("POST", "/mcp");
     let answer = send(&ada, &mcp, &headers, message("a")).await;
     is_session_gone(&answer, &session);
+    assert_eq!(issuer.count("POST", "/mcp"), before);
     connect(&hawser, &issuer, &mcp, "ada").await;
+    let before = issuer.count("POST", "/mcp");
     let answer = send(&ada, &mcp, &headers, message("a")).await;
     is_session_gone(&answer, &session);
     assert_eq!(issuer.count("POST", "/mcp"), before);
+    assert_eq!(
+        call(&ada, &mcp).await.status,
+        200,
+        "only the session is over"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -155,6 +155,7 @@ async fn a_registered_server_is_shown_with_all_its_fields() {
                             "url": "https://wiki.example/mcp", "collaborators": [], "auth_data": per_user()},
                "createdBySubject": {"subjectId": "u-1", "subjectType": "user", "subjectSlug": "ada@acme.example",
                                     "subjectDisplayName": "Ada"},
+               "proxyUrl": format!("{}/mcp/v1/wiki/mcp", hawser.url),
                "isAuthOverrideSupported": true})
     );
     admin

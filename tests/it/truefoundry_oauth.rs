@@ -221,7 +221,7 @@ async fn a_consent_from_the_first_question_to_the_grant() {
 
     let page = browser.open(&back).await;
     assert_eq!(page.status, 200, "{page:?}");
-    assert!(page.text.contains("You are connected to wiki."), "{page:?}");
+    assert!(page.text.contains("wiki is connected for ada."), "{page:?}");
     stage.assert_connected("ada").await;
     stage
         .authorize("ada", "")

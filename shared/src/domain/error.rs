@@ -42,6 +42,8 @@ pub enum Error {
     Unauthenticated(Unauthenticated),
     /// No such server in the caller's tenant.
     ServerNotFound,
+    /// The subject has begun too many consents at the server within a short time.
+    TooManyConsents,
     /// No such consent is in progress for whoever asks.
     SessionNotFound,
     /// The subject has no such record at the server.

@@ -38,6 +38,12 @@ impl Sortable {
         Ok(Self((millis << 80) | (7 << 76) | (0b10 << 62) | noise))
     }
 
+    /// The least id of an instant.
+    pub fn first_of(instant: Timestamp) -> Self {
+        let millis = u128::from(u64::try_from(instant.micros() / 1000).unwrap_or(0));
+        Self((millis & 0xffff_ffff_ffff) << 80)
+    }
+
     /// 26 characters of upper-case Crockford base32.
     pub fn ulid(self) -> String {
         (0..26)

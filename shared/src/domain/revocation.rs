@@ -31,6 +31,8 @@ pub struct Revocation {
     /// Whether that receipt is for this grant alone, and lists what was presented.
     #[serde(default)]
     pub itemised: bool,
+    /// The server's auth revision at consent.
+    pub auth_revision: u64,
     /// Who issued the tokens, to which client.
     pub issuance: Issuance,
     /// The refresh token; presented first.
@@ -116,6 +118,7 @@ impl Revocation {
             subject: grant.subject.clone(),
             receipt: receipt.map(str::to_owned),
             itemised: false,
+            auth_revision: grant.auth_revision,
             issuance: grant.issuance.clone(),
             refresh: if grant.refreshable {
                 Presentation::Due

@@ -19,7 +19,7 @@ pub const SESSION_LIFETIME: i64 = 24 * 3600;
 /// One consent in progress, or how it ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Session {
-    /// Sorts by time.
+    /// [`Self::tag`] and a ULID.
     pub id: String,
     /// The tenant.
     pub tenant: TenantId,
@@ -145,6 +145,17 @@ impl ConsentSecrets {
 }
 
 impl Session {
+    /// Length of [`Self::tag`].
+    pub const TAG: usize = 16;
+
+    /// What the ids of a subject's sessions begin with, so that they can be found together.
+    pub fn tag(subject: &Subject) -> String {
+        let whose = format!("{}#{}", subject.kind().as_str(), subject.id());
+        let mut tag = crate::caller::hash(&whose);
+        tag.truncate(Self::TAG);
+        tag
+    }
+
     /// Whether its URL may still be used.
     pub fn is_open(&self, now: Timestamp) -> bool {
         now < self.at.plus_seconds(CONSENT_LIFETIME)

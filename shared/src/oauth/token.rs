@@ -232,6 +232,9 @@ struct Answer {
     scope: Value,
 }
 
+/// The most bytes of an answer with tokens: what is stored of it has to fit into one item, and so has its revocation.
+const LARGEST_ANSWER: usize = 64 * 1024;
+
 fn read(fetched: &Fetched) -> Result<Tokens, TokenFailure> {
     let answer: Answer = serde_json::from_slice(&fetched.body).unwrap_or_default();
     let word = known(answer.error.as_ref());
@@ -240,7 +243,12 @@ fn read(fetched: &Fetched) -> Result<Tokens, TokenFailure> {
         .as_str()
         .is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"));
     match answer.access_token {
-        Some(access) if fetched.status == 200 && answer.error.is_none() && is_bearer => {
+        Some(access)
+            if fetched.status == 200
+                && answer.error.is_none()
+                && is_bearer
+                && fetched.body.len() <= LARGEST_ANSWER =>
+        {
             Ok(Tokens {
                 access,
                 refresh: answer.refresh_token,

@@ -6,7 +6,9 @@ use crate::app::App;
 use crate::catalogue::RevocationScope;
 use crate::domain::error::OauthSetup;
 use crate::domain::id::{Sortable, TenantId};
-use crate::domain::issuance::{Client, ClientAuth, ClientRecord, ClientSecrets, ClientSource};
+use crate::domain::issuance::{
+    Client, ClientAuth, ClientRecord, ClientSecrets, ClientSource, Issuance,
+};
 use crate::domain::server::{Auth, GrantType, OauthConfig, Place, Secrets, Server};
 use crate::domain::subject::Subject;
 use crate::oauth::discovery::Issuer;
@@ -79,6 +81,14 @@ impl Settings {
         self.client_secret.as_ref().filter(|_| own)
     }
 
+    /// Whether these settings are those that a grant was obtained under: what has become of a secret since is told to the
+    /// issuer that it is shared with, and to no other.
+    pub fn belongs_to(&self, issuance: &Issuance, auth_revision: u64, server: &Server) -> bool {
+        let endpoint = self.token_endpoint.as_ref();
+        auth_revision == server.auth_revision
+            && endpoint.is_none_or(|url| *url == issuance.token_endpoint)
+    }
+
     fn configured(config: &OauthConfig, secrets: &Secrets) -> Self {
         let secret = |place| secrets.get(place).map(SecretString::from);
         let params = config.token_params.iter().flatten();
@@ -145,6 +155,7 @@ impl Search<'_> {
         let now = app.now();
         let usable = self.known.iter().find(|record| {
             matches!(record.client.source, ClientSource::Dynamic(_))
+                && record.owner.as_ref() == self.owner
                 && record.issuer == issuer.issuer
                 && record.redirect_uri == self.redirect_uri
                 && !record.rejected
@@ -246,7 +257,10 @@ impl Search<'_> {
         let sealed = self.key.seal(self.tenant, self.server.id, kind, &json)?;
         Ok(ClientRecord {
             server: self.server.id,
-            owner: self.owner.cloned(),
+            owner: match client.source {
+                ClientSource::Dynamic(_) => self.owner.cloned(),
+                ClientSource::PreRegistered | ClientSource::MetadataDocument => None,
+            },
             issuer: issuer.issuer.clone(),
             client,
             redirect_uri: self.redirect_uri.to_owned(),

@@ -17,7 +17,9 @@ use crate::domain::error::OauthSetup;
 use crate::domain::id::{ServerId, Sortable, TenantId, random};
 use crate::domain::issuance::{ClientRecord, ClientSource, Issuance};
 use crate::domain::server::Server;
-use crate::domain::session::{Consent, ConsentSecrets, Origin, Phase, SESSION_LIFETIME, Session};
+use crate::domain::session::{
+    CONSENT_LIFETIME, Consent, ConsentSecrets, Origin, Phase, SESSION_LIFETIME, Session,
+};
 use crate::domain::status::{Reason, Status, status};
 use crate::domain::subject::Subject;
 use crate::oauth::discovery::{self, Issuer};
@@ -111,9 +113,11 @@ pub fn session_id(session: &Session) -> String {
 /// Reads what [`session_id`] wrote.
 pub fn parse_session_id(text: &str) -> Option<(ServerId, String)> {
     let (server, session) = text.split_at_checked(26)?;
+    let (tag, ulid) = session.split_at_checked(Session::TAG)?;
     let server = ServerId::parse_ulid(server)?;
-    let session = Sortable::parse_ulid(session)?.ulid();
-    Some((server, session))
+    let ulid = Sortable::parse_ulid(ulid)?.ulid();
+    let is_tag = tag.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    is_tag.then(|| (server, format!("{tag}{ulid}")))
 }
 
 /// Everything that has to be known before a subject can be sent to an issuer.
@@ -148,10 +152,13 @@ impl For<'_> {
 
     async fn ask(&self, app: &App, settings: Settings, known: bool) -> Result<Setup> {
         let known = if known {
-            let table = &app.table;
-            table
-                .clients(self.tenant, self.server.id, self.owner)
-                .await?
+            let (table, id) = (&app.table, self.server.id);
+            let mut known = table.clients(self.tenant, id, self.owner).await?;
+            if self.owner.is_some() {
+                // Where the operator's client belongs is one answer for all.
+                known.extend(table.clients(self.tenant, id, None).await?);
+            }
+            known
         } else {
             Vec::new()
         };
@@ -285,14 +292,22 @@ async fn find_issuer(
         .issuers
         .first()
         .ok_or(Error::Oauth(OauthSetup::NoAuthorizationServer))?;
-    let mut issuer = discovery::issuer(&app.egress, first)
+    let issuer = discovery::issuer(&app.egress, first)
         .await
         .map_err(refuse)?;
-    if let Some(url) = &settings.authorization_endpoint {
-        issuer.authorization_endpoint.clone_from(url);
-    }
-    if let Some(url) = &settings.token_endpoint {
-        issuer.token_endpoint.clone_from(url);
+    // One configured endpoint beside discovered ones would let the server choose who else sees the client's secret.
+    let configured = [
+        (
+            &settings.authorization_endpoint,
+            &issuer.authorization_endpoint,
+        ),
+        (&settings.token_endpoint, &issuer.token_endpoint),
+    ];
+    if configured
+        .into_iter()
+        .any(|(own, found)| own.as_ref().is_some_and(|own| own != found))
+    {
+        return Err(Error::Oauth(OauthSetup::OtherIssuer));
     }
     let resource = (settings.send_resource != Some(false)).then_some(protected.resource);
     Ok((issuer, resource, protected.scopes.unwrap_or_default()))
@@ -307,7 +322,7 @@ fn new_session(
 ) -> Result<Session> {
     let now = app.now();
     Ok(Session {
-        id: Sortable::new(now)?.ulid(),
+        id: format!("{}{}", Session::tag(subject), Sortable::new(now)?.ulid()),
         tenant: tenant.clone(),
         server: server.id,
         subject: subject.clone(),
@@ -321,6 +336,26 @@ fn new_session(
         consent: None,
         ttl: now.plus_seconds(SESSION_LIFETIME).seconds(),
     })
+}
+
+/// Refuses a subject that has begun too many consents at a server within their lifetime.
+async fn require_room(
+    app: &App,
+    tenant: &TenantId,
+    server: ServerId,
+    subject: &Subject,
+) -> Result<()> {
+    const MOST: usize = 20;
+    let since = app.now().plus_seconds(-CONSENT_LIFETIME);
+    let begun = app
+        .table
+        .sessions_since(tenant, server, subject, since, MOST)
+        .await?;
+    if begun < MOST {
+        Ok(())
+    } else {
+        Err(Error::TooManyConsents)
+    }
 }
 
 /// Offers a consent by a URL of our own; nobody is contacted until it is opened. `base` is our public base URL.
@@ -339,6 +374,7 @@ pub async fn offer(
         base: base.to_owned(),
     };
     let subject = server.caller.subject();
+    require_room(app, tenant, server.found.id, subject).await?;
     let mut session = new_session(app, tenant, &server.found, subject, origin)?;
     let (ticket, secret_hash) = new_ticket(tenant, server.found.id, &session.id)?;
     session.secret_hash = secret_hash;
@@ -405,7 +441,7 @@ pub async fn open(app: &App, ticket: &str) -> Result<Opening> {
         }
         Err(error) => return Err(error),
     };
-    keep_client(app, &ticket.tenant, &setup).await?;
+    keep_client(app, &ticket.tenant, &key, &setup).await?;
     let offered = session.secret_hash.clone();
     let cookie = BASE64URL_NOPAD.encode(&random::<32>()?);
     let url = whom.address(&setup, &mut session)?;
@@ -421,13 +457,17 @@ pub async fn open(app: &App, ticket: &str) -> Result<Opening> {
     }))
 }
 
-async fn keep_client(app: &App, tenant: &TenantId, setup: &Setup) -> Result<()> {
-    if let Some(record) = &setup.client.new
-        && !app.table.add_client(tenant, record).await?
-    {
-        return Err(Error::ServerNotFound);
-    }
-    Ok(())
+async fn keep_client(app: &App, tenant: &TenantId, key: &DataKey, setup: &Setup) -> Result<()> {
+    let Some(record) = &setup.client.new else {
+        return Ok(());
+    };
+    let kept = match app.table.add_client(tenant, record).await {
+        Ok(true) => return Ok(()),
+        Ok(false) => Err(Error::ServerNotFound),
+        Err(error) => Err(error),
+    };
+    forget_client(app, tenant, key, record).await;
+    kept
 }
 
 /// Begins a consent with the issuer's own address, for a provider of LangSmith's.
@@ -444,6 +484,7 @@ pub async fn begin(
     base: &str,
     scopes: &[String],
 ) -> Result<Begun> {
+    require_room(app, tenant, server.id, subject).await?;
     let key = data_key(app, tenant, server).await?;
     let secrets = open_with(&key, tenant, server)?;
     let whom = For {
@@ -456,7 +497,7 @@ pub async fn begin(
     };
     let settings = Settings::of(app, server, &secrets)?;
     let setup = whom.set_up(app, settings, true).await?;
-    keep_client(app, tenant, &setup).await?;
+    keep_client(app, tenant, &key, &setup).await?;
     let origin = Origin::Langsmith { provider };
     let mut session = new_session(app, tenant, server, subject, origin)?;
     let url = whom.address(&setup, &mut session)?;
@@ -491,7 +532,7 @@ pub async fn prepare(
     };
     let settings = Settings::of(app, server, &secrets)?;
     let setup = whom.set_up(app, settings, true).await?;
-    keep_client(app, tenant, &setup).await
+    keep_client(app, tenant, &key, &setup).await
 }
 
 /// Registers a server together with the consent that its creator is sent to, in one transaction (Kambrium 3). Nothing is
@@ -548,14 +589,10 @@ pub async fn create_server(
 /// Removes a client at its issuer whose server could not be stored, so that none is left that nobody knows of. Tried once:
 /// there is nothing durable that a later try could go by.
 async fn forget_client(app: &App, tenant: &TenantId, key: &DataKey, client: &ClientRecord) {
-    // The transaction may have happened after all.
-    let read = app
-        .table
-        .read(vec![server_table::key(tenant, client.server)]);
-    let stored = match read.await {
-        Ok(found) => found.server(tenant, client.server).ok().flatten().is_some(),
-        Err(_) => false,
-    };
+    // The transaction may have happened after all. Where that cannot be known, a client too many is the lesser evil.
+    let owner = client.owner.as_ref();
+    let known = app.table.clients(tenant, client.server, owner).await;
+    let stored = known.map_or(true, |known| known.iter().any(|one| one.id == client.id));
     if !stored
         && !clients::deregister(app, tenant, key, client)
             .await
@@ -604,7 +641,6 @@ async fn find_ticket(app: &App, ticket: &Ticket, phase: Phase) -> Result<(Server
 }
 
 /// What an issuer sent the browser back with.
-#[derive(Debug)]
 pub struct Callback {
     /// `state`.
     pub state: String,
@@ -649,7 +685,7 @@ pub struct Finished {
 pub async fn finish(
     app: &App,
     callback: Callback,
-    cookie: impl Fn(&str) -> Option<String>,
+    cookie: impl Fn(&Session) -> Option<String>,
     fits: impl Fn(&Origin) -> bool,
 ) -> Result<Finished> {
     let ticket = Ticket::parse(&callback.state).ok_or(Error::SessionNotFound)?;
@@ -657,7 +693,7 @@ pub async fn finish(
     let bound = session
         .browser
         .as_ref()
-        .is_none_or(|expected| cookie(&session.id).is_some_and(|sent| hash(&sent) == *expected));
+        .is_none_or(|expected| cookie(&session).is_some_and(|sent| hash(&sent) == *expected));
     if !bound || !fits(&session.origin) {
         return Err(Error::SessionNotFound);
     }
@@ -677,9 +713,14 @@ pub async fn finish(
     info!(tenant, server = ?id, connected = ended == Ended::Connected, "a consent ended");
     if matches!(session.origin, Origin::Kambrium { .. }) {
         let failed = matches!(ended, Ended::Refused(_) | Ended::Failed);
-        app.table
+        // The consent itself is over either way.
+        if let Err(cause) = app
+            .table
             .note_consent(&session.tenant, server.id, failed)
-            .await?;
+            .await
+        {
+            warn!(%cause, "how a consent ended was not noted on its server");
+        }
     }
     Ok(Finished {
         session,
@@ -874,61 +915,70 @@ async fn store(
             &secret,
         )?,
     };
+    let placed = place(app, session, &mut grant, revoking).await;
+    if let Ok(true) = placed {
+        app.work_appeared.notify_one();
+        return Ok(Ended::Connected);
+    }
+    // Whatever went wrong: what was exchanged is in nobody's hands but ours.
+    grants::give_up(app, tenant, &grant, &secret).await;
+    placed?;
+    fail(app, session).await;
+    Ok(Ended::Void)
+}
+
+/// Stores a grant as long as its consent stands. Answers whether it is stored.
+async fn place(app: &App, session: &Session, grant: &mut Grant, revoking: bool) -> Result<bool> {
+    let (tenant, id) = (&session.tenant, session.server);
+    let mut outage = None;
     for _ in 0..ATTEMPTS {
         let mut keys = Vec::from(record_keys(tenant, id, &session.subject));
-        keys.push(server_table::key(tenant, id));
-        // The tokens are in nobody's hands but ours: they may not be lost to a store that does not answer now.
-        let Ok(found) = app.table.read(keys).await else {
-            continue;
+        keys.extend([
+            server_table::key(tenant, id),
+            sessions::key(tenant, id, &session.id),
+        ]);
+        let found = match app.table.read(keys).await {
+            Ok(found) => found,
+            Err(error) => {
+                outage = Some(error);
+                continue;
+            }
         };
         let Some(server) = found.server(tenant, id)? else {
-            break;
+            return Ok(false);
         };
         let records = found.records(tenant, &server, &session.subject)?;
-        let own = records.stored.grant.as_ref();
+        let stored = &records.stored;
+        let own = stored.grant.as_ref();
         if own.is_some_and(|own| own.version == grant.version) {
             // The answer to our own write was lost.
-            return Ok(Ended::Connected);
+            return Ok(true);
         }
-        let void =
-            server.auth_revision != session.auth_revision || records.stored.is_fenced(session.at);
-        if void {
-            break;
+        // An offboarding may have ended the session under us.
+        let phase = found.session(tenant, id, &session.id)?.map(|s| s.phase);
+        let stands = server.auth_revision == session.auth_revision
+            && phase == Some(Phase::Exchanging)
+            && !stored.is_fenced(session.at);
+        if !stands {
+            return Ok(false);
         }
-        let stored = &records.stored;
         let fences = [
             stored.reason.as_ref().and_then(|reason| reason.fence),
-            stored.grant.as_ref().and_then(|old| old.fence),
+            own.and_then(|old| old.fence),
         ];
         grant.fence = fences.into_iter().flatten().max();
         let granting = Granting {
-            grant: &grant,
+            grant,
             replacing: stored,
             revoking,
             session,
         };
         match app.table.put_grant(&granting, app.now()).await {
-            Ok(Outcome::Done) => {
-                app.work_appeared.notify_one();
-                return Ok(Ended::Connected);
-            }
-            Ok(_) => {
-                // The session may have been ended under us: by an offboarding.
-                let ended = sessions::key(tenant, id, &session.id);
-                let read = app.table.read(vec![ended]).await?;
-                let phase = read.session(tenant, id, &session.id)?.map(|s| s.phase);
-                if phase != Some(Phase::Exchanging) {
-                    break;
-                }
-            }
-            Err(Error::Unavailable(_)) => {}
-            Err(error) => {
-                grants::give_up(app, tenant, &grant, &secret).await;
-                return Err(error);
-            }
+            Ok(Outcome::Done) => return Ok(true),
+            Ok(_) => {}
+            Err(error @ Error::Unavailable(_)) => outage = Some(error),
+            Err(error) => return Err(error),
         }
     }
-    grants::give_up(app, tenant, &grant, &secret).await;
-    fail(app, session).await;
-    Ok(Ended::Void)
+    Err(outage.unwrap_or(Error::Contended))
 }

@@ -188,7 +188,9 @@ async fn refresh(
     let key = servers::data_key(app, tenant, server).await?;
     let mut tokens = open(&key, tenant, &grant)?;
     let settings = Settings::of(app, server, &servers::open_with(&key, tenant, server)?)?;
-    if let Some(secret) = settings.secret_of(&grant.issuance.client) {
+    if let Some(secret) = settings.secret_of(&grant.issuance.client)
+        && settings.belongs_to(&grant.issuance, grant.auth_revision, server)
+    {
         tokens.client_secret = Some(secret.clone());
     }
     let Some(presented) = tokens.refresh.clone() else {
@@ -227,13 +229,19 @@ async fn refresh(
             let (id, subject) = (server.id, &grant.subject);
             next.sealed = seal(&key, tenant, id, subject, &grant.issuance, &tokens)?;
             log(tenant, &grant, None);
-            if store(app, tenant, &grant, lease, &next).await? {
-                let token = tokens.access;
-                let grant = Box::new(next);
-                return Ok(Some(Usable::Token { token, grant }));
+            match store(app, tenant, &grant, lease, &next).await {
+                Ok(true) => {
+                    let token = tokens.access;
+                    let grant = Box::new(next);
+                    Ok(Some(Usable::Token { token, grant }))
+                }
+                // It may be stored after all, so it is not given up.
+                Err(error @ Error::Unavailable(_)) => Err(error),
+                refused => {
+                    give_up(app, tenant, &next, &tokens).await;
+                    refused.map(|_| None)
+                }
             }
-            give_up(app, tenant, &next, &tokens).await;
-            Ok(None)
         }
         Err(failure) => {
             log(tenant, &grant, Some(&failure));

@@ -216,6 +216,7 @@ fn client_secret(
         let secrets = servers::open_with(key, &one.tenant, server)?;
         if let Ok(settings) = Settings::of(app, server, &secrets)
             && let Some(secret) = settings.secret_of(&one.issuance.client)
+            && settings.belongs_to(&one.issuance, one.auth_revision, server)
         {
             return Ok(Some(secret.clone()));
         }

@@ -483,6 +483,7 @@ pub async fn delete(app: &App, caller: &Caller, server: &Numbered) -> Result<Str
         at: now,
         data_key: server.data_key.clone(),
         counts: None,
+        touched: None,
     };
     if !app
         .table

@@ -126,6 +126,14 @@ struct Standing {
 async fn standing(app: &App, tenant: &TenantId, subject: &Subject) -> Result<Standing> {
     let servers = app.table.servers(tenant).await?;
     let mut all = Standing::default();
+    // Sessions first: one that completes meanwhile shows as the grant that it became.
+    for server in servers
+        .iter()
+        .filter(|one| matches!(one.auth, Auth::Oauth(_)))
+    {
+        let open = app.table.open_sessions(tenant, server.id, subject).await?;
+        all.consents.extend(open);
+    }
     for some in servers.chunks(SERVERS_AT_ONCE) {
         let keys = some
             .iter()
@@ -137,10 +145,6 @@ async fn standing(app: &App, tenant: &TenantId, subject: &Subject) -> Result<Sta
             let grant = records.grant.map(|one| Credential::Grant(Box::new(one)));
             all.credentials
                 .extend(own.into_iter().chain(grant).map(|one| (server.id, one)));
-            if matches!(server.auth, Auth::Oauth(_)) {
-                let open = app.table.open_sessions(tenant, server.id, subject).await?;
-                all.consents.extend(open);
-            }
         }
     }
     Ok(all)

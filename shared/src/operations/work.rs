@@ -9,6 +9,8 @@ use crate::table::credentials::Outcome;
 use crate::table::work::{Remaining, Remains, Sweep, Tombstone, Work};
 use crate::table::{clients, servers};
 use crate::{Error, Result};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tracing::warn;
 
 /// Pieces of due work fetched at once.
@@ -31,24 +33,62 @@ pub async fn work_off(app: &App, work: &Work) -> Result<()> {
     }
 }
 
-/// Works off what is due. Answers whether there was anything. What fails is put off, so that it never stands before the
-/// rest.
+/// Works off what is due, several pieces at once. Answers whether there was anything. What fails, or may take the process
+/// with it, is put off, so that it never stands before the rest.
 ///
 /// # Errors
 /// The first failure, after everything has been tried.
 pub async fn work_off_due(app: &App) -> Result<bool> {
     let due = app.table.due_work(app.now(), PAGE).await?;
+    let mut pieces: FuturesUnordered<_> = due.iter().map(|work| one(app, work)).collect();
     let mut failure = None;
-    for work in &due {
-        if let Err(error) = work_off(app, work).await {
+    while let Some(ended) = pieces.next().await {
+        if let Err(error) = ended {
             failure.get_or_insert(error);
-            let until = app.now().plus_seconds(PAUSE_SECONDS);
-            if let Err(cause) = app.table.put_off(work, until).await {
-                warn!(%cause, "work that failed could not be put off");
-            }
         }
     }
     failure.map_or(Ok(!due.is_empty()), Err)
+}
+
+/// Works off everything that is due now.
+///
+/// # Errors
+/// The first failure, after everything has been tried; what failed stays due.
+pub async fn work_off_all(app: &App) -> Result<()> {
+    let mut failure = None;
+    loop {
+        match work_off_due(app).await {
+            Ok(true) => {}
+            Ok(false) => return failure.map_or(Ok(()), Err),
+            Err(error) => {
+                // A store that does not answer cannot be asked what is due, either.
+                let passing = matches!(error, Error::Unavailable(_)) && failure.is_some();
+                failure.get_or_insert(error);
+                if passing {
+                    return failure.map_or(Ok(()), Err);
+                }
+            }
+        }
+    }
+}
+
+async fn one(app: &App, work: &Work) -> Result<()> {
+    // An issuer may keep its answer until this process is gone.
+    if matches!(work, Work::Revocation(_)) {
+        put_off(app, work).await?;
+    }
+    let ended = work_off(app, work).await;
+    if ended.is_err()
+        && let Err(cause) = put_off(app, work).await
+    {
+        warn!(%cause, "work that failed could not be put off");
+    }
+    ended
+}
+
+async fn put_off(app: &App, work: &Work) -> Result<()> {
+    let until = app.now().plus_seconds(PAUSE_SECONDS);
+    app.table.put_off(work, until).await
 }
 
 /// Empties a deleted server's partition. Nothing but revocations can appear there meanwhile: everything else created under
@@ -71,8 +111,7 @@ pub(super) async fn purge(app: &App, tombstone: &Tombstone) -> Result<()> {
         app.table.finish_purge(&tombstone, app.now()).await
     } else {
         // The last revocation to be settled comes back here at once; this is for what it does not see.
-        let until = app.now().plus_seconds(PAUSE_SECONDS);
-        app.table.put_off(&Work::Tombstone(tombstone), until).await
+        put_off(app, &Work::Tombstone(tombstone)).await
     }
 }
 
@@ -85,6 +124,7 @@ async fn clear(app: &App, tombstone: &Tombstone) -> Result<bool> {
         ..
     } = tombstone;
     let mut settled = true;
+    let mut failure = None;
     let mut after = None;
     loop {
         let (some, next) = app.table.remains(tenant, *server, after).await?;
@@ -98,8 +138,15 @@ async fn clear(app: &App, tombstone: &Tombstone) -> Result<bool> {
                     settled = false;
                     if !grant.is_leased(now) {
                         let revocation = Revocation::of(tenant, &grant, Some(receipt), now)?;
-                        app.table.end_remaining_grant(&grant, &revocation).await?;
+                        let ended = app
+                            .table
+                            .end_remaining_grant(&grant, &revocation, now)
+                            .await;
                         app.work_appeared.notify_one();
+                        // One that cannot be ended keeps none of the others.
+                        if let Err(error) = ended {
+                            failure.get_or_insert(error);
+                        }
                     }
                 }
                 Remaining::Session(session) if session.is_busy(now) => settled = false,
@@ -114,7 +161,7 @@ async fn clear(app: &App, tombstone: &Tombstone) -> Result<bool> {
         app.table.clear(&doomed).await?;
         after = next;
         if after.is_none() {
-            return Ok(settled);
+            return failure.map_or(Ok(settled), Err);
         }
     }
 }
@@ -125,11 +172,17 @@ async fn deregister(app: &App, tombstone: &Tombstone) -> Result<bool> {
     let Tombstone { tenant, server, .. } = tombstone;
     let patient = app.now() < tombstone.at.plus_seconds(PATIENCE);
     let mut settled = true;
+    let mut asked = false;
     let mut after = None;
     loop {
         let (some, next) = app.table.remains(tenant, *server, after).await?;
         for Remains { key, item } in some {
             if let Remaining::Client(record) = item {
+                if !asked {
+                    // As with revocations.
+                    put_off(app, &Work::Tombstone(tombstone.clone())).await?;
+                    asked = true;
+                }
                 let key_of_data = app.data_key(tenant, *server, &tombstone.data_key).await?;
                 if super::clients::deregister(app, tenant, &key_of_data, &record).await? || !patient
                 {

@@ -2,7 +2,7 @@
 
 use super::receipts::{self, PresentedToken};
 use super::work::{Tombstone, due_item};
-use super::{Condition, Found, Key, Table, Write, WriteError, keys, servers};
+use super::{Condition, Found, Key, Table, Update, Write, WriteError, keys, s, servers};
 use crate::Result;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::revocation::{Outcome, Revocation};
@@ -55,7 +55,11 @@ impl Table {
     pub async fn add_revocation(&self, one: &Revocation) -> Result<bool> {
         let holders = [
             servers::stands(&one.tenant, one.server, None),
-            Write::Check(keys::tombstone(&one.tenant, one.server), Condition::Exists),
+            Update::set(
+                keys::tombstone(&one.tenant, one.server),
+                vec![("touched", s(&one.id))],
+                Condition::Exists,
+            ),
         ];
         for holder in holders {
             match self.write(vec![put(one)?, holder]).await {

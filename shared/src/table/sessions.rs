@@ -2,12 +2,12 @@
 //! a callback serve once.
 
 use super::{
-    Condition, Found, Key, Table, Update, Write, WriteError, credentials, decode, encode, keys, n,
-    s, servers,
+    Condition, Found, Key, Table, Update, Write, WriteError, credentials, decode, encode, failed,
+    keys, n, s, servers,
 };
 use crate::Result;
 use crate::domain::credential::KeptReason;
-use crate::domain::id::{ServerId, TenantId};
+use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::session::{Phase, Session};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
@@ -90,7 +90,9 @@ impl Table {
                 ("secret_hash", s(&session.secret_hash)),
             ]),
         );
-        held(self.write(vec![claim]).await)
+        // The purge of a server leaves alone what is claimed, so nothing may be claimed once it looks.
+        let stands = servers::stands(&session.tenant, session.server, Some(session.auth_revision));
+        held(self.write(vec![claim, stands]).await)
     }
 
     /// Ends a session without a grant. One that is gone needs no end.
@@ -125,6 +127,37 @@ impl Table {
         held(self.write(writes).await)
     }
 
+    /// How many sessions a subject has begun at a server since `since`; counted up to `most`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn sessions_since(
+        &self,
+        tenant: &TenantId,
+        server: ServerId,
+        subject: &Subject,
+        since: Timestamp,
+        most: usize,
+    ) -> Result<usize> {
+        let prefix = format!("{}{}", keys::SESSIONS, Session::tag(subject));
+        let first = Sortable::first_of(since).ulid();
+        let answer = self
+            .client
+            .query()
+            .table_name(&self.name)
+            .consistent_read(true)
+            .key_condition_expression("PK = :pk AND SK BETWEEN :start AND :end")
+            .projection_expression("SK")
+            .expression_attribute_values(":pk", s(keys::server_partition(tenant, server)))
+            .expression_attribute_values(":start", s(format!("{prefix}{first}")))
+            .expression_attribute_values(":end", s(format!("{prefix}[")))
+            .limit(i32::try_from(most).unwrap_or(i32::MAX))
+            .send()
+            .await
+            .map_err(failed)?;
+        Ok(answer.items.map_or(0, |items| items.len()))
+    }
+
     /// The open sessions of a subject at a server.
     ///
     /// # Errors
@@ -139,8 +172,9 @@ impl Table {
         let mut all = Vec::new();
         let mut after = None;
         loop {
+            let prefix = format!("{}{}", keys::SESSIONS, Session::tag(subject));
             let (items, next) = self
-                .query_page(partition.clone(), keys::SESSIONS, after, 200)
+                .query_page(partition.clone(), &prefix, after, 200)
                 .await?;
             for item in &items {
                 let session: Session = decode(item)?;

@@ -3,7 +3,7 @@
 
 use super::{
     Condition, DUE_INDEX, DUE_INDEX_NAME, Item, Key, SK, Table, Update, Write, WriteError, encode,
-    failed, keys, revocations, s,
+    failed, keys, n, revocations, s,
 };
 use crate::domain::credential::{Grant, Source};
 use crate::domain::id::{ServerId, TenantId};
@@ -43,6 +43,9 @@ pub struct Tombstone {
     /// often the purge is interrupted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<Counts>,
+    /// Another one whenever a revocation is added to the partition after the server's deletion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub touched: Option<String>,
 }
 
 /// Credentials of a living server that a change of its outbound authentication voided, to be cleared away.
@@ -339,7 +342,8 @@ impl Table {
         Ok(())
     }
 
-    /// Turns a dead server's grant into its revocation, if it still is the one that was read. Answers `false` otherwise.
+    /// Turns a dead server's grant into its revocation, if it still is the one that was read and nobody refreshes
+    /// it at `now`. Answers `false` otherwise.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
@@ -347,12 +351,19 @@ impl Table {
         &self,
         grant: &Grant,
         revocation: &Revocation,
+        now: Timestamp,
     ) -> Result<bool> {
         let tenant = &revocation.tenant;
         let key = keys::credential(tenant, grant.server, &grant.subject, Source::Oauth);
         let writes = vec![
             revocations::put(revocation)?,
-            Write::Delete(key, Condition::version(&grant.version)),
+            Write::Delete(
+                key,
+                Condition::HasBefore(
+                    vec![("version", s(&grant.version))],
+                    ("lease_until", n(now.micros())),
+                ),
+            ),
         ];
         match self.write(writes).await {
             Ok(()) => Ok(true),
@@ -405,7 +416,12 @@ impl Table {
         let key = keys::tombstone(&tombstone.tenant, tombstone.server);
         let counts = Some(tombstone.counts.unwrap_or_default());
         let close = receipts::close(&tombstone.tenant, &tombstone.receipt, counts, now)?;
-        self.end(Write::Delete(key, Condition::Exists), close).await
+        // A revocation that was written down since it was read needs its key.
+        let unchanged = match &tombstone.touched {
+            Some(touch) => Condition::Has(vec![("touched", s(touch))]),
+            None => Condition::Lacks("touched"),
+        };
+        self.end(Write::Delete(key, unchanged), close).await
     }
 
     /// Takes a piece of work away and says so on its receipt.
