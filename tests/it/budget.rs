@@ -78,9 +78,14 @@ async fn calls_cost_no_more_than_their_budget() {
         let listed_with_records = [&["BatchGetItem"], listed].concat();
         // For whom a key speaks is to be known before its records can be read.
         let own_then_write: &[&str] = if who == "token" {
-            &read_then_write
+            &["BatchGetItem", "Query", "TransactWriteItems"]
         } else {
-            &["BatchGetItem", "BatchGetItem", "TransactWriteItems"]
+            &[
+                "BatchGetItem",
+                "BatchGetItem",
+                "Query",
+                "TransactWriteItems",
+            ]
         };
         let calls: Vec<(&str, String, Value, &[&str])> = vec![
             (
