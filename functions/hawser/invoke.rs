@@ -217,7 +217,8 @@ async fn refused(app: &App, at: Permitted<AtServer>, refusal: Refusal) -> Result
         };
         consent_url = match consent::offer(app, &server, base, None).await {
             Ok(begun) => Some(begun.url),
-            Err(Error::Contended) => None,
+            // The addresses handed out before go on serving.
+            Err(Error::Contended | Error::TooManyConsents) => None,
             Err(error) => return Err(error.into()),
         };
     }
