@@ -199,13 +199,15 @@ async fn refused(app: &App, at: Permitted<AtServer>, refusal: Refusal) -> Result
         &at.found.server.auth,
         Auth::Oauth(oauth) if oauth.grant_type == GrantType::AuthorizationCode
     );
+    let mut wanted = None;
     let (reason, consent_helps) = match refusal {
         Refusal::Unreachable => return Ok(Problem::Unreachable),
         Refusal::Passthrough => return Ok(Problem::Passthrough),
         Refusal::NoCredential(reason) => (reason.as_str(), by_consent),
         Refusal::NotAccepted { consent_helps } => ("credential_refused", consent_helps),
-        Refusal::ScopeInsufficient { consent_helps } => {
-            (Reason::ScopeInsufficient.as_str(), consent_helps)
+        Refusal::ScopeInsufficient { besides } => {
+            wanted = besides;
+            (Reason::ScopeInsufficient.as_str(), wanted.is_some())
         }
     };
     let mut consent_url = None;
@@ -215,7 +217,7 @@ async fn refused(app: &App, at: Permitted<AtServer>, refusal: Refusal) -> Result
             caller: at.caller,
             found: at.found.server,
         };
-        consent_url = match consent::offer(app, &server, base, None).await {
+        consent_url = match consent::offer(app, &server, base, None, wanted).await {
             Ok(begun) => Some(begun.url),
             // The addresses handed out before go on serving.
             Err(Error::Contended | Error::TooManyConsents) => None,

@@ -57,7 +57,7 @@ async fn attempt(
             caller,
             found: found.server,
         };
-        let begun = consent::offer(app, &server, base, asked.return_to.clone()).await?;
+        let begun = consent::offer(app, &server, base, asked.return_to.clone(), None).await?;
         object["authorization_endpoint"] = begun.url.expose_secret().into();
     }
     Ok(object)

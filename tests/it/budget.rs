@@ -460,9 +460,19 @@ async fn each_policy_allows_exactly_what_its_function_does() {
         };
         hawser.wire.arm(None);
         let authorize = format!("{path}/authorize");
+        // Once with an issuer that cannot be used.
         let asked = caller.get(&authorize).await.json();
         note("GET", &authorize);
         let mut browser = Browser::new();
+        issuer.configure(|s| s.s256 = false);
+        let page = browser
+            .open(asked["authorization_endpoint"].as_str().unwrap())
+            .await;
+        assert_eq!(page.status, 502, "{page:?}");
+        note("GET", "/oauth/start");
+        issuer.configure(|s| s.s256 = true);
+        let asked = caller.get(&authorize).await.json();
+        note("GET", &authorize);
         let at_issuer = browser
             .begin(asked["authorization_endpoint"].as_str().unwrap())
             .await;

@@ -131,6 +131,9 @@ pub struct Grant {
     pub issuance: Issuance,
     /// Scopes asked for or granted.
     pub scopes: BTreeSet<String>,
+    /// Whether it was asked for because one for less was refused (checklist row 18).
+    #[serde(default)]
+    pub stepped_up: bool,
     /// When the access token was obtained.
     pub obtained_at: Timestamp,
     /// Seconds that the access token lives; what it was last, where an answer does not say.

@@ -93,6 +93,9 @@ pub struct ClientRecord {
     pub client: Client,
     /// Where it is answered to; registered exactly so.
     pub redirect_uri: String,
+    /// What it was registered for; issuers may refuse it more.
+    #[serde(default)]
+    pub scopes: Vec<String>,
     /// When its secret ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_expires_at: Option<Timestamp>,

@@ -61,6 +61,9 @@ pub enum Origin {
         return_to: Option<String>,
         /// The base of our own addresses.
         base: String,
+        /// Scopes to be asked for besides those that the server or its operator says: it has refused a grant for less.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        besides: Option<Vec<String>>,
     },
     /// LangSmith: the client asks for the session's state.
     Langsmith {

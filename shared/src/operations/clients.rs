@@ -159,6 +159,7 @@ impl Search<'_> {
                 && record.issuer == issuer.issuer
                 && record.redirect_uri == self.redirect_uri
                 && !record.rejected
+                && scopes.iter().all(|scope| record.scopes.contains(scope))
                 && record.secret_expires_at.is_none_or(|end| now < end)
         });
         match usable {
@@ -226,7 +227,8 @@ impl Search<'_> {
             secret: made.secret,
             registration_token: token,
         };
-        let record = self.record(app, &issuer, &client, end, uri, &secrets)?;
+        let mut record = self.record(app, &issuer, &client, end, uri, &secrets)?;
+        record.scopes = scopes.to_vec();
         info!(tenant = self.tenant.as_str(), server = ?self.server.id, issuer = host(&issuer.issuer), "registered a client");
         Ok(Usable {
             client: record.client.clone(),
@@ -264,6 +266,7 @@ impl Search<'_> {
             issuer: issuer.issuer.clone(),
             client,
             redirect_uri: self.redirect_uri.to_owned(),
+            scopes: Vec::new(),
             secret_expires_at,
             rejected: false,
             management_uri,

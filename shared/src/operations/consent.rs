@@ -141,6 +141,8 @@ struct For<'a> {
     redirect_uri: String,
     /// What was asked for; nothing: what the server or its operator says.
     scopes: &'a [String],
+    /// What to ask for besides.
+    besides: &'a [String],
 }
 
 impl For<'_> {
@@ -170,6 +172,11 @@ impl For<'_> {
         };
         if scopes.is_empty() {
             scopes = advised;
+        }
+        for scope in self.besides {
+            if !scopes.contains(scope) {
+                scopes.push(scope.clone());
+            }
         }
         let offline = "offline_access";
         let offered = issuer.scopes_supported.iter().flatten();
@@ -358,7 +365,8 @@ async fn require_room(
     }
 }
 
-/// Offers a consent by a URL of our own; nobody is contacted until it is opened. `base` is our public base URL.
+/// Offers a consent by a URL of our own; nobody is contacted until it is opened. `base` is our public base URL; `besides` are
+/// scopes that are asked for whatever the server says.
 ///
 /// # Errors
 /// [`Error::Contended`] when the server has just changed; [`Error::Unavailable`], [`Error::Internal`].
@@ -367,11 +375,13 @@ pub async fn offer(
     server: &Permitted<Server>,
     base: &str,
     return_to: Option<String>,
+    besides: Option<Vec<String>>,
 ) -> Result<Begun> {
     let tenant = &server.caller.tenant;
     let origin = Origin::Truefoundry {
         return_to,
         base: base.to_owned(),
+        besides,
     };
     let subject = server.caller.subject();
     require_room(app, tenant, server.found.id, subject).await?;
@@ -418,7 +428,7 @@ pub async fn open(app: &App, ticket: &str) -> Result<Opening> {
     let (server, mut session) = find_ticket(app, &ticket, Phase::Offered).await?;
     let key = data_key(app, &ticket.tenant, &server).await?;
     let secrets = open_with(&key, &ticket.tenant, &server)?;
-    let Origin::Truefoundry { base, .. } = session.origin.clone() else {
+    let Origin::Truefoundry { base, besides, .. } = session.origin.clone() else {
         return Err(Error::SessionNotFound);
     };
     let whom = For {
@@ -428,6 +438,7 @@ pub async fn open(app: &App, ticket: &str) -> Result<Opening> {
         owner: None,
         redirect_uri: format!("{base}{CALLBACK_PATH}"),
         scopes: &[],
+        besides: besides.as_deref().unwrap_or_default(),
     };
     let setup = match Settings::of(app, &server, &secrets) {
         Ok(settings) => whom.set_up(app, settings, true).await,
@@ -494,6 +505,7 @@ pub async fn begin(
         owner: Some(subject),
         redirect_uri: format!("{base}{CALLBACK_PATH}"),
         scopes,
+        besides: &[],
     };
     let settings = Settings::of(app, server, &secrets)?;
     let setup = whom.set_up(app, settings, true).await?;
@@ -529,6 +541,7 @@ pub async fn prepare(
         owner: Some(subject),
         redirect_uri: format!("{base}{CALLBACK_PATH}"),
         scopes: &[],
+        besides: &[],
     };
     let settings = Settings::of(app, server, &secrets)?;
     let setup = whom.set_up(app, settings, true).await?;
@@ -558,6 +571,7 @@ pub async fn create_server(
         owner: None,
         redirect_uri: format!("{base}{}", integration_callback(integration)),
         scopes: &[],
+        besides: &[],
     };
     let settings = Settings::of(app, server, &secrets)?;
     let setup = whom.set_up(app, settings, false).await?;
@@ -897,6 +911,13 @@ async fn store(
             .cloned()
             .chain(granted)
             .collect::<BTreeSet<_>>(),
+        stepped_up: matches!(
+            session.origin,
+            Origin::Truefoundry {
+                besides: Some(_),
+                ..
+            }
+        ),
         obtained_at: now,
         lifetime: tokens.expires_in,
         expires_at: tokens.expires_in.map(|life| now.plus_seconds(life)),

@@ -10,7 +10,7 @@ use super::servers::{data_key, open_with};
 use super::{Permitted, Unchecked};
 use crate::app::App;
 use crate::caller::{Caller, Presented, hash};
-use crate::domain::credential::{OverrideValue, Records};
+use crate::domain::credential::{Grant, OverrideValue, Records};
 use crate::domain::error::Unauthenticated;
 use crate::domain::id::{ServerId, TenantId, random};
 use crate::domain::issuance::{Client, ClientAuth, ClientSource};
@@ -32,7 +32,7 @@ use data_encoding::BASE64URL_NOPAD;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Response};
 use secrecy::{ExposeSecret, SecretString};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -251,7 +251,7 @@ impl fmt::Debug for Call {
 }
 
 /// Why a call has no answer of the server's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The server wants the caller's own token, which goes nowhere.
     Passthrough,
@@ -264,8 +264,8 @@ pub enum Refusal {
     },
     /// The server wants a token for more.
     ScopeInsufficient {
-        /// Whether a new consent may help.
-        consent_helps: bool,
+        /// What a new consent has to ask for besides, if one may help.
+        besides: Option<Vec<String>>,
     },
     /// The server cannot be reached, or must not be, or does not answer itself.
     Unreachable,
@@ -316,8 +316,13 @@ pub async fn exchange(
         match answer.status().as_u16() {
             401 if refused.is_none() && !matches!(from, Carrier::Fixed) => refused = Some(from),
             401 => return Ok(Err(Refusal::NotAccepted { consent_helps })),
-            403 if wants_more(answer.headers()) => {
-                return Ok(Err(Refusal::ScopeInsufficient { consent_helps }));
+            403 => {
+                let Some(wanted) = wants_more(answer.headers()) else {
+                    return Ok(Ok(answer));
+                };
+                let grant = at.found.records.grant.as_ref().filter(|_| consent_helps);
+                let besides = grant.and_then(|grant| step_up(grant, wanted));
+                return Ok(Err(Refusal::ScopeInsufficient { besides }));
             }
             // Where it leads is nobody's business, and what it says belongs to nowhere else.
             100..=199 | 300..=399 => return Ok(Err(Refusal::Unreachable)),
@@ -326,9 +331,20 @@ pub async fn exchange(
     }
 }
 
-fn wants_more(headers: &HeaderMap) -> bool {
-    let challenge = challenge::bearer(headers);
-    challenge.is_some_and(|one| one.error.as_deref() == Some("insufficient_scope"))
+/// The scopes that a server wants, possibly unnamed, if it refuses for want of them.
+fn wants_more(headers: &HeaderMap) -> Option<Vec<String>> {
+    let challenge = challenge::bearer(headers)?;
+    let insufficient = challenge.error.as_deref() == Some("insufficient_scope");
+    insufficient.then(|| challenge.scopes.unwrap_or_default())
+}
+
+/// The union of what a grant was asked for and what is wanted (row 18). Nothing if that has been asked for already, because
+/// the grant before this one was refused: another consent would end like the last.
+fn step_up(grant: &Grant, wanted: Vec<String>) -> Option<Vec<String>> {
+    let is_new = wanted.iter().any(|scope| !grant.scopes.contains(scope));
+    let held = grant.scopes.iter().cloned();
+    let union: BTreeSet<String> = held.chain(wanted).collect();
+    (is_new || !grant.stepped_up).then(|| union.into_iter().collect())
 }
 
 /// The headers of a call with those it carries: these replace any of the same name, but what the transport sets itself
