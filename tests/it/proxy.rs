@@ -1173,6 +1173,37 @@ async fn an_expired_token_is_refreshed_first() {
 }
 
 #[tokio::test]
+async fn a_step_up_asks_for_what_is_wanted_besides_and_is_not_repeated() {
+    let (hawser, issuer) = (Hawser::start().await, Issuer::start().await);
+    issuer.configure(|s| s.challenge_scope = Some("mcp:read".to_owned()));
+    let mcp = register(&hawser, "wiki", &issuer.mcp_url(), oauth()).await;
+    connect(&hawser, &issuer, &mcp, "ada").await;
+    assert_eq!(issuer.issued()[0].scopes, ["mcp:read"]);
+    let ada = user(&hawser, "ada");
+    let challenge = "Bearer error=\"insufficient_scope\", scope=\"mcp:write\"";
+    issuer.fault(Fault {
+        status: Some(403),
+        headers: vec![("www-authenticate", challenge.to_owned())],
+        ..Fault::always("/mcp")
+    });
+    let url = needs_consent(&call(&ada, &mcp).await, "scope_insufficient");
+    issuer.clear_faults();
+    consent(&issuer, &url).await;
+    let mut granted = issuer.issued().last().unwrap().scopes.clone();
+    granted.sort_unstable();
+    assert_eq!(granted, ["mcp:read", "mcp:write"]);
+    assert_eq!(call(&ada, &mcp).await.status, 200);
+    // Refused all the same: another consent would end like this one.
+    issuer.fault(Fault {
+        status: Some(403),
+        headers: vec![("www-authenticate", challenge.to_owned())],
+        ..Fault::always("/mcp")
+    });
+    let data = call(&ada, &mcp).await.json()["error"]["data"].clone();
+    assert_eq!(data, json!({"reason": "scope_insufficient"}));
+}
+
+#[tokio::test]
 async fn a_refused_token_is_replaced_once_and_the_call_repeated_once() {
     let (hawser, issuer) = (Hawser::start().await, Issuer::start().await);
     let mcp = register(&hawser, "wiki", &issuer.mcp_url(), oauth()).await;

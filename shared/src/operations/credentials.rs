@@ -37,7 +37,11 @@ impl AtServer {
     /// [`Error::CredentialNotFound`] when there is none.
     pub fn credential(&self, source: Source) -> Result<Credential> {
         let credential = match source {
-            Source::Override => self.records.own.clone().map(Credential::Override),
+            Source::Override => self
+                .records
+                .own
+                .clone()
+                .map(|own| Credential::Override(Box::new(own))),
             Source::Oauth => {
                 let grant = self.records.grant.clone();
                 grant.map(|grant| Credential::Grant(Box::new(grant)))

@@ -141,7 +141,7 @@ async fn standing(app: &App, tenant: &TenantId, subject: &Subject) -> Result<Sta
         let found = app.table.read(keys.collect()).await?;
         for server in some {
             let records = found.records(tenant, server, subject)?;
-            let own = records.own.map(Credential::Override);
+            let own = records.own.map(|own| Credential::Override(Box::new(own)));
             let grant = records.grant.map(|one| Credential::Grant(Box::new(one)));
             all.credentials
                 .extend(own.into_iter().chain(grant).map(|one| (server.id, one)));

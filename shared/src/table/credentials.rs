@@ -77,7 +77,7 @@ impl Found {
 #[derive(Clone, Debug)]
 pub enum Credential {
     /// An override.
-    Override(Override),
+    Override(Box<Override>),
     /// A grant.
     Grant(Box<Grant>),
 }
@@ -216,7 +216,7 @@ impl Table {
         let mut all = Vec::new();
         for item in &items {
             match decode(item)? {
-                Any::Override(own) => all.push(Credential::Override(*own)),
+                Any::Override(own) => all.push(Credential::Override(own)),
                 Any::Grant(grant) => all.push(Credential::Grant(grant)),
                 Any::Other => {}
             }
