@@ -1,6 +1,7 @@
 //! The `hawser` program itself: what it prints, how it ends, what survives, and what it never writes anywhere.
 
-use crate::harness::items;
+use crate::harness::{Browser, items};
+use crate::issuer::Issuer;
 use hawser_core::App;
 use hawser_core::operations::work::work_off_due;
 use hawser_local::config;
@@ -11,6 +12,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use tempfile::TempDir;
 
 struct Running {
@@ -527,4 +529,57 @@ async fn a_name_that_was_made_to_lead_here_is_refused() {
         );
     }
     assert_eq!(running.signal("TERM"), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_on_one_store_refresh_an_expired_grant_once() {
+    const USES: usize = 200;
+    let folder = TempDir::new().unwrap();
+    let log = folder.path().join("log");
+    let issuer = Issuer::start().await;
+    let processes: Vec<Arc<Running>> = (0..4)
+        .map(|_| Arc::new(Running::start(folder.path(), &log)))
+        .collect();
+    let one = &processes[0];
+    let mut manifest = manifest("wiki", json!({"type": "oauth2"}));
+    manifest["manifest"]["url"] = issuer.mcp_url().into();
+    let (status, made) = one.call("PUT", "/api/svc/v1/mcp", manifest).await;
+    assert_eq!(status, 200, "{made}");
+    let id = made["data"]["id"].as_str().unwrap().to_owned();
+    for round in 0..3 {
+        // What is obtained at consent is over at once.
+        issuer.configure(|s| s.access_ttl = Some(0));
+        let path = format!("/api/svc/v1/mcp/{id}");
+        let (_, asked) = one
+            .call("GET", &format!("{path}/authorize"), Value::Null)
+            .await;
+        let mut browser = Browser::new();
+        let at_issuer = browser
+            .begin(asked["authorization_endpoint"].as_str().unwrap())
+            .await;
+        let page = browser.open(&issuer.approve(&at_issuer).await).await;
+        assert_eq!(page.status, 200, "{page:?}");
+        issuer.configure(|s| s.access_ttl = Some(3600));
+        issuer.clear_log();
+        let mut uses = tokio::task::JoinSet::new();
+        for i in 0..USES {
+            let (process, path) = (processes[i % processes.len()].clone(), format!("/mcp/{id}"));
+            uses.spawn(async move {
+                let ping = json!({"jsonrpc": "2.0", "id": i, "method": "ping"});
+                process.call("POST", &path, ping).await.0
+            });
+        }
+        let answers = uses.join_all().await;
+        assert_eq!(answers, [200; USES], "round {round}");
+        assert_eq!(issuer.count("POST", "/token"), 1, "round {round}");
+        assert_eq!(issuer.count("POST", "/mcp"), USES);
+        assert_eq!(issuer.families_killed(), 0);
+        let body = json!({"authSource": "oauth", "subjectId": "admin", "subjectType": "user"});
+        let (status, _) = one.call("DELETE", &format!("{path}/auth"), body).await;
+        assert_eq!(status, 200);
+    }
+    for process in processes {
+        let mut process = Arc::into_inner(process).unwrap();
+        assert_eq!(process.signal("TERM"), Some(0));
+    }
 }

@@ -1,0 +1,377 @@
+//! The way back: an issuer's answer is taken once, its code exchanged once, and what comes of that stored or revoked.
+
+use super::super::clients::{self, Settings};
+use super::super::grants;
+use super::super::servers::{data_key, open_with};
+use super::{Ticket, find_ticket};
+use crate::app::App;
+use crate::caller::hash;
+use crate::catalogue::RevocationScope;
+use crate::domain::credential::{Grant, KeptReason, Tokens, new_version};
+use crate::domain::issuance::ClientSource;
+use crate::domain::server::Server;
+use crate::domain::session::{Consent, ConsentSecrets, Origin, Phase, Session};
+use crate::domain::status::{Reason, Status, status};
+use crate::oauth::token::{self, Class, Credentials, Endpoint};
+use crate::seal::{DataKey, Kind};
+use crate::table::credentials::{Granting, Outcome, record_keys};
+use crate::table::{servers as server_table, sessions};
+use crate::{Error, Result};
+use secrecy::SecretString;
+use std::collections::BTreeSet;
+use tracing::{info, warn};
+
+/// How long the exchange of a code may keep a session busy, in seconds: longer than the call and the write together.
+const EXCHANGE: i64 = 60;
+/// How often an answer is tried to be stored while others write.
+const ATTEMPTS: usize = 10;
+
+/// What an issuer sent the browser back with.
+pub struct Callback {
+    /// `state`.
+    pub state: String,
+    /// `code`.
+    pub code: Option<SecretString>,
+    /// `error`.
+    pub error: Option<String>,
+    /// `iss` (RFC 9207).
+    pub iss: Option<String>,
+}
+
+/// How a consent ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// A grant is stored.
+    Connected,
+    /// The subject, or the issuer, said no with this code. Foreign text, not to be shown as it is.
+    Refused(String),
+    /// The answer cannot be trusted, or the code was not exchanged.
+    Failed,
+    /// Meanwhile the server changed or the subject was disconnected: what came back is being revoked.
+    Void,
+}
+
+/// A consent that is over.
+#[derive(Debug)]
+pub struct Finished {
+    /// What it was.
+    pub session: Session,
+    /// How it ended.
+    pub ended: Ended,
+    /// The server, as it was when the browser came back.
+    pub server: Server,
+}
+
+/// Takes an issuer's answer. `cookie` is asked for the value of the cookie of a session; `fits` says whether the answer came
+/// the way that the session's origin expects.
+///
+/// # Errors
+/// [`Error::SessionNotFound`] for an answer to nothing that was asked, or that was answered before; nothing has happened
+/// then. [`Error::Unavailable`], [`Error::Internal`].
+pub async fn finish(
+    app: &App,
+    callback: Callback,
+    cookie: impl Fn(&Session) -> Option<String>,
+    fits: impl Fn(&Origin) -> bool,
+) -> Result<Finished> {
+    let ticket = Ticket::parse(&callback.state).ok_or(Error::SessionNotFound)?;
+    let (server, session) = find_ticket(app, &ticket, Phase::Pending).await?;
+    let bound = session
+        .browser
+        .as_ref()
+        .is_none_or(|expected| cookie(&session).is_some_and(|sent| hash(&sent) == *expected));
+    if !bound || !fits(&session.origin) {
+        return Err(Error::SessionNotFound);
+    }
+    let until = app.now().plus_seconds(EXCHANGE);
+    if !app.table.claim_session(&session, until).await? {
+        return Err(Error::SessionNotFound);
+    }
+    let ended = match answer(app, &server, &session, callback).await {
+        Ok(ended) => ended,
+        Err(error) => {
+            // Whatever failed, this state is used up.
+            fail(app, &session).await;
+            return Err(error);
+        }
+    };
+    let (tenant, id) = (session.tenant.as_str(), session.server);
+    info!(tenant, server = ?id, connected = ended == Ended::Connected, "a consent ended");
+    if matches!(session.origin, Origin::Kambrium { .. }) {
+        let failed = matches!(ended, Ended::Refused(_) | Ended::Failed);
+        // The consent itself is over either way.
+        if let Err(cause) = app
+            .table
+            .note_consent(&session.tenant, server.id, failed)
+            .await
+        {
+            warn!(%cause, "how a consent ended was not noted on its server");
+        }
+    }
+    Ok(Finished {
+        session,
+        ended,
+        server,
+    })
+}
+
+/// What the subject of a consent needs, now that it is over.
+///
+/// # Errors
+/// [`Error::ServerNotFound`] when the server is gone; [`Error::Unavailable`], [`Error::Internal`].
+pub async fn status_after(app: &App, session: &Session) -> Result<Status> {
+    let (tenant, id) = (&session.tenant, session.server);
+    let mut keys = Vec::from(record_keys(tenant, id, &session.subject));
+    keys.push(server_table::key(tenant, id));
+    let found = app.table.read(keys).await?;
+    let server = found.server(tenant, id)?.ok_or(Error::ServerNotFound)?;
+    let records = found.records(tenant, &server, &session.subject)?;
+    Ok(status(&server, &records, app.now()))
+}
+
+async fn fail(app: &App, session: &Session) {
+    if let Err(cause) = app.table.fail_session(session, Phase::Exchanging).await {
+        warn!(%cause, "a consent that failed could not be marked");
+    }
+}
+
+async fn answer(
+    app: &App,
+    server: &Server,
+    session: &Session,
+    callback: Callback,
+) -> Result<Ended> {
+    let consent = session
+        .consent
+        .as_ref()
+        .ok_or_else(|| Error::internal("a pending session without its consent"))?;
+    // Before the code goes anywhere, and before an error is believed (checklist rows 20 and 21).
+    let trusted = match &callback.iss {
+        Some(iss) => *iss == consent.issuance.issuer,
+        None => !consent.iss_advertised,
+    };
+    if !trusted {
+        app.table.fail_session(session, Phase::Exchanging).await?;
+        return Ok(Ended::Failed);
+    }
+    if let Some(code) = callback.error {
+        if code == "access_denied" {
+            deny(app, session).await?;
+        } else {
+            app.table.fail_session(session, Phase::Exchanging).await?;
+        }
+        return Ok(Ended::Refused(code));
+    }
+    let Some(code) = callback.code else {
+        app.table.fail_session(session, Phase::Exchanging).await?;
+        return Ok(Ended::Failed);
+    };
+    let key = data_key(app, &session.tenant, server).await?;
+    let kind = Kind::Consent(&session.id, &session.subject, &consent.issuance);
+    let json = key.open(&session.tenant, server.id, kind, &consent.sealed)?;
+    let secrets = ConsentSecrets::from_json(&json)
+        .ok_or_else(|| Error::internal("a consent does not decode"))?;
+    let settings = Settings::of(app, server, &open_with(&key, &session.tenant, server)?)?;
+    let at = Endpoint {
+        url: &consent.issuance.token_endpoint,
+        credentials: Credentials {
+            client: &consent.issuance.client,
+            secret: secrets.client_secret.as_ref(),
+        },
+        resource: consent.issuance.resource.as_deref(),
+        extra: &settings.token_params,
+    };
+    let exchanged = token::exchange(
+        &app.egress,
+        &at,
+        &code,
+        &secrets.verifier,
+        &consent.redirect_uri,
+    )
+    .await;
+    let tokens = match exchanged {
+        Ok(tokens) => tokens,
+        Err(failure) => {
+            warn!(
+                tenant = session.tenant.as_str(),
+                server = ?session.server,
+                issuer = clients::host(&consent.issuance.issuer),
+                status = failure.status,
+                error = failure.word,
+                "a code was not exchanged"
+            );
+            if failure.class == Class::InvalidClient {
+                reject_client(app, session, consent).await?;
+            }
+            app.table.fail_session(session, Phase::Exchanging).await?;
+            return Ok(Ended::Failed);
+        }
+    };
+    let secret = secrets.client_secret;
+    let revoking = settings.revocation_scope == RevocationScope::Token;
+    store(app, &key, session, consent, tokens, secret, revoking).await
+}
+
+/// The issuer does not know the client any more: the next consent registers another.
+async fn reject_client(app: &App, session: &Session, consent: &Consent) -> Result<()> {
+    if let ClientSource::Dynamic(record) = &consent.issuance.client.source {
+        let owner = matches!(session.origin, Origin::Langsmith { .. }).then_some(&session.subject);
+        app.table
+            .reject_client(&session.tenant, session.server, owner, record)
+            .await?;
+    }
+    Ok(())
+}
+
+/// The subject refused. A record that is stored stays as it is (TrueFoundry 7.3).
+async fn deny(app: &App, session: &Session) -> Result<()> {
+    let (tenant, id) = (&session.tenant, session.server);
+    for _ in 0..ATTEMPTS {
+        let mut keys = Vec::from(record_keys(tenant, id, &session.subject));
+        keys.push(server_table::key(tenant, id));
+        let found = app.table.read(keys).await?;
+        let Some(server) = found.server(tenant, id)? else {
+            break;
+        };
+        let records = found.records(tenant, &server, &session.subject)?;
+        if records.grant.is_some() || server.auth_revision != session.auth_revision {
+            break;
+        }
+        let read = records.stored.reason.as_ref();
+        let kept = KeptReason {
+            subject: session.subject.clone(),
+            reason: Reason::ConsentDenied,
+            at: app.now(),
+            fence: read.and_then(|reason| reason.fence),
+        };
+        if app.table.deny_session(session, &kept, read).await? {
+            return Ok(());
+        }
+    }
+    app.table.fail_session(session, Phase::Exchanging).await
+}
+
+/// Stores what was exchanged, or has it revoked.
+async fn store(
+    app: &App,
+    key: &DataKey,
+    session: &Session,
+    consent: &Consent,
+    tokens: token::Tokens,
+    client_secret: Option<SecretString>,
+    revoking: bool,
+) -> Result<Ended> {
+    let (tenant, id) = (&session.tenant, session.server);
+    let now = app.now();
+    let refreshable = tokens.refresh.is_some();
+    let granted = tokens.scopes.unwrap_or_default();
+    let secret = Tokens {
+        access: tokens.access,
+        refresh: tokens.refresh,
+        client_secret,
+    };
+    let mut grant = Grant {
+        server: id,
+        subject: session.subject.clone(),
+        auth_revision: session.auth_revision,
+        version: new_version(now)?,
+        session: session.id.clone(),
+        issuance: consent.issuance.clone(),
+        scopes: consent
+            .scopes
+            .iter()
+            .cloned()
+            .chain(granted)
+            .collect::<BTreeSet<_>>(),
+        stepped_up: matches!(
+            session.origin,
+            Origin::Truefoundry {
+                besides: Some(_),
+                ..
+            }
+        ),
+        obtained_at: now,
+        lifetime: tokens.expires_in,
+        expires_at: tokens.expires_in.map(|life| now.plus_seconds(life)),
+        refreshable,
+        last_refresh: None,
+        retry_at: None,
+        fence: None,
+        lease_id: None,
+        lease_until: None,
+        sealed: grants::seal(
+            key,
+            tenant,
+            id,
+            &session.subject,
+            &consent.issuance,
+            &secret,
+        )?,
+    };
+    let placed = place(app, session, &mut grant, revoking).await;
+    if let Ok(true) = placed {
+        app.work_appeared.notify_one();
+        return Ok(Ended::Connected);
+    }
+    // Whatever went wrong: what was exchanged is in nobody's hands but ours.
+    grants::give_up(app, tenant, &grant, &secret).await;
+    placed?;
+    fail(app, session).await;
+    Ok(Ended::Void)
+}
+
+/// Stores a grant as long as its consent stands. Answers whether it is stored.
+async fn place(app: &App, session: &Session, grant: &mut Grant, revoking: bool) -> Result<bool> {
+    let (tenant, id) = (&session.tenant, session.server);
+    let mut outage = None;
+    for _ in 0..ATTEMPTS {
+        let mut keys = Vec::from(record_keys(tenant, id, &session.subject));
+        keys.extend([
+            server_table::key(tenant, id),
+            sessions::key(tenant, id, &session.id),
+        ]);
+        let found = match app.table.read(keys).await {
+            Ok(found) => found,
+            Err(error) => {
+                outage = Some(error);
+                continue;
+            }
+        };
+        let Some(server) = found.server(tenant, id)? else {
+            return Ok(false);
+        };
+        let records = found.records(tenant, &server, &session.subject)?;
+        let stored = &records.stored;
+        let own = stored.grant.as_ref();
+        if own.is_some_and(|own| own.version == grant.version) {
+            // The answer to our own write was lost.
+            return Ok(true);
+        }
+        // An offboarding may have ended the session under us.
+        let phase = found.session(tenant, id, &session.id)?.map(|s| s.phase);
+        let stands = server.auth_revision == session.auth_revision
+            && phase == Some(Phase::Exchanging)
+            && !stored.is_fenced(session.at);
+        if !stands {
+            return Ok(false);
+        }
+        let fences = [
+            stored.reason.as_ref().and_then(|reason| reason.fence),
+            own.and_then(|old| old.fence),
+        ];
+        grant.fence = fences.into_iter().flatten().max();
+        let granting = Granting {
+            grant,
+            replacing: stored,
+            revoking,
+            session,
+        };
+        match app.table.put_grant(&granting, app.now()).await {
+            Ok(Outcome::Done) => return Ok(true),
+            Ok(_) => {}
+            Err(error @ Error::Unavailable(_)) => outage = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(outage.unwrap_or(Error::Contended))
+}

@@ -1,0 +1,276 @@
+//! What has to be known before a subject can be sent to an issuer: the issuer, a client of it, what to ask for.
+
+use super::super::clients::{self, Search, Settings, Usable};
+use super::new_ticket;
+use crate::app::App;
+use crate::domain::error::OauthSetup;
+use crate::domain::id::TenantId;
+use crate::domain::issuance::{ClientRecord, Issuance};
+use crate::domain::server::Server;
+use crate::domain::session::{Consent, ConsentSecrets, Phase, Session};
+use crate::domain::subject::Subject;
+use crate::oauth::discovery::{self, Issuer};
+use crate::oauth::request::{Pkce, authorization_url};
+use crate::seal::{DataKey, Kind};
+use crate::{Error, Result};
+use secrecy::{ExposeSecret, SecretString};
+use std::time::Duration;
+use tokio::time::timeout;
+use tracing::warn;
+
+/// How long it may take to find an issuer and a client, all requests together: a gateway ends ours after 30 seconds.
+const SETUP: Duration = Duration::from_secs(13);
+/// What an operator's own parameters of the authorization request cannot be, set by us or not.
+const RESERVED: [&str; 8] = [
+    "response_type",
+    "client_id",
+    "redirect_uri",
+    "state",
+    "scope",
+    "code_challenge",
+    "code_challenge_method",
+    "resource",
+];
+
+/// Everything that has to be known before a subject can be sent to an issuer.
+pub(super) struct Setup {
+    pub issuance: Issuance,
+    pub iss_advertised: bool,
+    pub authorization_endpoint: String,
+    pub scopes: Vec<String>,
+    pub redirect_uri: String,
+    pub client: Usable,
+    pub settings: Settings,
+}
+
+/// For whom a consent is set up.
+pub(super) struct For<'a> {
+    pub tenant: &'a TenantId,
+    pub server: &'a Server,
+    pub key: &'a DataKey,
+    /// The one subject that a client registered for it serves; all of the server's if there is none.
+    pub owner: Option<&'a Subject>,
+    pub redirect_uri: String,
+    /// What was asked for; nothing: what the server or its operator says.
+    pub scopes: &'a [String],
+    /// What to ask for besides.
+    pub besides: &'a [String],
+}
+
+impl For<'_> {
+    pub async fn set_up(&self, app: &App, settings: Settings, known: bool) -> Result<Setup> {
+        timeout(SETUP, self.ask(app, settings, known))
+            .await
+            .unwrap_or(Err(Error::UpstreamUnavailable))
+    }
+
+    async fn ask(&self, app: &App, settings: Settings, known: bool) -> Result<Setup> {
+        let known = if known {
+            let (table, id) = (&app.table, self.server.id);
+            let mut known = table.clients(self.tenant, id, self.owner).await?;
+            if self.owner.is_some() {
+                // Where the operator's client belongs is one answer for all.
+                known.extend(table.clients(self.tenant, id, None).await?);
+            }
+            known
+        } else {
+            Vec::new()
+        };
+        let (issuer, resource, advised) = find_issuer(app, self.server, &settings).await?;
+        let mut scopes = if self.scopes.is_empty() {
+            settings.scopes.clone()
+        } else {
+            self.scopes.to_vec()
+        };
+        if scopes.is_empty() {
+            scopes = advised;
+        }
+        for scope in self.besides {
+            if !scopes.contains(scope) {
+                scopes.push(scope.clone());
+            }
+        }
+        let offline = "offline_access";
+        let offered = issuer.scopes_supported.iter().flatten();
+        // Alone it would narrow the issuer's default to nothing else.
+        if !scopes.is_empty()
+            && !scopes.iter().any(|scope| scope == offline)
+            && offered.into_iter().any(|scope| scope == offline)
+        {
+            scopes.push(offline.to_owned());
+        }
+        let search = Search {
+            tenant: self.tenant,
+            server: self.server,
+            key: self.key,
+            owner: self.owner,
+            redirect_uri: &self.redirect_uri,
+            settings: &settings,
+            known: &known,
+        };
+        let client = search.at(app, &issuer, &scopes).await?;
+        Ok(Setup {
+            issuance: Issuance {
+                issuer: issuer.issuer,
+                token_endpoint: issuer.token_endpoint,
+                revocation_endpoint: issuer.revocation_endpoint,
+                client: client.client.clone(),
+                resource,
+            },
+            iss_advertised: issuer.iss_advertised,
+            authorization_endpoint: issuer.authorization_endpoint,
+            scopes,
+            redirect_uri: self.redirect_uri.clone(),
+            client,
+            settings,
+        })
+    }
+
+    /// Turns a session into one whose issuer is known, and makes the address that the subject is sent to.
+    pub fn address(&self, setup: &Setup, session: &mut Session) -> Result<SecretString> {
+        let (state, secret_hash) = new_ticket(self.tenant, self.server.id, &session.id)?;
+        let pkce = Pkce::new()?;
+        let scope = setup.scopes.join(" ");
+        let own = setup.settings.authorize_params.iter();
+        let mut parameters: Vec<(&str, &str)> = own
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .filter(|(name, _)| !RESERVED.contains(name))
+            .collect();
+        let mut set = |name, value| parameters.push((name, value));
+        set("response_type", "code");
+        set("client_id", &setup.issuance.client.id);
+        set("redirect_uri", &setup.redirect_uri);
+        set("state", state.expose_secret());
+        if !scope.is_empty() {
+            set("scope", &scope);
+        }
+        if setup.settings.pkce {
+            set("code_challenge", &pkce.challenge);
+            set("code_challenge_method", "S256");
+        }
+        if let Some(resource) = &setup.issuance.resource {
+            set("resource", resource);
+        }
+        let url = authorization_url(&setup.authorization_endpoint, &parameters)
+            .ok_or(Error::Oauth(OauthSetup::MetadataUnusable))?;
+        let secrets = ConsentSecrets {
+            verifier: pkce.verifier,
+            client_secret: setup.client.secret.clone(),
+        };
+        let json = secrets
+            .to_json()
+            .ok_or_else(|| Error::internal("a consent does not encode"))?;
+        let kind = Kind::Consent(&session.id, &session.subject, &setup.issuance);
+        session.consent = Some(Consent {
+            issuance: setup.issuance.clone(),
+            iss_advertised: setup.iss_advertised,
+            redirect_uri: setup.redirect_uri.clone(),
+            scopes: setup.scopes.clone(),
+            sealed: self.key.seal(self.tenant, self.server.id, kind, &json)?,
+        });
+        session.phase = Phase::Pending;
+        session.secret_hash = secret_hash;
+        Ok(url.into())
+    }
+}
+
+/// The issuer of a server, the resource indicator to send, and the scopes that the server asks for. What the operator
+/// configured is not discovered.
+async fn find_issuer(
+    app: &App,
+    server: &Server,
+    settings: &Settings,
+) -> Result<(Issuer, Option<String>, Vec<String>)> {
+    if let (Some(authorization), Some(token)) =
+        (&settings.authorization_endpoint, &settings.token_endpoint)
+    {
+        let issuer = Issuer {
+            issuer: crate::domain::server::origin(token),
+            authorization_endpoint: authorization.clone(),
+            token_endpoint: token.clone(),
+            registration_endpoint: None,
+            revocation_endpoint: settings.revocation_endpoint.clone(),
+            scopes_supported: None,
+            token_auth_methods: None,
+            iss_advertised: false,
+            takes_metadata_documents: false,
+        };
+        // An integration's server may publish none; nobody is asked. TrueFoundry's servers are named by their address.
+        let sent = server.connection.integration.is_none() && settings.send_resource != Some(false);
+        return Ok((issuer, sent.then(|| server.url.clone()), Vec::new()));
+    }
+    let refuse = |failure| match failure {
+        discovery::Failure::NotFound => Error::Oauth(OauthSetup::NoAuthorizationServer),
+        discovery::Failure::Unusable => Error::Oauth(OauthSetup::MetadataUnusable),
+        discovery::Failure::TryLater => Error::UpstreamUnavailable,
+    };
+    let protected = discovery::protected_resource(&app.egress, &server.url)
+        .await
+        .map_err(refuse)?;
+    let first = protected
+        .issuers
+        .first()
+        .ok_or(Error::Oauth(OauthSetup::NoAuthorizationServer))?;
+    let issuer = discovery::issuer(&app.egress, first)
+        .await
+        .map_err(refuse)?;
+    // One configured endpoint beside discovered ones would let the server choose who else sees the client's secret.
+    let configured = [
+        (
+            &settings.authorization_endpoint,
+            &issuer.authorization_endpoint,
+        ),
+        (&settings.token_endpoint, &issuer.token_endpoint),
+    ];
+    if configured
+        .into_iter()
+        .any(|(own, found)| own.as_ref().is_some_and(|own| own != found))
+    {
+        return Err(Error::Oauth(OauthSetup::OtherIssuer));
+    }
+    let resource = (settings.send_resource != Some(false)).then_some(protected.resource);
+    Ok((issuer, resource, protected.scopes.unwrap_or_default()))
+}
+
+pub(super) async fn keep_client(
+    app: &App,
+    tenant: &TenantId,
+    key: &DataKey,
+    setup: &Setup,
+) -> Result<()> {
+    let Some(record) = &setup.client.new else {
+        return Ok(());
+    };
+    let kept = match app.table.add_client(tenant, record).await {
+        Ok(true) => return Ok(()),
+        Ok(false) => Err(Error::ServerNotFound),
+        Err(error) => Err(error),
+    };
+    forget_client(app, tenant, key, record).await;
+    kept
+}
+
+/// Removes a client at its issuer whose server could not be stored, so that none is left that nobody knows of. Tried once:
+/// there is nothing durable that a later try could go by.
+pub(super) async fn forget_client(
+    app: &App,
+    tenant: &TenantId,
+    key: &DataKey,
+    client: &ClientRecord,
+) {
+    // The transaction may have happened after all. Where that cannot be known, a client too many is the lesser evil.
+    let owner = client.owner.as_ref();
+    let known = app.table.clients(tenant, client.server, owner).await;
+    let stored = known.map_or(true, |known| known.iter().any(|one| one.id == client.id));
+    if !stored
+        && !clients::deregister(app, tenant, key, client)
+            .await
+            .unwrap_or(false)
+    {
+        warn!(
+            tenant = tenant.as_str(),
+            issuer = clients::host(&client.issuer),
+            "a client is left at its issuer without a server"
+        );
+    }
+}
