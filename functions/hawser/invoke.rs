@@ -39,11 +39,15 @@ const MODERN: &str = "2026-07-28";
 struct Message {
     id: Value,
     method: Option<String>,
+    params: Value,
 }
 
 impl Message {
     /// Reads a body; what is no single message has neither id nor method.
     fn read(body: &[u8]) -> Self {
+        // A sequence would be read field by field.
+        let is_object = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+        let body = if is_object { body } else { b"{}" };
         let mut message: Self = serde_json::from_slice(body).unwrap_or_default();
         if !message.id.is_string() && !message.id.is_number() {
             message.id = Value::Null;
@@ -145,6 +149,7 @@ async fn pass_on(
     if !at.found.server.connection.agent_enabled {
         return Err(Problem::Disabled);
     }
+    permission::refuse_tools(&at.found.server.connection, request, message)?;
     let upstream_session = match &session {
         Some(session) => Some(invoke::upstream_session(app, &at, session).await?),
         None => None,

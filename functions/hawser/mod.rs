@@ -17,6 +17,7 @@ pub use problem::Problem;
 use crate::http::{self, Request};
 use hawser_core::App;
 use hawser_core::caller::Presented;
+use hawser_core::domain::revocation::Outcome;
 use hawser_core::table::receipts::{PresentedToken, Receipt, Removed};
 use serde_json::{Map, Value, json};
 
@@ -117,10 +118,10 @@ fn present(receipt: &Receipt) -> Value {
     // What issuers have said so far, and no word that none has said; a grant that is not counted is still being revoked.
     let said = receipt.outcomes;
     let outcomes: Map<String, Value> = [
-        ("revoked", said.revoked),
-        ("alreadyInvalid", said.already_invalid),
-        ("unsupported", said.unsupported),
-        ("failed", said.failed),
+        (word(Outcome::Revoked), said.revoked),
+        (word(Outcome::AlreadyInvalid), said.already_invalid),
+        (word(Outcome::Unsupported), said.unsupported),
+        (word(Outcome::Failed), said.failed),
     ]
     .into_iter()
     .filter(|(_, grants)| *grants > 0)
@@ -138,13 +139,23 @@ fn present(receipt: &Receipt) -> Value {
     object.into()
 }
 
+/// How a revocation ended, in the words of these answers.
+const fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Revoked => "revoked",
+        Outcome::AlreadyInvalid => "alreadyInvalid",
+        Outcome::Unsupported => "unsupported",
+        Outcome::Failed => "failed",
+    }
+}
+
 /// One token's presentation at its issuer.
 fn presented(one: &PresentedToken) -> Value {
     json!({
         "token": one.token,
         "host": one.host,
         "httpStatus": one.status,
-        "outcome": one.outcome.as_str(),
+        "outcome": word(one.outcome),
         "attempts": one.attempts,
         "at": one.at.millis_z(),
     })

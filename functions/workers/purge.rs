@@ -1,4 +1,4 @@
-//! Works off tombstones and sweeps as the table's stream reports them. Deliveries may come twice, late or out of order:
+//! Works off whatever is due at once - tombstones, sweeps, offboardings, revocations - as the table's stream reports them. Deliveries may come twice, late or out of order:
 //! each only says that there is work, and what there is to do is read from the table.
 
 use hawser_core::App;

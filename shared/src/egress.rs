@@ -18,6 +18,8 @@ use zeroize::Zeroizing;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a whole exchange may take, redirects included.
 pub(crate) const TOTAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a streamed answer may take to begin.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
 /// The largest body that is read.
 const BODY_LIMIT: usize = 1 << 20;
 const MAX_REDIRECTS: usize = 3;
@@ -154,8 +156,12 @@ impl Egress {
     /// [`Failure`].
     pub async fn open(&self, request: Outgoing<'_>) -> Result<reqwest::Response, Failure> {
         let url = self.check(request.url)?;
-        self.execute(request.method, url, request.headers, request.body)
-            .await
+        let answer = self.execute(request.method, url, request.headers, request.body);
+        // A tool may work for long before it answers; but not for ever.
+        match timeout(HEAD_TIMEOUT, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Failure::Unreachable),
+        }
     }
 
     async fn execute(

@@ -510,7 +510,7 @@ async fn servers_of_the_sibling_contracts_are_called_alike() {
         let expected: BTreeSet<_> = expected.collect();
         assert_eq!(attached(&hawser, &upstream, &id).await, expected);
     }
-    let body = json!({"mcp_server": "pipedrive", "access_type": "read", "api_key": "k"});
+    let body = json!({"mcp_server": "pipedrive", "access_type": "write", "api_key": "k"});
     let made = admin.post("/api/v1/mcp-servers", body).await.json();
     let number = made["data"]["id"].to_string();
     let expected = BTreeSet::from([("x-token".to_owned(), "Token k".to_owned())]);
@@ -1565,6 +1565,46 @@ async fn nobody_calls_without_credentials_and_permission() {
 }
 
 #[tokio::test]
+async fn a_connection_s_own_limits_hold_for_everyone() {
+    let upstream = Upstream::start().await;
+    let pipedrive = json!({"display_name": "P", "mcp_url": upstream.url, "api_key": {}});
+    let hawser = Hawser::with_integrations(&json!({"pipedrive": pipedrive})).await;
+    let admin = hawser.admin("acme");
+    let owner = hawser.caller("acme", "root", json!({"scope": "mcp.read mcp.write"}));
+    let body = json!({"mcp_server": "pipedrive", "access_type": "individual", "api_key": "k",
+                      "disabled_tools": [1_270_100_515_418_183u64]});
+    let made = admin.post("/api/v1/mcp-servers", body).await.json();
+    let number = made["data"]["id"].to_string();
+    let tool = |name: &str| json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": name}});
+    for caller in [&admin, &owner] {
+        let answer = send(caller, &number, &[MODERN], tool("search")).await;
+        assert_eq!(answer.json()["error"]["code"], -32002, "{answer:?}");
+        assert_eq!(answer.json()["error"]["data"]["tool_name"], "search");
+        let hidden = json!([tool("search")]);
+        let answer = send(caller, &number, &[MODERN], hidden).await;
+        assert_eq!(answer.json()["error"]["code"], -32002, "{answer:?}");
+        assert_eq!(
+            send(caller, &number, &[MODERN], tool("other")).await.status,
+            200
+        );
+    }
+    // Narrowed, it takes from everyone what they had.
+    let path = format!("/api/v1/mcp-servers/{number}");
+    let narrowed = admin.put(&path, json!({"access_type": "read"})).await;
+    assert_eq!(narrowed.status, 200);
+    for caller in [&admin, &owner] {
+        let answer = send(caller, &number, &[MODERN], tool("other")).await;
+        assert_eq!(answer.status, 403, "{answer:?}");
+        assert_eq!(
+            send(caller, &number, &[MODERN], message("tools/list"))
+                .await
+                .status,
+            200
+        );
+    }
+}
+
+#[tokio::test]
 async fn kambrium_s_rules_hold_for_its_credentials() {
     let upstream = Upstream::start().await;
     let pipedrive = json!({"display_name": "P", "mcp_url": upstream.url, "api_key": {}});
@@ -1594,9 +1634,14 @@ async fn kambrium_s_rules_hold_for_its_credentials() {
         "Permission denied",
         missing("mcp.write"),
     );
-    let batch = json!([tool()]);
-    let answer = send(&owner("mcp.read"), &number, &[MODERN], batch).await;
-    assert_eq!(answer.status, 403, "{answer:?}");
+    for batch in [
+        json!([tool()]),
+        json!([tool(), "ping"]),
+        json!([tool(), message("ping")]),
+    ] {
+        let answer = send(&owner("mcp.read"), &number, &[MODERN], batch).await;
+        assert_eq!(answer.status, 403, "{answer:?}");
+    }
     for scope in ["mcp.write", "mcp.tools.execute"] {
         assert_eq!(
             send(&owner(scope), &number, &[MODERN], tool()).await.status,

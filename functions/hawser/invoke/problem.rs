@@ -29,6 +29,8 @@ pub(super) enum Problem {
     SessionNotFound(String),
     /// The connection's switch is off.
     Disabled,
+    /// The connection does not offer the tool of this name; empty if the call names none that could be read.
+    ToolDisabled(String),
     /// Kambrium's scope is missing.
     ScopeMissing(&'static str),
     /// Every contract's permission is missing.
@@ -100,6 +102,14 @@ impl Problem {
                 -32001,
                 "Access denied",
                 json!({"error": "Connection disabled"}),
+            ),
+            Self::ToolDisabled(name) => (
+                403,
+                "tool_disabled",
+                -32002,
+                "Tool not available",
+                json!({"tool_name": name, "available_tools": [],
+                       "suggestion": "Ask the owner of the connection to enable it."}),
             ),
             Self::ScopeMissing(scope) => (
                 403,

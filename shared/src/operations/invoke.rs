@@ -354,8 +354,16 @@ fn outgoing(call: &Call, carried: HeaderMap) -> HeaderMap {
     headers.remove(SESSION_HEADER);
     for (name, value) in carried.iter() {
         let text = name.as_str();
-        let of_transport =
-            text.starts_with("mcp-") || matches!(text, "accept" | "content-type" | "last-event-id");
+        let of_transport = matches!(
+            text,
+            "accept"
+                | "content-type"
+                | "last-event-id"
+                | "mcp-method"
+                | "mcp-name"
+                | "mcp-protocol-version"
+                | "mcp-session-id"
+        );
         let of_connection = text.starts_with("proxy-")
             || matches!(
                 text,
@@ -538,7 +546,20 @@ async fn grant(app: &App, at: &Permitted<AtServer>, refused: Option<&Carrier>) -
             }
         }
     };
-    grants::access(app, tenant, server.id, subject, need).await
+    let usable = grants::access(app, tenant, server.id, subject, need).await?;
+    // Meanwhile the server may have moved and the subject consented anew: that token is for another address than the one
+    // that this call goes to.
+    let is_ours = |new: &Grant| {
+        records.grant.as_ref().is_some_and(|read| {
+            read.session == new.session
+                && read.auth_revision == new.auth_revision
+                && read.issuance == new.issuance
+        })
+    };
+    Ok(match usable {
+        Usable::Token { grant, .. } if !is_ours(&grant) => Usable::Not(Reason::ServerChanged),
+        usable => usable,
+    })
 }
 
 /// The token of a server's own client, from memory unless it is over or was refused.

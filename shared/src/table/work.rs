@@ -1,4 +1,5 @@
-//! Work that outlives its request: the tombstone of a deleted server, the sweep after a change that voided credentials.
+//! Work that outlives its request: the tombstone of a deleted server, the sweep after a change that voided credentials, an
+//! offboarding, the revocations of all of these.
 //! Each stays in the server's partition and in the index of due work until it is done.
 
 use super::{
