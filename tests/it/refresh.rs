@@ -11,7 +11,6 @@ use hawser_core::operations::grants::{self, Need, Usable};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// A server behind an issuer, registered with `acme`.
@@ -445,37 +444,87 @@ async fn without_a_refresh_token_a_grant_expires() {
     assert_eq!(one.refreshes(), 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn refreshes_and_disconnects_in_any_order_leave_nothing_alive() {
-    for round in 0..20u64 {
-        let one = Ground::new(Hawser::start().await).await;
-        one.connect("ada").await;
-        let (app, id) = (one.hawser.app.clone(), one.id());
-        let uses = tokio::spawn(async move {
-            for _ in 0..3 {
-                if access(&app, id, Need::For(100_000)).await.is_err() {
-                    break;
-                }
+/// What may meet a refresh.
+#[derive(Clone, Copy, Debug)]
+enum Meets {
+    Disconnect,
+    Deletion,
+    Consent,
+}
+
+/// Starts refreshes, and the other call once they have come so far: another place in each round.
+async fn meet(meets: Meets, round: usize) {
+    let one = Ground::new(Hawser::start_by_hand().await).await;
+    one.connect("ada").await;
+    let callback = match meets {
+        Meets::Consent => Some(one.approve("ada").await),
+        _ => None,
+    };
+    let (app, id) = (one.hawser.app.clone(), one.id());
+    let uses = tokio::spawn(async move {
+        for _ in 0..3 {
+            if access(&app, id, Need::For(100_000)).await.is_err() {
+                break;
             }
-        });
-        // Between two requests of a refresh, another place in each round.
-        let steps = one.hawser.wire.sent().len();
-        while one.hawser.wire.sent().len() < steps + (round as usize % 10) && !uses.is_finished() {
-            tokio::time::sleep(Duration::from_micros(200)).await;
         }
-        if round % 2 == 0 {
-            assert_eq!(one.disconnect("ada").await, 200);
-        } else {
-            assert_eq!(one.delete().await, 200);
+    });
+    let steps = one.hawser.wire.sent().len();
+    while one.hawser.wire.sent().len() < steps + round && !uses.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    match meets {
+        Meets::Disconnect => assert_eq!(one.disconnect("ada").await, 200),
+        Meets::Deletion => assert_eq!(one.delete().await, 200),
+        Meets::Consent => {
+            let page = reqwest::get(callback.unwrap()).await.unwrap();
+            assert_eq!(page.status(), 200);
         }
-        uses.await.unwrap();
-        one.hawser.settle().await;
-        if round % 2 == 0 {
+    }
+    uses.await.unwrap();
+    one.hawser.settle().await;
+    one.hawser.pass(61);
+    one.hawser.settle().await;
+    let issued = one.issuer.issued();
+    let live: Vec<_> = issued.iter().filter(|pair| pair.active).collect();
+    match meets {
+        Meets::Disconnect | Meets::Deletion => {
             assert_eq!(
                 one.issuer.live_tokens(),
                 Vec::<String>::new(),
-                "round {round}"
+                "{meets:?} {round}"
             );
         }
+        Meets::Consent => {
+            // Only the newer consent is left, refreshed or not, and it works.
+            let newest = issued.iter().map(|pair| pair.family).max();
+            assert!(
+                live.iter().all(|pair| Some(pair.family) == newest),
+                "{round}: {live:?}"
+            );
+            let usable = one.access(Need::Valid).await;
+            assert!(one.issuer.is_active(token(&usable)), "{round}");
+            assert_eq!(one.issuer.families_killed(), 0, "{round}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refresh_and_a_disconnect_in_any_order_leave_nothing_alive() {
+    for round in 0..24 {
+        meet(Meets::Disconnect, round % 12).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refresh_and_a_deletion_in_any_order_leave_nothing_alive() {
+    for round in 0..24 {
+        meet(Meets::Deletion, round % 12).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refresh_and_a_new_consent_in_any_order_leave_the_consent() {
+    for round in 0..24 {
+        meet(Meets::Consent, round % 12).await;
     }
 }
