@@ -13,7 +13,7 @@ use aws_smithy_types::body::SdkBody;
 use hawser_core::App;
 use hawser_core::caller::mint_api_key;
 use hawser_core::config::Config;
-use hawser_core::domain::credential::{Grant, Stored};
+use hawser_core::domain::credential::Grant;
 use hawser_core::domain::id::{ServerId, Sortable, TenantId};
 use hawser_core::domain::session::Session;
 use hawser_core::domain::subject::{Subject, SubjectType};
@@ -21,6 +21,7 @@ use hawser_core::domain::time::Clock;
 use hawser_core::operations::work::work_off_due;
 use hawser_core::table::api_keys::ApiKey;
 use hawser_core::table::credentials::{self, Granting, Outcome};
+use hawser_core::table::servers;
 use hawser_local::identity::Identity;
 use hawser_local::store::Store;
 use hawser_local::{config, server};
@@ -235,14 +236,14 @@ impl Hawser {
         }))
         .unwrap();
         assert!(self.app.table.add_session(&session).await.unwrap());
-        let keys = credentials::record_keys(&tenant, server, &subject).into();
+        let mut keys = Vec::from(credentials::record_keys(&tenant, server, &subject));
+        keys.push(servers::key(&tenant, server));
         let found = self.app.table.read(keys).await.unwrap();
+        let registered = found.server(&tenant, server).unwrap().unwrap();
+        let records = found.records(&tenant, &registered, &subject).unwrap();
         let granting = Granting {
             grant: &grant,
-            replacing: &Stored {
-                grant: found.grant(&tenant, server, &subject).unwrap(),
-                reason: found.kept_reason(&tenant, server, &subject).unwrap(),
-            },
+            replacing: &records.stored,
             revoking: false,
             session: &session,
         };

@@ -364,6 +364,14 @@ pub fn origin(url: &str) -> String {
     Url::parse(url).map_or_else(|_| url.to_owned(), |u| u.origin().ascii_serialization())
 }
 
+/// The host of a URL, for logs and receipts; empty if it has none.
+pub fn host(url: &str) -> String {
+    Url::parse(url)
+        .ok()
+        .and_then(|url| url.host_str().map(str::to_owned))
+        .unwrap_or_default()
+}
+
 /// Splits `Bearer {{NAME}}` into what is before the placeholder, its name, and what is after; `None` if there is no
 /// `{{`, or no well-formed placeholder behind the first one.
 pub fn placeholder(value: &str) -> Option<(&str, &str, &str)> {

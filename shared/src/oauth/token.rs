@@ -1,7 +1,7 @@
 //! The token endpoint (RFC 6749 4.1.3, 4.4 and 6, RFC 8707): sections 5 and 6.
 
 use super::{integer, is_outage, known, retry_after, secret, words};
-use crate::domain::issuance::{Client, ClientAuth};
+use crate::domain::issuance::{Client, ClientAuth, Issuance};
 use crate::egress::{self, Egress, Fetched, Outgoing};
 use data_encoding::BASE64;
 use reqwest::Method;
@@ -36,6 +36,25 @@ pub struct Endpoint<'a> {
     pub resource: Option<&'a str>,
     /// What the operator adds; it replaces nothing that the protocol defines.
     pub extra: &'a [(String, SecretString)],
+}
+
+impl<'a> Endpoint<'a> {
+    /// That of what was issued, with the client's secret and what the operator adds.
+    pub fn of(
+        issuance: &'a Issuance,
+        secret: Option<&'a SecretString>,
+        extra: &'a [(String, SecretString)],
+    ) -> Self {
+        Self {
+            url: &issuance.token_endpoint,
+            credentials: Credentials {
+                client: &issuance.client,
+                secret,
+            },
+            resource: issuance.resource.as_deref(),
+            extra,
+        }
+    }
 }
 
 /// A good answer.

@@ -5,12 +5,13 @@ use super::consent::CALLBACK_PATH;
 use crate::app::App;
 use crate::catalogue::RevocationScope;
 use crate::domain::error::OauthSetup;
-use crate::domain::id::{Sortable, TenantId};
+use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::issuance::{
     Client, ClientAuth, ClientRecord, ClientSecrets, ClientSource, Issuance,
 };
-use crate::domain::server::{Auth, GrantType, OauthConfig, Place, Secrets, Server};
+use crate::domain::server::{Auth, GrantType, OauthConfig, Place, Secrets, Server, host};
 use crate::domain::subject::Subject;
+use crate::domain::time::Timestamp;
 use crate::oauth::discovery::Issuer;
 use crate::oauth::registration::{self, Deregistered};
 use crate::seal::{DataKey, Kind};
@@ -18,7 +19,6 @@ use crate::{Error, Result};
 use secrecy::SecretString;
 use std::collections::BTreeMap;
 use tracing::{info, warn};
-use url::Url;
 
 /// How a server's subjects consent: what its operator said of it.
 #[derive(Debug, Default)]
@@ -74,22 +74,28 @@ impl Settings {
         })
     }
 
-    /// The secret that the operator's client has by now; `None` where nothing newer is known than what its grants keep.
-    pub fn secret_of(&self, client: &Client) -> Option<&SecretString> {
-        let own = client.source == ClientSource::PreRegistered
+    /// The secret that the operator's client has by now, for what was issued to it under `auth_revision`; `None` where
+    /// nothing newer is known than what was kept then. Only the issuer that a secret is shared with is told what has become
+    /// of it.
+    pub fn secret_for(
+        &self,
+        issuance: &Issuance,
+        auth_revision: u64,
+        server: &Server,
+    ) -> Option<&SecretString> {
+        let client = &issuance.client;
+        let same_client = client.source == ClientSource::PreRegistered
             && self.client_id.as_ref() == Some(&client.id);
-        self.client_secret.as_ref().filter(|_| own)
-    }
-
-    /// Whether these settings are those that a grant was obtained under: what has become of a secret since is told to the
-    /// issuer that it is shared with, and to no other.
-    pub fn belongs_to(&self, issuance: &Issuance, auth_revision: u64, server: &Server) -> bool {
         let endpoint = self.token_endpoint.as_ref();
-        auth_revision == server.auth_revision
-            && endpoint.is_none_or(|url| *url == issuance.token_endpoint)
+        let same_issuer = auth_revision == server.auth_revision
+            && endpoint.is_none_or(|url| *url == issuance.token_endpoint);
+        self.client_secret
+            .as_ref()
+            .filter(|_| same_client && same_issuer)
     }
 
-    fn configured(config: &OauthConfig, secrets: &Secrets) -> Self {
+    /// What the operator said with the registration, whatever the grant type.
+    pub(super) fn configured(config: &OauthConfig, secrets: &Secrets) -> Self {
         let secret = |place| secrets.get(place).map(SecretString::from);
         let params = config.token_params.iter().flatten();
         Self {
@@ -221,7 +227,7 @@ impl Search<'_> {
         };
         let end = made
             .secret_expires_at
-            .map(|seconds| crate::domain::time::Timestamp::from_micros(0).plus_seconds(seconds));
+            .map(|seconds| Timestamp::from_micros(0).plus_seconds(seconds));
         let (uri, token) = made.management.map(|m| (m.uri, m.token)).unzip();
         let secrets = ClientSecrets {
             secret: made.secret,
@@ -242,7 +248,7 @@ impl Search<'_> {
         app: &App,
         issuer: &Issuer,
         client: &Client,
-        secret_expires_at: Option<crate::domain::time::Timestamp>,
+        secret_expires_at: Option<Timestamp>,
         management_uri: Option<String>,
         secrets: &ClientSecrets,
     ) -> Result<ClientRecord> {
@@ -354,10 +360,20 @@ pub(super) async fn deregister(
     )
 }
 
-/// The host of an address, for logs and receipts.
-pub(super) fn host(url: &str) -> String {
-    Url::parse(url)
-        .ok()
-        .and_then(|url| url.host_str().map(str::to_owned))
-        .unwrap_or_default()
+/// The issuer does not know a client any more: if it was registered, the next consent registers another.
+pub(super) async fn reject(
+    app: &App,
+    tenant: &TenantId,
+    server: ServerId,
+    subject: &Subject,
+    issuance: &Issuance,
+) -> Result<()> {
+    if let ClientSource::Dynamic(record) = &issuance.client.source {
+        for owner in [None, Some(subject)] {
+            app.table
+                .reject_client(tenant, server, owner, record)
+                .await?;
+        }
+    }
+    Ok(())
 }

@@ -16,6 +16,7 @@ use crate::seal::Kind;
 use crate::table::credentials::{Credential, Outcome, record_keys};
 use crate::table::receipts::{Counts, Outcomes, Receipt, Removed};
 use crate::table::servers::{self, Numbered};
+use crate::table::{Found, Key, Table};
 use crate::{Error, Result};
 use std::collections::HashMap;
 
@@ -31,6 +32,41 @@ pub struct AtServer {
 }
 
 impl AtServer {
+    /// The keys of all that it consists of.
+    pub(super) fn keys(tenant: &TenantId, server: ServerId, subject: &Subject) -> Vec<Key> {
+        let mut keys = Vec::from(record_keys(tenant, server, subject));
+        keys.push(servers::key(tenant, server));
+        keys
+    }
+
+    /// From what was read by [`AtServer::keys`], if the server exists.
+    pub(super) fn from_found(
+        found: &Found,
+        tenant: &TenantId,
+        server: ServerId,
+        subject: &Subject,
+    ) -> Result<Option<Self>> {
+        let Some(server) = found.server(tenant, server)? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            records: found.records(tenant, &server, subject)?,
+            subject: subject.clone(),
+            server,
+        }))
+    }
+
+    /// Reads it in one round trip, if the server exists.
+    pub(super) async fn load(
+        table: &Table,
+        tenant: &TenantId,
+        server: ServerId,
+        subject: &Subject,
+    ) -> Result<Option<Self>> {
+        let found = table.read(Self::keys(tenant, server, subject)).await?;
+        Self::from_found(&found, tenant, server, subject)
+    }
+
     /// The subject's credential of a source.
     ///
     /// # Errors
@@ -62,26 +98,12 @@ pub async fn find(
     subject: Subject,
 ) -> Result<Unchecked<Option<AtServer>>> {
     let tenant = who.tenant().clone();
-    let keys = id.into_iter().flat_map(|id| {
-        record_keys(&tenant, id, &subject)
-            .into_iter()
-            .chain([servers::key(&tenant, id)])
-    });
-    let (caller, found) = app.read_as(who, keys.collect()).await?;
-    let server = id
-        .map(|id| found.server(&tenant, id))
-        .transpose()?
-        .flatten();
-    let at = server
-        .map(|server| {
-            let records = found.records(&tenant, &server, &subject)?;
-            Ok::<_, Error>(AtServer {
-                server,
-                subject,
-                records,
-            })
-        })
-        .transpose()?;
+    let keys = id.map_or_else(Vec::new, |id| AtServer::keys(&tenant, id, &subject));
+    let (caller, found) = app.read_as(who, keys).await?;
+    let at = match id {
+        Some(id) => AtServer::from_found(&found, &tenant, id, &subject)?,
+        None => None,
+    };
     Ok(Unchecked::new(caller, at))
 }
 
@@ -105,18 +127,10 @@ pub async fn find_own(
 /// # Errors
 /// [`Error::ServerNotFound`] when it has just been deleted; [`Error::Unavailable`], [`Error::Internal`].
 pub async fn load_of_owner(app: &App, numbered: &Permitted<Numbered>) -> Result<AtServer> {
-    let tenant = &numbered.caller.tenant;
     let Numbered { id, owner, .. } = &numbered.found;
-    let mut keys = Vec::from(record_keys(tenant, *id, owner));
-    keys.push(servers::key(tenant, *id));
-    let found = app.table.read(keys).await?;
-    let server = found.server(tenant, *id)?.ok_or(Error::ServerNotFound)?;
-    let records = found.records(tenant, &server, owner)?;
-    Ok(AtServer {
-        server,
-        subject: owner.clone(),
-        records,
-    })
+    AtServer::load(&app.table, &numbered.caller.tenant, *id, owner)
+        .await?
+        .ok_or(Error::ServerNotFound)
 }
 
 /// What the owners of servers have there, for those servers whose subjects consent.

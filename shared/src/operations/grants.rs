@@ -5,21 +5,21 @@
 //! that lease: a late one can neither overwrite a newer grant nor bring back one that has ended. Tokens that were obtained
 //! and may not be stored are handed to revocation.
 
-use super::clients::{Settings, host};
-use super::{revocations, servers};
+use super::clients::Settings;
+use super::credentials::AtServer;
+use super::{clients, revocations, servers};
 use crate::app::App;
 use crate::domain::credential::{Grant, RefreshOutcome, Tokens, new_version};
 use crate::domain::id::{ServerId, TenantId, random};
-use crate::domain::issuance::{ClientSource, Issuance};
+use crate::domain::issuance::Issuance;
 use crate::domain::revocation::{Presentation, Revocation};
-use crate::domain::server::Server;
+use crate::domain::server::{Server, host};
 use crate::domain::status::{Reason, Status, status};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
-use crate::oauth::token::{self, Class, Credentials, Endpoint, TokenFailure};
+use crate::oauth::token::{self, Class, Endpoint, TokenFailure};
 use crate::seal::{DataKey, Kind, Sealed};
 use crate::table::credentials::record_keys;
-use crate::table::servers as server_table;
 use crate::{Error, Result};
 use secrecy::SecretString;
 use std::time::Duration;
@@ -145,11 +145,13 @@ async fn read(
     id: ServerId,
     subject: &Subject,
 ) -> Result<(Server, Result<Box<Grant>, Reason>)> {
-    let mut keys = Vec::from(record_keys(tenant, id, subject));
-    keys.push(server_table::key(tenant, id));
-    let found = app.table.read(keys).await?;
-    let server = found.server(tenant, id)?.ok_or(Error::ServerNotFound)?;
-    let mut records = found.records(tenant, &server, subject)?;
+    let AtServer {
+        server,
+        mut records,
+        ..
+    } = AtServer::load(&app.table, tenant, id, subject)
+        .await?
+        .ok_or(Error::ServerNotFound)?;
     // An override comes first where there is one, but says nothing of the grant.
     records.own = None;
     let passing = |reason| matches!(reason, Reason::RefreshFailed | Reason::InvalidClient);
@@ -172,7 +174,7 @@ pub(super) async fn token_of(
     grant: Box<Grant>,
 ) -> Result<Usable> {
     let key = servers::data_key(app, tenant, server).await?;
-    let token = open(&key, tenant, &grant)?.access;
+    let token = open_grant(&key, tenant, &grant)?.access;
     Ok(Usable::Token { token, grant })
 }
 
@@ -186,11 +188,9 @@ async fn refresh(
     need: Need<'_>,
 ) -> Result<Option<Usable>> {
     let key = servers::data_key(app, tenant, server).await?;
-    let mut tokens = open(&key, tenant, &grant)?;
+    let mut tokens = open_grant(&key, tenant, &grant)?;
     let settings = Settings::of(app, server, &servers::open_with(&key, tenant, server)?)?;
-    if let Some(secret) = settings.secret_of(&grant.issuance.client)
-        && settings.belongs_to(&grant.issuance, grant.auth_revision, server)
-    {
+    if let Some(secret) = settings.secret_for(&grant.issuance, grant.auth_revision, server) {
         tokens.client_secret = Some(secret.clone());
     }
     let Some(presented) = tokens.refresh.clone() else {
@@ -198,15 +198,8 @@ async fn refresh(
             "a refreshable grant without a refresh token",
         ));
     };
-    let at = Endpoint {
-        url: &grant.issuance.token_endpoint,
-        credentials: Credentials {
-            client: &grant.issuance.client,
-            secret: tokens.client_secret.as_ref(),
-        },
-        resource: grant.issuance.resource.as_deref(),
-        extra: &settings.token_params,
-    };
+    let secret = tokens.client_secret.as_ref();
+    let at = Endpoint::of(&grant.issuance, secret, &settings.token_params);
     let answer = token::refresh(&app.egress, &at, &presented).await;
     let now = app.now();
     let mut next = Grant {
@@ -269,7 +262,8 @@ async fn refresh(
             if failure.class == Class::InvalidClient
                 && grant.last_refresh == Some(RefreshOutcome::InvalidClient)
             {
-                reject_client(app, tenant, &grant).await?;
+                let issuance = &grant.issuance;
+                clients::reject(app, tenant, server.id, &grant.subject, issuance).await?;
             }
             // A refresh that was early never fails a call.
             Ok(Some(if need.is_met(&grant, now) {
@@ -361,17 +355,6 @@ pub(super) async fn give_up(app: &App, tenant: &TenantId, grant: &Grant, tokens:
     revocations::present_now(app, revocation, tokens).await;
 }
 
-async fn reject_client(app: &App, tenant: &TenantId, grant: &Grant) -> Result<()> {
-    if let ClientSource::Dynamic(record) = &grant.issuance.client.source {
-        for owner in [None, Some(&grant.subject)] {
-            app.table
-                .reject_client(tenant, grant.server, owner, record)
-                .await?;
-        }
-    }
-    Ok(())
-}
-
 fn log(tenant: &TenantId, grant: &Grant, failure: Option<&TokenFailure>) {
     let (tenant, server) = (tenant.as_str(), grant.server);
     let issuer = host(&grant.issuance.issuer);
@@ -389,6 +372,7 @@ fn log(tenant: &TenantId, grant: &Grant, failure: Option<&TokenFailure>) {
     }
 }
 
+/// Seals the tokens of a subject for their place.
 pub(super) fn seal(
     key: &DataKey,
     tenant: &TenantId,
@@ -403,8 +387,20 @@ pub(super) fn seal(
     key.seal(tenant, server, Kind::Tokens(subject, issuance), &json)
 }
 
-fn open(key: &DataKey, tenant: &TenantId, grant: &Grant) -> Result<Tokens> {
-    let kind = Kind::Tokens(&grant.subject, &grant.issuance);
-    let json = key.open(tenant, grant.server, kind, &grant.sealed)?;
+/// Opens what [`seal`] has sealed.
+pub(super) fn open(
+    key: &DataKey,
+    tenant: &TenantId,
+    server: ServerId,
+    subject: &Subject,
+    issuance: &Issuance,
+    sealed: &Sealed,
+) -> Result<Tokens> {
+    let json = key.open(tenant, server, Kind::Tokens(subject, issuance), sealed)?;
     Tokens::from_json(&json).ok_or_else(|| Error::internal("tokens do not decode"))
+}
+
+fn open_grant(key: &DataKey, tenant: &TenantId, grant: &Grant) -> Result<Tokens> {
+    let (subject, issuance) = (&grant.subject, &grant.issuance);
+    open(key, tenant, grant.server, subject, issuance, &grant.sealed)
 }

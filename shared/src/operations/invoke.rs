@@ -4,6 +4,7 @@
 //! the caller showed to us is in none of them. A token that the server refuses is replaced once, and the call repeated
 //! once; nothing else is ever sent twice.
 
+use super::clients::Settings;
 use super::credentials::{AtServer, open_override};
 use super::grants::{self, Need, Usable};
 use super::servers::{data_key, open_with};
@@ -25,7 +26,6 @@ use crate::egress::Outgoing;
 use crate::oauth::challenge;
 use crate::oauth::token::{self, Class, Credentials, Endpoint};
 use crate::seal::Kind;
-use crate::table::credentials::record_keys;
 use crate::table::{Table, mcp_sessions, servers as server_table};
 use crate::{Error, Result};
 use data_encoding::BASE64URL_NOPAD;
@@ -162,8 +162,7 @@ pub async fn find(
         Some(subject) => subject,
         None => app.identify(who.clone()).await?.subject().clone(),
     };
-    let mut keys = Vec::from(record_keys(&tenant, id, &subject));
-    keys.push(server_table::key(&tenant, id));
+    let mut keys = AtServer::keys(&tenant, id, &subject);
     let session = session.map(hash);
     keys.extend(
         session
@@ -177,21 +176,15 @@ pub async fn find(
     if let Err(key) = who.subject() {
         locked(&app.remembered.keys).insert((tenant.clone(), key.to_owned()), subject.clone());
     }
-    let server = found.server(&tenant, id)?;
-    refuse_unbound(app, &caller, server.as_ref()).await?;
-    let Some(server) = server else {
+    let at = AtServer::from_found(&found, &tenant, id, &subject)?;
+    refuse_unbound(app, &caller, at.as_ref().map(|at| &at.server)).await?;
+    let Some(at) = at else {
         return Ok(Unchecked::new(caller, None));
     };
     let session = session
         .map(|hash| found.mcp_session(&tenant, id, &hash))
         .transpose()?
         .flatten();
-    let records = found.records(&tenant, &server, &subject)?;
-    let at = AtServer {
-        server,
-        subject,
-        records,
-    };
     Ok(Unchecked::new(caller, Some(AtCall { at, session })))
 }
 
@@ -587,25 +580,20 @@ async fn own_token(
     let (Some(url), Some(id)) = (&oauth.token_url, &oauth.client_id) else {
         return Err(Error::internal("client credentials without a client"));
     };
-    let secret = |place| secrets.get(place).map(SecretString::from);
-    let params = oauth.token_params.iter().flatten();
-    let extra: Vec<_> = params
-        .filter_map(|name| Some((name.clone(), secret(Place::TokenParam(name))?)))
-        .collect();
+    let settings = Settings::configured(oauth, secrets);
     let client = Client {
         id: id.clone(),
         auth: ClientAuth::Basic,
         source: ClientSource::PreRegistered,
     };
-    let client_secret = secret(Place::ClientSecret);
     let endpoint = Endpoint {
         url,
         credentials: Credentials {
             client: &client,
-            secret: client_secret.as_ref(),
+            secret: settings.client_secret.as_ref(),
         },
         resource: (oauth.include_resource != Some(false)).then_some(server.url.as_str()),
-        extra: &extra,
+        extra: &settings.token_params,
     };
     let scopes = oauth.scopes.as_deref().unwrap_or_default();
     match token::client_credentials(&app.egress, &endpoint, scopes).await {
@@ -743,13 +731,13 @@ impl Watch {
     }
 
     async fn stands(&self) -> Result<bool> {
-        let mut keys = Vec::from(record_keys(&self.tenant, self.server, &self.subject));
-        keys.push(server_table::key(&self.tenant, self.server));
-        let found = self.table.read(keys).await?;
-        let Some(server) = found.server(&self.tenant, self.server)? else {
+        let at = AtServer::load(&self.table, &self.tenant, self.server, &self.subject).await?;
+        let Some(AtServer {
+            server, records, ..
+        }) = at
+        else {
             return Ok(false);
         };
-        let records = found.records(&self.tenant, &server, &self.subject)?;
         Ok(server.connection.agent_enabled && fence(&server, &records)? == self.fence)
     }
 }

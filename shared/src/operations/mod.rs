@@ -15,6 +15,7 @@ pub mod subjects;
 pub mod work;
 
 use crate::caller::Caller;
+use crate::domain::server::host;
 use crate::table::credentials::Credential;
 use crate::table::receipts::Counts;
 use crate::{Error, Result};
@@ -106,7 +107,7 @@ impl Taking {
             let issuance = &grant.issuance;
             let (grants, revokes) = self
                 .issuers
-                .entry(clients::host(&issuance.issuer))
+                .entry(host(&issuance.issuer))
                 .or_insert((0, true));
             *grants += 1;
             *revokes &= issuance.revocation_endpoint.is_some();

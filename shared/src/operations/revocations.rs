@@ -2,19 +2,19 @@
 //! as the client that it was issued to. At least once is fine, for repeating is harmless; the receipt counts each grant
 //! exactly once, in the transaction that erases its tokens.
 
-use super::clients::{Settings, host};
-use super::{servers, work};
+use super::clients::Settings;
+use super::{grants, servers, work};
 use crate::app::App;
 use crate::domain::credential::Tokens;
 use crate::domain::id::random;
 use crate::domain::issuance::{Client, ClientSource};
 use crate::domain::revocation::{Outcome, PATIENCE, Presentation, Revocation};
-use crate::domain::server::{Auth, Server};
+use crate::domain::server::{Auth, Server, host};
 use crate::domain::time::Timestamp;
 use crate::oauth::discovery;
 use crate::oauth::revocation::{Answer, Hint, Verdict, revoke};
 use crate::oauth::token::Credentials;
-use crate::seal::{DataKey, Kind};
+use crate::seal::DataKey;
 use crate::table::receipts::PresentedToken;
 use crate::table::revocations::keys_of;
 use crate::{Error, Result};
@@ -46,7 +46,16 @@ pub(super) async fn present(app: &App, found: &Revocation) -> Result<()> {
     let before = one.version.clone();
     one.attempts += 1;
     one.version = crate::domain::credential::new_version(app.now())?;
-    let wait = match open(&key, &one) {
+    let (subject, issuance) = (&one.subject, &one.issuance);
+    let opened = grants::open(
+        &key,
+        &one.tenant,
+        one.server,
+        subject,
+        issuance,
+        &one.sealed,
+    );
+    let wait = match opened {
         Ok(tokens) => {
             let secret = client_secret(app, &one, server.as_ref(), &key, &tokens)?;
             attempt(app, &mut one, &tokens, secret.as_ref()).await
@@ -195,12 +204,6 @@ fn pause(attempts: u32, wait: Option<i64>) -> i64 {
     pause + jitter as i64
 }
 
-fn open(key: &DataKey, one: &Revocation) -> Result<Tokens> {
-    let kind = Kind::Tokens(&one.subject, &one.issuance);
-    let json = key.open(&one.tenant, one.server, kind, &one.sealed)?;
-    Tokens::from_json(&json).ok_or_else(|| Error::internal("tokens do not decode"))
-}
-
 /// The client's secret: an operator may have changed it since the tokens were obtained.
 fn client_secret(
     app: &App,
@@ -215,8 +218,7 @@ fn client_secret(
     {
         let secrets = servers::open_with(key, &one.tenant, server)?;
         if let Ok(settings) = Settings::of(app, server, &secrets)
-            && let Some(secret) = settings.secret_of(&one.issuance.client)
-            && settings.belongs_to(&one.issuance, one.auth_revision, server)
+            && let Some(secret) = settings.secret_for(&one.issuance, one.auth_revision, server)
         {
             return Ok(Some(secret.clone()));
         }

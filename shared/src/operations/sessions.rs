@@ -1,6 +1,7 @@
 //! Asking how a consent stands, for whoever cannot be told when it ends.
 
 use super::Unchecked;
+use super::credentials::AtServer;
 use crate::app::App;
 use crate::caller::Presented;
 use crate::domain::credential::Records;
@@ -9,7 +10,6 @@ use crate::domain::server::Server;
 use crate::domain::session::{Phase, SESSION_LIFETIME, Session};
 use crate::domain::status::{Reason, Status, status};
 use crate::domain::time::Timestamp;
-use crate::table::credentials::record_keys;
 use crate::table::{servers, sessions};
 use crate::{Error, Result};
 use std::time::Duration;
@@ -78,15 +78,18 @@ pub async fn await_end(app: &App, session: &Session, wait: Duration) -> Result<S
 
 async fn look(app: &App, session: &Session) -> Result<Standing> {
     let (tenant, id) = (&session.tenant, session.server);
-    let mut keys = Vec::from(record_keys(tenant, id, &session.subject));
-    keys.push(servers::key(tenant, id));
+    let mut keys = AtServer::keys(tenant, id, &session.subject);
     keys.push(sessions::key(tenant, id, &session.id));
     let found = app.table.read(keys).await?;
-    let server = found.server(tenant, id)?.ok_or(Error::SessionNotFound)?;
+    let AtServer {
+        server,
+        mut records,
+        ..
+    } = AtServer::from_found(&found, tenant, id, &session.subject)?
+        .ok_or(Error::SessionNotFound)?;
     let session = found
         .session(tenant, id, &session.id)?
         .ok_or(Error::SessionNotFound)?;
-    let mut records = found.records(tenant, &server, &session.subject)?;
     // An override comes first where there is one, but says nothing of the grant.
     records.own = None;
     Ok(standing(&server, &session, &records, app.now()))

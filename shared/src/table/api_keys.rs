@@ -1,6 +1,6 @@
 //! API keys: what each may do, and the hash of its secret.
 
-use super::{Condition, Found, Key, Table, Write, WriteError, encode, keys};
+use super::{Condition, Found, Key, Table, Write, encode, keys};
 use crate::Result;
 use crate::domain::id::TenantId;
 use crate::domain::subject::Subject;
@@ -65,10 +65,13 @@ impl Table {
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
     pub async fn add_api_key(&self, tenant: &TenantId, api_key: &ApiKey) -> Result<()> {
         let item = encode(&key(tenant, &api_key.id), "api-key", api_key)?;
-        match self.write(vec![Write::Put(item, Condition::Absent)]).await {
-            Ok(()) => Ok(()),
-            Err(WriteError::Refused(_)) => Err(crate::Error::internal("a fresh key id was in use")),
-            Err(WriteError::Failed(error)) => Err(error),
+        if self
+            .write_if(vec![Write::Put(item, Condition::Absent)])
+            .await?
+        {
+            Ok(())
+        } else {
+            Err(crate::Error::internal("a fresh key id was in use"))
         }
     }
 
@@ -86,13 +89,7 @@ impl Table {
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
     pub async fn remove_api_key(&self, tenant: &TenantId, id: &str) -> Result<bool> {
-        match self
-            .write(vec![Write::Delete(key(tenant, id), Condition::Exists)])
+        self.write_if(vec![Write::Delete(key(tenant, id), Condition::Exists)])
             .await
-        {
-            Ok(()) => Ok(true),
-            Err(WriteError::Refused(_)) => Ok(false),
-            Err(WriteError::Failed(error)) => Err(error),
-        }
     }
 }

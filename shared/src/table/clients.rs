@@ -1,6 +1,6 @@
 //! OAuth clients and LangSmith's providers in their server's partition.
 
-use super::{Condition, Found, Key, Table, Update, Write, WriteError, encode, keys, servers};
+use super::{Condition, Found, Key, Table, Update, Write, encode, keys, servers};
 use crate::Result;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::issuance::{ClientRecord, Provider};
@@ -76,11 +76,7 @@ impl Table {
             put_client(tenant, record)?,
             servers::stands(tenant, record.server, None),
         ];
-        match self.write(writes).await {
-            Ok(()) => Ok(true),
-            Err(WriteError::Refused(_)) => Ok(false),
-            Err(WriteError::Failed(error)) => Err(error),
-        }
+        self.write_if(writes).await
     }
 
     /// Notes that an issuer refuses a client, if its record still exists.
@@ -99,10 +95,7 @@ impl Table {
             vec![("rejected", AttributeValue::Bool(true))],
             Condition::Exists,
         );
-        match self.write(vec![note]).await {
-            Ok(()) | Err(WriteError::Refused(_)) => Ok(()),
-            Err(WriteError::Failed(error)) => Err(error),
-        }
+        self.write_if(vec![note]).await.map(drop)
     }
 
     /// Adds a subject's provider, or replaces one that the server no longer stands behind. Answers `false` if another
@@ -135,11 +128,7 @@ impl Table {
         if let Some(old) = replacing {
             writes.push(Write::Delete(lead_key(tenant, old.id), Condition::Any));
         }
-        match self.write(writes).await {
-            Ok(()) => Ok(true),
-            Err(WriteError::Refused(_)) => Ok(false),
-            Err(WriteError::Failed(error)) => Err(error),
-        }
+        self.write_if(writes).await
     }
 }
 

@@ -43,9 +43,7 @@ impl Found {
             self.get::<KeptReason>(&kept)?,
         ))
     }
-}
 
-impl Found {
     /// A subject's grant at a server, if it was read and exists, void or not.
     ///
     /// # Errors
@@ -57,19 +55,6 @@ impl Found {
         subject: &Subject,
     ) -> Result<Option<Grant>> {
         self.get(&keys::credential(tenant, server, subject, Source::Oauth))
-    }
-
-    /// A subject's kept reason at a server, if it was read and exists.
-    ///
-    /// # Errors
-    /// [`crate::Error::Internal`] when the item is corrupt.
-    pub fn kept_reason(
-        &self,
-        tenant: &TenantId,
-        server: ServerId,
-        subject: &Subject,
-    ) -> Result<Option<KeptReason>> {
-        self.get(&keys::kept_reason(tenant, server, subject))
     }
 }
 
@@ -133,6 +118,16 @@ impl Credential {
     }
 }
 
+/// An item among a server's credentials.
+#[derive(Deserialize)]
+#[serde(tag = "entity", rename_all = "kebab-case")]
+enum Any {
+    Override(Box<Override>),
+    Grant(Box<Grant>),
+    #[serde(other)]
+    Other,
+}
+
 /// A grant about to be stored.
 #[derive(Debug)]
 pub struct Granting<'a> {
@@ -165,26 +160,14 @@ impl Table {
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
     pub async fn overrides(&self, tenant: &TenantId, server: ServerId) -> Result<Vec<Override>> {
-        #[derive(Deserialize)]
-        #[serde(tag = "entity", rename_all = "kebab-case")]
-        enum Any {
-            Override(Box<Override>),
-            #[serde(other)]
-            Other,
-        }
-        let all = self
+        let all: Vec<Any> = self
             .query(keys::server_partition(tenant, server), keys::CREDENTIALS)
             .await?;
-        Ok(all
-            .into_iter()
-            .filter_map(|one| {
-                if let Any::Override(own) = one {
-                    Some(*own)
-                } else {
-                    None
-                }
-            })
-            .collect())
+        let overrides = all.into_iter().filter_map(|one| match one {
+            Any::Override(own) => Some(*own),
+            Any::Grant(_) | Any::Other => None,
+        });
+        Ok(overrides.collect())
     }
 
     /// Some of the credentials at a server, voided ones too, from `after` on, and where the rest starts.
@@ -197,14 +180,6 @@ impl Table {
         server: ServerId,
         after: Option<Key>,
     ) -> Result<(Vec<Credential>, Option<Key>)> {
-        #[derive(Deserialize)]
-        #[serde(tag = "entity", rename_all = "kebab-case")]
-        enum Any {
-            Override(Box<Override>),
-            Grant(Box<Grant>),
-            #[serde(other)]
-            Other,
-        }
         let (items, next) = self
             .query_page(
                 keys::server_partition(tenant, server),
@@ -319,11 +294,7 @@ impl Table {
         if let Some(revocation) = revocation {
             writes.push(revocations::put(revocation)?);
         }
-        match self.write(writes).await {
-            Ok(()) => Ok(true),
-            Err(WriteError::Refused(_)) => Ok(false),
-            Err(WriteError::Failed(error)) => Err(error),
-        }
+        self.write_if(writes).await
     }
 
     /// Takes one credential away, if it still is the one that was read, and keeps the reason and the receipt.

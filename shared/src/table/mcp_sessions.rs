@@ -1,6 +1,6 @@
 //! Sessions with MCP servers in their server's partition.
 
-use super::{Condition, Found, Key, Table, Write, WriteError, encode, keys, servers};
+use super::{Condition, Found, Key, Table, Write, encode, keys, servers};
 use crate::Result;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::mcp_session::McpSession;
@@ -41,11 +41,7 @@ impl Table {
             Write::Put(item, Condition::Absent),
             servers::stands(tenant, server, Some(session.auth_revision)),
         ];
-        match self.write(writes).await {
-            Ok(()) => Ok(true),
-            Err(WriteError::Refused(_)) => Ok(false),
-            Err(WriteError::Failed(error)) => Err(error),
-        }
+        self.write_if(writes).await
     }
 
     /// Forgets a session.
@@ -54,9 +50,8 @@ impl Table {
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
     pub async fn remove_mcp_session(&self, session: &McpSession) -> Result<()> {
         let key = key(&session.tenant, session.server, &session.id_hash);
-        match self.write(vec![Write::Delete(key, Condition::Any)]).await {
-            Ok(()) | Err(WriteError::Refused(_)) => Ok(()),
-            Err(WriteError::Failed(error)) => Err(error),
-        }
+        self.write_if(vec![Write::Delete(key, Condition::Any)])
+            .await
+            .map(drop)
     }
 }

@@ -314,6 +314,15 @@ impl Table {
         )))
     }
 
+    /// The same. Answers `false` when a condition does not hold.
+    pub(crate) async fn write_if(&self, writes: Vec<Write>) -> Result<bool> {
+        match self.write(writes).await {
+            Ok(()) => Ok(true),
+            Err(WriteError::Refused(_)) => Ok(false),
+            Err(WriteError::Failed(error)) => Err(error),
+        }
+    }
+
     /// Sets attributes of one item, if the condition, which must imply that it exists, holds. Returns whether.
     pub(crate) async fn update(
         &self,

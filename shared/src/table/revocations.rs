@@ -2,7 +2,7 @@
 
 use super::receipts::{self, PresentedToken};
 use super::work::{Tombstone, due_item};
-use super::{Condition, Found, Key, Table, Update, Write, WriteError, keys, s, servers};
+use super::{Condition, Found, Key, Table, Update, Write, keys, s, servers};
 use crate::Result;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::revocation::{Outcome, Revocation};
@@ -62,10 +62,8 @@ impl Table {
             ),
         ];
         for holder in holders {
-            match self.write(vec![put(one)?, holder]).await {
-                Ok(()) => return Ok(true),
-                Err(WriteError::Refused(_)) => {}
-                Err(WriteError::Failed(error)) => return Err(error),
+            if self.write_if(vec![put(one)?, holder]).await? {
+                return Ok(true);
             }
         }
         Ok(false)
@@ -83,14 +81,8 @@ impl Table {
     ) -> Result<bool> {
         let key = keys::revocation(&one.tenant, one.server, &one.id);
         let item = due_item(&key, REVOCATION, one, due)?;
-        match self
-            .write(vec![Write::Put(item, Condition::version(read))])
+        self.write_if(vec![Write::Put(item, Condition::version(read))])
             .await
-        {
-            Ok(()) => Ok(true),
-            Err(WriteError::Refused(_)) => Ok(false),
-            Err(WriteError::Failed(error)) => Err(error),
-        }
     }
 
     /// Ends a revocation: it goes, with the sealed tokens, and its receipt counts the outcome, exactly once.
@@ -112,10 +104,7 @@ impl Table {
                 let note = receipts::settle(&one.tenant, receipt, outcome, presented, now)?;
                 self.end(bury, note).await
             }
-            None => match self.write(vec![bury]).await {
-                Ok(()) | Err(WriteError::Refused(_)) => Ok(()),
-                Err(WriteError::Failed(error)) => Err(error),
-            },
+            None => self.write_if(vec![bury]).await.map(drop),
         }
     }
 

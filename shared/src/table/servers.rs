@@ -247,11 +247,7 @@ impl Table {
         if let Some(receipt) = receipt {
             writes.insert(0, receipts::put(tenant, receipt)?);
         }
-        match self.write(writes).await {
-            Ok(()) => Ok(true),
-            Err(WriteError::Refused(_)) => Ok(false),
-            Err(WriteError::Failed(error)) => Err(error),
-        }
+        self.write_if(writes).await
     }
 
     /// Takes a server, its name and its number away and leaves the tombstone and the receipt. Answers `false` when it
@@ -273,11 +269,7 @@ impl Table {
             Write::Delete(number_key(tenant, server.number), Condition::Any),
             tombstone.put(tenant)?,
         ];
-        match self.write(writes).await {
-            Ok(()) => Ok(true),
-            Err(WriteError::Refused(_)) => Ok(false),
-            Err(WriteError::Failed(error)) => Err(error),
-        }
+        self.write_if(writes).await
     }
 }
 

@@ -2,8 +2,8 @@
 //! a callback serve once.
 
 use super::{
-    Condition, Found, Key, Table, Update, Write, WriteError, credentials, decode, encode, failed,
-    keys, n, s, servers,
+    Condition, Found, Key, Table, Update, Write, credentials, decode, encode, failed, keys, n, s,
+    servers,
 };
 use crate::Result;
 use crate::domain::credential::KeptReason;
@@ -58,7 +58,7 @@ impl Table {
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
     pub async fn add_session(&self, session: &Session) -> Result<bool> {
         let stands = servers::stands(&session.tenant, session.server, Some(session.auth_revision));
-        held(self.write(vec![put(session)?, stands]).await)
+        self.write_if(vec![put(session)?, stands]).await
     }
 
     /// Replaces a session that was offered by one whose issuer is known. Answers `false` if its URL was used before.
@@ -71,7 +71,7 @@ impl Table {
             ("phase", s(Phase::Offered.as_str())),
             ("secret_hash", s(offered_hash)),
         ]);
-        held(self.write(vec![Write::Put(item, unused)]).await)
+        self.write_if(vec![Write::Put(item, unused)]).await
     }
 
     /// Takes a pending session for its one callback, until `until`. Answers `false` if another callback has.
@@ -92,7 +92,7 @@ impl Table {
         );
         // The purge of a server leaves alone what is claimed, so nothing may be claimed once it looks.
         let stands = servers::stands(&session.tenant, session.server, Some(session.auth_revision));
-        held(self.write(vec![claim, stands]).await)
+        self.write_if(vec![claim, stands]).await
     }
 
     /// Ends a session without a grant. One that is gone needs no end.
@@ -100,7 +100,9 @@ impl Table {
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
     pub async fn fail_session(&self, session: &Session, from: Phase) -> Result<()> {
-        held(self.write(vec![step(session, from, Phase::Failed)]).await).map(|_| ())
+        self.write_if(vec![step(session, from, Phase::Failed)])
+            .await
+            .map(drop)
     }
 
     /// Ends a session because its subject refused, and keeps that as the reason why there is no grant. `replacing` is the
@@ -124,7 +126,7 @@ impl Table {
                 credentials::unchanged(replacing),
             )?,
         ];
-        held(self.write(writes).await)
+        self.write_if(writes).await
     }
 
     /// How many sessions a subject has begun at a server since `since`; counted up to `most`.
@@ -188,13 +190,5 @@ impl Table {
                 return Ok(all);
             }
         }
-    }
-}
-
-fn held(written: Result<(), WriteError>) -> Result<bool> {
-    match written {
-        Ok(()) => Ok(true),
-        Err(WriteError::Refused(_)) => Ok(false),
-        Err(WriteError::Failed(error)) => Err(error),
     }
 }

@@ -1,6 +1,6 @@
 //! The wrapped keys of a tenant.
 
-use super::{Condition, Table, Write, WriteError, encode, keys};
+use super::{Condition, Table, Write, encode, keys};
 use crate::Result;
 use crate::domain::id::TenantId;
 use crate::seal::WrappedTenantKey;
@@ -25,10 +25,7 @@ impl Table {
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
     pub async fn add_tenant_key(&self, tenant: &TenantId, key: &WrappedTenantKey) -> Result<bool> {
         let item = encode(&keys::tenant_key(tenant, key.number), "tenant-key", key)?;
-        match self.write(vec![Write::Put(item, Condition::Absent)]).await {
-            Ok(()) => Ok(true),
-            Err(WriteError::Refused(_)) => Ok(false),
-            Err(WriteError::Failed(error)) => Err(error),
-        }
+        self.write_if(vec![Write::Put(item, Condition::Absent)])
+            .await
     }
 }

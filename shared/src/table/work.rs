@@ -183,7 +183,7 @@ impl Sweep {
     }
 }
 
-pub(crate) fn due(key: &Key, entity: &str, value: &impl Serialize, at: Timestamp) -> Result<Write> {
+fn due(key: &Key, entity: &str, value: &impl Serialize, at: Timestamp) -> Result<Write> {
     Ok(Write::Put(
         due_item(key, entity, value, at)?,
         Condition::Any,
@@ -254,7 +254,7 @@ impl Table {
             vec![(DUE_INDEX.1, s(due_time(until)))],
             Condition::Exists,
         );
-        finished(self.write(vec![later]).await)
+        self.write_if(vec![later]).await.map(drop)
     }
 
     /// A server's tombstone, as long as it stands.
@@ -298,14 +298,8 @@ impl Table {
         }
         let map = AttributeValue::M(serde_dynamo::to_item(counts).map_err(Error::internal)?);
         let key = keys::tombstone(tenant, server);
-        finished(
-            self.write(vec![Update::set(
-                key,
-                vec![("counts", map)],
-                Condition::Lacks("counts"),
-            )])
-            .await,
-        )
+        let count = Update::set(key, vec![("counts", map)], Condition::Lacks("counts"));
+        self.write_if(vec![count]).await.map(drop)
     }
 
     /// Some of what is in a dead server's partition, from `after` on, and where the rest starts.
@@ -366,11 +360,7 @@ impl Table {
                 ),
             ),
         ];
-        match self.write(writes).await {
-            Ok(()) => Ok(true),
-            Err(WriteError::Refused(_)) => Ok(false),
-            Err(WriteError::Failed(error)) => Err(error),
-        }
+        self.write_if(writes).await
     }
 
     async fn delete_batch(&self, keys: &[Item]) -> Result<()> {
@@ -430,9 +420,10 @@ impl Table {
         match self.write(vec![bury.clone(), note]).await {
             // The receipt was taken away by hand, which is no reason to go on for ever.
             Err(WriteError::Refused(at)) if !at.contains(&0) => {
-                finished(self.write(vec![bury]).await)
+                self.write_if(vec![bury]).await.map(drop)
             }
-            done => finished(done),
+            Ok(()) | Err(WriteError::Refused(_)) => Ok(()),
+            Err(WriteError::Failed(error)) => Err(error),
         }
     }
 
@@ -450,10 +441,10 @@ impl Table {
             receipts::put(&offboarding.tenant, receipt)?,
             due(&key, "offboarding", offboarding, offboarding.at)?,
         ];
-        match self.write(writes).await {
-            Ok(()) => Ok(()),
-            Err(WriteError::Refused(_)) => Err(Error::internal("a fresh receipt id was in use")),
-            Err(WriteError::Failed(error)) => Err(error),
+        if self.write_if(writes).await? {
+            Ok(())
+        } else {
+            Err(Error::internal("a fresh receipt id was in use"))
         }
     }
 
@@ -499,14 +490,7 @@ impl Table {
                 let close = receipts::close(&sweep.tenant, receipt, None, now)?;
                 self.end(bury, close).await
             }
-            None => finished(self.write(vec![bury]).await),
+            None => self.write_if(vec![bury]).await.map(drop),
         }
-    }
-}
-
-fn finished(written: Result<(), WriteError>) -> Result<()> {
-    match written {
-        Ok(()) | Err(WriteError::Refused(_)) => Ok(()),
-        Err(WriteError::Failed(error)) => Err(error),
     }
 }

@@ -1,6 +1,7 @@
 //! The way back: an issuer's answer is taken once, its code exchanged once, and what comes of that stored or revoked.
 
 use super::super::clients::{self, Settings};
+use super::super::credentials::AtServer;
 use super::super::grants;
 use super::super::servers::{data_key, open_with};
 use super::{Ticket, find_ticket};
@@ -8,14 +9,13 @@ use crate::app::App;
 use crate::caller::hash;
 use crate::catalogue::RevocationScope;
 use crate::domain::credential::{Grant, KeptReason, Tokens, new_version};
-use crate::domain::issuance::ClientSource;
-use crate::domain::server::Server;
+use crate::domain::server::{Server, host};
 use crate::domain::session::{Consent, ConsentSecrets, Origin, Phase, Session};
 use crate::domain::status::{Reason, Status, status};
-use crate::oauth::token::{self, Class, Credentials, Endpoint};
+use crate::oauth::token::{self, Class, Endpoint};
 use crate::seal::{DataKey, Kind};
-use crate::table::credentials::{Granting, Outcome, record_keys};
-use crate::table::{servers as server_table, sessions};
+use crate::table::credentials::{Granting, Outcome};
+use crate::table::sessions;
 use crate::{Error, Result};
 use secrecy::SecretString;
 use std::collections::BTreeSet;
@@ -87,14 +87,15 @@ pub async fn finish(
     if !app.table.claim_session(&session, until).await? {
         return Err(Error::SessionNotFound);
     }
-    let ended = match answer(app, &server, &session, callback).await {
-        Ok(ended) => ended,
-        Err(error) => {
-            // Whatever failed, this state is used up.
-            fail(app, &session).await;
-            return Err(error);
-        }
+    let ended = answer(app, &server, &session, callback).await;
+    // Whatever came of it, this state is used up.
+    let marked = match &ended {
+        Ok(Ended::Connected) => Ok(()),
+        Ok(Ended::Refused(code)) if code == "access_denied" => deny(app, &session).await,
+        _ => app.table.fail_session(&session, Phase::Exchanging).await,
     };
+    let ended = ended?;
+    marked?;
     let (tenant, id) = (session.tenant.as_str(), session.server);
     info!(tenant, server = ?id, connected = ended == Ended::Connected, "a consent ended");
     if matches!(session.origin, Origin::Kambrium { .. }) {
@@ -121,20 +122,13 @@ pub async fn finish(
 /// [`Error::ServerNotFound`] when the server is gone; [`Error::Unavailable`], [`Error::Internal`].
 pub async fn status_after(app: &App, session: &Session) -> Result<Status> {
     let (tenant, id) = (&session.tenant, session.server);
-    let mut keys = Vec::from(record_keys(tenant, id, &session.subject));
-    keys.push(server_table::key(tenant, id));
-    let found = app.table.read(keys).await?;
-    let server = found.server(tenant, id)?.ok_or(Error::ServerNotFound)?;
-    let records = found.records(tenant, &server, &session.subject)?;
-    Ok(status(&server, &records, app.now()))
+    let at = AtServer::load(&app.table, tenant, id, &session.subject)
+        .await?
+        .ok_or(Error::ServerNotFound)?;
+    Ok(status(&at.server, &at.records, app.now()))
 }
 
-async fn fail(app: &App, session: &Session) {
-    if let Err(cause) = app.table.fail_session(session, Phase::Exchanging).await {
-        warn!(%cause, "a consent that failed could not be marked");
-    }
-}
-
+/// What comes of an answer; the session itself is left to be ended by anything but [`Ended::Connected`].
 async fn answer(
     app: &App,
     server: &Server,
@@ -151,36 +145,23 @@ async fn answer(
         None => !consent.iss_advertised,
     };
     if !trusted {
-        app.table.fail_session(session, Phase::Exchanging).await?;
         return Ok(Ended::Failed);
     }
     if let Some(code) = callback.error {
-        if code == "access_denied" {
-            deny(app, session).await?;
-        } else {
-            app.table.fail_session(session, Phase::Exchanging).await?;
-        }
         return Ok(Ended::Refused(code));
     }
     let Some(code) = callback.code else {
-        app.table.fail_session(session, Phase::Exchanging).await?;
         return Ok(Ended::Failed);
     };
-    let key = data_key(app, &session.tenant, server).await?;
+    let (tenant, id) = (&session.tenant, session.server);
+    let key = data_key(app, tenant, server).await?;
     let kind = Kind::Consent(&session.id, &session.subject, &consent.issuance);
-    let json = key.open(&session.tenant, server.id, kind, &consent.sealed)?;
+    let json = key.open(tenant, id, kind, &consent.sealed)?;
     let secrets = ConsentSecrets::from_json(&json)
         .ok_or_else(|| Error::internal("a consent does not decode"))?;
-    let settings = Settings::of(app, server, &open_with(&key, &session.tenant, server)?)?;
-    let at = Endpoint {
-        url: &consent.issuance.token_endpoint,
-        credentials: Credentials {
-            client: &consent.issuance.client,
-            secret: secrets.client_secret.as_ref(),
-        },
-        resource: consent.issuance.resource.as_deref(),
-        extra: &settings.token_params,
-    };
+    let settings = Settings::of(app, server, &open_with(&key, tenant, server)?)?;
+    let secret = secrets.client_secret.as_ref();
+    let at = Endpoint::of(&consent.issuance, secret, &settings.token_params);
     let exchanged = token::exchange(
         &app.egress,
         &at,
@@ -193,17 +174,16 @@ async fn answer(
         Ok(tokens) => tokens,
         Err(failure) => {
             warn!(
-                tenant = session.tenant.as_str(),
-                server = ?session.server,
-                issuer = clients::host(&consent.issuance.issuer),
+                tenant = tenant.as_str(),
+                server = ?id,
+                issuer = host(&consent.issuance.issuer),
                 status = failure.status,
                 error = failure.word,
                 "a code was not exchanged"
             );
             if failure.class == Class::InvalidClient {
-                reject_client(app, session, consent).await?;
+                clients::reject(app, tenant, id, &session.subject, &consent.issuance).await?;
             }
-            app.table.fail_session(session, Phase::Exchanging).await?;
             return Ok(Ended::Failed);
         }
     };
@@ -212,28 +192,17 @@ async fn answer(
     store(app, &key, session, consent, tokens, secret, revoking).await
 }
 
-/// The issuer does not know the client any more: the next consent registers another.
-async fn reject_client(app: &App, session: &Session, consent: &Consent) -> Result<()> {
-    if let ClientSource::Dynamic(record) = &consent.issuance.client.source {
-        let owner = matches!(session.origin, Origin::Langsmith { .. }).then_some(&session.subject);
-        app.table
-            .reject_client(&session.tenant, session.server, owner, record)
-            .await?;
-    }
-    Ok(())
-}
-
 /// The subject refused. A record that is stored stays as it is (TrueFoundry 7.3).
 async fn deny(app: &App, session: &Session) -> Result<()> {
     let (tenant, id) = (&session.tenant, session.server);
     for _ in 0..ATTEMPTS {
-        let mut keys = Vec::from(record_keys(tenant, id, &session.subject));
-        keys.push(server_table::key(tenant, id));
-        let found = app.table.read(keys).await?;
-        let Some(server) = found.server(tenant, id)? else {
+        let at = AtServer::load(&app.table, tenant, id, &session.subject).await?;
+        let Some(AtServer {
+            server, records, ..
+        }) = at
+        else {
             break;
         };
-        let records = found.records(tenant, &server, &session.subject)?;
         if records.grant.is_some() || server.auth_revision != session.auth_revision {
             break;
         }
@@ -316,7 +285,6 @@ async fn store(
     // Whatever went wrong: what was exchanged is in nobody's hands but ours.
     grants::give_up(app, tenant, &grant, &secret).await;
     placed?;
-    fail(app, session).await;
     Ok(Ended::Void)
 }
 
@@ -325,11 +293,8 @@ async fn place(app: &App, session: &Session, grant: &mut Grant, revoking: bool) 
     let (tenant, id) = (&session.tenant, session.server);
     let mut outage = None;
     for _ in 0..ATTEMPTS {
-        let mut keys = Vec::from(record_keys(tenant, id, &session.subject));
-        keys.extend([
-            server_table::key(tenant, id),
-            sessions::key(tenant, id, &session.id),
-        ]);
+        let mut keys = AtServer::keys(tenant, id, &session.subject);
+        keys.push(sessions::key(tenant, id, &session.id));
         let found = match app.table.read(keys).await {
             Ok(found) => found,
             Err(error) => {
@@ -337,10 +302,13 @@ async fn place(app: &App, session: &Session, grant: &mut Grant, revoking: bool) 
                 continue;
             }
         };
-        let Some(server) = found.server(tenant, id)? else {
+        let at = AtServer::from_found(&found, tenant, id, &session.subject)?;
+        let Some(AtServer {
+            server, records, ..
+        }) = at
+        else {
             return Ok(false);
         };
-        let records = found.records(tenant, &server, &session.subject)?;
         let stored = &records.stored;
         let own = stored.grant.as_ref();
         if own.is_some_and(|own| own.version == grant.version) {

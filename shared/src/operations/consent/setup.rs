@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::domain::error::OauthSetup;
 use crate::domain::id::TenantId;
 use crate::domain::issuance::{ClientRecord, Issuance};
-use crate::domain::server::Server;
+use crate::domain::server::{Server, host};
 use crate::domain::session::{Consent, ConsentSecrets, Phase, Session};
 use crate::domain::subject::Subject;
 use crate::oauth::discovery::{self, Issuer};
@@ -269,7 +269,7 @@ pub(super) async fn forget_client(
     {
         warn!(
             tenant = tenant.as_str(),
-            issuer = clients::host(&client.issuer),
+            issuer = host(&client.issuer),
             "a client is left at its issuer without a server"
         );
     }
