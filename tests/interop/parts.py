@@ -132,6 +132,38 @@ class Process:
             self.process.wait()
 
 
+class Upstream:
+    """An MCP server that listens on a port of its own, and what has reached it (seen.py)."""
+
+    def __init__(self, command, log, env=None, port=None):
+        """`log` is without its ending; `PORT` in the command stands for the port."""
+        self.port, self.seen = port or free_port(), log.with_suffix(".seen")
+        self.seen.touch()
+        self.url = f"http://127.0.0.1:{self.port}/mcp"
+        words = [str(self.port) if word == "PORT" else str(word) for word in command]
+        env = {"SEEN": str(self.seen), "PORT": str(self.port)} | (env or {})
+        self.process = Process(words, log.with_suffix(".log"), env)
+        self.process.listening(self.port)
+        self.stop = self.process.stop
+
+    def notes(self):
+        return [json.loads(line) for line in self.seen.read_text().splitlines()]
+
+    def requests(self):
+        return [note for note in self.notes() if "method" in note]
+
+
+def plain(tools, log):
+    """A server in both eras, made of the Python SDK."""
+    return Upstream([tools / "python" / "bin" / "python", "-B", HERE / "plain.py", "PORT"], log)
+
+
+def everything(tools, log):
+    """The reference server, in the session era alone, made of the TypeScript SDK."""
+    program = tools / "everything" / "node_modules" / "@modelcontextprotocol" / "server-everything" / "dist" / "index.js"
+    return Upstream(["node", "--import", HERE / "seen.mjs", program, "streamableHttp"], log)
+
+
 class Issuer:
     """The authorization server, and what it lets a test see."""
 
@@ -175,11 +207,8 @@ class Site:
         if self.issuer:
             return
         self.issuer = Issuer(self.tools, self.logs / f"{self.name}-issuer.log", self.settings | settings)
-        command = [self.tools / "python" / "bin" / "python", HERE / "protected.py", self.port, self.issuer.url]
-        self.server = Process(
-            [str(word) for word in [*command, *self.protection]], self.logs / f"{self.name}-server.log"
-        )
-        self.server.listening(self.port)
+        command = [self.tools / "python" / "bin" / "python", "-B", HERE / "protected.py", "PORT", self.issuer.url]
+        self.server = Upstream([*command, *self.protection], self.logs / f"{self.name}-server", port=self.port)
 
 
 class Since:

@@ -1,16 +1,19 @@
 """An MCP server that takes only tokens of one issuer, checked there by introspection. Both eras of the protocol.
 
-    python protected.py PORT ISSUER [--insufficient-scope]
+    SEEN=FILE python protected.py PORT ISSUER [--insufficient-scope]
 
-The endpoint is /mcp. A token without the scope mcp:tools is refused with 401, or with 403 `insufficient_scope`.
+The endpoint is /mcp. A token without the scope mcp:tools is refused with 401, or with 403 `insufficient_scope`. What has
+arrived is in SEEN (see seen.py).
 """
 
 import argparse
 
+import uvicorn
 from fastmcp import FastMCP
 from fastmcp.server.auth import RemoteAuthProvider
 from fastmcp.server.auth.providers.introspection import IntrospectionTokenVerifier
 from fastmcp.server.dependencies import get_access_token, get_http_headers
+from seen import Seen
 
 SCOPES = ["mcp:tools"]
 
@@ -57,4 +60,4 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
-server.run(transport="http", host="127.0.0.1", port=options.port, path="/mcp", show_banner=False, log_level="warning")
+uvicorn.run(Seen(server.http_app(path="/mcp")), host="127.0.0.1", port=options.port, log_level="warning")

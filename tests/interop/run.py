@@ -25,7 +25,7 @@ sys.dont_write_bytecode = True
 
 import pages
 from contracts import ALL, LANGSMITH, MCP, Kambrium, LangSmith, TrueFoundry
-from parts import HERE, PUBLIC, Browser, Hawser, Process, Since, Site, free_port, query_of, send, wait_for, with_query
+from parts import HERE, PUBLIC, Browser, Hawser, Process, Since, Site, free_port, plain, query_of, send, wait_for, with_query
 
 # ---- What is assumed about Hawser, where no contract says it
 
@@ -333,11 +333,7 @@ def counterparts_servers(world):
     called = mcp(site.resource, "tools/call", {"name": "add", "arguments": {"a": 2, "b": 3}}, token, "add")
     assert called.json["result"]["structuredContent"] == {"result": 5}, called
 
-    port = free_port()
-    command = [str(world.tools / "python/bin/python"), str(HERE / "plain.py"), str(port)]
-    plain = Process(command, world.folder / "plain.log")
-    plain.listening(port)
-    url = f"http://127.0.0.1:{port}/mcp"
+    url = plain(world.tools, world.folder / "counterpart").url
     assert "test_simple_text" in [tool["name"] for tool in mcp(url, "tools/list").json["result"]["tools"]]
     hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "interop", "version": "0"}}
     message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
@@ -680,13 +676,13 @@ def nothing_dangles(world):
 
 
 def chosen(only):
-    def plain(name):
+    def bare(name):
         return name.split("/")[0]
 
     if only:
-        names = [name for name in SCENARIOS if fnmatch.fnmatch(name, only) or plain(name) == only]
+        names = [name for name in SCENARIOS if fnmatch.fnmatch(name, only) or bare(name) == only]
         return names or sys.exit(f"no scenario is called {only}")
-    return [name for name in SCENARIOS if plain(name) not in LATER]
+    return [name for name in SCENARIOS if bare(name) not in LATER]
 
 
 def run(world, names):
