@@ -3,8 +3,10 @@
 import base64
 import contextlib
 import http.cookiejar
+import itertools
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -84,18 +86,16 @@ def with_query(url, **changes):
 
 
 class Process:
-    """A program of its own process group, with its output in two files."""
+    """A program of its own process group, with its output in two files, or on pipes."""
 
     started = []
 
-    def __init__(self, command, log, env=None):
+    def __init__(self, command, log, env=None, **pipes):
         self.log, self.out = log, log.with_suffix(".out")
         environment = os.environ | (env or {})
         with open(self.out, "wb") as out, open(log, "wb") as err:
-            self.process = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
-                start_new_session=True,
-            )
+            streams = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err} | pipes
+            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **streams)
         self.started.append(self)
 
     def running(self):
@@ -164,6 +164,47 @@ def everything(tools, log):
     return Upstream(["node", "--import", HERE / "seen.mjs", program, "streamableHttp"], log)
 
 
+LIBRARIES, MODES = ("sdk", "fastmcp", "rmcp"), ("auto", "legacy")
+
+
+class Client(Process):
+    """A real client (client.py, rmcp/), which calls what it is told to. To be used in a `with`."""
+
+    numbers = itertools.count(1)
+
+    def __init__(self, tools, folder, library, mode, url, headers):
+        program = [tools / "rmcp" / "debug" / "hawser-interop-rmcp"]
+        if library != "rmcp":
+            program = [tools / "python" / "bin" / "python", "-B", HERE / "client.py", library]
+        log, pipes = folder / f"client-{next(self.numbers)}.log", {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        command = [str(word) for word in [*program, mode, url]]
+        super().__init__(command, log, {"HEADERS": json.dumps(headers)}, **pipes, text=True)
+        self.hello = self.said()
+
+    def said(self, seconds=180):
+        """The next line. There is never more than one to come."""
+        assert select.select([self.process.stdout], [], [], seconds)[0], f"nothing in {seconds} s"
+        line = self.process.stdout.readline()
+        assert line, f"gone: {self.log.read_text(errors='replace')[-2000:]}"
+        return json.loads(line)
+
+    def call(self, tool, **arguments):
+        self.process.stdin.write(json.dumps({"tool": tool, "arguments": arguments}) + "\n")
+        self.process.stdin.flush()
+        return self.said()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        """The end of its input is the end of its session."""
+        self.process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(60)
+        self.stop()
+        self.process.stdout.close()
+
+
 class Issuer:
     """The authorization server, and what it lets a test see."""
 
@@ -179,6 +220,10 @@ class Issuer:
 
     def clients(self):
         return send("GET", self.url + "/__clients").json
+
+    def end(self, token):
+        """Ends this access token, and nothing else of its grant."""
+        assert send("POST", self.url + "/__end", {"token": token}).status == 200
 
     def fault(self, **fault):
         assert send("POST", self.url + "/__fault", fault).status == 200
@@ -239,7 +284,7 @@ class Hawser:
         )
         # Under cargo the first start is a build.
         ready = self.process.ready(seconds=900)
-        self.real, self.admin = ready["url"], ready["adminToken"]
+        self.real, self.admin, self.api_key = ready["url"], ready["adminToken"], ready["apiKey"]
         self.url = public or self.real
 
     def call(self, expected, method, path, body=None, token=None):

@@ -177,10 +177,16 @@ async function forTests(ctx, next) {
     '/__clients': () => [...Store.kinds.get('Client').rows.keys()],
     '/__fault': () => faults,
   };
+  if (ctx.path === '/__end') {
+    const { token } = await body(ctx.req);
+    ctx.status = Store.kinds.get('AccessToken').rows.delete(token) ? 200 : 404;
+    return undefined;
+  }
   if (!(ctx.path in lists)) return next();
   if (ctx.method === 'POST' && ctx.path === '/__fault') faults.push({ times: 1, ...await body(ctx.req) });
   ctx.body = [...lists[ctx.path]()];
   if (ctx.method === 'DELETE') lists[ctx.path]().length = 0;
+  return undefined;
 }
 
 async function logged(ctx, next) {
