@@ -221,9 +221,9 @@ class Issuer:
     def clients(self):
         return send("GET", self.url + "/__clients").json
 
-    def end(self, token):
-        """Ends this access token, and nothing else of its grant."""
-        assert send("POST", self.url + "/__end", {"token": token}).status == 200
+    def end(self, **what):
+        """Ends an access token alone (token=...), or all tokens of a grant (grant=...)."""
+        assert send("POST", self.url + "/__end", what).status == 204
 
     def fault(self, **fault):
         assert send("POST", self.url + "/__fault", fault).status == 200

@@ -26,6 +26,7 @@ sys.dont_write_bytecode = True
 import clients
 import pages
 import parts
+import refusals
 from contracts import ALL, LANGSMITH, MCP, Kambrium, LangSmith, TrueFoundry
 from parts import HERE, LIBRARIES, MODES, PUBLIC, Browser, Hawser, Process, Since, Site, free_port, query_of, send, with_query
 from steps import (
@@ -61,6 +62,14 @@ class World:
             "brief": {"DOCUMENTS": "0", "ACCESS_TTL": "30"},
         }
         self.sites = {name: Site(name, tools, folder, settings) for name, settings in kinds.items()}
+        # Tokens for too little are refused in these ways.
+        refusals = {
+            "unnamed": ["--insufficient-scope"], "named": ["--insufficient-scope", "--named"],
+            "withheld": ["--insufficient-scope", "--named", "--scope", "mcp:admin"],
+        }
+        for name, protection in refusals.items():
+            settings = {"DOCUMENTS": "0", "SCOPES": "mcp:tools mcp:read mcp:admin", "WITHHELD": "mcp:admin"}
+            self.sites[name] = Site(name, tools, folder, settings, protection)
         self.hawsers = []
 
     def site(self, name):
@@ -123,6 +132,16 @@ def each(*contracts):
         for contract in contracts:
             SCENARIOS[f"{function.__name__}/{contract.contract}"] = functools.partial(function, contract=contract)
         return function
+
+    return add
+
+
+def each_of(parameter, values):
+    """One scenario for each value of a parameter."""
+
+    def add(function):
+        for value in values:
+            SCENARIOS[f"{function.__name__}/{value}"] = functools.partial(function, **{parameter: value})
 
     return add
 
@@ -551,6 +570,13 @@ scenario(clients.real_client_with_api_key)
 each(*ALL)(clients.called_by_id)
 each_client(clients.end_between_calls)
 scenario(clients.end_under_calls)
+
+
+each_of("mode", MODES)(refusals.refused_token_is_replaced)
+scenario(refusals.revoked_elsewhere)
+scenario(refusals.refused_at_every_call)
+each_of("site", ["named", "unnamed"])(refusals.step_up)
+scenario(refusals.step_up_in_vain)
 
 
 # ---- Pages, in a browser that is one
