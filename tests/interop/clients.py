@@ -88,16 +88,17 @@ PASSING = {
 # Those that Hawser sets by itself.
 OWN = {"host", "user-agent", "content-length", "mcp-session-id"}
 # What a caller may send along and no server may see. The `Origin` is one that may call.
+PLANTED_WORD = "planted-by-the-caller"
 PLANTED = {
-    "X-Api-Key": "planted", "Cookie": "session=planted", "Proxy-Authorization": "Basic planted",
-    "Proxy-Connection": "planted", "Forwarded": "for=planted", "X-Forwarded-For": "planted",
-    "X-Forwarded-Host": "planted", "X-Real-IP": "planted", "Via": "1.1 planted", "X-Amz-Date": "planted",
-    "X-Amz-Security-Token": "planted", "X-Amzn-Trace-Id": "planted", "Origin": "http://localhost:4321",
-    "Referer": "http://localhost:4321/planted", "Sec-Fetch-Site": "planted", "Sec-Planted": "planted",
-    "X-Anything": "planted", "X-Stored": "planted", "X-Personal": "planted",
-}
+    name: PLANTED_WORD
+    for name in (
+        "X-Api-Key", "Cookie", "Proxy-Authorization", "Proxy-Connection", "Forwarded", "X-Forwarded-For",
+        "X-Forwarded-Host", "X-Real-IP", "Via", "X-Amz-Date", "X-Amz-Security-Token", "X-Amzn-Trace-Id", "Referer",
+        "Sec-Fetch-Site", "Sec-Anything", "X-Anything", "X-Stored", "X-Personal",
+    )
+} | {"Origin": "http://localhost:4321"}
 # Real clients set this one by themselves, as soon as there is a session; one of them does not let others do so.
-PLANTED_SESSION = {"Mcp-Session-Id": "planted"}
+PLANTED_SESSION = {"Mcp-Session-Id": PLANTED_WORD}
 
 
 def assert_arrived(requests, server, token):
@@ -112,7 +113,7 @@ def assert_arrived(requests, server, token):
         assert not extra, f"{extra} in {request}"
         assert carried.items() <= headers.items(), f"without {carried}: {request}"
         assert headers["user-agent"].startswith("hawser/"), request
-        assert "planted" not in json.dumps(request) and token not in json.dumps(request), request
+        assert PLANTED_WORD not in json.dumps(request) and token not in json.dumps(request), request
 
 
 # ---- Real clients

@@ -449,6 +449,13 @@ async def count(to: int, context: Context) -> str:
 
 
 @server.tool()
+async def announce(context: Context) -> str:
+    """Tells the client, on the stream that belongs to no request, that the tools have changed."""
+    await context.session.send_tool_list_changed()
+    return "done"
+
+
+@server.tool()
 async def wait(name: str, context: Context) -> str:
     """Reports that it has begun, and then waits for `release`. Notes how that ended."""
     released = waiting.setdefault(name, anyio.Event())

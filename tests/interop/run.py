@@ -27,6 +27,7 @@ import clients
 import pages
 import parts
 import refusals
+import streams
 from contracts import ALL, LANGSMITH, MCP, Kambrium, LangSmith, TrueFoundry
 from parts import HERE, LIBRARIES, MODES, PUBLIC, Browser, Hawser, Process, Since, Site, free_port, query_of, send, with_query
 from steps import (
@@ -538,7 +539,6 @@ def revocation_is_repeated(world):
 # ---- Use of a connection
 
 
-@later
 @scenario
 def refresh_and_delete(world):
     """REUSE of a token that is about to end refreshes it; afterwards all four tokens end with the server."""
@@ -579,6 +579,20 @@ each_of("site", ["named", "unnamed"])(refusals.step_up)
 scenario(refusals.step_up_in_vain)
 
 
+# ---- Streams
+
+
+scenario(streams.call_is_resumed)
+scenario(streams.answer_is_fetched_again)
+scenario(streams.call_is_called_off)
+scenario(streams.call_is_called_off_by_word)
+scenario(streams.stream_of_no_request)
+scenario(streams.stream_of_a_subscription)
+scenario(streams.stream_ends_with_its_credential)
+scenario(streams.batch)
+scenario(streams.batch_that_is_refused)
+
+
 # ---- Pages, in a browser that is one
 
 
@@ -608,6 +622,13 @@ def secrets_of(issuer):
     return hidden, others
 
 
+def carried_to(server):
+    """Every secret that has reached an MCP server: credentials, and its own ids of sessions."""
+    names = ("authorization", "x-stored", "x-personal", "mcp-session-id")
+    headers = [header for request in server.requests() for header in request["headers"]]
+    return {value.split(" ")[-1] for name, value in headers if name in names}
+
+
 @scenario
 def no_secret_shows(world):
     """Not in an answer of the API, nor in a log or the store."""
@@ -616,7 +637,12 @@ def no_secret_shows(world):
         if site.issuer:
             some, more = secrets_of(site.issuer)
             hidden, others = hidden | some, others | more
-    assert others, "nothing was done that could show"
+            hidden |= carried_to(site.server)
+    for server in (world.plain, world.everything):
+        hidden |= carried_to(server)
+    # What callers have sent that went nowhere.
+    others.add(clients.PLANTED_WORD)
+    assert hidden and len(others) > 1, "nothing was done that could show"
     for hawser in world.hawsers:
         shown = [number for number, body in enumerate(hawser.answers) if any(one in body for one in hidden)]
         assert not shown, f"answers {shown}"
