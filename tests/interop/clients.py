@@ -6,7 +6,7 @@ import threading
 import time
 
 from contracts import MCP, TrueFoundry
-from parts import Client, send, wait_for
+from parts import Client, plain, send, wait_for
 from steps import connect, register, visit
 
 numbers = itertools.count(1)
@@ -186,6 +186,26 @@ def called_by_id(world, contract):
         hello, added = converse(world, library, mode, url, {"Authorization": f"Bearer {token}"}, [("add", {"a": 2, "b": 3})])
         assert "whoami" in hello["tools"] and added["text"] == "5", (hello, added)
         assert_arrived(site.server.requests()[seen:], server, token)
+
+
+def server_starts_anew(world, library):
+    """And knows no session of before: the client is told so by the server, and fares with it as it would without Hawser."""
+    fates = []
+    for through in (False, True):
+        name = f"anew-{library}-{through}"
+        server = plain(world.tools, world.folder / name)
+        called = put(world, server)
+        url, headers = server.url, {}
+        if through:
+            url, headers = called.url, {"Authorization": f"Bearer {caller(world)}"}
+        with Client(world.tools, world.folder, library, "legacy", url, headers) as client:
+            assert client.call("test_simple_text")["text"], client.hello
+            server.stop()
+            again = plain(world.tools, world.folder / f"{name}-again", server.port)
+            fates.append([client.call("test_simple_text") for _ in range(2)])
+        again.stop()
+    direct, through = fates
+    assert through == direct, f"{through} instead of {direct}"
 
 
 # ---- The end between two calls

@@ -153,9 +153,9 @@ class Upstream:
         return [note for note in self.notes() if "method" in note]
 
 
-def plain(tools, log):
+def plain(tools, log, port=None):
     """A server in both eras, made of the Python SDK."""
-    return Upstream([tools / "python" / "bin" / "python", "-B", HERE / "plain.py", "PORT"], log)
+    return Upstream([tools / "python" / "bin" / "python", "-B", HERE / "plain.py", "PORT"], log, port=port)
 
 
 def everything(tools, log):

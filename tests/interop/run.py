@@ -1,9 +1,9 @@
-"""Interoperability tests: Hawser against a real authorization server, real MCP servers and a browser's redirects.
+"""Interoperability tests: Hawser between real MCP clients and servers, with a real authorization server and a browser.
 
     python3 tests/interop/run.py --tools target/interop [--hawser target/debug/hawser] [--only PATTERN]
 
 `.ci/interop` installs the tools. Standard library only. What is said about tokens is never taken from Hawser: the
-issuer knows which it gave out, and its introspection says which still live.
+issuer knows which it gave out, and its introspection says which still live. What has reached a server, the server says.
 """
 
 import argparse
@@ -569,6 +569,7 @@ def tools_of_a_protected_server(world):
 each_client(clients.real_client)
 scenario(clients.real_client_with_api_key)
 each(*ALL)(clients.called_by_id)
+each_of("library", LIBRARIES)(clients.server_starts_anew)
 each_client(clients.end_between_calls)
 each_client(clients.replaced_between_calls)
 scenario(clients.end_under_calls)
