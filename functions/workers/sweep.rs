@@ -4,6 +4,7 @@ use hawser_core::App;
 use hawser_core::operations::work::work_off_all;
 use lambda_http::Error;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 /// Runs as the Lambda function `workers-sweep`.
 ///
@@ -13,11 +14,11 @@ pub fn run() -> Result<(), Error> {
     super::run(handle)
 }
 
-/// Goes on until nothing is due.
+/// Goes on until nothing is due or the time is over.
 ///
 /// # Errors
 /// The first failure; the rest stays due.
-pub async fn handle(app: &App, _event: Value) -> Result<Value, Error> {
-    work_off_all(app).await?;
+pub async fn handle(app: &App, _event: Value, until: Instant) -> Result<Value, Error> {
+    work_off_all(app, until).await?;
     Ok(json!({}))
 }

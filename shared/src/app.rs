@@ -9,6 +9,7 @@ use crate::domain::time::{Clock, Timestamp};
 use crate::egress::Egress;
 use crate::jwt::Verifier;
 use crate::operations::invoke::Remembered;
+use crate::operations::silence::Silence;
 use crate::seal::{DataKey, KeyService, TenantKey, TenantKeys, WrappedKey};
 use crate::table::{Found, Key, Table};
 use crate::{Error, Result};
@@ -47,6 +48,7 @@ pub struct App {
     /// Told when durable work has appeared. Workers in the same process listen; under Lambda the table's stream calls.
     pub work_appeared: Notify,
     pub(crate) remembered: Remembered,
+    pub(crate) silence: Silence,
     key_service: KeyService,
     tenant_keys: TenantKeys,
     verifier: Option<Verifier>,
@@ -115,6 +117,7 @@ impl App {
             stream_check: Duration::from_secs(5),
             work_appeared: Notify::new(),
             remembered: Remembered::default(),
+            silence: Silence::default(),
             key_service,
             tenant_keys: TenantKeys::default(),
             verifier,

@@ -1,7 +1,7 @@
 //! What each call costs in requests to the store, that every read is strongly consistent, and that each function's
 //! policy allows exactly what it does.
 
-use crate::harness::{Answer, Browser, Caller, Hawser, Registered, Sent, per_user};
+use crate::harness::{Answer, Browser, Caller, Hawser, Registered, Sent, ample, per_user};
 use crate::issuer::{Fault, Issuer};
 use hawser_core::operations::work::work_off_due;
 use hawser_functions::ENDPOINTS;
@@ -409,7 +409,7 @@ async fn each_policy_allows_exactly_what_its_function_does() {
                 .extend(actions(&hawser.wire.sent()));
             consistent.extend(hawser.wire.sent());
             hawser.wire.arm(None);
-            while work_off_due(&hawser.app).await.unwrap() {}
+            while work_off_due(&hawser.app, ample()).await.unwrap() {}
             for worker in ["workers-purge", "workers-sweep"] {
                 used.entry(worker)
                     .or_default()
@@ -509,7 +509,7 @@ async fn each_policy_allows_exactly_what_its_function_does() {
         note("DELETE", &tokens);
         assert_eq!(caller.post(&proxy, message).await.status, 403);
         note("POST", &proxy);
-        while work_off_due(&hawser.app).await.unwrap() {}
+        while work_off_due(&hawser.app, ample()).await.unwrap() {}
         let sent = actions(&hawser.wire.sent());
         for worker in ["workers-purge", "workers-sweep"] {
             used.entry(worker).or_default().extend(sent.clone());

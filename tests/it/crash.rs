@@ -1,6 +1,6 @@
 //! Deleting, with the process dying at every request it makes to the store: either nothing has happened, or it completes.
 
-use crate::harness::{Caller, Cut, Ground, Hawser, Registered, per_user};
+use crate::harness::{Caller, Cut, Ground, Hawser, Registered, ample, per_user};
 use aws_sdk_dynamodb::types::AttributeValue;
 use hawser_core::operations::work::work_off_due;
 use serde_json::{Value, json};
@@ -54,7 +54,7 @@ async fn dies_at(ground: &Arc<Ground>, contract: usize, cut: Cut, k: usize) -> b
 
     hawser.wire.arm(Some(cut));
     let answer = admin.delete(&paths[contract]).await;
-    while work_off_due(&hawser.app).await.unwrap_or(false) {}
+    while work_off_due(&hawser.app, ample()).await.unwrap_or(false) {}
     let reached = hawser.wire.sent().len() > k;
     drop(hawser);
 
@@ -167,7 +167,10 @@ async fn two_purges_at_once_do_no_harm() {
             .status,
         200
     );
-    let (one, two) = tokio::join!(work_off_due(&hawser.app), work_off_due(&hawser.app));
+    let (one, two) = tokio::join!(
+        work_off_due(&hawser.app, ample()),
+        work_off_due(&hawser.app, ample())
+    );
     assert!(one.is_ok() && two.is_ok());
     hawser.settle().await;
     assert!(ground.items().await.iter().all(|item| !doomed.holds(item)));

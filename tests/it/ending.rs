@@ -1,7 +1,7 @@
 //! Every way a grant ends, with the process dying at every effect it has outside itself - a request to the store, a request
 //! to the issuer: whatever was answered as done is done, every token ends up revoked, and each is counted exactly once.
 
-use crate::harness::{Answer, Cut, Ground, Hawser, Registered};
+use crate::harness::{Answer, Cut, Ground, Hawser, Registered, ample};
 use crate::issuer::{Fault, Gate, Issuer};
 use hawser_core::domain::id::{ServerId, TenantId};
 use hawser_core::domain::subject::Subject;
@@ -88,7 +88,8 @@ fn manifest(url: &str) -> Value {
            "auth_data": {"type": "oauth2"}})
 }
 
-async fn connect(hawser: &Hawser, issuer: &Issuer, server: &Registered, user: &str) {
+/// Gives a user of tenant `acme` a grant by a real consent.
+pub async fn connect(hawser: &Hawser, issuer: &Issuer, server: &Registered, user: &str) {
     let tenant = TenantId::parse("acme").unwrap();
     let id = ServerId::parse_prefixed(&server.mcp).unwrap();
     let subject = Subject::parse(&format!("user:{user}")).unwrap();
@@ -173,7 +174,8 @@ async fn dies(way: Way, death: Death) -> bool {
     }
     let answer = way.go(&hawser, &server).await;
     let app = hawser.app.clone();
-    let mut work = tokio::spawn(async move { while work_off_due(&app).await.unwrap_or(false) {} });
+    let mut work =
+        tokio::spawn(async move { while work_off_due(&app, ample()).await.unwrap_or(false) {} });
     let reached = tokio::select! {
         _ = &mut work => match death {
             Death::BeforeStore(k) | Death::AfterStore(k) => hawser.wire.sent().len() > k,

@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::config::interceptors::{
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_dynamodb::error::BoxError;
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
 use aws_smithy_types::body::SdkBody;
 use hawser_core::App;
 use hawser_core::caller::mint_api_key;
@@ -27,12 +27,18 @@ use hawser_local::store::Store;
 use hawser_local::{config, server};
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// Until when workers may begin something, where time does not matter.
+pub fn ample() -> Instant {
+    Instant::now() + Duration::from_secs(3600)
+}
 
 /// A running Hawser with a store of its own. Its workers rest until [`Hawser::settle`] is called.
 pub struct Hawser {
@@ -92,6 +98,45 @@ impl Ground {
     /// Every item in the table.
     pub async fn items(&self) -> Vec<Value> {
         items(&self.dynamodb()).await
+    }
+
+    /// Every record of the table's stream so far, in the shape in which Lambda delivers them.
+    pub async fn stream(&self) -> Vec<Value> {
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let ask = async |operation: &str, body: Value| {
+            let request = http
+                .post(self.store.url())
+                .header("content-type", "application/x-amz-json-1.0")
+                .header("x-amz-date", "20260101T000000Z")
+                // It wants one, and does not check it.
+                .header(
+                    "authorization",
+                    "AWS4-HMAC-SHA256 Credential=local, SignedHeaders=host, Signature=0",
+                )
+                .header(
+                    "x-amz-target",
+                    format!("DynamoDBStreams_20120810.{operation}"),
+                );
+            let answer = request.body(body.to_string()).send().await.unwrap();
+            serde_json::from_str::<Value>(&answer.text().await.unwrap()).unwrap()
+        };
+        let streams = ask("ListStreams", json!({"TableName": hawser_local::TABLE})).await;
+        let arn = &streams["Streams"][0]["StreamArn"];
+        let described = ask("DescribeStream", json!({"StreamArn": arn})).await;
+        let shard = &described["StreamDescription"]["Shards"][0]["ShardId"];
+        let start =
+            json!({"StreamArn": arn, "ShardId": shard, "ShardIteratorType": "TRIM_HORIZON"});
+        let mut at = ask("GetShardIterator", start).await["ShardIterator"].clone();
+        let mut all = Vec::new();
+        loop {
+            let page = ask("GetRecords", json!({"ShardIterator": at})).await;
+            let records = page["Records"].as_array().unwrap();
+            if records.is_empty() {
+                return all;
+            }
+            all.extend(records.iter().cloned());
+            at = page["NextShardIterator"].clone();
+        }
     }
 }
 
@@ -209,7 +254,7 @@ impl Hawser {
 
     /// Lets the workers finish everything that is due; then nothing may dangle.
     pub async fn settle(&self) {
-        while work_off_due(&self.app).await.unwrap() {}
+        while work_off_due(&self.app, ample()).await.unwrap() {}
         let audit = self.app.table.audit().await.unwrap();
         assert_eq!(audit.orphans.len(), 0, "{audit:?}");
     }
@@ -534,6 +579,37 @@ impl Caller {
             mcp: mcp.to_owned(),
             uuid: uuid.as_str().unwrap().to_owned(),
             number: number.as_u64().unwrap(),
+        }
+    }
+
+    /// Gives a server `more` overrides like that of the user `ada`, as they are stored. Their values do not open.
+    pub async fn multiply(&self, hawser: &Hawser, server: &Registered, more: usize) {
+        let client = hawser.ground().dynamodb();
+        let key = |sk: String| {
+            let pk = format!("T#acme#S#{}", server.ulid());
+            HashMap::from(
+                [("PK", pk), ("SK", sk)].map(|(n, v)| (n.to_owned(), AttributeValue::S(v))),
+            )
+        };
+        let one = client.get_item().table_name(hawser_local::TABLE);
+        let one = one.set_key(Some(key("C#user#ada#override".to_owned())));
+        let one = one.send().await.unwrap().item.unwrap();
+        let like = |i: usize| {
+            let mut item = one.clone();
+            item.extend(key(format!("C#user#s{i}#override")));
+            item.insert("subject_id".to_owned(), AttributeValue::S(format!("s{i}")));
+            let subject = AttributeValue::S(format!("T#acme#U#user#s{i}"));
+            item.insert("GSI1PK".to_owned(), subject);
+            let put = PutRequest::builder().set_item(Some(item)).build().unwrap();
+            WriteRequest::builder().put_request(put).build()
+        };
+        for start in (0..more).step_by(25) {
+            let some = (start..more.min(start + 25)).map(like).collect();
+            let write = client
+                .batch_write_item()
+                .request_items(hawser_local::TABLE, some);
+            let left = write.send().await.unwrap().unprocessed_items;
+            assert!(left.is_none_or(|left| left.is_empty()));
         }
     }
 

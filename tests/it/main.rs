@@ -29,3 +29,4 @@ mod receipts;
 mod refresh;
 mod truefoundry;
 mod truefoundry_oauth;
+mod workers;

@@ -1,6 +1,6 @@
 //! The `hawser` program itself: what it prints, how it ends, what survives, and what it never writes anywhere.
 
-use crate::harness::{Browser, items};
+use crate::harness::{Browser, ample, items};
 use crate::issuer::Issuer;
 use hawser_core::App;
 use hawser_core::operations::work::work_off_due;
@@ -252,7 +252,7 @@ async fn what_was_answered_survives_a_kill() {
         |_| unreachable!(),
     )
     .unwrap();
-    while work_off_due(&app).await.unwrap() {}
+    while work_off_due(&app, ample()).await.unwrap() {}
     let left = items(&client).await;
     assert!(left.iter().all(|item| {
         !item["PK"]

@@ -21,12 +21,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tracing::warn;
 
 /// The largest request the gateway passes on: API Gateway's own limit.
 const GATEWAY_LIMIT: usize = 10 << 20;
 /// How often due work is looked for when nobody announces any: what an earlier process left behind.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long the worker goes on without a break.
+const SHIFT: Duration = Duration::from_secs(600);
 /// How long open connections may take to finish at the end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -126,7 +129,7 @@ fn refusal(status: StatusCode) -> Response<Streamed> {
 /// Works off what is due, whenever there may be some, for ever.
 pub async fn work(app: Arc<App>) {
     loop {
-        match work_off_due(&app).await {
+        match work_off_due(&app, Instant::now() + SHIFT).await {
             Ok(true) => continue,
             Ok(false) => {}
             Err(error) => warn!(%error, "work is unfinished and will be taken up again"),

@@ -1,7 +1,6 @@
 //! What one subject has at one server: its status, installing an override, ending it.
 
 use super::servers::data_key;
-use super::subjects::SERVERS_AT_ONCE;
 use super::{Permitted, Unchecked};
 use crate::app::App;
 use crate::caller::{Caller, Presented};
@@ -19,6 +18,9 @@ use crate::table::servers::{self, Numbered};
 use crate::table::{Found, Key, Table};
 use crate::{Error, Result};
 use std::collections::HashMap;
+
+/// Servers whose records are read at once: three keys each, and a batch holds a hundred.
+const SERVERS_AT_ONCE: usize = 33;
 
 /// A server and all that one subject has there.
 #[derive(Debug)]

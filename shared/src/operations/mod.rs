@@ -7,10 +7,12 @@ pub mod credentials;
 pub mod grants;
 pub mod invoke;
 pub mod providers;
+mod purge;
 pub mod receipts;
 mod revocations;
 pub mod servers;
 pub mod sessions;
+pub(crate) mod silence;
 pub mod subjects;
 pub mod work;
 

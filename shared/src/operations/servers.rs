@@ -482,7 +482,7 @@ pub async fn delete(app: &App, caller: &Caller, server: &Numbered) -> Result<Str
         receipt: receipt.id.clone(),
         at: now,
         data_key: server.data_key.clone(),
-        counts: None,
+        count: None,
         touched: None,
     };
     if !app

@@ -1,6 +1,7 @@
 //! Credentials in their server's partition: overrides, grants, and the kept reason why there is none.
 
-use super::receipts::{self, Receipt};
+use super::receipts::{self, Counts, Receipt};
+use super::work::Sweep;
 use super::{
     Condition, Found, Item, Key, SUBJECT_INDEX, Table, Write, WriteError, decode, encode, keys, n,
     revocations, s, servers, sessions,
@@ -14,6 +15,7 @@ use crate::domain::session::{Phase, Session};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// The keys of all that may be stored for a subject at a server.
 pub fn record_keys(tenant: &TenantId, server: ServerId, subject: &Subject) -> [Key; 3] {
@@ -332,7 +334,7 @@ impl Table {
         now: Timestamp,
     ) -> Result<Outcome> {
         let mut writes = vec![
-            receipts::count(tenant, receipt, credential.source()),
+            receipts::count(tenant, receipt, Counts::one(credential.source())),
             servers::stands(tenant, server, None),
             put_reason(tenant, server, kept, Condition::Any)?,
         ];
@@ -343,27 +345,37 @@ impl Table {
         }
     }
 
-    /// Takes away a credential that `server` does not stand behind and keeps the reason why, if server and credential still
-    /// are those that were read; counted on a receipt if the change has one.
+    /// Takes away credentials that a sweep is for and keeps the reason why, if the server and all of them still are those
+    /// that were read; counted on the receipt if the sweep has one. Answers `false` otherwise.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn sweep_credential(
+    pub async fn sweep_credentials(
         &self,
-        tenant: &TenantId,
+        sweep: &Sweep,
         server: &Server,
-        credential: &Credential,
-        kept: &KeptReason,
-        receipt: Option<&str>,
+        group: &[Credential],
         now: Timestamp,
-    ) -> Result<Outcome> {
-        let mut writes = vec![
-            servers::stands(tenant, server.id, Some(server.auth_revision)),
-            put_reason(tenant, server.id, kept, Condition::Any)?,
-        ];
-        writes.extend(credential.end(tenant, server.id, receipt, false, now)?);
-        writes.extend(receipt.map(|id| receipts::count(tenant, id, credential.source())));
-        settle(self.write(writes).await, 0)
+    ) -> Result<bool> {
+        let (tenant, receipt) = (&sweep.tenant, sweep.receipt.as_deref());
+        let mut writes = vec![servers::stands(
+            tenant,
+            server.id,
+            Some(server.auth_revision),
+        )];
+        let mut counts = Counts::default();
+        // A subject may have one of each kind, and a transaction takes an item once.
+        let subjects: BTreeSet<_> = group.iter().map(Credential::subject).collect();
+        for subject in subjects {
+            let kept = KeptReason::removed(subject, sweep.reason, sweep.at);
+            writes.push(put_reason(tenant, server.id, &kept, Condition::Any)?);
+        }
+        for credential in group {
+            writes.extend(credential.end(tenant, server.id, receipt, false, now)?);
+            counts.add(credential.source());
+        }
+        writes.extend(receipt.map(|id| receipts::count(tenant, id, counts)));
+        self.write_if(writes).await
     }
 }
 

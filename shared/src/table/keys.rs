@@ -29,8 +29,15 @@ pub(crate) const CREDENTIALS: &str = "C#";
 pub(crate) const SESSIONS: &str = "A#";
 /// Sort-key prefix of the revocations in a server's partition.
 pub(crate) const REVOCATIONS: &str = "REVOKE#";
+/// Sort-key prefix of the clients in a server's partition.
+pub(crate) const CLIENTS: &str = "CLIENT#";
 /// Partition of the second index: work to be done, by time.
 pub(crate) const DUE: &str = "DUE";
+
+/// A sort key behind all that have this prefix, and before whatever else is in the partition: every prefix ends in `#`.
+pub(crate) fn behind(prefix: &str) -> String {
+    format!("{}$", prefix.trim_end_matches('#'))
+}
 
 /// The longest encoded part; a sort key holds 1024 bytes.
 const LONGEST_PART: usize = 512;
@@ -184,8 +191,12 @@ pub(crate) fn client(
 /// Sort-key prefix of the clients of one subject, or of those that serve all.
 pub(crate) fn clients(owner: Option<&Subject>) -> String {
     match owner {
-        None => "CLIENT#shared#".to_owned(),
-        Some(subject) => format!("CLIENT#{}#{}#", subject.kind().as_str(), part(subject.id())),
+        None => format!("{CLIENTS}shared#"),
+        Some(subject) => format!(
+            "{CLIENTS}{}#{}#",
+            subject.kind().as_str(),
+            part(subject.id())
+        ),
     }
 }
 

@@ -87,8 +87,8 @@ pub(crate) enum Write {
 pub(crate) struct Update {
     pub key: Key,
     pub set: Vec<(&'static str, AttributeValue)>,
-    /// A number inside a map attribute that grows by one.
-    pub count: Option<(&'static str, &'static str)>,
+    /// Numbers inside map attributes, and by how much they grow.
+    pub count: Vec<(&'static str, &'static str, u64)>,
     /// Must imply that the item exists.
     pub condition: Condition,
 }
@@ -99,7 +99,7 @@ impl Update {
         Write::Update(Self {
             key,
             set,
-            count: None,
+            count: Vec::new(),
             condition,
         })
     }
@@ -404,11 +404,11 @@ impl Table {
                 let (mut names, mut values) =
                     (names.unwrap_or_default(), values.unwrap_or_default());
                 let mut assignments = assign(&change.set, &mut names, &mut values);
-                if let Some((map, field)) = change.count {
-                    names.insert("#map".to_owned(), map.to_owned());
-                    names.insert("#field".to_owned(), field.to_owned());
-                    values.insert(":one".to_owned(), n(1));
-                    assignments.push("#map.#field = #map.#field + :one".to_owned());
+                for (i, (map, field, more)) in change.count.iter().enumerate() {
+                    names.insert(format!("#m{i}"), (*map).to_owned());
+                    names.insert(format!("#f{i}"), (*field).to_owned());
+                    values.insert(format!(":m{i}"), n(more));
+                    assignments.push(format!("#m{i}.#f{i} = #m{i}.#f{i} + :m{i}"));
                 }
                 let update = types::Update::builder()
                     .table_name(&self.name)

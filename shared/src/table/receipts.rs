@@ -144,16 +144,16 @@ pub(crate) fn put(tenant: &TenantId, receipt: &Receipt) -> Result<Write> {
     Ok(Write::Put(item, Condition::Absent))
 }
 
-/// Counts one credential more on a receipt.
-pub(crate) fn count(tenant: &TenantId, receipt: &str, source: Source) -> Write {
-    let field = match source {
-        Source::Oauth => "oauth",
-        Source::Override => "overrides",
-    };
+/// Counts more credentials on a receipt.
+pub(crate) fn count(tenant: &TenantId, receipt: &str, more: Counts) -> Write {
+    let fields = [("oauth", more.oauth), ("overrides", more.overrides)];
+    let fields = fields.into_iter().filter(|(_, more)| *more > 0);
     Write::Update(Update {
         key: keys::receipt(tenant, receipt),
         set: Vec::new(),
-        count: Some(("counts", field)),
+        count: fields
+            .map(|(field, more)| ("counts", field, more))
+            .collect(),
         condition: Condition::Has(vec![("closed", AttributeValue::Bool(false))]),
     })
 }
@@ -174,7 +174,7 @@ pub(crate) fn settle(
     Ok(Write::Update(Update {
         key: keys::receipt(tenant, receipt),
         set,
-        count: Some(("outcomes", outcome.as_str())),
+        count: vec![("outcomes", outcome.as_str(), 1)],
         condition: Condition::Exists,
     }))
 }

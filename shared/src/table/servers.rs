@@ -128,6 +128,23 @@ impl Table {
             .await
     }
 
+    /// Some of the servers of a tenant, oldest first, from those created after `after` on; an empty page is the last.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn servers_after(
+        &self,
+        tenant: &TenantId,
+        after: Option<ServerId>,
+        limit: i32,
+    ) -> Result<Vec<Server>> {
+        let after = after.map(|id| key(tenant, id));
+        let (items, _) = self
+            .query_page(keys::tenant_partition(tenant), keys::SERVERS, after, limit)
+            .await?;
+        items.iter().map(decode).collect()
+    }
+
     /// The next number of a tenant. Taken before a server is written, so one may be skipped, and never given out again.
     ///
     /// # Errors
