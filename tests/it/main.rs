@@ -27,5 +27,6 @@ mod process;
 mod proxy;
 mod receipts;
 mod refresh;
+mod trail;
 mod truefoundry;
 mod truefoundry_oauth;
