@@ -11,6 +11,7 @@ use crate::table::trail::{MOST_AT_ONCE, Trail, shards};
 use crate::{Error, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use tracing::info;
 
 /// How often a chain is extended anew when another worker was first.
 const ATTEMPTS: u32 = 10;
@@ -86,19 +87,22 @@ async fn extend(app: &App, tenant: &TenantId, month: &Month, ids: &[Sortable]) -
             last = Some(link.clone());
             event.chain = Some(link);
         }
-        let Some(Link { seq, link }) = last else {
+        let Some(last) = last else {
             return Ok(());
         };
         let key = app.current_tenant_key(tenant).await?;
-        let place = Link { seq, link };
         let trail = Trail {
-            mark: key.mark(tenant, month, &place)?,
             tenant: tenant.clone(),
             month: month.clone(),
-            seq: place.seq,
-            link: place.link,
+            mark: key.mark(tenant, month, &last)?,
+            seq: last.seq,
+            link: last.link,
         };
         if app.table.chain(head.as_ref(), &trail, &events).await? {
+            // Whoever rolls the head back in the table still has to change the log.
+            let (tenant, month) = (tenant.as_str(), month.as_str());
+            let Trail { seq, link, .. } = trail;
+            info!(tenant, month, seq, link, "the audit trail grew");
             return Ok(());
         }
     }
