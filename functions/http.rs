@@ -109,6 +109,7 @@ pub async fn present(app: &App, request: &Request) -> Result<Presented> {
         Presented::Caller(caller) if caller.bound_to.is_some() => {
             Err(Unauthenticated::InvalidToken.into())
         }
+        Presented::Client(_) => Err(Unauthenticated::InvalidToken.into()),
         presented => Ok(presented),
     }
 }

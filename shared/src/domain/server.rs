@@ -4,7 +4,7 @@ use super::id::ServerId;
 use super::status::Reason;
 use super::subject::Actor;
 use super::time::Timestamp;
-use crate::seal::{Sealed, WrappedKey};
+use crate::seal::{Sealed, SigningKey, WrappedKey};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -226,6 +226,9 @@ pub struct Connection {
     pub client_id: String,
     /// SHA-256 of the client's secret, lower-case hex; sibling contracts make clients without one.
     pub client_secret_hash: Option<String>,
+    /// What the client's tokens are signed with, where it has a secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing_key: Option<SigningKey>,
 }
 
 /// A header that carries an api key.

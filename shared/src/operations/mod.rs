@@ -12,6 +12,7 @@ mod revocations;
 pub mod servers;
 pub mod sessions;
 pub mod subjects;
+pub mod tokens;
 pub mod trail;
 pub mod work;
 

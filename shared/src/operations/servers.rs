@@ -3,6 +3,7 @@
 use super::{Permitted, Taking, Unchecked};
 use crate::app::App;
 use crate::caller::{Caller, Presented};
+use crate::client_token::client_id;
 use crate::domain::event::{Action, Event};
 use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::server::{
@@ -250,7 +251,11 @@ pub(super) async fn prepare(app: &App, caller: &Caller, draft: Draft) -> Result<
             agent_enabled: draft.connection.agent_enabled,
             key_check: KeyCheck::Pending,
             integration: draft.connection.integration,
-            client_id: format!("hwc_{}", Sortable::new(now)?.ulid().to_ascii_lowercase()),
+            client_id: client_id(tenant, id),
+            signing_key: match draft.connection.client_secret_hash {
+                Some(_) => Some(data_key.new_signing_key(tenant, id)?),
+                None => None,
+            },
             client_secret_hash: draft.connection.client_secret_hash,
         },
         consent_failed: false,
