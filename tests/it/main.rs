@@ -27,5 +27,7 @@ mod process;
 mod proxy;
 mod receipts;
 mod refresh;
+mod streams;
 mod truefoundry;
 mod truefoundry_oauth;
+mod upstream;
