@@ -21,6 +21,7 @@ mod kambrium;
 mod kambrium_oauth;
 mod langsmith;
 mod langsmith_oauth;
+mod leaks;
 mod model;
 mod offboarding;
 mod process;

@@ -247,6 +247,7 @@ pub(super) async fn prepare(app: &App, caller: &Caller, draft: Draft) -> Result<
             access_type: draft.connection.access_type,
             disabled_tools: draft.connection.disabled_tools,
             agent_enabled: draft.connection.agent_enabled,
+            times_off: 0,
             key_check: KeyCheck::Pending,
             integration: draft.connection.integration,
             client_id: format!("hwc_{}", Sortable::new(now)?.ulid().to_ascii_lowercase()),
