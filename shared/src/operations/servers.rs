@@ -249,6 +249,7 @@ pub(super) async fn prepare(app: &App, caller: &Caller, draft: Draft) -> Result<
             access_type: draft.connection.access_type,
             disabled_tools: draft.connection.disabled_tools,
             agent_enabled: draft.connection.agent_enabled,
+            times_off: 0,
             key_check: KeyCheck::Pending,
             integration: draft.connection.integration,
             client_id: client_id(tenant, id),
