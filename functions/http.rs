@@ -109,6 +109,7 @@ pub async fn present(app: &App, request: &Request) -> Result<Presented> {
         Presented::Caller(caller) if caller.bound_to.is_some() => {
             Err(Unauthenticated::InvalidToken.into())
         }
+        Presented::Client(_) => Err(Unauthenticated::InvalidToken.into()),
         presented => Ok(presented),
     }
 }
@@ -158,6 +159,17 @@ pub fn json(status: u16, body: &impl Serialize) -> Response<Body> {
         // Every answer's type serialises; were one not to, an empty 500 is the truth.
         Err(_) => *response.status_mut() = lambda_http::http::StatusCode::INTERNAL_SERVER_ERROR,
     }
+    response
+}
+
+/// JSON lines that nobody may keep.
+pub fn json_lines(lines: &[String]) -> Response<Body> {
+    let mut response = with_header(empty(200), "content-type", "application/x-ndjson");
+    let text = lines
+        .iter()
+        .flat_map(|line| [line.as_str(), "\n"])
+        .collect();
+    *response.body_mut() = Body::Text(text);
     response
 }
 

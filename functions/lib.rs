@@ -108,10 +108,12 @@ endpoints! {
     KAMBRIUM_FINISH_CONSENT "kambrium-finish-consent" Whole kambrium::finish_consent
         [GET "/api/mcp-servers/saas-oauth/{provider}/callback", GET "/api/mcp-servers/saas-oauth/{provider}/callback/",
          POST "/api/mcp-servers/saas-oauth/{provider}/callback", POST "/api/mcp-servers/saas-oauth/{provider}/callback/"];
+    KAMBRIUM_ISSUE_TOKEN "kambrium-issue-token" Whole kambrium::issue_token [POST "/oauth2/token"];
     HAWSER_GET_RECEIPT "hawser-get-receipt" Whole hawser::get_receipt [GET "/v1/receipts/{receiptId}"];
     HAWSER_LIST_RECEIPTS "hawser-list-receipts" Whole hawser::list_receipts [GET "/v1/receipts"];
     HAWSER_OFFBOARD_SUBJECT "hawser-offboard-subject" Whole hawser::offboard_subject
         [DELETE "/v1/subjects/{subjectType}/{subjectId}/credentials"];
+    HAWSER_LIST_EVENTS "hawser-list-events" Whole hawser::list_events [GET "/v1/audit"];
     HAWSER_START_CONSENT "hawser-start-consent" Whole hawser::start_consent [GET "/oauth/start"];
     HAWSER_FINISH_CONSENT "hawser-finish-consent" Whole hawser::finish_consent [GET "/oauth/callback"];
     HAWSER_CLIENT_METADATA "hawser-client-metadata" Whole hawser::client_metadata [GET "/oauth/client-metadata.json"];

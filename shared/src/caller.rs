@@ -1,12 +1,13 @@
-//! Who is calling. A token is verified at once; an API key is settled by its item, which rides along in the first read
-//! of the request, so that authentication costs no round trip of its own.
+//! Who is calling. A token is verified at once; an API key, or a token of our own, is settled by its item, which rides along
+//! in the first read of the request, so that authentication costs no round trip of its own.
 
+use crate::client_token::ClientToken;
 use crate::domain::error::Unauthenticated;
 use crate::domain::id::{Sortable, TenantId, random};
 use crate::domain::subject::{Actor, Subject, SubjectType};
 use crate::domain::time::Timestamp;
 use crate::table::api_keys::{self, ApiKey};
-use crate::table::{Found, Key};
+use crate::table::{Found, Key, servers};
 use crate::{Error, Result};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
@@ -37,6 +38,8 @@ pub struct Caller {
     pub bound_to: Option<u64>,
     /// Whether it came with an API key that nobody owns (LangSmith 1.1).
     pub is_service_key: bool,
+    /// The id of the API key that it came with, if it came with one.
+    pub key: Option<Sortable>,
 }
 
 impl Caller {
@@ -63,6 +66,8 @@ pub enum Presented {
     Caller(Box<Caller>),
     /// An API key whose item has not been read yet.
     Key(PresentedKey),
+    /// A token of a connection's own client, whose server has not been read yet.
+    Client(ClientToken),
 }
 
 /// The parts of an API key: `hwk_<tenant>_<id>_<secret>`, tenant and secret in lower-case base32.
@@ -83,12 +88,8 @@ impl Presented {
         let &["hwk", tenant, id, secret] = parts.as_slice() else {
             return Err(Unauthenticated::InvalidKey);
         };
-        let tenant = BASE32_NOPAD
-            .decode(tenant.to_ascii_uppercase().as_bytes())
-            .map_err(|_| Unauthenticated::InvalidKey)?;
-        let tenant = std::str::from_utf8(&tenant)
-            .ok()
-            .and_then(TenantId::parse)
+        let tenant = unbase32(tenant)
+            .and_then(|tenant| TenantId::parse(&tenant))
             .ok_or(Unauthenticated::InvalidKey)?;
         let id = Sortable::parse_ulid(id)
             .ok_or(Unauthenticated::InvalidKey)?
@@ -105,14 +106,16 @@ impl Presented {
         match self {
             Self::Caller(caller) => &caller.tenant,
             Self::Key(key) => &key.tenant,
+            Self::Client(token) => &token.tenant,
         }
     }
 
-    /// The subject of a token, or the public part of an API key, whose subject its item names.
+    /// The subject of a token, or the public part of what only its item says the subject of.
     pub(crate) fn subject(&self) -> Result<&Subject, &str> {
         match self {
             Self::Caller(caller) => Ok(caller.subject()),
             Self::Key(key) => Err(&key.id),
+            Self::Client(token) => Err(&token.client),
         }
     }
 
@@ -121,30 +124,34 @@ impl Presented {
         match self {
             Self::Caller(_) => None,
             Self::Key(key) => Some(api_keys::key(&key.tenant, &key.id)),
+            Self::Client(token) => Some(servers::key(&token.tenant, token.server)),
         }
     }
 
     /// The caller, once what [`Self::needs`] named has been read.
     ///
     /// # Errors
-    /// [`Unauthenticated::InvalidKey`] when the key is unknown, revoked, expired, or has another secret.
+    /// [`Error::Unauthenticated`] when it is unknown, revoked, expired, or has another secret; [`Error::Internal`].
     pub fn settle(self, found: &Found, now: Timestamp) -> Result<Caller> {
-        let presented = match self {
-            Self::Caller(caller) => return Ok(*caller),
-            Self::Key(key) => key,
-        };
+        match self {
+            Self::Caller(caller) => Ok(*caller),
+            Self::Key(key) => key.settle(found, now),
+            Self::Client(token) => token.settle(found, now),
+        }
+    }
+}
+
+impl PresentedKey {
+    fn settle(self, found: &Found, now: Timestamp) -> Result<Caller> {
         let stored = found
-            .api_key(&presented.tenant, &presented.id)?
+            .api_key(&self.tenant, &self.id)?
             .ok_or(Unauthenticated::InvalidKey)?;
-        verify_slices_are_equal(
-            stored.secret_hash.as_bytes(),
-            presented.secret_hash.as_bytes(),
-        )
-        .map_err(|_| Unauthenticated::InvalidKey)?;
+        verify_slices_are_equal(stored.secret_hash.as_bytes(), self.secret_hash.as_bytes())
+            .map_err(|_| Unauthenticated::InvalidKey)?;
         if stored.expires_at.is_some_and(|end| end <= now) {
             return Err(Unauthenticated::InvalidKey.into());
         }
-        caller_of(presented.tenant, stored)
+        caller_of(self.tenant, stored)
     }
 }
 
@@ -171,6 +178,7 @@ fn caller_of(tenant: TenantId, key: ApiKey) -> Result<Caller> {
         scopes: key.scopes,
         bound_to: None,
         is_service_key: key.owner.is_none(),
+        key: Sortable::parse_ulid(&key.id),
     })
 }
 
@@ -195,6 +203,13 @@ pub fn hash(secret: &str) -> String {
     HEXLOWER.encode(digest(&SHA256, secret.as_bytes()).as_ref())
 }
 
-fn base32(bytes: &[u8]) -> String {
+/// In lower case, without padding.
+pub(crate) fn base32(bytes: &[u8]) -> String {
     BASE32_NOPAD.encode(bytes).to_ascii_lowercase()
+}
+
+/// The text that [`base32`] has encoded.
+pub(crate) fn unbase32(text: &str) -> Option<String> {
+    let bytes = BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes());
+    String::from_utf8(bytes.ok()?).ok()
 }

@@ -4,6 +4,7 @@
 use crate::template::{Router, Template};
 use bytes::Bytes;
 use hawser_core::App;
+use hawser_core::operations::trail;
 use hawser_core::operations::work::work_off_due;
 use hawser_functions::Streamed;
 use http_body_util::{BodyExt, Full, Limited};
@@ -129,10 +130,14 @@ fn refusal(status: StatusCode) -> Response<Streamed> {
 /// Works off what is due, whenever there may be some, for ever.
 pub async fn work(app: Arc<App>) {
     loop {
-        match work_off_due(&app, Instant::now() + SHIFT).await {
+        let until = Instant::now() + SHIFT;
+        match work_off_due(&app, until).await {
             Ok(true) => continue,
             Ok(false) => {}
             Err(error) => warn!(%error, "work is unfinished and will be taken up again"),
+        }
+        if let Err(error) = trail::chain_all(&app, until).await {
+            warn!(%error, "events are not chained yet");
         }
         tokio::select! {
             () = app.work_appeared.notified() => {}

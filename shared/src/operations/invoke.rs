@@ -13,6 +13,7 @@ use crate::app::App;
 use crate::caller::{Caller, Presented, hash};
 use crate::domain::credential::{Grant, OverrideValue, Records};
 use crate::domain::error::Unauthenticated;
+use crate::domain::event::{Action, Event};
 use crate::domain::id::{ServerId, TenantId, random};
 use crate::domain::issuance::{Client, ClientAuth, ClientSource};
 use crate::domain::mcp_session::{MCP_SESSION_LIFETIME, McpSession};
@@ -203,7 +204,8 @@ async fn refuse_unbound(app: &App, caller: &Caller, server: Option<&Server>) -> 
 }
 
 /// What a subject's calls to a server rest on, in one word: another one as soon as the server's address, its
-/// authentication, one of its secrets or the subject's credential is another one. A refresh changes nothing.
+/// authentication, one of its secrets or the subject's credential is another one, or the server was switched off. A refresh
+/// changes nothing.
 fn fence(server: &Server, records: &Records) -> Result<String> {
     let credential = match (&records.own, &records.grant) {
         (Some(own), _) => own.version.as_str(),
@@ -216,6 +218,7 @@ fn fence(server: &Server, records: &Records) -> Result<String> {
         &server.auth,
         &server.additional_headers,
         &server.secrets,
+        server.connection.times_off,
         credential,
     );
     serde_json::to_string(&all)
@@ -661,7 +664,8 @@ pub async fn keep_session(
         ttl: now.plus_seconds(MCP_SESSION_LIFETIME).seconds(),
         id_hash,
     };
-    if app.table.add_mcp_session(&session).await? {
+    let opened = of_mcp_session(&at.caller, &session, now, Action::McpSessionOpened)?;
+    if app.table.add_mcp_session(&session, &opened).await? {
         return Ok(id.into());
     }
     let found = app
@@ -672,6 +676,25 @@ pub async fn keep_session(
         None => Err(Error::ServerNotFound),
         Some(_) => Err(Error::Contended),
     }
+}
+
+/// Forgets a session that its client has closed.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub async fn close_session(app: &App, caller: &Caller, session: &McpSession) -> Result<()> {
+    let closed = of_mcp_session(caller, session, app.now(), Action::McpSessionClosed)?;
+    app.table.remove_mcp_session(session, &closed).await
+}
+
+fn of_mcp_session(
+    caller: &Caller,
+    session: &McpSession,
+    now: Timestamp,
+    action: Action,
+) -> Result<Event> {
+    let event = Event::new(now, &session.tenant, caller, action)?;
+    Ok(event.at(session.server).of(&session.subject))
 }
 
 /// What the server calls a session.
@@ -738,6 +761,6 @@ impl Watch {
         else {
             return Ok(false);
         };
-        Ok(server.connection.agent_enabled && fence(&server, &records)? == self.fence)
+        Ok(fence(&server, &records)? == self.fence)
     }
 }

@@ -14,6 +14,8 @@ pub mod servers;
 pub mod sessions;
 pub(crate) mod silence;
 pub mod subjects;
+pub mod tokens;
+pub mod trail;
 pub mod work;
 
 use crate::caller::Caller;

@@ -3,8 +3,13 @@
 
 use super::work::put_off;
 use crate::app::App;
+use crate::domain::credential::Source;
+use crate::domain::event::{Action, Event, Worker};
 use crate::domain::revocation::{PATIENCE, Revocation};
-use crate::table::work::{Remaining, Remains, Sweep, Tombstone, Work};
+use crate::domain::subject::Subject;
+use crate::table::work::{
+    GRANTS_AT_ONCE, OVERRIDES_AT_ONCE, Remaining, Remains, Sweep, Tombstone, VOID_AT_ONCE, Work,
+};
 use crate::table::{Key, clients, servers};
 use crate::{Error, Result};
 use futures_util::future::BoxFuture;
@@ -14,8 +19,6 @@ use tokio::time::Instant;
 
 /// How often a sweep looks again at what was replaced meanwhile.
 const PASSES: usize = 5;
-/// Credentials that one transaction ends; it has a hundred actions at most, and each takes a few.
-const GROUP: usize = 20;
 /// Clients that are deregistered at once.
 const CLIENTS_AT_ONCE: usize = 8;
 
@@ -60,7 +63,12 @@ pub(super) async fn purge(app: &App, tombstone: &Tombstone, until: Instant) -> R
         stand = deregister(app, &tombstone, until).await?;
     }
     match stand {
-        Stand::Done => app.table.finish_purge(&tombstone, app.now()).await,
+        Stand::Done => {
+            let event = Event::new(app.now(), tenant, Worker::Purge, Action::ServerPurged)?
+                .at(*server)
+                .under(Some(&tombstone.receipt));
+            app.table.finish_purge(&tombstone, &event).await
+        }
         // The last revocation to be settled comes back here at once; this is for what it does not see.
         Stand::Waits => put_off(app, &Work::Tombstone(tombstone)).await.map(drop),
         Stand::Unfinished => {
@@ -79,12 +87,17 @@ async fn clear(app: &App, tombstone: &Tombstone, until: Instant) -> Result<Stand
         receipt,
         ..
     } = tombstone;
+    let removed = |subject: &Subject, source| {
+        let event = Event::new(app.now(), tenant, Worker::Purge, Action::CredentialRemoved)?;
+        let event = event.at(*server).of(subject).from(source);
+        Ok::<_, Error>(event.under(Some(receipt)))
+    };
     let mut settled = true;
     let mut failure = None;
     let mut after = None;
     loop {
         let (some, next) = app.table.remains(tenant, *server, after).await?;
-        let (mut doomed, mut grants) = (Vec::new(), Vec::new());
+        let (mut doomed, mut grants, mut overrides) = (Vec::new(), Vec::new(), Vec::new());
         let now = app.now();
         for Remains { key, item } in some {
             match item {
@@ -92,7 +105,12 @@ async fn clear(app: &App, tombstone: &Tombstone, until: Instant) -> Result<Stand
                 Remaining::Grant(grant) if grant.is_leased(now) => settled = false,
                 Remaining::Grant(grant) => {
                     let revocation = Revocation::of(tenant, &grant, Some(receipt), now)?;
-                    grants.push((grant, revocation));
+                    let event = removed(&grant.subject, Source::Oauth)?;
+                    grants.push((grant, revocation, event));
+                }
+                Remaining::Override(own) => {
+                    let event = removed(&own.subject, Source::Override)?;
+                    overrides.push((own, event));
                 }
                 Remaining::Session(session) if session.is_busy(now) => settled = false,
                 Remaining::Provider(provider) => {
@@ -103,8 +121,8 @@ async fn clear(app: &App, tombstone: &Tombstone, until: Instant) -> Result<Stand
                 Remaining::Session(_) | Remaining::Other => doomed.push(key),
             }
         }
-        let end = |group| app.table.end_remaining_grants(group, now).boxed();
-        match in_groups(&grants, end).await {
+        let end = |group| app.table.end_remaining_grants(group).boxed();
+        match in_groups(&grants, GRANTS_AT_ONCE, end).await {
             Ok(ended) => settled &= ended,
             Err(error @ Error::Unavailable(_)) => return Err(error),
             // One that cannot be ended keeps none of the others.
@@ -112,9 +130,12 @@ async fn clear(app: &App, tombstone: &Tombstone, until: Instant) -> Result<Stand
                 failure.get_or_insert(error);
             }
         }
+        // One that is not there any more was another worker's.
+        let end = |group| app.table.end_remaining_overrides(tenant, group).boxed();
+        in_groups(&overrides, OVERRIDES_AT_ONCE, end).await?;
         app.table.clear(&doomed).await?;
         // What only waits is passed by, or this would never come to the rest.
-        let worked = !(grants.is_empty() && doomed.is_empty());
+        let worked = !(grants.is_empty() && overrides.is_empty() && doomed.is_empty());
         after = next;
         let stand = match after {
             Some(_) if worked && Instant::now() >= until => Stand::Unfinished,
@@ -195,13 +216,20 @@ async fn clear_voided_page(app: &App, sweep: &Sweep, place: Option<Key>) -> Resu
         };
         let page = app.table.credentials(tenant, *server, place.clone());
         let (some, next) = page.await?;
-        let void: Vec<_> = some.into_iter().filter(|one| sweep.takes(one)).collect();
-        let now = app.now();
+        let mut void = Vec::new();
+        for one in some.into_iter().filter(|one| sweep.takes(one)) {
+            let event = Event::new(app.now(), tenant, Worker::Sweep, Action::CredentialRemoved)?
+                .at(*server)
+                .of(one.subject())
+                .from(one.source())
+                .under(sweep.receipt.as_deref());
+            void.push((one, event));
+        }
         let end = |group| {
             let table = &app.table;
-            table.sweep_credentials(sweep, &current, group, now).boxed()
+            table.sweep_credentials(sweep, &current, group).boxed()
         };
-        if in_groups(&void, end).await? {
+        if in_groups(&void, VOID_AT_ONCE, end).await? {
             return Ok(next);
         }
     }
@@ -216,10 +244,11 @@ async fn clear_voided_page(app: &App, sweep: &Sweep, place: Option<Key>) -> Resu
 /// The first failure, after everything has been tried; at once if the store does not answer.
 async fn in_groups<'a, T>(
     all: &'a [T],
+    at_once: usize,
     end: impl Fn(&'a [T]) -> BoxFuture<'a, Result<bool>>,
 ) -> Result<bool> {
     let (mut ended, mut failure) = (true, None);
-    for group in all.chunks(GROUP) {
+    for group in all.chunks(at_once) {
         let whole = end(group).await;
         let rest = match &whole {
             Ok(true) => &[],

@@ -3,6 +3,8 @@
 use super::{Permitted, Taking, Unchecked};
 use crate::app::App;
 use crate::caller::{Caller, Presented};
+use crate::client_token::client_id;
+use crate::domain::event::{Action, Event};
 use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::server::{
     AccessType, ApiKeyHeader, Auth, Connection, KeyCheck, LangsmithFields, Secrets, Server,
@@ -247,9 +249,14 @@ pub(super) async fn prepare(app: &App, caller: &Caller, draft: Draft) -> Result<
             access_type: draft.connection.access_type,
             disabled_tools: draft.connection.disabled_tools,
             agent_enabled: draft.connection.agent_enabled,
+            times_off: 0,
             key_check: KeyCheck::Pending,
             integration: draft.connection.integration,
-            client_id: format!("hwc_{}", Sortable::new(now)?.ulid().to_ascii_lowercase()),
+            client_id: client_id(tenant, id),
+            signing_key: match draft.connection.client_secret_hash {
+                Some(_) => Some(data_key.new_signing_key(tenant, id)?),
+                None => None,
+            },
             client_secret_hash: draft.connection.client_secret_hash,
         },
         consent_failed: false,
@@ -279,11 +286,17 @@ pub(super) async fn insert(
     companions: &Companions<'_>,
 ) -> Result<Server> {
     let mut server = prepared.server.clone();
+    let now = app.now();
+    let created = Event::new(now, &caller.tenant, caller, Action::ServerCreated)?.at(server.id);
+    let mut events = vec![created];
+    if let Some(session) = companions.session {
+        events.push(Event::of_session(now, session, Action::SessionBegun)?);
+    }
     let base = server.name.clone();
     for suffix in 2.. {
         match app
             .table
-            .insert_server(&caller.tenant, &server, companions)
+            .insert_server(&caller.tenant, &server, companions, &events)
             .await?
         {
             Inserted::Done => break,
@@ -305,12 +318,13 @@ pub(super) async fn insert(
 /// [`Error::TooLarge`], [`Error::Unavailable`], [`Error::Internal`].
 pub async fn change(
     app: &App,
-    tenant: &TenantId,
+    caller: &Caller,
     before: &Server,
     mut after: Server,
     secrets: Option<&Secrets>,
     voiding: Voiding,
 ) -> Result<Server> {
+    let tenant = &caller.tenant;
     if let Some(secrets) = secrets {
         let key = data_key(app, tenant, before).await?;
         if open_with(&key, tenant, before)? != *secrets {
@@ -343,9 +357,15 @@ pub async fn change(
         });
     }
     fits(&after)?;
+    let action = match sweep {
+        Some(_) => Action::ServerMoved,
+        None => Action::ServerChanged,
+    };
+    let event = Event::new(after.updated_at, tenant, caller, action)?.at(after.id);
+    let change = (before.version, &after);
     if !app
         .table
-        .replace_server(tenant, (before.version, &after), sweep.as_ref(), None)
+        .replace_server(tenant, change, sweep.as_ref(), None, &event)
         .await?
     {
         return Err(Error::Contended);
@@ -388,10 +408,13 @@ pub async fn revoke_all(app: &App, server: &Permitted<Server>) -> Result<(Counts
         receipt: Some(receipt.id.clone()),
         ..Sweep::of(tenant, before, &after, now)
     };
+    let event = Event::new(now, tenant, &server.caller, Action::ServerDisconnected)?
+        .at(before.id)
+        .under(Some(&receipt.id));
     let change = (before.version, &after);
     if !app
         .table
-        .replace_server(tenant, change, Some(&sweep), Some(&receipt))
+        .replace_server(tenant, change, Some(&sweep), Some(&receipt), &event)
         .await?
     {
         return Err(Error::Contended);
@@ -485,9 +508,12 @@ pub async fn delete(app: &App, caller: &Caller, server: &Numbered) -> Result<Str
         count: None,
         touched: None,
     };
+    let event = Event::new(now, &caller.tenant, caller, Action::ServerDeleted)?
+        .at(server.id)
+        .under(Some(&receipt.id));
     if !app
         .table
-        .bury_server(&caller.tenant, server, &tombstone, &receipt)
+        .bury_server(&caller.tenant, server, &tombstone, &receipt, &event)
         .await?
     {
         return Err(Error::ServerNotFound);

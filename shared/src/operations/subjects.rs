@@ -4,6 +4,7 @@ use super::credentials::AtServer;
 use super::{Permitted, Taking};
 use crate::app::App;
 use crate::domain::credential::KeptReason;
+use crate::domain::event::{Action, Event, Worker};
 use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::server::{Auth, Server};
 use crate::domain::session::Session;
@@ -54,7 +55,12 @@ pub async fn offboard(app: &App, subject: &Permitted<Subject>) -> Result<Receipt
         at: now,
         after: None,
     };
-    app.table.begin_offboarding(&offboarding, &receipt).await?;
+    let event = Event::new(now, tenant, &subject.caller, Action::SubjectOffboarded)?
+        .of(&subject.found)
+        .under(Some(&receipt.id));
+    app.table
+        .begin_offboarding(&offboarding, &receipt, &event)
+        .await?;
     if let Err(cause) = carry_out(app, &offboarding, Instant::now() + PATIENCE).await {
         warn!(%cause, "an offboarding goes on in the background");
     }
@@ -132,13 +138,23 @@ async fn clear(app: &App, offboarding: &Offboarding, servers: &[Server]) -> Resu
         if standing.credentials.is_empty() && standing.consents.is_empty() {
             return Ok(true);
         }
+        let event = |action| {
+            let event = Event::new(app.now(), tenant, Worker::Offboarding, action)?;
+            Ok::<_, Error>(event.of(subject).under(Some(receipt)))
+        };
         for session in &standing.consents {
-            app.table.fail_session(session, session.phase).await?;
+            let mut ended = event(Action::SessionEnded)?.at(session.server);
+            ended.session = session.ulid();
+            let phase = session.phase;
+            app.table.fail_session(session, phase, &ended).await?;
         }
         for (server, credential) in &standing.credentials {
+            let event = event(Action::CredentialRemoved)?
+                .at(*server)
+                .from(credential.source());
             let removed = app
                 .table
-                .offboard_credential(tenant, *server, credential, &kept, receipt, app.now())
+                .offboard_credential(tenant, *server, credential, &kept, receipt, &event)
                 .await?;
             if removed == Outcome::ReceiptClosed {
                 return Ok(false);

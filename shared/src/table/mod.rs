@@ -12,6 +12,7 @@ pub mod revocations;
 pub mod servers;
 pub mod sessions;
 pub mod tenant_keys;
+pub mod trail;
 pub mod work;
 
 pub use keys::Key;

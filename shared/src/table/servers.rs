@@ -3,7 +3,8 @@
 
 use super::work::{Sweep, Tombstone};
 use super::{Condition, Found, Key, Table, Write, WriteError, decode, encode, keys, n, s};
-use super::{clients, receipts, sessions};
+use super::{clients, receipts, sessions, trail};
+use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::issuance::ClientRecord;
 use crate::domain::server::Server;
@@ -207,6 +208,7 @@ impl Table {
         tenant: &TenantId,
         server: &Server,
         companions: &Companions<'_>,
+        events: &[Event],
     ) -> Result<Inserted> {
         let mut writes = vec![
             Write::Put(
@@ -236,6 +238,9 @@ impl Table {
         if let Some(session) = companions.session {
             writes.push(sessions::put(session)?);
         }
+        for event in events {
+            writes.push(trail::put(event)?);
+        }
         match self.write(writes).await {
             Ok(()) => Ok(Inserted::Done),
             Err(WriteError::Refused(at)) if at.contains(&1) => Ok(Inserted::NameTaken),
@@ -255,9 +260,11 @@ impl Table {
         (read, server): (u64, &Server),
         sweep: Option<&Sweep>,
         receipt: Option<&Receipt>,
+        event: &Event,
     ) -> Result<bool> {
         let item = encode(&key(tenant, server.id), SERVER, server)?;
-        let mut writes = vec![Write::Put(item, Condition::Has(vec![("version", n(read))]))];
+        let unchanged = Condition::Has(vec![("version", n(read))]);
+        let mut writes = vec![Write::Put(item, unchanged), trail::put(event)?];
         if let Some(sweep) = sweep {
             writes.push(sweep.put(tenant)?);
         }
@@ -278,6 +285,7 @@ impl Table {
         server: &Numbered,
         tombstone: &Tombstone,
         receipt: &Receipt,
+        event: &Event,
     ) -> Result<bool> {
         let writes = vec![
             receipts::put(tenant, receipt)?,
@@ -285,6 +293,7 @@ impl Table {
             Write::Delete(name_key(tenant, &server.name), Condition::Any),
             Write::Delete(number_key(tenant, server.number), Condition::Any),
             tombstone.put(tenant)?,
+            trail::put(event)?,
         ];
         self.write_if(writes).await
     }

@@ -4,9 +4,10 @@
 
 use super::{
     Condition, DUE_INDEX, DUE_INDEX_NAME, Item, Key, Table, Update, Write, WriteError, encode,
-    failed, keys, n, revocations, s,
+    failed, keys, n, revocations, s, trail,
 };
-use crate::domain::credential::{Grant, Source};
+use crate::domain::credential::{Grant, Override, Source};
+use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::issuance::{ClientRecord, Provider};
 use crate::domain::revocation::Revocation;
@@ -31,6 +32,12 @@ const BATCH: usize = 25;
 const PAGE: i32 = 200;
 /// Clients that are read at once: for each of them an issuer is asked.
 const CLIENTS_PAGE: i32 = 25;
+/// Overrides of a dead server that one transaction ends, at most, each by two of its hundred actions.
+pub const OVERRIDES_AT_ONCE: usize = 50;
+/// Grants of a dead server that one transaction ends, at most, each by three actions.
+pub const GRANTS_AT_ONCE: usize = 33;
+/// Credentials that one transaction of a sweep ends, at most, each by four actions, beside two for them all.
+pub const VOID_AT_ONCE: usize = 24;
 
 /// What stays in a deleted server's partition until everything under it is gone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -122,6 +129,8 @@ pub struct Remains {
 pub enum Remaining {
     /// To become a revocation.
     Grant(Box<Grant>),
+    /// To go, with an event of its own.
+    Override(Box<Override>),
     /// To go, unless an issuer's answer is on its way.
     Session(Box<Session>),
     /// To go, with its receipt closed.
@@ -412,25 +421,45 @@ impl Table {
         Ok(())
     }
 
-    /// Turns grants of a dead server into their revocations, if all of them still are those that were read and nobody
-    /// refreshes any at `now`. Answers `false` otherwise.
+    /// Turns grants of a dead server into their revocations, at most [`GRANTS_AT_ONCE`], if all of them still are those that
+    /// were read and nobody refreshes any. Answers `false` otherwise.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
     pub async fn end_remaining_grants(
         &self,
-        group: &[(Box<Grant>, Revocation)],
-        now: Timestamp,
+        group: &[(Box<Grant>, Revocation, Event)],
     ) -> Result<bool> {
         let mut writes = Vec::new();
-        for (grant, revocation) in group {
+        for (grant, revocation, event) in group {
             let (tenant, subject) = (&revocation.tenant, &grant.subject);
             let key = keys::credential(tenant, grant.server, subject, Source::Oauth);
             let free = Condition::HasBefore(
                 vec![("version", s(&grant.version))],
-                ("lease_until", n(now.micros())),
+                ("lease_until", n(revocation.at.micros())),
             );
-            writes.extend([revocations::put(revocation)?, Write::Delete(key, free)]);
+            writes.push(revocations::put(revocation)?);
+            writes.push(Write::Delete(key, free));
+            writes.push(trail::put(event)?);
+        }
+        self.write_if(writes).await
+    }
+
+    /// Takes overrides of a dead server away, at most [`OVERRIDES_AT_ONCE`], each with its event. Answers `false` if one of
+    /// them is gone already.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn end_remaining_overrides(
+        &self,
+        tenant: &TenantId,
+        group: &[(Box<Override>, Event)],
+    ) -> Result<bool> {
+        let mut writes = Vec::new();
+        for (own, event) in group {
+            let key = keys::credential(tenant, own.server, &own.subject, Source::Override);
+            writes.push(Write::Delete(key, Condition::Exists));
+            writes.push(trail::put(event)?);
         }
         self.write_if(writes).await
     }
@@ -475,24 +504,34 @@ impl Table {
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
-    pub async fn finish_purge(&self, tombstone: &Tombstone, now: Timestamp) -> Result<()> {
+    pub async fn finish_purge(&self, tombstone: &Tombstone, event: &Event) -> Result<()> {
         let key = keys::tombstone(&tombstone.tenant, tombstone.server);
         let counts = tombstone.counts();
-        let close = receipts::close(&tombstone.tenant, &tombstone.receipt, counts, now)?;
+        let close = receipts::close(&tombstone.tenant, &tombstone.receipt, counts, event.id.at())?;
         // A revocation that was written down since it was read needs its key.
         let unchanged = match &tombstone.touched {
             Some(touch) => Condition::Has(vec![("touched", s(touch))]),
             None => Condition::Lacks("touched"),
         };
-        self.end(Write::Delete(key, unchanged), close).await
+        self.end(Write::Delete(key, unchanged), Some(event), Some(close))
+            .await
     }
 
-    /// Takes a piece of work away and says so on its receipt.
-    pub(super) async fn end(&self, bury: Write, note: Write) -> Result<()> {
-        match self.write(vec![bury.clone(), note]).await {
+    /// Takes a piece of work away and says so on its receipt, if it has one.
+    pub(super) async fn end(
+        &self,
+        bury: Write,
+        event: Option<&Event>,
+        note: Option<Write>,
+    ) -> Result<()> {
+        let mut writes = vec![bury];
+        writes.extend(event.map(trail::put).transpose()?);
+        let without_note = writes.clone();
+        writes.extend(note);
+        match self.write(writes).await {
             // The receipt was taken away by hand, which is no reason to go on for ever.
             Err(WriteError::Refused(at)) if !at.contains(&0) => {
-                self.write_if(vec![bury]).await.map(drop)
+                self.write_if(without_note).await.map(drop)
             }
             Ok(()) | Err(WriteError::Refused(_)) => Ok(()),
             Err(WriteError::Failed(error)) => Err(error),
@@ -507,11 +546,13 @@ impl Table {
         &self,
         offboarding: &Offboarding,
         receipt: &Receipt,
+        event: &Event,
     ) -> Result<()> {
         let key = keys::offboarding(&offboarding.tenant, &offboarding.receipt);
         let writes = vec![
             receipts::put(&offboarding.tenant, receipt)?,
             due(&key, "offboarding", offboarding, offboarding.at)?,
+            trail::put(event)?,
         ];
         if self.write_if(writes).await? {
             Ok(())
@@ -553,8 +594,8 @@ impl Table {
             tenant, receipt, ..
         } = offboarding;
         let bury = Write::Delete(keys::offboarding(tenant, receipt), Condition::Exists);
-        self.end(bury, receipts::close(tenant, receipt, None, now)?)
-            .await
+        let close = receipts::close(tenant, receipt, None, now)?;
+        self.end(bury, None, Some(close)).await
     }
 
     /// Notes how far a sweep has come, if it still is to be done.
@@ -574,12 +615,8 @@ impl Table {
     pub async fn finish_sweep(&self, sweep: &Sweep, now: Timestamp) -> Result<()> {
         let key = keys::sweep(&sweep.tenant, sweep.server, sweep.auth_revision);
         let bury = Write::Delete(key, Condition::Exists);
-        match &sweep.receipt {
-            Some(receipt) => {
-                let close = receipts::close(&sweep.tenant, receipt, None, now)?;
-                self.end(bury, close).await
-            }
-            None => self.write_if(vec![bury]).await.map(drop),
-        }
+        let receipt = sweep.receipt.as_ref();
+        let close = receipt.map(|receipt| receipts::close(&sweep.tenant, receipt, None, now));
+        self.end(bury, None, close.transpose()?).await
     }
 }

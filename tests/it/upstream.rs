@@ -1,0 +1,346 @@
+//! An MCP server in process that answers as it is told and remembers everything, and how tests call one through Hawser.
+
+use crate::harness::{Answer, Browser, Caller, Hawser};
+use crate::issuer::{Gate, Issuer};
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Frame, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io::Error;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+pub const MCP: &str = "/api/svc/v1/mcp";
+pub const MODERN: (&str, &str) = ("mcp-protocol-version", "2026-07-28");
+pub const SESSION: &str = "mcp-session-id";
+
+/// A running MCP server. Without a reply of its own a request gets an empty result.
+#[derive(Clone)]
+pub struct Upstream {
+    pub url: String,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    seen: Vec<Seen>,
+    replies: VecDeque<Reply>,
+    sessions: usize,
+}
+
+/// One request as it arrived.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub method: String,
+    pub path: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+/// What is answered.
+pub struct Reply {
+    status: u16,
+    headers: Vec<(&'static str, String)>,
+    body: UnsyncBoxBody<Bytes, Error>,
+    hold: Option<Arc<Gate>>,
+}
+
+struct Pieces(mpsc::UnboundedReceiver<&'static str>);
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.0
+            .poll_recv(context)
+            .map(|piece| piece.map(|text| Ok(Frame::data(Bytes::from(text)))))
+    }
+}
+
+impl Seen {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut all = self.headers.iter().filter(|(n, _)| n == name);
+        let first = all.next().map(|(_, value)| value.as_str());
+        assert!(all.next().is_none(), "{name} came twice: {self:?}");
+        first
+    }
+}
+
+impl Reply {
+    pub fn new(status: u16, headers: Vec<(&'static str, String)>, body: impl Into<Bytes>) -> Self {
+        let body = Full::new(body.into()).map_err(|never| match never {});
+        Self {
+            status,
+            headers,
+            body: body.boxed_unsync(),
+            hold: None,
+        }
+    }
+
+    /// A stream of events.
+    pub fn events(body: impl Body<Data = Bytes, Error = Error> + Send + 'static) -> Self {
+        Self {
+            status: 200,
+            headers: vec![(
+                "content-type",
+                "text/event-stream; charset=utf-8".to_owned(),
+            )],
+            body: body.boxed_unsync(),
+            hold: None,
+        }
+    }
+
+    /// The same, whose pieces the test sends.
+    pub fn stream() -> (Self, mpsc::UnboundedSender<&'static str>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self::events(Pieces(receiver)), sender)
+    }
+
+    /// The same, once the gate is open.
+    pub fn behind(mut self, gate: &Arc<Gate>) -> Self {
+        self.hold = Some(gate.clone());
+        self
+    }
+}
+
+impl Upstream {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let upstream = Self {
+            url: format!("http://{}/mcp", listener.local_addr().unwrap()),
+            state: Arc::default(),
+        };
+        let serving = upstream.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let upstream = serving.clone();
+                let service = service_fn(move |request| {
+                    let upstream = upstream.clone();
+                    async move { Ok::<_, Infallible>(upstream.answer(request).await) }
+                });
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        upstream
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<UnsyncBoxBody<Bytes, Error>> {
+        let (parts, body) = request.into_parts();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let headers = parts.headers.iter();
+        let seen = Seen {
+            method: parts.method.to_string(),
+            path: parts.uri.to_string(),
+            headers: headers
+                .map(|(name, value)| (name.to_string(), text(value.as_bytes())))
+                .collect(),
+            body: body.collect().await.unwrap().to_bytes().into(),
+        };
+        let reply = {
+            let mut state = self.state.lock().unwrap();
+            state.seen.push(seen.clone());
+            match state.replies.pop_front() {
+                Some(reply) => reply,
+                None => state.default(&seen),
+            }
+        };
+        if let Some(gate) = &reply.hold {
+            gate.pass().await;
+        }
+        let mut response = Response::new(reply.body);
+        *response.status_mut() = reply.status.try_into().unwrap();
+        for (name, value) in reply.headers {
+            response.headers_mut().append(name, value.parse().unwrap());
+        }
+        response
+    }
+
+    /// The next request without an answer of its own gets this one.
+    pub fn reply(&self, reply: Reply) {
+        self.state.lock().unwrap().replies.push_back(reply);
+    }
+
+    pub fn seen(&self) -> Vec<Seen> {
+        self.state.lock().unwrap().seen.clone()
+    }
+
+    pub fn count(&self) -> usize {
+        self.state.lock().unwrap().seen.len()
+    }
+
+    pub fn last(&self) -> Seen {
+        self.seen().pop().expect("nothing has arrived")
+    }
+}
+
+impl State {
+    fn default(&mut self, seen: &Seen) -> Reply {
+        let message: Value = serde_json::from_slice(&seen.body).unwrap_or_default();
+        let mut headers = vec![("content-type", "application/json".to_owned())];
+        if message["method"] == "initialize" {
+            self.sessions += 1;
+            headers.push((SESSION, format!("theirs-{}", self.sessions)));
+        } else if let Some(id) = seen.header(SESSION) {
+            headers.push((SESSION, id.to_owned()));
+        }
+        let body = json!({"jsonrpc": "2.0", "id": message["id"], "result": {}});
+        Reply::new(200, headers, body.to_string())
+    }
+}
+
+pub fn message(method: &str) -> Value {
+    json!({"jsonrpc": "2.0", "id": 7, "method": method, "params": {}})
+}
+
+/// A user who may call servers and do nothing else.
+pub fn user(hawser: &Hawser, name: &str) -> Caller {
+    hawser.caller("acme", name, json!({"permissions": ["mcp-servers:invoke"]}))
+}
+
+/// Registers a server of tenant `acme`; its id.
+pub async fn register(hawser: &Hawser, name: &str, url: &str, more: Value) -> String {
+    let mut manifest =
+        json!({"type": "mcp-server/remote", "name": name, "description": "d", "url": url});
+    let fields = manifest.as_object_mut().unwrap();
+    fields.extend(more.as_object().unwrap().clone());
+    let body = json!({"manifest": manifest, "force": true});
+    let made = hawser.admin("acme").put(MCP, body).await;
+    assert_eq!(made.status, 200, "{made:?}");
+    made.json()["data"]["id"].as_str().unwrap().to_owned()
+}
+
+pub async fn install(hawser: &Hawser, mcp: &str, user: &str, own: Value) {
+    let body = json!({"subjectId": user, "subjectType": "user", "authOverride": own});
+    let admin = hawser.admin("acme");
+    let answer = admin.put(&format!("{MCP}/{mcp}/auth"), body).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+pub fn own(value: &str) -> Value {
+    json!({"type": "header", "headerValue": value})
+}
+
+pub async fn disconnect(hawser: &Hawser, mcp: &str, user: &str, source: &str) {
+    let body = json!({"authSource": source, "subjectId": user, "subjectType": "user"});
+    let admin = hawser.admin("acme");
+    let answer = admin.delete_with(&format!("{MCP}/{mcp}/auth"), body).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+pub async fn call(caller: &Caller, server: &str) -> Answer {
+    send(caller, server, &[MODERN], message("tools/list")).await
+}
+
+pub async fn send(caller: &Caller, server: &str, headers: &[(&str, &str)], body: Value) -> Answer {
+    let path = format!("/mcp/{server}");
+    caller
+        .send("POST", &path, headers, body.to_string().into())
+        .await
+}
+
+/// Opens a session; its id.
+pub async fn initialize(caller: &Caller, server: &str) -> String {
+    let answer = send(caller, server, &[], message("initialize")).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.header(SESSION).expect("no session")
+}
+
+pub fn per_user() -> Value {
+    json!({"auth_data": {"type": "header", "auth_level": "per_user", "headers": {"X-Key": "Key {{KEY}}"}}})
+}
+
+/// Asserts that a call was refused in these words, and with its own id.
+#[track_caller]
+pub fn is_refused(answer: &Answer, status: u16, code: i64, message: &str, data: Value) {
+    let mut error = json!({"code": code, "message": message});
+    if !data.is_null() {
+        error["data"] = data;
+    }
+    answer.is(status, json!({"jsonrpc": "2.0", "id": 7, "error": error}));
+    for (name, expected) in [
+        ("content-type", "application/json"),
+        ("cache-control", "no-store"),
+    ] {
+        assert_eq!(answer.header(name).as_deref(), Some(expected));
+    }
+}
+/// Sends a call and returns with the head of its answer.
+pub async fn open(hawser: &Hawser, caller: &Caller, method: &str, mcp: &str) -> reqwest::Response {
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let method = method.parse().unwrap();
+    let mut request = http.request(method, format!("{}/mcp/{mcp}", hawser.url));
+    for (name, value) in &caller.headers {
+        request = request.header(*name, value);
+    }
+    let request = request.body(message("tools/call").to_string());
+    soon(request.send()).await.unwrap()
+}
+
+/// What must not take long.
+pub async fn soon<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), work)
+        .await
+        .expect("it takes too long")
+}
+
+/// Switches the only connection.
+pub async fn switch(hawser: &Hawser, on: bool) {
+    let admin = hawser.admin("acme");
+    let number = admin.get("/api/v1/mcp-servers").await.json()["data"][0]["id"].to_string();
+    let path = format!("/api/v1/mcp-servers/{number}");
+    let answer = admin.put(&path, json!({"agent_enabled": on})).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+pub fn session_gone(id: &str) -> Value {
+    json!({"error": "Invalid session ID", "session_id": id, "reinitialize_required": true})
+}
+
+#[track_caller]
+pub fn is_session_gone(answer: &Answer, session: &str) {
+    is_refused(
+        answer,
+        404,
+        -32000,
+        "Authentication failed",
+        session_gone(session),
+    );
+}
+
+pub fn oauth() -> Value {
+    json!({"auth_data": {"type": "oauth2"}})
+}
+
+/// Connects a user of `acme` by consent.
+pub async fn connect(hawser: &Hawser, issuer: &Issuer, mcp: &str, name: &str) {
+    let asked = user(hawser, name)
+        .get(&format!("{MCP}/{mcp}/authorize"))
+        .await;
+    let url = asked.json()["authorization_endpoint"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    consent(issuer, &url).await;
+}
+
+pub async fn consent(issuer: &Issuer, url: &str) {
+    let mut browser = Browser::new();
+    let at_issuer = browser.begin(url).await;
+    let page = browser.open(&issuer.approve(&at_issuer).await).await;
+    assert_eq!(page.status, 200, "{page:?}");
+}
