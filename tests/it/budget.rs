@@ -352,6 +352,11 @@ async fn each_policy_allows_exactly_what_its_function_does() {
             ),
             (
                 "PATCH",
+                format!("/v1/deepagents/mcp-servers/{uuid2}?dryRun=true"),
+                json!({"url": "https://other.example/"}),
+            ),
+            (
+                "PATCH",
                 format!("/v1/deepagents/mcp-servers/{uuid2}"),
                 json!({"url": "https://other.example/", "headers": [{"key": "A", "value": "b"}]}),
             ),
