@@ -193,6 +193,7 @@ pub fn rehearsal(taking: &Taking) -> serde_json::Value {
     serde_json::json!({
         "dryRun": true,
         "removed": removed(taking.counts),
+        "subjects": taking.subjects,
         "issuers": issuers.collect::<Vec<_>>(),
     })
 }

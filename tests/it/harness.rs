@@ -216,11 +216,14 @@ impl Hawser {
 
     /// The same on ground that may have seen others.
     pub async fn by_hand(ground: Arc<Ground>) -> Self {
-        let stopped = |app: &mut App| {
-            let now = Arc::new(AtomicI64::new(app.now().micros()));
-            app.clock = Clock::Manual(now);
-        };
         Self::on_with(ground, |_| {}, stopped).await
+    }
+
+    /// The same with these integrations instead of the built-in ones.
+    pub async fn by_hand_with_integrations(integrations: &Value) -> Self {
+        let document = json!({"integrations": integrations}).to_string();
+        let set = |config: &mut Config| config.integrations = document;
+        Self::on_with(Ground::new().await, set, stopped).await
     }
 
     /// Moves a clock that stands still.
@@ -381,6 +384,11 @@ impl Hawser {
             headers,
         }
     }
+}
+
+fn stopped(app: &mut App) {
+    let now = Arc::new(AtomicI64::new(app.now().micros()));
+    app.clock = Clock::Manual(now);
 }
 
 /// Someone who sends requests.

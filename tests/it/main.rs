@@ -10,6 +10,7 @@
 
 mod audit;
 mod budget;
+mod client_tokens;
 mod crash;
 mod dry_run;
 mod ending;

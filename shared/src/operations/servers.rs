@@ -337,13 +337,11 @@ pub async fn change(
     after.version = before.version + 1;
     after.updated_at = app.now();
     let mut sweep = None;
-    let moved = voiding == Voiding::AgreedForAnyAddress && before.url != after.url;
-    let differs = after.outbound_auth_differs(before);
-    if differs {
+    if after.outbound_auth_differs(before) {
         // From now on it goes by its own settings: the integration's client and secret are for the integration's server.
         after.connection.integration = None;
     }
-    if moved || differs {
+    if voids(before, &after, voiding) {
         refuse_voiding(app, tenant, before, voiding).await?;
         after.auth_revision = before.auth_revision + 1;
         if voiding != Voiding::Refused {
@@ -374,6 +372,31 @@ pub async fn change(
         app.work_appeared.notify_one();
     }
     Ok(after)
+}
+
+/// Whether a change voids what subjects have stored.
+fn voids(before: &Server, after: &Server, voiding: Voiding) -> bool {
+    let moved = voiding == Voiding::AgreedForAnyAddress && before.url != after.url;
+    moved || after.outbound_auth_differs(before)
+}
+
+/// The credentials that a change would void; for a dry run.
+///
+/// # Errors
+/// [`Error::TooLarge`], [`Error::Unavailable`], [`Error::Internal`].
+pub async fn voided(
+    app: &App,
+    tenant: &TenantId,
+    before: &Server,
+    after: &Server,
+    voiding: Voiding,
+) -> Result<Taking> {
+    fits(after)?;
+    if voids(before, after, voiding) {
+        standing(app, tenant, before).await
+    } else {
+        Ok(Taking::default())
+    }
 }
 
 /// Takes away every credential at a server that lives on, and voids its pending consents: the auth revision rises, and
