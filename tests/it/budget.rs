@@ -170,7 +170,7 @@ async fn calls_cost_no_more_than_their_budget() {
 }
 
 /// The actions that IAM asks for.
-fn actions(sent: &[Sent]) -> BTreeSet<String> {
+pub fn actions(sent: &[Sent]) -> BTreeSet<String> {
     let of = |sent: &Sent| match sent.operation.as_str() {
         "TransactWriteItems" => sent.body["TransactItems"]
             .as_array()

@@ -262,12 +262,17 @@ impl Hawser {
         self.ground.clone()
     }
 
+    /// Chains every event there is.
+    pub async fn chain(&self) {
+        trail::chain_all(&self.app, ample()).await.unwrap();
+    }
+
     /// Lets the workers finish everything that is due; then nothing may dangle.
     pub async fn settle(&self) {
         while work_off_due(&self.app, ample()).await.unwrap() {}
-        trail::chain_all(&self.app, ample()).await.unwrap();
-        let audit = self.app.table.audit().await.unwrap();
-        assert_eq!(audit.orphans.len(), 0, "{audit:?}");
+        self.chain().await;
+        let found = self.app.table.examine(self.app.now()).await.unwrap();
+        assert_eq!(found.orphans.len(), 0, "{found:?}");
     }
 
     /// Stores a grant of a user of tenant `acme`, as a finished consent does; its tokens do not open.
@@ -288,7 +293,7 @@ impl Hawser {
             "id": Sortable::new(self.app.now()).unwrap().ulid(), "tenant": "acme", "server": server,
             "subject_type": "user", "subject_id": user, "auth_revision": grant.auth_revision,
             "at": self.app.now(), "origin": {"kambrium": {"integration": "x"}}, "phase": "exchanging",
-            "secret_hash": "", "ttl": 0,
+            "secret_hash": "", "ttl": self.app.now().plus_seconds(86_400).seconds(),
         }))
         .unwrap();
         let table = &self.app.table;

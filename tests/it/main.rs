@@ -8,7 +8,7 @@
     reason = "tests"
 )]
 
-mod audit;
+mod auditor;
 mod budget;
 mod client_tokens;
 mod crash;

@@ -8,6 +8,7 @@ use hawser_core::domain::event::{Action, Event, Who};
 use hawser_core::domain::id::TenantId;
 use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::domain::time::{Clock, Timestamp};
+use hawser_core::operations::auditor;
 use hawser_core::table::Table;
 use hawser_core::table::api_keys::ApiKey;
 use hawser_local::identity::{self, Identity};
@@ -21,6 +22,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tracing::warn;
 
@@ -28,6 +30,8 @@ use tracing::warn;
 const TENANT: &str = "local";
 /// The label of the API key printed at start; the next start replaces it.
 const START_KEY: &str = "printed at start";
+/// How often the store is rid of what has expired.
+const FORGETTING: Duration = Duration::from_secs(600);
 /// How long the credentials printed at start serve, in seconds.
 const START_LIFETIME: i64 = 86_400;
 
@@ -57,7 +61,13 @@ enum Command {
     /// Print a token of the local server
     Token(Token),
     /// Look for anything that dangles: one JSON object a line, then the figures; fails if there is any
-    Audit(At),
+    Audit {
+        #[command(flatten)]
+        at: At,
+        /// Put right what can be
+        #[arg(long)]
+        repair: bool,
+    },
     /// Create, list and revoke API keys
     #[command(subcommand)]
     ApiKey(ApiKeyCommand),
@@ -211,7 +221,7 @@ async fn main() -> Outcome {
         None => serve(cli.serve).await,
         Some(Command::Serve(options)) => serve(options).await,
         Some(Command::Token(options)) => token(&options),
-        Some(Command::Audit(at)) => audit(&at).await,
+        Some(Command::Audit { at, repair }) => audit(&at, repair).await,
         Some(Command::ApiKey(command)) => api_key(command).await,
     }
 }
@@ -239,9 +249,21 @@ async fn serve(options: Serve) -> Outcome {
     let (admin_token, api_key) = start_credentials(&app, &identity).await?;
     announce(&url, &admin_token, api_key.expose_secret())?;
     let worker = tokio::spawn(server::work(app.clone()));
-    server::serve(app, listener, stopped()).await?;
+    let serving = server::serve(app, listener, stopped());
+    tokio::select! {
+        served = serving => served?,
+        () = forget_expired(&store) => {}
+    }
     worker.abort();
     Ok(())
+}
+
+/// Removes what has expired, every now and then, for ever.
+async fn forget_expired(store: &Store) {
+    loop {
+        tokio::time::sleep(FORGETTING).await;
+        store.forget_expired();
+    }
 }
 
 /// Resolves at Ctrl-C and at SIGTERM.
@@ -399,22 +421,23 @@ fn with_all(given: &[String], all: &[&str], every: bool) -> BTreeSet<String> {
     given.iter().cloned().chain(all).collect()
 }
 
-async fn audit(at: &At) -> Outcome {
+async fn audit(at: &At, repair: bool) -> Outcome {
     let (table, _store) = at.open().await?;
-    let audit = table.audit().await?;
+    let report = auditor::examine(&table, Clock::System.now(), repair).await?;
     let mut out = std::io::stdout().lock();
-    for orphan in &audit.orphans {
-        writeln!(out, "{}", serde_json::to_string(orphan)?)?;
+    for (orphan, repaired) in &report.orphans {
+        let mut line = serde_json::to_value(orphan)?;
+        if repair {
+            line["repaired"] = (*repaired).into();
+        }
+        writeln!(out, "{line}")?;
     }
-    writeln!(
-        out,
-        "{}",
-        json!({"items": audit.items, "orphans": audit.orphans.len()})
-    )?;
-    if audit.orphans.is_empty() {
-        Ok(())
-    } else {
+    let figures = json!({"items": report.items, "orphans": report.orphans.len()});
+    writeln!(out, "{figures}")?;
+    if report.has_orphans() {
         Err("something dangles".into())
+    } else {
+        Ok(())
     }
 }
 

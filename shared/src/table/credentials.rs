@@ -418,14 +418,10 @@ fn credential_item(
         entity,
         value,
     )?;
-    item.insert(
-        SUBJECT_INDEX.0.to_owned(),
-        s(keys::subject_partition(tenant, subject)),
-    );
-    item.insert(
-        SUBJECT_INDEX.1.to_owned(),
-        s(format!("{}#{}", server.ulid(), source.as_str())),
-    );
+    let partition = keys::server_partition(tenant, server);
+    let index = keys::of_subject_index(&partition, subject, server, source);
+    item.insert(SUBJECT_INDEX.0.to_owned(), s(index.0));
+    item.insert(SUBJECT_INDEX.1.to_owned(), s(index.1));
     Ok(item)
 }
 

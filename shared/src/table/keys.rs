@@ -40,6 +40,9 @@ pub(crate) const DUE: &str = "DUE";
 /// the table.
 pub(crate) const UNCHAINED: u8 = 4;
 
+/// Sort-key prefix of providers in a server's partition, and of what their ids lead to in a tenant's.
+pub(crate) const PROVIDERS: &str = "PROVIDER#";
+
 /// A sort key behind all that have this prefix, and before whatever else is in the partition: every prefix ends in `#`.
 pub(crate) fn behind(prefix: &str) -> String {
     format!("{}$", prefix.trim_end_matches('#'))
@@ -105,7 +108,11 @@ pub(crate) fn api_key(tenant: &TenantId, id: &str) -> Key {
 }
 
 pub(crate) fn tenant_key(tenant: &TenantId, number: u32) -> Key {
-    key(tenant_partition(tenant), format!("TENANTKEY#{number}"))
+    key(tenant_partition(tenant), tenant_key_sort_key(number))
+}
+
+pub(crate) fn tenant_key_sort_key(number: u32) -> String {
+    format!("TENANTKEY#{number}")
 }
 
 pub(crate) fn receipt(tenant: &TenantId, id: &str) -> Key {
@@ -210,7 +217,7 @@ pub(crate) fn provider(tenant: &TenantId, server: ServerId, subject: &Subject) -
     key(
         server_partition(tenant, server),
         format!(
-            "PROVIDER#{}#{}",
+            "{PROVIDERS}{}#{}",
             subject.kind().as_str(),
             part(subject.id())
         ),
@@ -223,7 +230,7 @@ pub(crate) fn provider_lead(tenant: &TenantId, id: Uuid) -> Key {
 }
 
 pub(crate) fn provider_lead_sort_key(id: Uuid) -> String {
-    format!("PROVIDER#{}", id.as_hyphenated())
+    format!("{PROVIDERS}{}", id.as_hyphenated())
 }
 
 pub(crate) fn events(tenant: &TenantId, month: &Month) -> String {
@@ -261,14 +268,34 @@ pub(crate) fn offboarding(tenant: &TenantId, receipt: &str) -> Key {
 /// Sort key of a tombstone.
 pub(crate) const TOMBSTONE: &str = "TOMBSTONE";
 
-/// Partition of the first index: the credentials of one subject, on every server.
-pub(crate) fn subject_partition(tenant: &TenantId, subject: &Subject) -> String {
-    format!(
-        "{}#U#{}#{}",
-        tenant_partition(tenant),
-        subject.kind().as_str(),
-        part(subject.id())
+/// Place in the first index, the credentials of one subject on every server, of one that is in this partition.
+pub(crate) fn of_subject_index(
+    partition: &str,
+    subject: &Subject,
+    server: ServerId,
+    source: Source,
+) -> (String, String) {
+    let (tenant, kind) = (tenant_of(partition), subject.kind().as_str());
+    (
+        format!("{tenant}#U#{kind}#{}", part(subject.id())),
+        format!("{}#{}", server.ulid(), source.as_str()),
     )
+}
+
+/// The tenant's partition above another of its partitions, or itself.
+pub(crate) fn tenant_of(partition: &str) -> &str {
+    let end = partition.match_indices('#').nth(1);
+    end.map_or(partition, |(end, _)| partition.split_at(end).0)
+}
+
+/// The tenant of a partition, and the server if it is one's. None if the tenant's name is too long to stand in a key.
+pub(crate) fn owners(partition: &str) -> Option<(TenantId, Option<ServerId>)> {
+    let tenant = tenant_of(partition).strip_prefix("T#")?;
+    let tenant = tenant.replace("%23", "#").replace("%25", "%");
+    let tenant =
+        TenantId::parse(&tenant).filter(|it| tenant_of(partition) == tenant_partition(it))?;
+    let server = partition.rsplit_once("#S#").map(|(_, ulid)| ulid);
+    Some((tenant, server.and_then(ServerId::parse_ulid)))
 }
 
 #[cfg(test)]
@@ -282,6 +309,18 @@ mod tests {
             prop_assert!(!part(&a).contains('#'));
             prop_assert!(part(&a).len() <= LONGEST_PART);
             prop_assert_eq!(a == b, part(&a) == part(&b));
+        }
+
+        #[test]
+        fn a_partition_names_its_owners(name in "[%#23 5a-z]{1,40}", bits: u128) {
+            let tenant = TenantId::parse(&name);
+            prop_assume!(tenant.is_some());
+            let tenant = tenant.unwrap();
+            let server = ServerId::parse_uuid(&Uuid::from_u128(bits).to_string()).unwrap();
+            let partition = server_partition(&tenant, server);
+            prop_assert_eq!(tenant_of(&partition), tenant_partition(&tenant));
+            prop_assert_eq!(owners(&partition), Some((tenant.clone(), Some(server))));
+            prop_assert_eq!(owners(&tenant_partition(&tenant)), Some((tenant, None)));
         }
     }
 

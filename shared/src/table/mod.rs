@@ -2,7 +2,7 @@
 //! takes the tenant first. All reads are strongly consistent; every write states the condition under which it holds.
 
 pub mod api_keys;
-pub mod audit;
+pub mod auditor;
 pub mod clients;
 pub mod credentials;
 mod keys;
@@ -66,10 +66,12 @@ impl Found {
     /// # Errors
     /// [`Error::Internal`] when it is not of the expected shape.
     pub(crate) fn get<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>> {
-        self.0
-            .get(&(key.pk.clone(), key.sk.clone()))
-            .map(decode)
-            .transpose()
+        self.item(key).map(decode).transpose()
+    }
+
+    /// The same as it is stored.
+    pub(crate) fn item(&self, key: &Key) -> Option<&Item> {
+        self.0.get(&(key.pk.clone(), key.sk.clone()))
     }
 }
 
@@ -343,6 +345,26 @@ impl Table {
             .update_expression(format!("SET {}", assignments.join(", ")))
             .set_expression_attribute_names(Some(names))
             .set_expression_attribute_values(Some(values))
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some("ConditionalCheckFailedException") => Ok(false),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Deletes one item, if the condition, which must imply that it exists, holds. Returns whether.
+    pub(crate) async fn delete(&self, key: &Key, condition: Condition) -> Result<bool> {
+        let (expression, names, values) = condition.expression();
+        let sent = self
+            .client
+            .delete_item()
+            .table_name(&self.name)
+            .set_key(Some(primary(key)))
+            .set_condition_expression(expression)
+            .set_expression_attribute_names(names)
+            .set_expression_attribute_values(values)
             .send()
             .await;
         match sent {

@@ -41,10 +41,15 @@ pub struct Receipt {
 }
 
 impl Receipt {
+    /// How many of the grants that it counts have no outcome yet; `None` if there are more outcomes than grants.
+    pub fn unsettled(&self) -> Option<u64> {
+        let grants = self.counts.unwrap_or_default().oauth;
+        grants.checked_sub(self.outcomes.total())
+    }
+
     /// Whether nothing is left to be done: all is removed, and each grant's revocation has ended.
     pub fn is_complete(&self) -> bool {
-        let grants = self.counts.unwrap_or_default().oauth;
-        self.closed && self.outcomes.total() == grants
+        self.closed && self.unsettled() == Some(0)
     }
 }
 
@@ -199,6 +204,17 @@ pub(crate) fn close(
         set,
         Condition::Exists,
     ))
+}
+
+/// Replaces a receipt that has not changed since it was read.
+pub(crate) fn mend(tenant: &TenantId, read: &Receipt, mended: &Receipt) -> Result<Write> {
+    let item = encode(&keys::receipt(tenant, &read.id), "receipt", mended)?;
+    let closed = ("closed", AttributeValue::Bool(read.closed));
+    let unchanged = match read.changed_at {
+        Some(at) => Condition::Has(vec![closed, ("changed_at", n(at.micros()))]),
+        None => Condition::Lacks("changed_at"),
+    };
+    Ok(Write::Put(item, unchanged))
 }
 
 /// Key of a receipt.

@@ -53,9 +53,10 @@ impl From<&Server> for Numbered {
     }
 }
 
+/// What a name leads to; a number leads to as much, and more.
 #[derive(Serialize, Deserialize)]
-struct Named {
-    id: ServerId,
+pub(crate) struct Named {
+    pub id: ServerId,
 }
 
 /// Key of a server.

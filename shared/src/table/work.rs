@@ -225,6 +225,13 @@ impl Sweep {
         let key = keys::sweep(tenant, self.server, self.auth_revision);
         due(&key, "sweep", self, self.at)
     }
+
+    /// For a sweep that no change has left; not in place of one that a change has.
+    pub(crate) fn put_anew(&self) -> Result<Write> {
+        let key = keys::sweep(&self.tenant, self.server, self.auth_revision);
+        let item = due_item(&key, "sweep", self, self.at)?;
+        Ok(Write::Put(item, Condition::Absent))
+    }
 }
 
 fn due(key: &Key, entity: &str, value: &impl Serialize, at: Timestamp) -> Result<Write> {
