@@ -1,6 +1,6 @@
 //! What a function builds once, before its first request, and lends to every handler.
 
-use crate::caller::{Caller, Presented};
+use crate::caller::{Caller, Presented, hash, is_personal};
 use crate::catalogue::Catalogue;
 use crate::client_token::ClientToken;
 use crate::config::{Config, KeyServiceConfig, KeySet};
@@ -135,6 +135,12 @@ impl App {
         if let Some(token) = ClientToken::read(token) {
             return Ok(Presented::Client(token));
         }
+        if is_personal(token) {
+            let hash = hash(token);
+            let lead = self.table.personal(&hash).await?;
+            let lead = lead.ok_or(Unauthenticated::InvalidToken)?;
+            return Ok(Presented::personal(hash, lead));
+        }
         let verifier = self
             .verifier
             .as_ref()
@@ -151,7 +157,9 @@ impl App {
     /// [`Error::Unauthenticated`], [`Error::Unavailable`], [`Error::Internal`].
     pub async fn read_as(&self, who: Presented, mut keys: Vec<Key>) -> Result<(Caller, Found)> {
         // No batch may name an item twice.
-        keys.extend(who.needs().filter(|key| !keys.contains(key)));
+        let needed = who.needs().into_iter();
+        let needed: Vec<Key> = needed.filter(|key| !keys.contains(key)).collect();
+        keys.extend(needed);
         let found = self.table.read(keys).await?;
         Ok((who.settle(&found, self.now())?, found))
     }

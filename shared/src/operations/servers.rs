@@ -525,6 +525,7 @@ pub async fn delete(app: &App, caller: &Caller, server: &Numbered) -> Result<Str
     let tombstone = Tombstone {
         tenant: caller.tenant.clone(),
         server: server.id,
+        number: server.number,
         receipt: receipt.id.clone(),
         at: now,
         data_key: server.data_key.clone(),
