@@ -9,6 +9,7 @@ pub mod finish_consent;
 pub mod get_connection;
 pub mod list_connections;
 pub mod list_integrations;
+pub mod list_tools;
 mod problem;
 pub mod update_connection;
 

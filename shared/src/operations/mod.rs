@@ -12,6 +12,8 @@ mod revocations;
 pub mod servers;
 pub mod sessions;
 pub mod subjects;
+pub mod tools;
+mod verifications;
 pub mod work;
 
 use crate::caller::Caller;
