@@ -165,6 +165,17 @@ pub fn json(status: u16, body: &impl Serialize) -> Response<Body> {
     response
 }
 
+/// JSON lines that nobody may keep.
+pub fn json_lines(lines: &[String]) -> Response<Body> {
+    let mut response = with_header(empty(200), "content-type", "application/x-ndjson");
+    let text = lines
+        .iter()
+        .flat_map(|line| [line.as_str(), "\n"])
+        .collect();
+    *response.body_mut() = Body::Text(text);
+    response
+}
+
 /// An answer without a body.
 pub fn empty(status: u16) -> Response<Body> {
     let mut response = Response::new(Body::Empty);

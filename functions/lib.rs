@@ -114,6 +114,7 @@ endpoints! {
     HAWSER_LIST_RECEIPTS "hawser-list-receipts" Whole hawser::list_receipts [GET "/v1/receipts"];
     HAWSER_OFFBOARD_SUBJECT "hawser-offboard-subject" Whole hawser::offboard_subject
         [DELETE "/v1/subjects/{subjectType}/{subjectId}/credentials"];
+    HAWSER_LIST_EVENTS "hawser-list-events" Whole hawser::list_events [GET "/v1/audit"];
     HAWSER_START_CONSENT "hawser-start-consent" Whole hawser::start_consent [GET "/oauth/start"];
     HAWSER_FINISH_CONSENT "hawser-finish-consent" Whole hawser::finish_consent [GET "/oauth/callback"];
     HAWSER_CLIENT_METADATA "hawser-client-metadata" Whole hawser::client_metadata [GET "/oauth/client-metadata.json"];

@@ -155,7 +155,7 @@ async fn pass_on(
         .filter(|_| *request.method() == Method::DELETE)
         && (status.is_success() || status.as_u16() == 404)
     {
-        app.table.remove_mcp_session(session).await?;
+        invoke::close_session(app, &at.caller, session).await?;
     }
     let theirs = answer.headers().get(mcp::SESSION_HEADER);
     let theirs = theirs.and_then(|id| id.to_str().ok()).filter(|_| !modern);

@@ -69,7 +69,7 @@ async fn attempt(
     }
     let after = servers::change(
         app,
-        &caller.tenant,
+        caller,
         before,
         after,
         Some(&secrets),

@@ -1,5 +1,6 @@
 //! Functions that nobody calls over HTTP: they finish what a request has begun.
 
+pub mod chain;
 pub mod purge;
 pub mod sweep;
 

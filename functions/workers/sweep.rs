@@ -1,6 +1,7 @@
 //! Works off whatever is due, on a schedule: what the stream's worker could not finish, or was never told of.
 
 use hawser_core::App;
+use hawser_core::operations::trail;
 use hawser_core::operations::work::work_off_all;
 use lambda_http::Error;
 use serde_json::{Value, json};
@@ -13,11 +14,13 @@ pub fn run() -> Result<(), Error> {
     super::run(handle)
 }
 
-/// Goes on until nothing is due.
+/// Goes on until nothing is due and no event waits to be chained.
 ///
 /// # Errors
 /// The first failure; the rest stays due.
 pub async fn handle(app: &App, _event: Value) -> Result<Value, Error> {
-    work_off_all(app).await?;
+    let worked = work_off_all(app).await;
+    trail::chain_all(app).await?;
+    worked?;
     Ok(json!({}))
 }

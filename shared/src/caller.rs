@@ -37,6 +37,8 @@ pub struct Caller {
     pub bound_to: Option<u64>,
     /// Whether it came with an API key that nobody owns (LangSmith 1.1).
     pub is_service_key: bool,
+    /// The id of the API key that it came with, if it came with one.
+    pub key: Option<Sortable>,
 }
 
 impl Caller {
@@ -171,6 +173,7 @@ fn caller_of(tenant: TenantId, key: ApiKey) -> Result<Caller> {
         scopes: key.scopes,
         bound_to: None,
         is_service_key: key.owner.is_none(),
+        key: Sortable::parse_ulid(&key.id),
     })
 }
 

@@ -279,6 +279,7 @@ fn caller(names: &ClaimNames, claims: &Map<String, Value>) -> Result<Caller, Una
             .collect(),
         bound_to,
         is_service_key: false,
+        key: None,
     })
 }
 

@@ -2,6 +2,7 @@
 //! key, the data key seals values with AES-256-GCM. The additional data binds tenant, server, subject and kind, so a
 //! ciphertext moved to another row does not open. No other module sees a key.
 
+use crate::domain::event::{Link, Month};
 use crate::domain::id::{ServerId, TenantId, random};
 use crate::domain::issuance::Issuance;
 use crate::domain::subject::Subject;
@@ -49,6 +50,15 @@ pub struct WrappedTenantKey {
     pub number: u32,
     /// What the key service made of it.
     pub wrapped: Sealed,
+}
+
+/// A mark that only version `tenant_key` of a tenant's key can make: the tag over a text that is kept in the clear.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The number of the tenant key.
+    pub tenant_key: u32,
+    /// Nonce and tag.
+    pub sealed: Sealed,
 }
 
 /// A server's data key, ready for use.
@@ -261,6 +271,22 @@ impl TenantKey {
             .and_then(|bytes| to_key(&bytes))
             .map(DataKey)
     }
+
+    /// Marks how far a month of the tenant's audit trail goes.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the cipher fails.
+    pub fn mark(&self, tenant: &TenantId, month: &Month, last: &Link) -> Result<Mark> {
+        Ok(Mark {
+            tenant_key: self.number,
+            sealed: encrypt(&self.bytes, &trail_aad(tenant, month, last), &[])?,
+        })
+    }
+
+    /// Whether a mark is the one of exactly this.
+    pub fn has_marked(&self, tenant: &TenantId, month: &Month, last: &Link, mark: &Mark) -> bool {
+        decrypt(&self.bytes, &trail_aad(tenant, month, last), &mark.sealed).is_ok()
+    }
 }
 
 impl DataKey {
@@ -299,6 +325,11 @@ fn tenant_key_aad(tenant: &TenantId) -> Vec<u8> {
 
 fn data_key_aad(tenant: &TenantId, server: ServerId) -> Vec<u8> {
     aad(&["data-key", tenant.as_str(), &server.ulid()])
+}
+
+fn trail_aad(tenant: &TenantId, month: &Month, last: &Link) -> Vec<u8> {
+    let seq = last.seq.to_string();
+    aad(&["trail", tenant.as_str(), month.as_str(), &seq, &last.link])
 }
 
 fn value_aad(tenant: &TenantId, server: ServerId, kind: Kind<'_>) -> Vec<u8> {

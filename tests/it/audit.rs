@@ -38,7 +38,7 @@ async fn a_healthy_table_has_no_orphans_and_figures() {
     assert_eq!(orphans(&hawser).await, json!([]));
     hawser.settle().await;
     let audit = hawser.app.table.audit().await.unwrap();
-    let figures = json!({"counter": 1, "name": 1, "number": 1, "override": 1, "receipt": 1, "server": 1, "tenant-key": 1});
+    let figures = json!({"counter": 1, "event": 9, "name": 1, "number": 1, "override": 1, "receipt": 1, "server": 1, "tenant-key": 1, "trail": 1});
     assert_eq!(json!(audit.items), figures);
 }
 

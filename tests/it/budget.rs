@@ -3,7 +3,9 @@
 
 use crate::harness::{Answer, Browser, Caller, Hawser, Registered, Sent, per_user};
 use crate::issuer::{Fault, Issuer};
+use hawser_core::operations::trail;
 use hawser_core::operations::work::work_off_due;
+use hawser_core::table::trail::shards;
 use hawser_functions::ENDPOINTS;
 use hawser_local::template::Template;
 use serde_json::{Value, json};
@@ -390,6 +392,7 @@ async fn each_policy_allows_exactly_what_its_function_does() {
             ),
             ("GET", "/v1/receipts".to_owned(), Value::Null),
             ("GET", "/v1/receipts/x".to_owned(), Value::Null),
+            ("GET", "/v1/audit".to_owned(), Value::Null),
             ("GET", "/nowhere".to_owned(), Value::Null),
         ];
         let _ = uuid;
@@ -516,6 +519,15 @@ async fn each_policy_allows_exactly_what_its_function_does() {
         for worker in ["workers-purge", "workers-sweep"] {
             used.entry(worker).or_default().extend(sent.clone());
         }
+        for shard in shards() {
+            let (waiting, _) = hawser.app.table.unchained(shard, None).await.unwrap();
+            hawser.wire.arm(None);
+            trail::chain(&hawser.app, waiting).await.unwrap();
+            let sent = actions(&hawser.wire.sent());
+            for worker in ["workers-chain", "workers-sweep"] {
+                used.entry(worker).or_default().extend(sent.clone());
+            }
+        }
         // Connections by consent, one of them denied.
         for denied in [false, true] {
             let body =
@@ -580,10 +592,11 @@ async fn each_policy_allows_exactly_what_its_function_does() {
         hawser.settle().await;
     }
     let template = Template::load().unwrap();
-    for name in ENDPOINTS
-        .iter()
-        .map(|e| e.name)
-        .chain(["workers-purge", "workers-sweep"])
+    for name in
+        ENDPOINTS
+            .iter()
+            .map(|e| e.name)
+            .chain(["workers-chain", "workers-purge", "workers-sweep"])
     {
         let allowed: BTreeSet<_> = template
             .actions(name)

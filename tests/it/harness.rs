@@ -11,13 +11,15 @@ use aws_sdk_dynamodb::error::BoxError;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_types::body::SdkBody;
 use hawser_core::App;
-use hawser_core::caller::mint_api_key;
+use hawser_core::caller::{self, mint_api_key};
 use hawser_core::config::Config;
 use hawser_core::domain::credential::Grant;
+use hawser_core::domain::event::{Action, Event, Who};
 use hawser_core::domain::id::{ServerId, Sortable, TenantId};
 use hawser_core::domain::session::Session;
 use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::domain::time::Clock;
+use hawser_core::operations::trail;
 use hawser_core::operations::work::work_off_due;
 use hawser_core::table::api_keys::ApiKey;
 use hawser_core::table::credentials::{self, Granting, Outcome};
@@ -116,6 +118,11 @@ pub async fn items(client: &aws_sdk_dynamodb::Client) -> Vec<Value> {
     all
 }
 
+/// Whether an item belongs to the audit trail, which grows with everything that is done.
+pub fn of_trail(item: &Value) -> bool {
+    item["entity"] == "event" || item["entity"] == "trail"
+}
+
 fn plain(value: AttributeValue) -> Value {
     match value {
         AttributeValue::M(map) => map
@@ -210,6 +217,7 @@ impl Hawser {
     /// Lets the workers finish everything that is due; then nothing may dangle.
     pub async fn settle(&self) {
         while work_off_due(&self.app).await.unwrap() {}
+        trail::chain_all(&self.app).await.unwrap();
         let audit = self.app.table.audit().await.unwrap();
         assert_eq!(audit.orphans.len(), 0, "{audit:?}");
     }
@@ -235,10 +243,12 @@ impl Hawser {
             "secret_hash": "", "ttl": 0,
         }))
         .unwrap();
-        assert!(self.app.table.add_session(&session).await.unwrap());
+        let table = &self.app.table;
+        let begun = self.event(&tenant, Action::SessionBegun);
+        assert!(table.add_session(&session, &begun).await.unwrap());
         let mut keys = Vec::from(credentials::record_keys(&tenant, server, &subject));
         keys.push(servers::key(&tenant, server));
-        let found = self.app.table.read(keys).await.unwrap();
+        let found = table.read(keys).await.unwrap();
         let registered = found.server(&tenant, server).unwrap().unwrap();
         let records = found.records(&tenant, &registered, &subject).unwrap();
         let granting = Granting {
@@ -247,8 +257,14 @@ impl Hawser {
             revoking: false,
             session: &session,
         };
-        let stored = self.app.table.put_grant(&granting, self.app.now()).await;
+        let granted = self.event(&tenant, Action::CredentialGranted);
+        let stored = table.put_grant(&granting, &granted).await;
         assert_eq!(stored.unwrap(), Outcome::Done);
+    }
+
+    /// Of what a test does to the table itself.
+    pub fn event(&self, tenant: &TenantId, action: Action) -> Event {
+        Event::new(self.app.now(), tenant, Who::Operator, action).unwrap()
     }
 
     /// A caller with a token of exactly these claims.
@@ -265,6 +281,14 @@ impl Hawser {
             .unwrap()
             .extend(more.as_object().unwrap().clone());
         self.claims(claims)
+    }
+
+    /// A user of a tenant as operations know it.
+    pub async fn settled(&self, tenant: &str, subject: &str) -> caller::Caller {
+        let claims = json!({"tenantName": tenant, "sub": subject, "exp": now() + 600});
+        let token = self.ground.identity.token(claims).unwrap();
+        let who = self.app.present_token(&token).await.unwrap();
+        self.app.identify(who).await.unwrap()
     }
 
     /// A caller who may do everything in a tenant under every contract.
@@ -294,7 +318,9 @@ impl Hawser {
             created_at: self.app.now(),
             expires_at: None,
         };
-        self.app.table.add_api_key(&tenant, &key).await.unwrap();
+        let made = self.event(&tenant, Action::KeyCreated).of_key(&key.id);
+        let table = &self.app.table;
+        table.add_api_key(&tenant, &key, &made).await.unwrap();
         self.with(vec![("x-api-key", text.expose_secret().to_owned())])
     }
 
@@ -609,6 +635,27 @@ impl Wire {
     }
 }
 
+/// Whether a transaction changes a server, a credential, an API key or a session without saying so in the audit trail.
+fn changes_unseen(body: &Value) -> bool {
+    let actions = body["TransactItems"].as_array().unwrap();
+    let key = |action: &Value| {
+        let put = &action["Put"]["Item"];
+        let other = ["Update", "Delete"].map(|kind| action[kind]["Key"].clone());
+        let key = other.iter().find(|key| key.is_object()).unwrap_or(put);
+        let part = |name: &str| key[name]["S"].as_str().unwrap_or_default().to_owned();
+        (part("PK"), part("SK"))
+    };
+    let changes = |(pk, sk): (String, String)| {
+        let in_server = pk.contains("#S#");
+        let credential = sk.starts_with("C#") && !sk.ends_with("#reason");
+        let of_server = credential || sk.starts_with("A#") || sk.starts_with("M#");
+        let of_tenant = sk.starts_with("S#") || sk.starts_with("KEY#");
+        if in_server { of_server } else { of_tenant }
+    };
+    let is_event = |action: &Value| action["Put"]["Item"]["entity"]["S"] == "event";
+    actions.iter().map(key).any(changes) && !actions.iter().any(is_event)
+}
+
 impl Intercept for Wire {
     fn name(&self) -> &'static str {
         "wire"
@@ -624,6 +671,9 @@ impl Intercept for Wire {
         let target = request.headers().get("x-amz-target").unwrap_or_default();
         let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
         let body = serde_json::from_slice(request.body().bytes().unwrap_or_default())?;
+        if operation == "TransactWriteItems" && changes_unseen(&body) {
+            return Err("a change without an event".into());
+        }
         let mut state = self.0.lock().unwrap();
         let number = state.log.len();
         let transactions = state

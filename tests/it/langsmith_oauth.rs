@@ -6,6 +6,7 @@ use crate::langsmith::{
     EVERYTHING, SERVERS, UNKNOWN, at, error, invalid_body, invalid_path, is, is_json,
     is_unauthorized, lacks, missing, not_found, too_large,
 };
+use hawser_core::domain::event::Action;
 use hawser_core::domain::id::Sortable;
 use hawser_core::domain::session::Session;
 use serde_json::{Value, json};
@@ -801,7 +802,9 @@ async fn sessions_of_sibling_contracts_are_none_here() {
             "phase": "pending", "secret_hash": "", "ttl": 0,
         }))
         .unwrap();
-        assert!(scene.hawser.app.table.add_session(&session).await.unwrap());
+        let table = &scene.hawser.app.table;
+        let begun = scene.hawser.event(&session.tenant, Action::SessionBegun);
+        assert!(table.add_session(&session, &begun).await.unwrap());
         let id = hawser_core::operations::consent::session_id(&session);
         let answer = scene.ada.get(&session_path(&id)).await;
         if origin.get("langsmith").is_some() {

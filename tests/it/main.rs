@@ -28,6 +28,7 @@ mod proxy;
 mod receipts;
 mod refresh;
 mod streams;
+mod trail;
 mod truefoundry;
 mod truefoundry_oauth;
 mod upstream;

@@ -1,6 +1,6 @@
 //! Consent and its end under TrueFoundry's contract, against an issuer that can be asked what became of its tokens.
 
-use crate::harness::{Answer, Browser, Caller, Cut, Hawser, Registered, per_user};
+use crate::harness::{Answer, Browser, Caller, Cut, Hawser, Registered, of_trail, per_user};
 use crate::issuer::{Fault, Gate, Issuer, Pair};
 use hawser_core::operations::work::work_off;
 use serde_json::{Value, json};
@@ -1052,7 +1052,7 @@ async fn revoke_all_is_for_tenant_admins() {
             json!({"data": {"dryRun": true, "removed": removed,
                             "issuers": [{"issuer": "127.0.0.1", "oauthRecords": 3, "supportsRevocation": true}]}}),
         );
-    let is_key = |item: &Value| item["entity"] == "api-key";
+    let is_key = |item: &Value| item["entity"] == "api-key" || of_trail(item);
     let mut now = stage.hawser.ground().items().await;
     now.retain(|item| !is_key(item));
     let mut before = before;

@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use hawser_core::App;
 use hawser_core::caller::mint_api_key;
 use hawser_core::config::Config;
+use hawser_core::domain::event::{Action, Event, Who};
 use hawser_core::domain::id::TenantId;
 use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::domain::time::{Clock, Timestamp};
@@ -267,7 +268,8 @@ async fn start_credentials(app: &App, identity: &Identity) -> Outcome<(String, S
         .iter()
         .filter(|key| key.label.as_deref() == Some(START_KEY))
     {
-        app.table.remove_api_key(&tenant, &old.id).await?;
+        let removed = key_event(&tenant, Action::KeyRemoved, &old.id, app.now())?;
+        app.table.remove_api_key(&tenant, &old.id, &removed).await?;
     }
     let holder = Holder {
         tenant: TENANT.to_owned(),
@@ -453,7 +455,9 @@ async fn api_key(command: ApiKeyCommand) -> Outcome {
         }
         ApiKeyCommand::Revoke { at, tenant, id } => {
             let (table, _store) = at.open().await?;
-            if !table.remove_api_key(&tenant_id(&tenant)?, &id).await? {
+            let tenant = tenant_id(&tenant)?;
+            let removed = key_event(&tenant, Action::KeyRemoved, &id, Clock::System.now())?;
+            if !table.remove_api_key(&tenant, &id, &removed).await? {
                 return Err("there is no key of that id".into());
             }
         }
@@ -498,6 +502,11 @@ async fn add_key(
         created_at: now,
         expires_at,
     };
-    table.add_api_key(tenant, &key).await?;
+    let created = key_event(tenant, Action::KeyCreated, &key.id, now)?;
+    table.add_api_key(tenant, &key, &created).await?;
     Ok(text)
+}
+
+fn key_event(tenant: &TenantId, action: Action, id: &str, now: Timestamp) -> Outcome<Event> {
+    Ok(Event::new(now, tenant, Who::Operator, action)?.of_key(id))
 }

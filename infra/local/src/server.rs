@@ -4,6 +4,7 @@
 use crate::template::{Router, Template};
 use bytes::Bytes;
 use hawser_core::App;
+use hawser_core::operations::trail;
 use hawser_core::operations::work::work_off_due;
 use hawser_functions::Streamed;
 use http_body_util::{BodyExt, Full, Limited};
@@ -130,6 +131,9 @@ pub async fn work(app: Arc<App>) {
             Ok(true) => continue,
             Ok(false) => {}
             Err(error) => warn!(%error, "work is unfinished and will be taken up again"),
+        }
+        if let Err(error) = trail::chain_all(&app).await {
+            warn!(%error, "events are not chained yet");
         }
         tokio::select! {
             () = app.work_appeared.notified() => {}

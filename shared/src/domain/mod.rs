@@ -3,6 +3,7 @@
 
 pub mod credential;
 pub mod error;
+pub mod event;
 pub mod header;
 pub mod id;
 pub mod issuance;

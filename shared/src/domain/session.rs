@@ -1,6 +1,6 @@
 //! Authorization sessions: consents in progress.
 
-use super::id::{ServerId, TenantId};
+use super::id::{ServerId, Sortable, TenantId};
 use super::issuance::Issuance;
 use super::secret;
 use super::subject::Subject;
@@ -157,6 +157,11 @@ impl Session {
         let mut tag = crate::caller::hash(&whose);
         tag.truncate(Self::TAG);
         tag
+    }
+
+    /// The second part of its id.
+    pub fn ulid(&self) -> Option<Sortable> {
+        Sortable::parse_ulid(self.id.get(Self::TAG..)?)
     }
 
     /// Whether its URL may still be used.

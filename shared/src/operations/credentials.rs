@@ -8,6 +8,7 @@ use crate::caller::{Caller, Presented};
 use crate::domain::credential::{
     KeptReason, Override, OverrideValue, Records, Source, new_version,
 };
+use crate::domain::event::{Action, Event};
 use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::server::{Auth, Server};
 use crate::domain::status::Reason;
@@ -202,9 +203,15 @@ pub async fn disconnect(app: &App, at: &Permitted<AtServer>, source: Source) -> 
         presented: Vec::new(),
     };
     let kept = KeptReason::removed(subject, Reason::Revoked, now);
+    let tenant = &at.caller.tenant;
+    let event = Event::new(now, tenant, &at.caller, Action::CredentialRemoved)?
+        .at(server.id)
+        .of(subject)
+        .from(source)
+        .under(Some(&receipt.id));
     match app
         .table
-        .remove_credential(&at.caller.tenant, server.id, &credential, &kept, &receipt)
+        .remove_credential(tenant, server.id, &credential, &kept, &receipt, &event)
         .await?
     {
         Outcome::Done => {
@@ -249,13 +256,14 @@ pub async fn install_override(
             &json,
         )?,
     };
+    let event = Event::new(now, &caller.tenant, caller, Action::CredentialInstalled)?
+        .at(server.id)
+        .of(subject)
+        .from(Source::Override);
+    let replacing = keeping.map(|kept| kept.version.as_str());
     match app
         .table
-        .put_override(
-            &caller.tenant,
-            &own,
-            keeping.map(|kept| kept.version.as_str()),
-        )
+        .put_override(&caller.tenant, &own, replacing, &event)
         .await?
     {
         Outcome::Done => Ok(own),

@@ -9,7 +9,8 @@ use super::clients::Settings;
 use super::credentials::AtServer;
 use super::{clients, revocations, servers};
 use crate::app::App;
-use crate::domain::credential::{Grant, RefreshOutcome, Tokens, new_version};
+use crate::domain::credential::{Grant, RefreshOutcome, Source, Tokens, new_version};
+use crate::domain::event::{self, Action, Event, Who};
 use crate::domain::id::{ServerId, TenantId, random};
 use crate::domain::issuance::Issuance;
 use crate::domain::revocation::{Presentation, Revocation};
@@ -239,9 +240,10 @@ async fn refresh(
             } else {
                 None
             };
+            let event = refreshed(&next, tenant, now)?;
             let stored = app
                 .table
-                .continue_grant(tenant, &grant, lease, &next, revocation.as_ref())
+                .continue_grant(tenant, &grant, lease, &next, revocation.as_ref(), &event)
                 .await?;
             if !stored {
                 return Ok(None);
@@ -290,6 +292,20 @@ const fn reason(outcome: Option<RefreshOutcome>) -> Reason {
     }
 }
 
+/// That a grant was refreshed, or was not, by its subject's own call.
+fn refreshed(next: &Grant, tenant: &TenantId, now: Timestamp) -> Result<Event> {
+    let actor = Who::subject(&next.subject);
+    let event = Event::new(now, tenant, actor, Action::CredentialRefreshed)?
+        .at(next.server)
+        .of(&next.subject)
+        .from(Source::Oauth);
+    Ok(event.with(match next.last_refresh {
+        Some(RefreshOutcome::Succeeded) => event::Outcome::Succeeded,
+        Some(RefreshOutcome::InvalidGrant) => event::Outcome::Refused,
+        _ => event::Outcome::Failed,
+    }))
+}
+
 /// Stores a refreshed grant, through outages of the store as long as the lease holds. Answers `false` when the grant is
 /// another one by now, or gone.
 async fn store(
@@ -300,10 +316,11 @@ async fn store(
     next: &Grant,
 ) -> Result<bool> {
     const TRIES: usize = 5;
+    let event = refreshed(next, tenant, app.now())?;
     for _ in 0..TRIES {
         match app
             .table
-            .continue_grant(tenant, read, lease, next, None)
+            .continue_grant(tenant, read, lease, next, None, &event)
             .await
         {
             Ok(true) => return Ok(true),
@@ -322,12 +339,20 @@ async fn store(
 /// Hands tokens that belong to no stored grant to revocation.
 pub(super) async fn give_up(app: &App, tenant: &TenantId, grant: &Grant, tokens: &Tokens) {
     const TRIES: usize = 5;
-    let Ok(revocation) = Revocation::of(tenant, grant, None, app.now()) else {
+    let (now, actor) = (app.now(), Who::subject(&grant.subject));
+    let made = Revocation::of(tenant, grant, None, now).and_then(|revocation| {
+        let event = Event::new(now, tenant, actor, Action::CredentialDiscarded)?
+            .at(grant.server)
+            .of(&grant.subject)
+            .from(Source::Oauth);
+        Ok((revocation, event))
+    });
+    let Ok((revocation, event)) = made else {
         error!("tokens could not be handed to revocation");
         return;
     };
     for _ in 0..TRIES {
-        match app.table.add_revocation(&revocation).await {
+        match app.table.add_revocation(&revocation, &event).await {
             Ok(true) => {
                 app.work_appeared.notify_one();
                 return;

@@ -13,6 +13,7 @@ use crate::app::App;
 use crate::caller::{Caller, Presented, hash};
 use crate::domain::credential::{Grant, OverrideValue, Records};
 use crate::domain::error::Unauthenticated;
+use crate::domain::event::{Action, Event};
 use crate::domain::id::{ServerId, TenantId, random};
 use crate::domain::issuance::{Client, ClientAuth, ClientSource};
 use crate::domain::mcp_session::{MCP_SESSION_LIFETIME, McpSession};
@@ -696,7 +697,8 @@ pub async fn keep_session(
         ttl: now.plus_seconds(MCP_SESSION_LIFETIME).seconds(),
         id_hash,
     };
-    if app.table.add_mcp_session(&session).await? {
+    let opened = of_mcp_session(&at.caller, &session, now, Action::McpSessionOpened)?;
+    if app.table.add_mcp_session(&session, &opened).await? {
         return Ok(id.into());
     }
     let found = app
@@ -707,6 +709,25 @@ pub async fn keep_session(
         None => Err(Error::ServerNotFound),
         Some(_) => Err(Error::Contended),
     }
+}
+
+/// Forgets a session that its client has closed.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub async fn close_session(app: &App, caller: &Caller, session: &McpSession) -> Result<()> {
+    let closed = of_mcp_session(caller, session, app.now(), Action::McpSessionClosed)?;
+    app.table.remove_mcp_session(session, &closed).await
+}
+
+fn of_mcp_session(
+    caller: &Caller,
+    session: &McpSession,
+    now: Timestamp,
+    action: Action,
+) -> Result<Event> {
+    let event = Event::new(now, &session.tenant, caller, action)?;
+    Ok(event.at(session.server).of(&session.subject))
 }
 
 /// What the server calls a session.

@@ -13,6 +13,7 @@ pub mod servers;
 pub mod sessions;
 pub mod subjects;
 pub mod tools;
+pub mod trail;
 mod verifications;
 pub mod work;
 

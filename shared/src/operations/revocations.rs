@@ -5,7 +5,8 @@
 use super::clients::Settings;
 use super::{grants, servers, work};
 use crate::app::App;
-use crate::domain::credential::Tokens;
+use crate::domain::credential::{Source, Tokens};
+use crate::domain::event::{Action, Event, Worker};
 use crate::domain::id::random;
 use crate::domain::issuance::{Client, ClientSource};
 use crate::domain::revocation::{Outcome, PATIENCE, Presentation, Revocation};
@@ -77,8 +78,19 @@ pub(super) async fn present(app: &App, found: &Revocation) -> Result<()> {
     };
     log(&one, outcome);
     let presented = one.itemised.then(|| presented(&one));
+    let event = Event::new(
+        now,
+        &one.tenant,
+        Worker::Revocation,
+        Action::RevocationSettled,
+    )?
+    .at(one.server)
+    .of(&one.subject)
+    .from(Source::Oauth)
+    .under(one.receipt.as_deref())
+    .with(outcome);
     app.table
-        .finish_revocation(&before, &one, outcome, presented.as_deref(), now)
+        .finish_revocation(&before, &one, outcome, presented.as_deref(), &event)
         .await?;
     match tombstone {
         Some(tombstone) if !app.table.has_revocations(&one.tenant, one.server).await? => {

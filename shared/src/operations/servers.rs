@@ -4,6 +4,7 @@ use super::{Permitted, Taking, Unchecked};
 use crate::app::App;
 use crate::caller::{Caller, Presented};
 use crate::domain::credential::new_version;
+use crate::domain::event::{Action, Event};
 use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::server::{
     AccessType, ApiKeyHeader, Auth, Connection, KeyCheck, LangsmithFields, Place, Secrets, Server,
@@ -293,11 +294,17 @@ pub(super) async fn insert(
     companions: &Companions<'_>,
 ) -> Result<Server> {
     let mut server = prepared.server.clone();
+    let now = app.now();
+    let created = Event::new(now, &caller.tenant, caller, Action::ServerCreated)?.at(server.id);
+    let mut events = vec![created];
+    if let Some(session) = companions.session {
+        events.push(Event::of_session(now, session, Action::SessionBegun)?);
+    }
     let base = server.name.clone();
     for suffix in 2.. {
         match app
             .table
-            .insert_server(&caller.tenant, &server, companions)
+            .insert_server(&caller.tenant, &server, companions, &events)
             .await?
         {
             Inserted::Done => break,
@@ -319,13 +326,13 @@ pub(super) async fn insert(
 /// [`Error::TooLarge`], [`Error::Unavailable`], [`Error::Internal`].
 pub async fn change(
     app: &App,
-    tenant: &TenantId,
+    caller: &Caller,
     before: &Server,
     mut after: Server,
     secrets: Option<&Secrets>,
     voiding: Voiding,
 ) -> Result<Server> {
-    let now = app.now();
+    let (tenant, now) = (&caller.tenant, app.now());
     if let Some(secrets) = secrets {
         let key = data_key(app, tenant, before).await?;
         let stored = open_with(&key, tenant, before)?;
@@ -372,14 +379,21 @@ pub async fn change(
         });
     }
     fits(&after)?;
+    let action = match sweep {
+        Some(_) => Action::ServerMoved,
+        None => Action::ServerChanged,
+    };
+    let event = Event::new(after.updated_at, tenant, caller, action)?.at(after.id);
+    let change = (before.version, &after);
     if !app
         .table
         .replace_server(
             tenant,
-            (before.version, &after),
+            change,
             sweep.as_ref(),
             None,
             verification.as_ref(),
+            &event,
         )
         .await?
     {
@@ -440,10 +454,13 @@ pub async fn revoke_all(app: &App, server: &Permitted<Server>) -> Result<(Counts
         receipt: Some(receipt.id.clone()),
         ..Sweep::of(tenant, before, &after, now)
     };
+    let event = Event::new(now, tenant, &server.caller, Action::ServerDisconnected)?
+        .at(before.id)
+        .under(Some(&receipt.id));
     let change = (before.version, &after);
     if !app
         .table
-        .replace_server(tenant, change, Some(&sweep), Some(&receipt), None)
+        .replace_server(tenant, change, Some(&sweep), Some(&receipt), None, &event)
         .await?
     {
         return Err(Error::Contended);
@@ -537,9 +554,12 @@ pub async fn delete(app: &App, caller: &Caller, server: &Numbered) -> Result<Str
         counts: None,
         touched: None,
     };
+    let event = Event::new(now, &caller.tenant, caller, Action::ServerDeleted)?
+        .at(server.id)
+        .under(Some(&receipt.id));
     if !app
         .table
-        .bury_server(&caller.tenant, server, &tombstone, &receipt)
+        .bury_server(&caller.tenant, server, &tombstone, &receipt, &event)
         .await?
     {
         return Err(Error::ServerNotFound);

@@ -3,6 +3,7 @@
 use super::{Permitted, Taking};
 use crate::app::App;
 use crate::domain::credential::KeptReason;
+use crate::domain::event::{Action, Event, Worker};
 use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::server::Auth;
 use crate::domain::session::Session;
@@ -51,7 +52,12 @@ pub async fn offboard(app: &App, subject: &Permitted<Subject>) -> Result<Receipt
         receipt: receipt.id.clone(),
         at: now,
     };
-    app.table.begin_offboarding(&offboarding, &receipt).await?;
+    let event = Event::new(now, tenant, &subject.caller, Action::SubjectOffboarded)?
+        .of(&subject.found)
+        .under(Some(&receipt.id));
+    app.table
+        .begin_offboarding(&offboarding, &receipt, &event)
+        .await?;
     match timeout(PATIENCE, carry_out(app, &offboarding)).await {
         Ok(Ok(())) => {}
         Ok(Err(cause)) => warn!(%cause, "an offboarding goes on in the background"),
@@ -96,13 +102,23 @@ pub(super) async fn carry_out(app: &App, offboarding: &Offboarding) -> Result<()
             return app.table.finish_offboarding(offboarding, app.now()).await;
         }
         let kept = KeptReason::removed(subject, Reason::Revoked, *at);
+        let event = |action| {
+            let event = Event::new(app.now(), tenant, Worker::Offboarding, action)?;
+            Ok::<_, Error>(event.of(subject).under(Some(receipt)))
+        };
         for session in &standing.consents {
-            app.table.fail_session(session, session.phase).await?;
+            let mut ended = event(Action::SessionEnded)?.at(session.server);
+            ended.session = session.ulid();
+            let phase = session.phase;
+            app.table.fail_session(session, phase, &ended).await?;
         }
         for (server, credential) in &standing.credentials {
+            let event = event(Action::CredentialRemoved)?
+                .at(*server)
+                .from(credential.source());
             let removed = app
                 .table
-                .offboard_credential(tenant, *server, credential, &kept, receipt, app.now())
+                .offboard_credential(tenant, *server, credential, &kept, receipt, &event)
                 .await?;
             if removed == Outcome::ReceiptClosed {
                 // Another worker has finished: what is stored since is none of this offboarding's.

@@ -7,6 +7,7 @@ use super::tools::{self, Failure, Reading};
 use super::until_settled;
 use crate::app::App;
 use crate::domain::credential::Records;
+use crate::domain::event::{Action, Event, Outcome, Worker};
 use crate::domain::server::{KeyCheck, Server};
 use crate::table::verifications::{Verification, keys_of};
 use crate::{Error, Result};
@@ -76,8 +77,19 @@ async fn record(app: &App, one: &Verification, outcome: KeyCheck) -> Result<()> 
     after.version += 1;
     after.connection.key_check = outcome;
     after.connection.verification = None;
-    let change = (before.version, &after);
-    if app.table.finish_verification(&one, change).await? {
+    let (change, server) = ((before.version, &after), one.server);
+    let event = Event::new(
+        app.now(),
+        &one.tenant,
+        Worker::Verification,
+        Action::ServerVerified,
+    )?
+    .at(server)
+    .with(match outcome {
+        KeyCheck::Verified => Outcome::Succeeded,
+        _ => Outcome::Failed,
+    });
+    if app.table.finish_verification(&one, change, &event).await? {
         Ok(())
     } else {
         Err(Error::Contended)

@@ -3,10 +3,12 @@
 
 use super::{revocations, subjects, verifications};
 use crate::app::App;
-use crate::domain::credential::KeptReason;
+use crate::domain::credential::{KeptReason, Source};
+use crate::domain::event::{Action, Event, Worker};
 use crate::domain::revocation::{PATIENCE, Revocation};
+use crate::domain::subject::Subject;
 use crate::table::credentials::Outcome;
-use crate::table::work::{Remaining, Remains, Sweep, Tombstone, Work};
+use crate::table::work::{OVERRIDES_AT_ONCE, Remaining, Remains, Sweep, Tombstone, Work};
 use crate::table::{clients, servers};
 use crate::{Error, Result};
 use futures_util::StreamExt;
@@ -109,7 +111,10 @@ pub(super) async fn purge(app: &App, tombstone: &Tombstone) -> Result<()> {
     };
     let settled = clear(app, &tombstone).await? && deregister(app, &tombstone).await?;
     if settled {
-        app.table.finish_purge(&tombstone, app.now()).await
+        let event = Event::new(app.now(), tenant, Worker::Purge, Action::ServerPurged)?
+            .at(*server)
+            .under(Some(&tombstone.receipt));
+        app.table.finish_purge(&tombstone, &event).await
     } else {
         // The last revocation to be settled comes back here at once; this is for what it does not see.
         put_off(app, &Work::Tombstone(tombstone)).await
@@ -124,12 +129,22 @@ async fn clear(app: &App, tombstone: &Tombstone) -> Result<bool> {
         receipt,
         ..
     } = tombstone;
+    let removed = |subject: &Subject, source| {
+        let event = Event::new(app.now(), tenant, Worker::Purge, Action::CredentialRemoved)?;
+        Ok::<_, Error>(
+            event
+                .at(*server)
+                .of(subject)
+                .from(source)
+                .under(Some(receipt)),
+        )
+    };
     let mut settled = true;
     let mut failure = None;
     let mut after = None;
     loop {
         let (some, next) = app.table.remains(tenant, *server, after).await?;
-        let mut doomed = Vec::new();
+        let (mut doomed, mut overrides) = (Vec::new(), Vec::new());
         for Remains { key, item } in some {
             let now = app.now();
             match item {
@@ -139,9 +154,10 @@ async fn clear(app: &App, tombstone: &Tombstone) -> Result<bool> {
                     settled = false;
                     if !grant.is_leased(now) {
                         let revocation = Revocation::of(tenant, &grant, Some(receipt), now)?;
+                        let event = removed(&grant.subject, Source::Oauth)?;
                         let ended = app
                             .table
-                            .end_remaining_grant(&grant, &revocation, now)
+                            .end_remaining_grant(&grant, &revocation, &event)
                             .await;
                         app.work_appeared.notify_one();
                         // One that cannot be ended keeps none of the others.
@@ -150,6 +166,7 @@ async fn clear(app: &App, tombstone: &Tombstone) -> Result<bool> {
                         }
                     }
                 }
+                Remaining::Override(own) => overrides.push(own),
                 Remaining::Session(session) if session.is_busy(now) => settled = false,
                 Remaining::Provider(provider) => {
                     doomed.extend([clients::lead_key(tenant, provider.id), key]);
@@ -157,6 +174,19 @@ async fn clear(app: &App, tombstone: &Tombstone) -> Result<bool> {
                 // Its server is gone, and the tombstone counts what it would have.
                 Remaining::Sweep(sweep) => app.table.finish_sweep(&sweep, now).await?,
                 Remaining::Session(_) | Remaining::Other => doomed.push(key),
+            }
+        }
+        for some in overrides.chunks(OVERRIDES_AT_ONCE) {
+            let events = some
+                .iter()
+                .map(|own| removed(&own.subject, Source::Override))
+                .collect::<Result<Vec<_>>>()?;
+            let table = &app.table;
+            if !table.end_remaining_overrides(tenant, some, &events).await? {
+                // Another worker is at it; what it has left goes one by one.
+                for (own, event) in some.chunks(1).zip(events.chunks(1)) {
+                    table.end_remaining_overrides(tenant, own, event).await?;
+                }
             }
         }
         app.table.clear(&doomed).await?;
@@ -218,9 +248,15 @@ async fn clear_voided(app: &App, sweep: &Sweep) -> Result<()> {
             for credential in some.iter().filter(|one| sweep.takes(one)) {
                 let kept = KeptReason::removed(credential.subject(), sweep.reason, *at);
                 let receipt = sweep.receipt.as_deref();
+                let event =
+                    Event::new(app.now(), tenant, Worker::Sweep, Action::CredentialRemoved)?
+                        .at(*server)
+                        .of(credential.subject())
+                        .from(credential.source())
+                        .under(receipt);
                 let ended = app
                     .table
-                    .sweep_credential(tenant, &current, credential, &kept, receipt, app.now())
+                    .sweep_credential(tenant, &current, credential, &kept, receipt, &event)
                     .await?;
                 moved |= ended != Outcome::Done;
                 app.work_appeared.notify_one();

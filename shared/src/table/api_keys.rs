@@ -1,7 +1,8 @@
 //! API keys: what each may do, and the hash of its secret.
 
-use super::{Condition, Found, Key, Table, Write, encode, keys};
+use super::{Condition, Found, Key, Table, Write, encode, keys, trail};
 use crate::Result;
+use crate::domain::event::Event;
 use crate::domain::id::TenantId;
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
@@ -63,10 +64,18 @@ impl Table {
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn add_api_key(&self, tenant: &TenantId, api_key: &ApiKey) -> Result<()> {
+    pub async fn add_api_key(
+        &self,
+        tenant: &TenantId,
+        api_key: &ApiKey,
+        event: &Event,
+    ) -> Result<()> {
         let item = encode(&key(tenant, &api_key.id), "api-key", api_key)?;
         if self
-            .write_if(vec![Write::Put(item, Condition::Absent)])
+            .write_if(vec![
+                Write::Put(item, Condition::Absent),
+                trail::put(event)?,
+            ])
             .await?
         {
             Ok(())
@@ -88,8 +97,8 @@ impl Table {
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn remove_api_key(&self, tenant: &TenantId, id: &str) -> Result<bool> {
-        self.write_if(vec![Write::Delete(key(tenant, id), Condition::Exists)])
-            .await
+    pub async fn remove_api_key(&self, tenant: &TenantId, id: &str, event: &Event) -> Result<bool> {
+        let bury = Write::Delete(key(tenant, id), Condition::Exists);
+        self.write_if(vec![bury, trail::put(event)?]).await
     }
 }

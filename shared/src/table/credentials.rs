@@ -3,10 +3,11 @@
 use super::receipts::{self, Receipt};
 use super::{
     Condition, Found, Item, Key, SUBJECT_INDEX, Table, Write, WriteError, decode, encode, keys, n,
-    revocations, s, servers, sessions,
+    revocations, s, servers, sessions, trail,
 };
 use crate::Result;
 use crate::domain::credential::{Grant, KeptReason, Override, Records, Source, Stored};
+use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::revocation::Revocation;
 use crate::domain::server::Server;
@@ -208,6 +209,7 @@ impl Table {
         tenant: &TenantId,
         own: &Override,
         replacing: Option<&str>,
+        event: &Event,
     ) -> Result<Outcome> {
         let condition = replacing.map_or(Condition::Any, Condition::version);
         let item = credential_item(tenant, own.server, &own.subject, Source::Override, own)?;
@@ -216,6 +218,7 @@ impl Table {
         let writes = vec![
             Write::Put(item, condition),
             servers::stands(tenant, own.server, Some(own.auth_revision)),
+            trail::put(event)?,
         ];
         settle(self.write(writes).await, 1)
     }
@@ -225,7 +228,7 @@ impl Table {
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn put_grant(&self, granting: &Granting<'_>, now: Timestamp) -> Result<Outcome> {
+    pub async fn put_grant(&self, granting: &Granting<'_>, event: &Event) -> Result<Outcome> {
         let Granting {
             grant,
             replacing,
@@ -244,10 +247,12 @@ impl Table {
             servers::stands(tenant, grant.server, Some(grant.auth_revision)),
             Write::Delete(reason, unchanged(replacing.reason.as_ref())),
             sessions::step(session, Phase::Exchanging, Phase::Completed),
+            trail::put(event)?,
         ];
         if let Some(old) = &replacing.grant
             && *revoking
         {
+            let now = event.id.at();
             writes.push(revocations::put(&Revocation::of(tenant, old, None, now)?)?);
         }
         settle(self.write(writes).await, 1)
@@ -287,10 +292,11 @@ impl Table {
         lease: &str,
         next: &Grant,
         revocation: Option<&Revocation>,
+        event: &Event,
     ) -> Result<bool> {
         let item = credential_item(tenant, next.server, &next.subject, Source::Oauth, next)?;
         let held = Condition::Has(vec![("version", s(&read.version)), ("lease_id", s(lease))]);
-        let mut writes = vec![Write::Put(item, held)];
+        let mut writes = vec![Write::Put(item, held), trail::put(event)?];
         if let Some(revocation) = revocation {
             writes.push(revocations::put(revocation)?);
         }
@@ -308,11 +314,13 @@ impl Table {
         credential: &Credential,
         kept: &KeptReason,
         receipt: &Receipt,
+        event: &Event,
     ) -> Result<Outcome> {
         let mut writes = vec![
             receipts::put(tenant, receipt)?,
             servers::stands(tenant, server, None),
             put_reason(tenant, server, kept, Condition::Any)?,
+            trail::put(event)?,
         ];
         writes.extend(credential.end(tenant, server, Some(&receipt.id), true, kept.at)?);
         settle(self.write(writes).await, 1)
@@ -329,14 +337,15 @@ impl Table {
         credential: &Credential,
         kept: &KeptReason,
         receipt: &str,
-        now: Timestamp,
+        event: &Event,
     ) -> Result<Outcome> {
         let mut writes = vec![
             receipts::count(tenant, receipt, credential.source()),
             servers::stands(tenant, server, None),
             put_reason(tenant, server, kept, Condition::Any)?,
+            trail::put(event)?,
         ];
-        writes.extend(credential.end(tenant, server, Some(receipt), false, now)?);
+        writes.extend(credential.end(tenant, server, Some(receipt), false, event.id.at())?);
         match self.write(writes).await {
             Err(WriteError::Refused(at)) if at.contains(&0) => Ok(Outcome::ReceiptClosed),
             done => settle(done, 1),
@@ -355,13 +364,14 @@ impl Table {
         credential: &Credential,
         kept: &KeptReason,
         receipt: Option<&str>,
-        now: Timestamp,
+        event: &Event,
     ) -> Result<Outcome> {
         let mut writes = vec![
             servers::stands(tenant, server.id, Some(server.auth_revision)),
             put_reason(tenant, server.id, kept, Condition::Any)?,
+            trail::put(event)?,
         ];
-        writes.extend(credential.end(tenant, server.id, receipt, false, now)?);
+        writes.extend(credential.end(tenant, server.id, receipt, false, event.id.at())?);
         writes.extend(receipt.map(|id| receipts::count(tenant, id, credential.source())));
         settle(self.write(writes).await, 0)
     }

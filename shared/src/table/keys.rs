@@ -2,7 +2,8 @@
 //! a separator nor outgrow a key.
 
 use crate::domain::credential::Source;
-use crate::domain::id::{ServerId, TenantId};
+use crate::domain::event::Month;
+use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::subject::Subject;
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
@@ -29,8 +30,13 @@ pub(crate) const CREDENTIALS: &str = "C#";
 pub(crate) const SESSIONS: &str = "A#";
 /// Sort-key prefix of the revocations in a server's partition.
 pub(crate) const REVOCATIONS: &str = "REVOKE#";
+/// Sort-key prefix of the heads of a tenant's audit trails, one for each month.
+pub(crate) const TRAILS: &str = "AUDIT#";
 /// Partition of the second index: work to be done, by time.
 pub(crate) const DUE: &str = "DUE";
+/// How many partitions of the second index events wait in to be chained: an index partition takes as many writes as one of
+/// the table.
+pub(crate) const UNCHAINED: u8 = 4;
 
 /// The longest encoded part; a sort key holds 1024 bytes.
 const LONGEST_PART: usize = 512;
@@ -223,6 +229,31 @@ pub(crate) fn provider_lead(tenant: &TenantId, id: Uuid) -> Key {
 
 pub(crate) fn provider_lead_sort_key(id: Uuid) -> String {
     format!("PROVIDER#{}", id.as_hyphenated())
+}
+
+pub(crate) fn events(tenant: &TenantId, month: &Month) -> String {
+    format!("{}#{TRAILS}{}", tenant_partition(tenant), month.as_str())
+}
+
+pub(crate) fn event(tenant: &TenantId, month: &Month, id: Sortable) -> Key {
+    key(events(tenant, month), id.ulid())
+}
+
+pub(crate) fn trail(tenant: &TenantId, month: &Month) -> Key {
+    key(
+        tenant_partition(tenant),
+        format!("{TRAILS}{}", month.as_str()),
+    )
+}
+
+/// The partition of the second index in which a tenant's events wait.
+pub(crate) fn unchained_of(tenant: &TenantId) -> String {
+    let digest = digest(&SHA256, tenant.as_str().as_bytes());
+    unchained(digest.as_ref().first().unwrap_or(&0) % UNCHAINED)
+}
+
+pub(crate) fn unchained(shard: u8) -> String {
+    format!("UNCHAINED#{shard}")
 }
 
 pub(crate) fn offboarding(tenant: &TenantId, receipt: &str) -> Key {

@@ -13,6 +13,7 @@ pub mod servers;
 pub mod sessions;
 pub mod tenant_keys;
 pub mod tools;
+pub mod trail;
 pub mod verifications;
 pub mod work;
 

@@ -4,7 +4,8 @@
 use super::verifications::{self, Verification};
 use super::work::{Sweep, Tombstone};
 use super::{Condition, Found, Key, Table, Write, WriteError, decode, encode, keys, n, s};
-use super::{clients, receipts, sessions};
+use super::{clients, receipts, sessions, trail};
+use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::issuance::ClientRecord;
 use crate::domain::server::Server;
@@ -193,6 +194,7 @@ impl Table {
         tenant: &TenantId,
         server: &Server,
         companions: &Companions<'_>,
+        events: &[Event],
     ) -> Result<Inserted> {
         let mut writes = vec![
             Write::Put(
@@ -225,6 +227,9 @@ impl Table {
         if let Some(verification) = companions.verification {
             writes.push(verifications::put(verification)?);
         }
+        for event in events {
+            writes.push(trail::put(event)?);
+        }
         match self.write(writes).await {
             Ok(()) => Ok(Inserted::Done),
             Err(WriteError::Refused(at)) if at.contains(&1) => Ok(Inserted::NameTaken),
@@ -246,9 +251,11 @@ impl Table {
         sweep: Option<&Sweep>,
         receipt: Option<&Receipt>,
         verification: Option<&Verification>,
+        event: &Event,
     ) -> Result<bool> {
         let item = encode(&key(tenant, server.id), SERVER, server)?;
-        let mut writes = vec![Write::Put(item, Condition::Has(vec![("version", n(read))]))];
+        let unchanged = Condition::Has(vec![("version", n(read))]);
+        let mut writes = vec![Write::Put(item, unchanged), trail::put(event)?];
         if let Some(sweep) = sweep {
             writes.push(sweep.put(tenant)?);
         }
@@ -272,6 +279,7 @@ impl Table {
         server: &Numbered,
         tombstone: &Tombstone,
         receipt: &Receipt,
+        event: &Event,
     ) -> Result<bool> {
         let writes = vec![
             receipts::put(tenant, receipt)?,
@@ -279,6 +287,7 @@ impl Table {
             Write::Delete(name_key(tenant, &server.name), Condition::Any),
             Write::Delete(number_key(tenant, server.number), Condition::Any),
             tombstone.put(tenant)?,
+            trail::put(event)?,
         ];
         self.write_if(writes).await
     }

@@ -1,8 +1,9 @@
 //! Tries of api keys in their server's partition, and in the index of due work until it is known whether the key serves.
 
 use super::work::due_item;
-use super::{Condition, Found, Key, Table, Write, encode, keys, n, servers};
+use super::{Condition, Found, Key, Table, Write, encode, keys, n, servers, trail};
 use crate::Result;
+use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::server::Server;
 use crate::domain::time::Timestamp;
@@ -74,6 +75,7 @@ impl Table {
         &self,
         one: &Verification,
         (read, server): (u64, &Server),
+        event: &Event,
     ) -> Result<bool> {
         let item = encode(
             &servers::key(&one.tenant, server.id),
@@ -83,6 +85,7 @@ impl Table {
         let writes = vec![
             Write::Put(item, Condition::Has(vec![("version", n(read))])),
             Write::Delete(key_of(one), Condition::Exists),
+            trail::put(event)?,
         ];
         self.write_if(writes).await
     }

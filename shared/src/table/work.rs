@@ -4,9 +4,10 @@
 
 use super::{
     Condition, DUE_INDEX, DUE_INDEX_NAME, Item, Key, SK, Table, Update, Write, WriteError, encode,
-    failed, keys, n, revocations, s,
+    failed, keys, n, revocations, s, trail,
 };
-use crate::domain::credential::{Grant, Source};
+use crate::domain::credential::{Grant, Override, Source};
+use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::issuance::{ClientRecord, Provider};
 use crate::domain::revocation::Revocation;
@@ -27,6 +28,8 @@ use tracing::error;
 
 /// Deletes in one BatchWriteItem, at most.
 const BATCH: usize = 25;
+/// Overrides and their events in one transaction, at most.
+pub const OVERRIDES_AT_ONCE: usize = 50;
 
 /// What stays in a deleted server's partition until everything under it is gone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -102,6 +105,8 @@ pub struct Remains {
 pub enum Remaining {
     /// To become a revocation.
     Grant(Box<Grant>),
+    /// To go, with an event of its own.
+    Override(Box<Override>),
     /// To be settled before the data key goes.
     Revocation(Box<Revocation>),
     /// To be deregistered after that.
@@ -342,7 +347,7 @@ impl Table {
     }
 
     /// Turns a dead server's grant into its revocation, if it still is the one that was read and nobody refreshes
-    /// it at `now`. Answers `false` otherwise.
+    /// it. Answers `false` otherwise.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
@@ -350,7 +355,7 @@ impl Table {
         &self,
         grant: &Grant,
         revocation: &Revocation,
-        now: Timestamp,
+        event: &Event,
     ) -> Result<bool> {
         let tenant = &revocation.tenant;
         let key = keys::credential(tenant, grant.server, &grant.subject, Source::Oauth);
@@ -360,10 +365,33 @@ impl Table {
                 key,
                 Condition::HasBefore(
                     vec![("version", s(&grant.version))],
-                    ("lease_until", n(now.micros())),
+                    ("lease_until", n(revocation.at.micros())),
                 ),
             ),
+            trail::put(event)?,
         ];
+        self.write_if(writes).await
+    }
+
+    /// Takes overrides of a dead server away, at most [`OVERRIDES_AT_ONCE`], each with its event. Answers `false` if one of
+    /// them is gone already.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn end_remaining_overrides(
+        &self,
+        tenant: &TenantId,
+        overrides: &[Box<Override>],
+        events: &[Event],
+    ) -> Result<bool> {
+        let mut writes = Vec::new();
+        for own in overrides {
+            let key = keys::credential(tenant, own.server, &own.subject, Source::Override);
+            writes.push(Write::Delete(key, Condition::Exists));
+        }
+        for event in events {
+            writes.push(trail::put(event)?);
+        }
         self.write_if(writes).await
     }
 
@@ -407,24 +435,34 @@ impl Table {
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
-    pub async fn finish_purge(&self, tombstone: &Tombstone, now: Timestamp) -> Result<()> {
+    pub async fn finish_purge(&self, tombstone: &Tombstone, event: &Event) -> Result<()> {
         let key = keys::tombstone(&tombstone.tenant, tombstone.server);
         let counts = Some(tombstone.counts.unwrap_or_default());
-        let close = receipts::close(&tombstone.tenant, &tombstone.receipt, counts, now)?;
+        let close = receipts::close(&tombstone.tenant, &tombstone.receipt, counts, event.id.at())?;
         // A revocation that was written down since it was read needs its key.
         let unchanged = match &tombstone.touched {
             Some(touch) => Condition::Has(vec![("touched", s(touch))]),
             None => Condition::Lacks("touched"),
         };
-        self.end(Write::Delete(key, unchanged), close).await
+        self.end(Write::Delete(key, unchanged), Some(event), Some(close))
+            .await
     }
 
-    /// Takes a piece of work away and says so on its receipt.
-    pub(super) async fn end(&self, bury: Write, note: Write) -> Result<()> {
-        match self.write(vec![bury.clone(), note]).await {
+    /// Takes a piece of work away and says so on its receipt, if it has one.
+    pub(super) async fn end(
+        &self,
+        bury: Write,
+        event: Option<&Event>,
+        note: Option<Write>,
+    ) -> Result<()> {
+        let mut writes = vec![bury];
+        writes.extend(event.map(trail::put).transpose()?);
+        let without_note = writes.clone();
+        writes.extend(note);
+        match self.write(writes).await {
             // The receipt was taken away by hand, which is no reason to go on for ever.
             Err(WriteError::Refused(at)) if !at.contains(&0) => {
-                self.write_if(vec![bury]).await.map(drop)
+                self.write_if(without_note).await.map(drop)
             }
             Ok(()) | Err(WriteError::Refused(_)) => Ok(()),
             Err(WriteError::Failed(error)) => Err(error),
@@ -439,11 +477,13 @@ impl Table {
         &self,
         offboarding: &Offboarding,
         receipt: &Receipt,
+        event: &Event,
     ) -> Result<()> {
         let key = keys::offboarding(&offboarding.tenant, &offboarding.receipt);
         let writes = vec![
             receipts::put(&offboarding.tenant, receipt)?,
             due(&key, "offboarding", offboarding, offboarding.at)?,
+            trail::put(event)?,
         ];
         if self.write_if(writes).await? {
             Ok(())
@@ -478,8 +518,8 @@ impl Table {
             tenant, receipt, ..
         } = offboarding;
         let bury = Write::Delete(keys::offboarding(tenant, receipt), Condition::Exists);
-        self.end(bury, receipts::close(tenant, receipt, None, now)?)
-            .await
+        let close = receipts::close(tenant, receipt, None, now)?;
+        self.end(bury, None, Some(close)).await
     }
 
     /// Ends a sweep.
@@ -489,12 +529,8 @@ impl Table {
     pub async fn finish_sweep(&self, sweep: &Sweep, now: Timestamp) -> Result<()> {
         let key = keys::sweep(&sweep.tenant, sweep.server, sweep.auth_revision);
         let bury = Write::Delete(key, Condition::Exists);
-        match &sweep.receipt {
-            Some(receipt) => {
-                let close = receipts::close(&sweep.tenant, receipt, None, now)?;
-                self.end(bury, close).await
-            }
-            None => self.write_if(vec![bury]).await.map(drop),
-        }
+        let receipt = sweep.receipt.as_ref();
+        let close = receipt.map(|receipt| receipts::close(&sweep.tenant, receipt, None, now));
+        self.end(bury, None, close.transpose()?).await
     }
 }
