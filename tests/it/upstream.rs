@@ -99,6 +99,11 @@ impl Reply {
         }
     }
 
+    /// Adds a header.
+    pub fn set(&mut self, name: &'static str, value: &str) {
+        self.headers.push((name, value.to_owned()));
+    }
+
     /// A stream of events.
     pub fn events(body: impl Body<Data = Bytes, Error = Error> + Send + 'static) -> Self {
         Self {

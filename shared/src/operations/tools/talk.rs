@@ -1,5 +1,4 @@
-//! Asking a server for its tools, in the words of either era (checklist 8, "detection"). All of it together takes 20 seconds
-//! at most.
+//! Asking a server for its tools, in the words of either era (checklist 8, "detection").
 
 use super::{BYTES_LIMIT, Failure, TOOLS_LIMIT};
 use crate::app::App;
@@ -20,9 +19,7 @@ use std::ops::Deref;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// How long the whole of it may take.
-const TOTAL: Duration = Duration::from_secs(20);
-/// How long the end of a session may take besides.
+/// How long the end of a session may take, when everything is known.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 const LIST: &str = "tools/list";
@@ -100,7 +97,7 @@ impl<'a> Talk<'a> {
             app,
             tenant,
             at,
-            end: Instant::now() + TOTAL,
+            end: Instant::now() + app.listing_limit,
             left: BYTES_LIMIT,
             requests: 0,
         }
