@@ -29,10 +29,14 @@ pub fn streamed(response: Response<Body>) -> Response<Streamed> {
             Body::Binary(bytes) => Bytes::from(bytes),
             _ => Bytes::new(),
         };
-        Full::new(bytes)
-            .map_err(|never| match never {})
-            .boxed_unsync()
+        whole(bytes)
     })
+}
+
+/// A body that is all there, as one that may be on its way.
+pub fn whole(bytes: impl Into<Bytes>) -> Streamed {
+    let body = Full::new(bytes.into());
+    body.map_err(|never| match never {}).boxed_unsync()
 }
 
 /// The word by which the log names how a request ended; carried on the answer.

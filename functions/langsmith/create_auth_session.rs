@@ -115,7 +115,7 @@ async fn reusable(
     asked: &Asked,
 ) -> Result<Option<Uuid>, Problem> {
     let (server, subject) = (provider.server, &provider.subject);
-    let usable = grants::access_within(app, tenant, server, subject, Need::For(LEFT), PATIENCE)
+    let usable = grants::access(app, tenant, server, subject, Need::For(LEFT), PATIENCE)
         .await
         .map_err(unless_gone)?;
     let Usable::Token { grant, .. } = usable else {

@@ -45,6 +45,8 @@ pub struct App {
     pub clock: Clock,
     /// How often an open event stream looks whether its credential still stands.
     pub stream_check: Duration,
+    /// How long a server may take to list its tools, over all its pages.
+    pub listing_limit: Duration,
     /// Told when durable work has appeared. Workers in the same process listen; under Lambda the table's stream calls.
     pub work_appeared: Notify,
     pub(crate) remembered: Remembered,
@@ -114,6 +116,7 @@ impl App {
             egress: Egress::new(config.allow_loopback_http)?,
             clock: Clock::System,
             stream_check: Duration::from_secs(5),
+            listing_limit: Duration::from_secs(20),
             work_appeared: Notify::new(),
             remembered: Remembered::default(),
             key_service,

@@ -112,6 +112,8 @@ pub enum Kind<'a> {
     SigningKey,
     /// What an MCP server calls the session of this subject that has this hash here.
     McpSession(&'a str, &'a Subject),
+    /// The tools that this subject, or all who bring nothing of their own, found with what this fence stands for.
+    Tools(Option<&'a Subject>, &'a str),
 }
 
 /// The service that wraps tenant keys.
@@ -427,6 +429,14 @@ fn value_aad(tenant: &TenantId, server: ServerId, kind: Kind<'_>) -> Vec<u8> {
             id_hash,
             subject.kind().as_str(),
             subject.id(),
+        ]),
+        Kind::Tools(owner, fence) => aad(&[
+            "tools",
+            tenant.as_str(),
+            &ulid,
+            fence,
+            owner.map_or("", |subject| subject.kind().as_str()),
+            owner.map_or("", Subject::id),
         ]),
     }
 }

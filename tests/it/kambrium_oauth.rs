@@ -875,7 +875,15 @@ async fn a_refresh_that_is_refused_for_good_fails_the_connection() {
         });
         // Longer than the token lives.
         let need = Need::For(7200);
-        let usable = grants::access(&scene.hawser.app, &tenant, server, &subject, need).await;
+        let usable = grants::access(
+            &scene.hawser.app,
+            &tenant,
+            server,
+            &subject,
+            need,
+            grants::PATIENCE,
+        )
+        .await;
         assert!(matches!(usable, Ok(Usable::Not(_))), "{usable:?}");
         assert_eq!(scene.states(id).await.0, expected);
         forget_pause(&scene).await;

@@ -30,6 +30,7 @@ mod proxy;
 mod receipts;
 mod refresh;
 mod streams;
+mod tools;
 mod trail;
 mod truefoundry;
 mod truefoundry_oauth;

@@ -110,6 +110,8 @@ pub enum Worker {
     Offboarding,
     /// Tells issuers that grants are over.
     Revocation,
+    /// Tries api keys.
+    Verification,
     /// Repairs what the auditor finds.
     Auditor,
 }
@@ -121,6 +123,7 @@ impl Worker {
             Self::Sweep => "sweep",
             Self::Offboarding => "offboarding",
             Self::Revocation => "revocation",
+            Self::Verification => "verification",
             Self::Auditor => "auditor",
         }
     }
@@ -138,6 +141,9 @@ pub enum Action {
     /// A server was changed in a way that voids the credentials at it.
     #[serde(rename = "server.moved")]
     ServerMoved,
+    /// The api key of a connection was tried.
+    #[serde(rename = "server.verified")]
+    ServerVerified,
     /// All credentials at a server were taken away; it lives on.
     #[serde(rename = "server.disconnected")]
     ServerDisconnected,

@@ -29,8 +29,8 @@ use tracing::{error, info, warn};
 
 /// How long a lease is held at most, in seconds: longer than the call to the issuer and the write together.
 const LEASE: i64 = 20;
-/// How long a caller waits for someone else's refresh.
-const PATIENCE: Duration = Duration::from_secs(25);
+/// How long a caller waits for someone else's refresh who has all the time that it takes.
+pub const PATIENCE: Duration = Duration::from_secs(25);
 /// How long a grant whose refresh failed is left alone, in seconds.
 const PAUSE: i64 = 30;
 
@@ -70,26 +70,13 @@ impl Need<'_> {
     }
 }
 
-/// The access token of a subject at a server, refreshed if it should be.
+/// The access token of a subject at a server, refreshed if it should be. Someone else's refresh is waited for no longer than
+/// `patience`. One of the caller's own is never broken off: that would lose the tokens that are on their way; so without any
+/// patience none is begun.
 ///
 /// # Errors
 /// [`Error::ServerNotFound`] when the server is gone; [`Error::Unavailable`], [`Error::Internal`].
 pub async fn access(
-    app: &App,
-    tenant: &TenantId,
-    server: ServerId,
-    subject: &Subject,
-    need: Need<'_>,
-) -> Result<Usable> {
-    access_within(app, tenant, server, subject, need, PATIENCE).await
-}
-
-/// The same for a caller who waits no longer than `patience` for someone else's refresh. One of its own is never broken off:
-/// that would lose the tokens that are on their way.
-///
-/// # Errors
-/// As [`access`].
-pub async fn access_within(
     app: &App,
     tenant: &TenantId,
     server: ServerId,
@@ -110,7 +97,8 @@ pub async fn access_within(
         let met = need.is_met(&grant, now) || (newer && !grant.is_expired(now));
         let paused = grant.retry_at.is_some_and(|at| now < at);
         let due = !met || grant.due_for_refresh(now);
-        if !due || !grant.refreshable || paused || (met && grant.is_leased(now)) {
+        let left_alone = paused || patience.is_zero();
+        if !due || !grant.refreshable || left_alone || (met && grant.is_leased(now)) {
             return match met {
                 true => token_of(app, tenant, &server, grant).await,
                 false if !grant.refreshable => Ok(Usable::Not(Reason::Expired)),

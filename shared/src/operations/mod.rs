@@ -13,7 +13,9 @@ pub mod servers;
 pub mod sessions;
 pub mod subjects;
 pub mod tokens;
+pub mod tools;
 pub mod trail;
+mod verifications;
 pub mod work;
 
 use crate::caller::Caller;

@@ -1,7 +1,7 @@
 //! The purge: durable work that follows a delete or a voiding change, continued until it is done. Every step may be
 //! repeated, run by two workers at once, or be the last one before the process dies.
 
-use super::{revocations, subjects};
+use super::{revocations, subjects, verifications};
 use crate::app::App;
 use crate::domain::credential::{KeptReason, Source};
 use crate::domain::event::{Action, Event, Worker};
@@ -32,6 +32,7 @@ pub async fn work_off(app: &App, work: &Work) -> Result<()> {
         Work::Sweep(sweep) => clear_voided(app, sweep).await,
         Work::Offboarding(offboarding) => subjects::carry_out(app, offboarding).await,
         Work::Revocation(revocation) => revocations::present(app, revocation).await,
+        Work::Verification(verification) => verifications::carry_out(app, verification).await,
     }
 }
 
@@ -75,8 +76,8 @@ pub async fn work_off_all(app: &App) -> Result<()> {
 }
 
 async fn one(app: &App, work: &Work) -> Result<()> {
-    // An issuer may keep its answer until this process is gone.
-    if matches!(work, Work::Revocation(_)) {
+    // An issuer or a server may keep its answer until this process is gone.
+    if matches!(work, Work::Revocation(_) | Work::Verification(_)) {
         put_off(app, work).await?;
     }
     let ended = work_off(app, work).await;

@@ -129,7 +129,7 @@ impl Seen {
         *self.items.entry(entity.clone()).or_default() += 1;
         if matches!(
             entity.as_str(),
-            "tombstone" | "sweep" | "offboarding" | "revocation"
+            "tombstone" | "sweep" | "offboarding" | "revocation" | "verification"
         ) && !item.contains_key(DUE_INDEX.0)
         {
             self.undue.insert(key.clone());

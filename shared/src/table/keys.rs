@@ -166,6 +166,13 @@ pub(crate) fn revocation(tenant: &TenantId, server: ServerId, id: &str) -> Key {
     )
 }
 
+pub(crate) fn verification(tenant: &TenantId, server: ServerId, id: &str) -> Key {
+    key(
+        server_partition(tenant, server),
+        format!("VERIFY#{}", part(id)),
+    )
+}
+
 pub(crate) fn session(tenant: &TenantId, server: ServerId, id: &str) -> Key {
     key(
         server_partition(tenant, server),
@@ -190,6 +197,15 @@ pub(crate) fn client(
         server_partition(tenant, server),
         format!("{}{}", clients(owner), part(id)),
     )
+}
+
+/// The tools that one subject finds at a server, or that all find who bring nothing of their own.
+pub(crate) fn tools(tenant: &TenantId, server: ServerId, owner: Option<&Subject>) -> Key {
+    let owner = match owner {
+        None => "shared".to_owned(),
+        Some(subject) => format!("{}#{}", subject.kind().as_str(), part(subject.id())),
+    };
+    key(server_partition(tenant, server), format!("TOOLS#{owner}"))
 }
 
 /// Sort-key prefix of the clients of one subject, or of those that serve all.

@@ -12,7 +12,9 @@ pub mod revocations;
 pub mod servers;
 pub mod sessions;
 pub mod tenant_keys;
+pub mod tools;
 pub mod trail;
+pub mod verifications;
 pub mod work;
 
 pub use keys::Key;

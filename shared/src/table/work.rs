@@ -1,5 +1,5 @@
 //! Work that outlives its request: the tombstone of a deleted server, the sweep after a change that voided credentials, an
-//! offboarding, the revocations of all of these.
+//! offboarding, the revocations of all of these, the try of an api key.
 //! Each stays in the server's partition and in the index of due work until it is done.
 
 use super::{
@@ -19,6 +19,7 @@ use crate::domain::time::Timestamp;
 use crate::seal::WrappedKey;
 use crate::table::credentials::Credential;
 use crate::table::receipts::{self, Counts, Receipt};
+use crate::table::verifications::{self, Verification};
 use crate::{Error, Result};
 use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
 use serde::{Deserialize, Serialize};
@@ -137,6 +138,8 @@ pub enum Work {
     Offboarding(Offboarding),
     /// Tell an issuer that a grant is over.
     Revocation(Box<Revocation>),
+    /// Try an api key.
+    Verification(Verification),
 }
 
 impl Work {
@@ -146,6 +149,7 @@ impl Work {
             Self::Sweep(one) => keys::sweep(&one.tenant, one.server, one.auth_revision),
             Self::Offboarding(one) => keys::offboarding(&one.tenant, &one.receipt),
             Self::Revocation(one) => keys::revocation(&one.tenant, one.server, &one.id),
+            Self::Verification(one) => verifications::key_of(one),
         }
     }
 }

@@ -359,6 +359,7 @@ pub async fn create_server(
             let companions = Companions {
                 client: setup.client.new.as_ref(),
                 session: Some(&begun.session),
+                verification: None,
             };
             servers::insert(app, caller, &prepared, &companions)
                 .await
