@@ -135,6 +135,7 @@ async fn pass_on(
         None => None,
     };
     let call = Call {
+        who: (&at.caller).into(),
         method: request.method().clone(),
         headers: headers::of_request(request),
         body: if posts {
@@ -204,8 +205,10 @@ async fn refused(app: &App, at: Permitted<AtServer>, refusal: Refusal) -> Result
         }
     };
     let mut consent_url = None;
-    // A function of its own is reached at another address than the pages of a consent.
-    if let Some(base) = app.public_urls.first().filter(|_| consent_helps) {
+    // A function of its own is reached at another address than the pages of a consent. Who has no more than a connection's own
+    // credentials is not sent to consent in its owner's place.
+    let consents = consent_helps && at.caller.bound_to.is_none();
+    if let Some(base) = app.public_urls.first().filter(|_| consents) {
         let server = Permitted {
             caller: at.caller,
             found: at.found.server,

@@ -40,6 +40,8 @@ pub struct Caller {
     pub is_service_key: bool,
     /// The id of the API key that it came with, if it came with one.
     pub key: Option<Sortable>,
+    /// Whether it came with a token of its connection's own client.
+    pub is_client: bool,
 }
 
 impl Caller {
@@ -221,6 +223,7 @@ fn caller_of(tenant: TenantId, key: ApiKey) -> Result<Caller> {
         bound_to: key.bound_to,
         is_service_key: key.owner.is_none(),
         key: Sortable::parse_ulid(&key.id),
+        is_client: false,
     })
 }
 

@@ -291,6 +291,7 @@ fn caller(names: &ClaimNames, claims: &Map<String, Value>) -> Result<Caller, Una
         bound_to,
         is_service_key: false,
         key: None,
+        is_client: false,
     })
 }
 

@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::caller::{Caller, Presented, hash};
 use crate::domain::credential::{Grant, OverrideValue, Records};
 use crate::domain::error::Unauthenticated;
-use crate::domain::event::{Action, Event};
+use crate::domain::event::{Action, Event, Who};
 use crate::domain::id::{ServerId, TenantId, random};
 use crate::domain::issuance::{Client, ClientAuth, ClientSource};
 use crate::domain::mcp_session::{MCP_SESSION_LIFETIME, McpSession};
@@ -228,6 +228,8 @@ pub(super) fn fence(server: &Server, records: &Records) -> Result<String> {
 
 /// A call, as far as it is to be passed on.
 pub struct Call {
+    /// Whose it is, for what has to be done for its sake.
+    pub who: Who,
     /// Its method.
     pub method: Method,
     /// Its headers: those that may pass.
@@ -310,7 +312,7 @@ pub async fn exchange(
 ) -> Result<Result<Response, Refusal>> {
     let mut refused = None;
     loop {
-        let carried = match carry(app, tenant, at, refused.as_ref(), call.patience()).await? {
+        let carried = match carry(app, tenant, at, refused.as_ref(), &call).await? {
             Ok(carried) => carried,
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -419,7 +421,7 @@ async fn carry(
     tenant: &TenantId,
     at: &AtServer,
     refused: Option<&Carrier>,
-    patience: Duration,
+    call: &Call,
 ) -> Result<Result<Carried, Refusal>> {
     let server = &at.server;
     if server.auth == Auth::Passthrough {
@@ -458,7 +460,7 @@ async fn carry(
                         .map(bearer)
                 }
                 (None, GrantType::AuthorizationCode) => {
-                    match grant(app, tenant, at, refused, patience).await? {
+                    match grant(app, tenant, at, refused, call).await? {
                         Usable::Token { token, grant } => {
                             from = Carrier::Grant(grant.version);
                             Ok(bearer(token))
@@ -555,7 +557,7 @@ async fn grant(
     tenant: &TenantId,
     at: &AtServer,
     refused: Option<&Carrier>,
-    patience: Duration,
+    call: &Call,
 ) -> Result<Usable> {
     let AtServer {
         server,
@@ -577,7 +579,8 @@ async fn grant(
             }
         }
     };
-    let usable = grants::access(app, tenant, server.id, subject, need, patience).await?;
+    let (id, patience) = (server.id, call.patience());
+    let usable = grants::access(app, tenant, &call.who, id, subject, need, patience).await?;
     // Meanwhile the server may have moved and the subject consented anew: that token is for another address than the one
     // that this call goes to.
     let is_ours = |new: &Grant| {

@@ -13,6 +13,7 @@ use super::servers::data_key;
 use crate::app::App;
 use crate::caller::hash;
 use crate::domain::credential::Records;
+use crate::domain::event::Who;
 use crate::domain::id::TenantId;
 use crate::domain::server::Auth;
 use crate::domain::status::{Status, status};
@@ -75,7 +76,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// The tools that a subject finds at a server.
+/// The tools that a subject finds at a server, for a call of `who`.
 ///
 /// # Errors
 /// [`Failure`]; in [`Failure::Failed`] [`Error::ServerNotFound`] when the server has just gone, [`Error::Unavailable`],
@@ -84,6 +85,7 @@ pub async fn list(
     app: &App,
     tenant: &TenantId,
     at: &AtServer,
+    who: impl Into<Who>,
     reading: Reading,
 ) -> Result<Tools, Failure> {
     let place = Place::of(at)?;
@@ -94,7 +96,7 @@ pub async fn list(
     }
     let tools = Tools {
         fetched_at: app.now(),
-        all: Talk::new(app, tenant, at).tools().await?,
+        all: Talk::new(app, tenant, at, who.into()).tools().await?,
         cached: false,
     };
     place.keep(app, tenant, at, &tools).await;
