@@ -171,11 +171,16 @@ impl Hawser {
 
     /// The same on ground that may have seen others.
     pub async fn by_hand(ground: Arc<Ground>) -> Self {
+        Self::by_hand_with(ground, |_| {}).await
+    }
+
+    /// The same, whose operator has made these settings.
+    pub async fn by_hand_with(ground: Arc<Ground>, set: impl FnOnce(&mut Config)) -> Self {
         let stopped = |app: &mut App| {
             let now = Arc::new(AtomicI64::new(app.now().micros()));
             app.clock = Clock::Manual(now);
         };
-        Self::on_with(ground, |_| {}, stopped).await
+        Self::on_with(ground, set, stopped).await
     }
 
     /// Moves a clock that stands still.

@@ -10,6 +10,7 @@
 
 mod audit;
 mod budget;
+mod connections;
 mod crash;
 mod dry_run;
 mod ending;
