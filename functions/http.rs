@@ -109,11 +109,11 @@ pub fn authorization(request: &Request) -> Option<Authorization> {
 /// # Errors
 /// [`hawser_core::Error::Unauthenticated`], [`hawser_core::Error::Unavailable`].
 pub async fn present(app: &App, request: &Request) -> Result<Presented> {
-    match present_any(app, request).await? {
-        Presented::Caller(caller) if caller.bound_to.is_some() => {
-            Err(Unauthenticated::InvalidToken.into())
-        }
-        presented => Ok(presented),
+    let presented = present_any(app, request).await?;
+    if presented.is_bound() {
+        Err(Unauthenticated::InvalidToken.into())
+    } else {
+        Ok(presented)
     }
 }
 
@@ -196,6 +196,7 @@ pub fn rehearsal(taking: &Taking) -> serde_json::Value {
     serde_json::json!({
         "dryRun": true,
         "removed": removed(taking.counts),
+        "subjects": taking.subjects,
         "issuers": issuers.collect::<Vec<_>>(),
     })
 }

@@ -110,6 +110,7 @@ endpoints! {
     KAMBRIUM_FINISH_CONSENT "kambrium-finish-consent" Whole kambrium::finish_consent
         [GET "/api/mcp-servers/saas-oauth/{provider}/callback", GET "/api/mcp-servers/saas-oauth/{provider}/callback/",
          POST "/api/mcp-servers/saas-oauth/{provider}/callback", POST "/api/mcp-servers/saas-oauth/{provider}/callback/"];
+    KAMBRIUM_ISSUE_TOKEN "kambrium-issue-token" Whole kambrium::issue_token [POST "/oauth2/token"];
     HAWSER_GET_RECEIPT "hawser-get-receipt" Whole hawser::get_receipt [GET "/v1/receipts/{receiptId}"];
     HAWSER_LIST_RECEIPTS "hawser-list-receipts" Whole hawser::list_receipts [GET "/v1/receipts"];
     HAWSER_OFFBOARD_SUBJECT "hawser-offboard-subject" Whole hawser::offboard_subject

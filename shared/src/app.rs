@@ -1,7 +1,8 @@
 //! What a function builds once, before its first request, and lends to every handler.
 
-use crate::caller::{Caller, Presented};
+use crate::caller::{Caller, Presented, hash, is_personal};
 use crate::catalogue::Catalogue;
+use crate::client_token::ClientToken;
 use crate::config::{Config, KeyServiceConfig, KeySet};
 use crate::domain::error::Unauthenticated;
 use crate::domain::id::{ServerId, TenantId};
@@ -129,11 +130,20 @@ impl App {
         self.clock.now()
     }
 
-    /// Takes a bearer token, verified.
+    /// Takes a bearer token: verified, or to be settled by its item if it is one of ours.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`], or [`Error::Unavailable`] when the issuer's keys cannot be fetched.
     pub async fn present_token(&self, token: &str) -> Result<Presented> {
+        if let Some(token) = ClientToken::read(token) {
+            return Ok(Presented::Client(token));
+        }
+        if is_personal(token) {
+            let hash = hash(token);
+            let lead = self.table.personal(&hash).await?;
+            let lead = lead.ok_or(Unauthenticated::InvalidToken)?;
+            return Ok(Presented::personal(hash, lead));
+        }
         let verifier = self
             .verifier
             .as_ref()
@@ -149,7 +159,10 @@ impl App {
     /// # Errors
     /// [`Error::Unauthenticated`], [`Error::Unavailable`], [`Error::Internal`].
     pub async fn read_as(&self, who: Presented, mut keys: Vec<Key>) -> Result<(Caller, Found)> {
-        keys.extend(who.needs());
+        // No batch may name an item twice.
+        let needed = who.needs().into_iter();
+        let needed: Vec<Key> = needed.filter(|key| !keys.contains(key)).collect();
+        keys.extend(needed);
         let found = self.table.read(keys).await?;
         Ok((who.settle(&found, self.now())?, found))
     }

@@ -8,6 +8,7 @@
 pub mod app;
 pub mod caller;
 pub mod catalogue;
+pub mod client_token;
 pub mod config;
 pub mod domain;
 pub mod egress;

@@ -3,6 +3,7 @@
 
 use crate::harness::{Answer, Browser, Caller, Hawser, Registered, Sent, per_user};
 use crate::issuer::{Fault, Issuer};
+use data_encoding::BASE64;
 use hawser_core::operations::trail;
 use hawser_core::operations::work::work_off_due;
 use hawser_core::table::trail::shards;
@@ -353,6 +354,11 @@ async fn each_policy_allows_exactly_what_its_function_does() {
             ),
             (
                 "PATCH",
+                format!("/v1/deepagents/mcp-servers/{uuid2}?dryRun=true"),
+                json!({"url": "https://other.example/"}),
+            ),
+            (
+                "PATCH",
                 format!("/v1/deepagents/mcp-servers/{uuid2}"),
                 json!({"url": "https://other.example/", "headers": [{"key": "A", "value": "b"}]}),
             ),
@@ -428,7 +434,22 @@ async fn each_policy_allows_exactly_what_its_function_does() {
                 json!({"mcp_server": "pipedrive", "access_type": "write", "api_key": "k"}),
             )
             .await;
-        let id = made.json()["data"]["id"].as_u64().unwrap();
+        let data = made.json()["data"].clone();
+        let id = data["id"].as_u64().unwrap();
+        let client = &data["oauth2_credentials"];
+        let [client, secret] =
+            ["client_id", "client_secret"].map(|name| client[name].as_str().unwrap());
+        let basic = BASE64.encode(format!("{client}:{secret}").as_bytes());
+        let headers = [("authorization", format!("Basic {basic}"))];
+        let form = b"grant_type=client_credentials".to_vec();
+        hawser.wire.arm(None);
+        let nobody = hawser.with(headers.to_vec());
+        let issued = nobody.send("POST", "/oauth2/token", &[], form).await;
+        assert_eq!(issued.status, 200, "{issued:?}");
+        used.entry("kambrium-issue-token")
+            .or_default()
+            .extend(actions(&hawser.wire.sent()));
+        consistent.extend(hawser.wire.sent());
         for (method, body) in [
             ("PUT", json!({"api_key": "l"}).to_string()),
             ("DELETE", String::new()),

@@ -1,7 +1,7 @@
 //! What a Kambrium connection offers: the list of its tools, what may be called and listed through it, and whether its api key
 //! serves. The judge is the server's own log.
 
-use crate::harness::{Answer, Caller, Cut, Ground, Hawser};
+use crate::harness::{Answer, Caller, Cut, Hawser};
 use crate::issuer::Issuer;
 use crate::upstream::{
     MODERN, Reply, SESSION, Upstream, initialize, is_refused, message, send, soon, user,
@@ -28,9 +28,7 @@ impl Scene {
     /// With a clock that stands still until it is moved.
     async fn by_hand() -> Self {
         let upstream = Upstream::start().await;
-        let document = json!({"integrations": integrations(&upstream)}).to_string();
-        let set = |config: &mut hawser_core::config::Config| config.integrations = document;
-        let hawser = Hawser::by_hand_with(Ground::new().await, set).await;
+        let hawser = Hawser::by_hand_with_integrations(&integrations(&upstream)).await;
         Self::on(hawser, upstream)
     }
 

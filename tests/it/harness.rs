@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::error::BoxError;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_types::body::SdkBody;
 use hawser_core::App;
-use hawser_core::caller::{self, mint_api_key};
+use hawser_core::caller::{self, mint_api_key, mint_personal};
 use hawser_core::config::Config;
 use hawser_core::domain::credential::Grant;
 use hawser_core::domain::event::{Action, Event, Who};
@@ -27,7 +27,7 @@ use hawser_core::table::servers;
 use hawser_local::identity::Identity;
 use hawser_local::store::Store;
 use hawser_local::{config, server};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -171,16 +171,14 @@ impl Hawser {
 
     /// The same on ground that may have seen others.
     pub async fn by_hand(ground: Arc<Ground>) -> Self {
-        Self::by_hand_with(ground, |_| {}).await
+        Self::on_with(ground, |_| {}, stopped).await
     }
 
-    /// The same, whose operator has made these settings.
-    pub async fn by_hand_with(ground: Arc<Ground>, set: impl FnOnce(&mut Config)) -> Self {
-        let stopped = |app: &mut App| {
-            let now = Arc::new(AtomicI64::new(app.now().micros()));
-            app.clock = Clock::Manual(now);
-        };
-        Self::on_with(ground, set, stopped).await
+    /// The same with these integrations instead of the built-in ones.
+    pub async fn by_hand_with_integrations(integrations: &Value) -> Self {
+        let document = json!({"integrations": integrations}).to_string();
+        let set = |config: &mut Config| config.integrations = document;
+        Self::on_with(Ground::new().await, set, stopped).await
     }
 
     /// Moves a clock that stands still.
@@ -308,8 +306,29 @@ impl Hawser {
     /// `teams`, `permissions`, `scopes`.
     pub async fn api_key(&self, tenant: &str, owner: Option<&str>, grants: Value) -> Caller {
         let tenant = TenantId::parse(tenant).unwrap();
+        let made = mint_api_key(&tenant, self.app.now()).unwrap();
+        let text = self.add_key(&tenant, owner, grants, made).await;
+        self.with(vec![("x-api-key", text)])
+    }
+
+    /// A caller with a fresh personal access token of `owner`. `grants` may also hold `bound_to`, its
+    /// connection, and `ends_in`, in seconds.
+    pub async fn personal(&self, tenant: &str, owner: &str, grants: Value) -> Caller {
+        let tenant = TenantId::parse(tenant).unwrap();
+        let made = mint_personal(self.app.now()).unwrap();
+        let text = self.add_key(&tenant, Some(owner), grants, made).await;
+        self.with(vec![("authorization", format!("Bearer {text}"))])
+    }
+
+    async fn add_key(
+        &self,
+        tenant: &TenantId,
+        owner: Option<&str>,
+        grants: Value,
+        (id, text, secret_hash): (String, SecretString, String),
+    ) -> String {
         let list = |name: &str| serde_json::from_value(grants[name].clone()).unwrap_or_default();
-        let (id, text, secret_hash) = mint_api_key(&tenant, self.app.now()).unwrap();
+        let end = grants["ends_in"].as_i64();
         let key = ApiKey {
             id,
             secret_hash,
@@ -320,13 +339,15 @@ impl Hawser {
             teams: list("teams"),
             permissions: list("permissions"),
             scopes: list("scopes"),
+            personal: text.expose_secret().starts_with("pat_"),
+            bound_to: grants["bound_to"].as_u64(),
             created_at: self.app.now(),
-            expires_at: None,
+            expires_at: end.map(|seconds| self.app.now().plus_seconds(seconds)),
         };
-        let made = self.event(&tenant, Action::KeyCreated).of_key(&key.id);
+        let made = self.event(tenant, Action::KeyCreated).of_key(&key.id);
         let table = &self.app.table;
-        table.add_api_key(&tenant, &key, &made).await.unwrap();
-        self.with(vec![("x-api-key", text.expose_secret().to_owned())])
+        table.add_api_key(tenant, &key, &made).await.unwrap();
+        text.expose_secret().to_owned()
     }
 
     pub fn anonymous(&self) -> Caller {
@@ -341,6 +362,11 @@ impl Hawser {
             headers,
         }
     }
+}
+
+fn stopped(app: &mut App) {
+    let now = Arc::new(AtomicI64::new(app.now().micros()));
+    app.clock = Clock::Manual(now);
 }
 
 /// Someone who sends requests.

@@ -342,7 +342,9 @@ async fn bombard_path(endpoint: &'static Endpoint) {
             .serve(&hawser.app, request.with_path_parameters(parameters))
             .await;
         let status = response.status().as_u16();
-        let documented = [200, 204, 400, 404, 413, 422].contains(&status);
+        // A token endpoint takes the client's own credentials and no bearer's.
+        let unknown = endpoint.name == "kambrium-issue-token" && status == 401;
+        let documented = [200, 204, 400, 404, 413, 422].contains(&status) || unknown;
         assert!(
             documented,
             "{} round {round}: {status} for {id:?} {uri}",
@@ -390,6 +392,7 @@ path_bombardments! {
     random_paths_at_list_connections "kambrium-list-connections";
     random_paths_at_get_connection "kambrium-get-connection";
     random_paths_at_delete_connection "kambrium-delete-connection";
+    random_paths_at_issue_token "kambrium-issue-token";
     random_paths_at_finish_kambrium_consent "kambrium-finish-consent";
     random_paths_at_get_receipt "hawser-get-receipt";
     random_paths_at_list_receipts "hawser-list-receipts";

@@ -156,7 +156,7 @@ impl Gate {
         self.open.close();
     }
 
-    async fn pass(&self) {
+    pub async fn pass(&self) {
         self.reached.add_permits(1);
         // Nobody ever adds a permit, so this ends when the gate opens.
         let _ = self.open.acquire().await;

@@ -10,6 +10,7 @@
 
 mod audit;
 mod budget;
+mod client_tokens;
 mod connections;
 mod crash;
 mod dry_run;
@@ -22,6 +23,7 @@ mod kambrium;
 mod kambrium_oauth;
 mod langsmith;
 mod langsmith_oauth;
+mod leaks;
 mod model;
 mod offboarding;
 mod process;

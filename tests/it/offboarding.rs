@@ -54,7 +54,7 @@ async fn everything_of_one_subject_goes_and_nothing_of_others() {
     let dry = admin.delete(&format!("{ADA}?dryRun=true")).await;
     dry.is(
         200,
-        json!({"data": {"dryRun": true, "removed": {"oauthRecords": 1, "overrides": 2},
+        json!({"data": {"dryRun": true, "removed": {"oauthRecords": 1, "overrides": 2}, "subjects": 1,
                         "issuers": [{"issuer": "as.example", "oauthRecords": 1, "supportsRevocation": false}]}}),
     );
     assert_eq!(reason(&admin, &wiki, "user", "ada").await, "authenticated");

@@ -10,7 +10,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 
 #[tokio::test]
 async fn exactly_the_listed_headers_arrive() {
@@ -600,57 +599,7 @@ async fn a_session_outlives_a_refresh_and_ends_with_its_consent() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn no_call_that_starts_after_a_deletion_arrives() {
-    let (hawser, upstream) = (Hawser::start().await, Upstream::start().await);
-    let mcp = register(&hawser, "wiki", &upstream.url, per_user()).await;
-    let (deleted, late) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let mut calls = JoinSet::new();
-    for i in 0..50 {
-        let name = format!("user-{i}");
-        install(&hawser, &mcp, &name, own("v")).await;
-        let caller = user(&hawser, &name);
-        let session = initialize(&caller, &mcp).await;
-        let (mcp, deleted, late) = (mcp.clone(), deleted.clone(), late.clone());
-        calls.spawn(async move {
-            let (mut served, mut refused) = (0, 0);
-            while refused < 3 {
-                let after = deleted.load(Ordering::SeqCst);
-                // Calls that start after the deletion's answer carry a name that the log can be searched for.
-                let method = if after == 1 { "late" } else { "early" };
-                late.fetch_add(after, Ordering::SeqCst);
-                let headers = [(SESSION, session.as_str())];
-                let answer = send(&caller, &mcp, &headers, message(method)).await;
-                match answer.status {
-                    200 => served += 1,
-                    404 => refused += 1,
-                    other => panic!("{other}: {answer:?}"),
-                }
-                assert!(after == 0 || answer.status == 404, "{answer:?}");
-            }
-            served
-        });
-    }
-    // Each has been served before, so that there is something to end.
-    soon(async {
-        while upstream.count() < 200 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    let answer = hawser.admin("acme").delete(&format!("{MCP}/{mcp}")).await;
-    deleted.store(1, Ordering::SeqCst);
-    assert_eq!(answer.status, 200);
-    let mut served = 0;
-    while let Some(one) = calls.join_next().await {
-        served += one.unwrap();
-    }
-    assert!(served > 0 && late.load(Ordering::SeqCst) > 0);
-    let late = |seen: &Seen| seen.body.windows(4).any(|bytes| bytes == b"late");
-    assert!(!upstream.seen().iter().any(late));
-    hawser.settle().await;
-}
-
+/// Asserts that a call failed for want of a credential; the consent URL.
 #[track_caller]
 fn needs_consent(answer: &Answer, reason: &str) -> String {
     let body = answer.json();

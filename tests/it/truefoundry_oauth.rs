@@ -1049,7 +1049,7 @@ async fn revoke_all_is_for_tenant_admins() {
         .await
         .is(
             200,
-            json!({"data": {"dryRun": true, "removed": removed,
+            json!({"data": {"dryRun": true, "removed": removed, "subjects": 4,
                             "issuers": [{"issuer": "127.0.0.1", "oauthRecords": 3, "supportsRevocation": true}]}}),
         );
     let is_key = |item: &Value| item["entity"] == "api-key" || of_trail(item);

@@ -1,7 +1,7 @@
 //! An MCP server in process that answers as it is told and remembers everything, and how tests call one through Hawser.
 
 use crate::harness::{Answer, Browser, Caller, Hawser};
-use crate::issuer::Issuer;
+use crate::issuer::{Gate, Issuer};
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
@@ -57,6 +57,7 @@ pub struct Reply {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: UnsyncBoxBody<Bytes, Error>,
+    hold: Option<Arc<Gate>>,
 }
 
 struct Pieces(mpsc::UnboundedReceiver<&'static str>);
@@ -96,6 +97,7 @@ impl Reply {
             status,
             headers,
             body: body.boxed_unsync(),
+            hold: None,
         }
     }
 
@@ -113,6 +115,7 @@ impl Reply {
                 "text/event-stream; charset=utf-8".to_owned(),
             )],
             body: body.boxed_unsync(),
+            hold: None,
         }
     }
 
@@ -120,6 +123,12 @@ impl Reply {
     pub fn stream() -> (Self, mpsc::UnboundedSender<&'static str>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (Self::events(Pieces(receiver)), sender)
+    }
+
+    /// The same, once the gate is open.
+    pub fn behind(mut self, gate: &Arc<Gate>) -> Self {
+        self.hold = Some(gate.clone());
+        self
     }
 }
 
@@ -171,6 +180,9 @@ impl Upstream {
                 },
             }
         };
+        if let Some(gate) = &reply.hold {
+            gate.pass().await;
+        }
         let mut response = Response::new(reply.body);
         *response.status_mut() = reply.status.try_into().unwrap();
         for (name, value) in reply.headers {

@@ -204,7 +204,8 @@ async fn refuse_unbound(app: &App, caller: &Caller, server: Option<&Server>) -> 
 }
 
 /// What a subject's calls to a server rest on, in one word: another one as soon as the server's address, its
-/// authentication, one of its secrets or the subject's credential is another one. A refresh changes nothing.
+/// authentication, one of its secrets or the subject's credential is another one, or the server was switched off. A refresh
+/// changes nothing.
 pub(super) fn fence(server: &Server, records: &Records) -> Result<String> {
     let credential = match (&records.own, &records.grant) {
         (Some(own), _) => own.version.as_str(),
@@ -217,6 +218,7 @@ pub(super) fn fence(server: &Server, records: &Records) -> Result<String> {
         &server.auth,
         &server.additional_headers,
         &server.secrets,
+        server.connection.times_off,
         credential,
     );
     serde_json::to_string(&all)
@@ -794,6 +796,6 @@ impl Watch {
         else {
             return Ok(false);
         };
-        Ok(server.connection.agent_enabled && fence(&server, &records)? == self.fence)
+        Ok(fence(&server, &records)? == self.fence)
     }
 }

@@ -3,6 +3,7 @@
 use super::{Permitted, Taking, Unchecked};
 use crate::app::App;
 use crate::caller::{Caller, Presented};
+use crate::client_token::client_id;
 use crate::domain::credential::new_version;
 use crate::domain::event::{Action, Event};
 use crate::domain::id::{ServerId, Sortable, TenantId};
@@ -261,10 +262,15 @@ pub(super) async fn prepare(app: &App, caller: &Caller, draft: Draft) -> Result<
             access_type: draft.connection.access_type,
             disabled_tools: draft.connection.disabled_tools,
             agent_enabled: draft.connection.agent_enabled,
+            times_off: 0,
             key_check: KeyCheck::Pending,
             verification: by_key.then(|| new_version(now)).transpose()?,
             integration: draft.connection.integration,
-            client_id: format!("hwc_{}", Sortable::new(now)?.ulid().to_ascii_lowercase()),
+            client_id: client_id(tenant, id),
+            signing_key: match draft.connection.client_secret_hash {
+                Some(_) => Some(data_key.new_signing_key(tenant, id)?),
+                None => None,
+            },
             client_secret_hash: draft.connection.client_secret_hash,
         },
         consent_failed: false,
@@ -359,13 +365,11 @@ pub async fn change(
     after.version = before.version + 1;
     after.updated_at = now;
     let mut sweep = None;
-    let moved = voiding == Voiding::AgreedForAnyAddress && before.url != after.url;
-    let differs = after.outbound_auth_differs(before);
-    if differs {
+    if after.outbound_auth_differs(before) {
         // From now on it goes by its own settings: the integration's client and secret are for the integration's server.
         after.connection.integration = None;
     }
-    if moved || differs {
+    if voids(before, &after, voiding) {
         refuse_voiding(app, tenant, before, voiding).await?;
         after.auth_revision = before.auth_revision + 1;
         if voiding != Voiding::Refused {
@@ -403,6 +407,31 @@ pub async fn change(
         app.work_appeared.notify_one();
     }
     Ok(after)
+}
+
+/// Whether a change voids what subjects have stored.
+fn voids(before: &Server, after: &Server, voiding: Voiding) -> bool {
+    let moved = voiding == Voiding::AgreedForAnyAddress && before.url != after.url;
+    moved || after.outbound_auth_differs(before)
+}
+
+/// The credentials that a change would void; for a dry run.
+///
+/// # Errors
+/// [`Error::TooLarge`], [`Error::Unavailable`], [`Error::Internal`].
+pub async fn voided(
+    app: &App,
+    tenant: &TenantId,
+    before: &Server,
+    after: &Server,
+    voiding: Voiding,
+) -> Result<Taking> {
+    fits(after)?;
+    if voids(before, after, voiding) {
+        standing(app, tenant, before).await
+    } else {
+        Ok(Taking::default())
+    }
 }
 
 /// The header that carries the api key of a connection.
@@ -548,6 +577,7 @@ pub async fn delete(app: &App, caller: &Caller, server: &Numbered) -> Result<Str
     let tombstone = Tombstone {
         tenant: caller.tenant.clone(),
         server: server.id,
+        number: server.number,
         receipt: receipt.id.clone(),
         at: now,
         data_key: server.data_key.clone(),

@@ -111,6 +111,7 @@ pub(super) async fn purge(app: &App, tombstone: &Tombstone) -> Result<()> {
     };
     let settled = clear(app, &tombstone).await? && deregister(app, &tombstone).await?;
     if settled {
+        remove_bound_keys(app, &tombstone).await?;
         let event = Event::new(app.now(), tenant, Worker::Purge, Action::ServerPurged)?
             .at(*server)
             .under(Some(&tombstone.receipt));
@@ -195,6 +196,19 @@ async fn clear(app: &App, tombstone: &Tombstone) -> Result<bool> {
             return failure.map_or(Ok(settled), Err);
         }
     }
+}
+
+/// Removes the personal access tokens that were for a dead server alone. They have opened nothing since it died.
+async fn remove_bound_keys(app: &App, tombstone: &Tombstone) -> Result<()> {
+    let Tombstone { tenant, number, .. } = tombstone;
+    let keys = app.table.api_keys(tenant).await?.into_iter();
+    for key in keys.filter(|key| key.bound_to == Some(*number)) {
+        let event = Event::new(app.now(), tenant, Worker::Purge, Action::KeyRemoved)?
+            .at(tombstone.server)
+            .of_key(&key.id);
+        app.table.remove_api_key(tenant, &key.id, &event).await?;
+    }
+    Ok(())
 }
 
 /// Deregisters the clients that were registered for a dead server (RFC 7592). Answers whether none is left. One whose

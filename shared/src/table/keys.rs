@@ -97,6 +97,11 @@ pub(crate) fn api_key(tenant: &TenantId, id: &str) -> Key {
     key(tenant_partition(tenant), format!("{API_KEYS}{}", part(id)))
 }
 
+/// The item that leads from a personal access token, by its hash, to the tenant and the key behind it.
+pub(crate) fn personal(hash: &str) -> Key {
+    key(format!("PAT#{}", part(hash)), "PAT")
+}
+
 pub(crate) fn tenant_key(tenant: &TenantId, number: u32) -> Key {
     key(tenant_partition(tenant), format!("TENANTKEY#{number}"))
 }

@@ -38,6 +38,8 @@ pub struct Tombstone {
     pub tenant: TenantId,
     /// The server that was.
     pub server: ServerId,
+    /// The number that it had.
+    pub number: u64,
     /// The receipt to complete.
     pub receipt: String,
     /// When the server was deleted.
