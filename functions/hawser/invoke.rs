@@ -27,6 +27,7 @@ use lambda_http::http::Method;
 use lambda_http::http::header::CONTENT_TYPE;
 use message::{Content, Message};
 use offer::{Denied, Filter};
+use permission::Reach;
 use problem::Problem;
 use relay::Relay;
 use secrecy::{ExposeSecret, SecretString};
@@ -121,10 +122,14 @@ async fn pass_on(
     if !connection.agent_enabled {
         return Err(Problem::Disabled);
     }
+    let reach = permission::reach(&at.caller, &at.found.server)?;
     let posts = *request.method() == Method::POST;
-    if posts {
-        let reach = permission::reach(&at.caller, &at.found.server)?;
-        match offer::refuse(app, &at, reach, message).await {
+    let hides = !connection.offers_everything();
+    // Nobody looks where everything is let through.
+    let content =
+        (posts && (hides || reach != Reach::All)).then(|| Content::read(http::body(request)));
+    if let Some(content) = &content {
+        match offer::refuse(app, &at, reach, content).await {
             Ok(()) => {}
             Err(Denied::Problem(problem)) => return Err(problem),
             Err(Denied::Refusal(refusal)) => return Err(refused(app, at, refusal).await?),
@@ -178,8 +183,7 @@ async fn pass_on(
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.headers_mut() = headers::of_answer(answer.headers(), ours.as_ref());
-    let hides = !connection.offers_everything();
-    if hides && !is_stream && posts && *message.content() == Content::Tools {
+    if hides && !is_stream && content == Some(Content::Tools) {
         let body = offer::rewritten(answer, &connection).await?;
         return Ok(response.map(|()| http::whole(body)));
     }

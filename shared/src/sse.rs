@@ -37,20 +37,25 @@ impl Events {
     /// [`TooLong`]; the stream is lost then.
     pub fn push(&mut self, piece: &[u8]) -> Result<Vec<Event>, TooLong> {
         let mut complete = Vec::new();
-        for &byte in piece {
+        let mut bytes = piece.iter().copied().peekable();
+        while let Some(byte) = bytes.next() {
             let begins = self.pending.len();
             self.pending.push(byte);
-            let belongs_to_last = byte == b'\n' && std::mem::take(&mut self.after_return);
-            if belongs_to_last {
-                self.line = self.pending.len();
-            } else if byte == b'\n' || byte == b'\r' {
-                let is_blank = self.line == begins;
-                self.line = self.pending.len();
-                if is_blank {
-                    complete.extend(self.take());
+            match byte {
+                // The second half of the last end.
+                b'\n' if std::mem::take(&mut self.after_return) => self.line = self.pending.len(),
+                b'\n' | b'\r' => {
+                    let is_blank = self.line == begins;
+                    let second = bytes.next_if(|next| (byte, *next) == (b'\r', b'\n'));
+                    self.pending.extend(second);
+                    self.after_return = byte == b'\r' && second.is_none();
+                    self.line = self.pending.len();
+                    if is_blank {
+                        complete.extend(self.take());
+                    }
                 }
+                _ => self.after_return = false,
             }
-            self.after_return = byte == b'\r';
             if self.pending.len() > self.limit {
                 return Err(TooLong);
             }

@@ -11,6 +11,7 @@
 mod audit;
 mod budget;
 mod client_tokens;
+mod connections;
 mod crash;
 mod dry_run;
 mod ending;

@@ -1,5 +1,5 @@
-//! What is read of the bodies that pass. Where everything is let through they are looked into for words only; where a
-//! connection keeps something back, nothing may be read in two ways.
+//! What is read of the bodies that pass. Where everything is let through they are looked into for a few words only; where
+//! something is kept back, nothing may be read in two ways.
 
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::ser::SerializeMap;
@@ -17,12 +17,10 @@ pub struct Message {
     pub id: Value,
     /// Its method, if it is a request or a notification.
     pub method: Option<String>,
-    #[serde(skip)]
-    content: Content,
 }
 
 /// What a message asks for, if there is no doubt.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     /// The list of tools.
     Tools,
@@ -31,7 +29,6 @@ pub enum Content {
     /// Something that reaches no tool.
     Other,
     /// There is doubt.
-    #[default]
     Unclear,
 }
 
@@ -58,25 +55,23 @@ impl Message {
     pub fn read(body: &[u8]) -> Self {
         // A sequence would be read field by field.
         let is_object = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-        let object = if is_object { body } else { b"{}" };
-        let mut message: Self = serde_json::from_slice(object).unwrap_or_default();
+        let body = if is_object { body } else { b"{}" };
+        let mut message: Self = serde_json::from_slice(body).unwrap_or_default();
         if !message.id.is_string() && !message.id.is_number() {
             message.id = Value::Null;
         }
-        message.content = Content::read(body).unwrap_or_default();
         message
-    }
-
-    /// What it asks for.
-    pub const fn content(&self) -> &Content {
-        &self.content
     }
 }
 
 impl Content {
-    /// Of two members of one name some servers take the first, some the last, and some do not look at the case. So each
-    /// may be there once, and none that JSON-RPC does not have.
-    fn read(body: &[u8]) -> Option<Self> {
+    /// Reads a body. Of two members of one name some servers take the first, some the last, and some do not look at the
+    /// case. So each may be there once, and none that JSON-RPC does not have.
+    pub fn read(body: &[u8]) -> Self {
+        Self::read_clear(body).unwrap_or(Self::Unclear)
+    }
+
+    fn read_clear(body: &[u8]) -> Option<Self> {
         const MEMBERS: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
         let message: Members = serde_json::from_slice(body).ok()?;
         let mut seen = BTreeSet::new();
@@ -155,7 +150,7 @@ mod tests {
     use super::*;
 
     fn content(body: &str) -> Content {
-        Message::read(body.as_bytes()).content().clone()
+        Content::read(body.as_bytes())
     }
 
     #[test]

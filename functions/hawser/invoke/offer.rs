@@ -1,7 +1,7 @@
 //! What a connection keeps back, from everyone: calls of tools that it does not offer are refused, and lists of tools leave
 //! them out (Kambrium 8, 15). Where it keeps nothing back, nothing is looked at and nothing changed.
 
-use super::message::{Content, Members, Message};
+use super::message::{Content, Members};
 use super::permission::Reach;
 use super::problem::Problem;
 use hawser_core::App;
@@ -37,13 +37,10 @@ pub async fn refuse(
     app: &App,
     at: &Permitted<AtServer>,
     reach: Reach,
-    message: &Message,
+    content: &Content,
 ) -> Result<(), Denied> {
     let connection = &at.found.server.connection;
-    if reach == Reach::All && connection.offers_everything() {
-        return Ok(());
-    }
-    let name = match message.content() {
+    let name = match content {
         Content::Tools | Content::Other => return Ok(()),
         Content::Call(name) => name,
         Content::Unclear if connection.offers_everything() => return Err(Reach::exceeded().into()),
@@ -190,7 +187,7 @@ fn offered(list: &RawValue, connection: &Connection) -> Rewritten {
         let tool = object.as_ref().and_then(Tool::read);
         tool.is_some_and(|tool| connection.offers(&tool))
     });
-    Ok((tools.len() < before).then(|| raw(&tools)).transpose()?)
+    (tools.len() < before).then(|| raw(&tools)).transpose()
 }
 
 /// Rewrites each message of a batch, or the one that there is.
@@ -205,7 +202,7 @@ fn each_of_batch(message: &RawValue, rewrite: &dyn Fn(&RawValue) -> Rewritten) -
             (*message, changed) = (rewritten, true);
         }
     }
-    Ok(changed.then(|| raw(&batch)).transpose()?)
+    changed.then(|| raw(&batch)).transpose()
 }
 
 /// Rewrites each member of this name, in whatever case, of what is an object.
@@ -226,7 +223,7 @@ fn each_of_name(
             (*value, changed) = (rewritten, true);
         }
     }
-    Ok(changed.then(|| raw(&members)).transpose()?)
+    changed.then(|| raw(&members)).transpose()
 }
 
 fn parsed<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Unreadable> {

@@ -89,10 +89,11 @@ pub async fn list(
     reading: Reading,
 ) -> Result<Tools, Failure> {
     let place = Place::of(at)?;
-    if reading == Reading::Kept && may_call(app, at) {
-        if let Some(kept) = place.kept(app, tenant, at).await? {
-            return Ok(kept);
-        }
+    if reading == Reading::Kept
+        && may_call(app, at)
+        && let Some(kept) = place.kept(app, tenant, at).await?
+    {
+        return Ok(kept);
     }
     let tools = Tools {
         fetched_at: app.now(),
