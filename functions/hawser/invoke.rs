@@ -21,7 +21,6 @@ use hawser_core::operations::credentials::AtServer;
 use hawser_core::operations::invoke::{self, Call, Refusal, Target, Watch};
 use hawser_core::operations::{Permitted, consent};
 use lambda_http::http::Method;
-use lambda_http::http::header::CONTENT_TYPE;
 use problem::Problem;
 use relay::Relay;
 use secrecy::{ExposeSecret, SecretString};
@@ -125,7 +124,7 @@ async fn pass_on(
         && message.method.as_deref() == Some("initialize");
     let named =
         http::header(request, invoke::SESSION_HEADER.as_str()).filter(|_| !modern && !initializes);
-    let found = invoke::find(app, who, target, named.as_deref()).await?;
+    let found = invoke::find(app, who.clone(), target, named.as_deref()).await?;
     let now = app.now();
     let Permitted { caller, found } = found
         .permit(|caller, found| {
@@ -187,11 +186,7 @@ async fn pass_on(
         }
         _ => None,
     };
-    let is_stream = answer.headers().get(CONTENT_TYPE).is_some_and(|kind| {
-        let kind = kind.as_bytes().to_ascii_lowercase();
-        kind.starts_with(b"text/event-stream")
-    });
-    let watch = is_stream.then(|| Watch::new(app, &at)).transpose()?;
+    let watch = Watch::new(app, who, &at.found)?;
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.headers_mut() = headers::of_answer(answer.headers(), ours.as_ref());

@@ -163,9 +163,9 @@ impl Problem {
 
 fn domain(error: &Error) -> (u16, &'static str, String) {
     let (status, code, detail) = match error {
-        Error::Unauthenticated(Unauthenticated::Missing | Unauthenticated::InvalidToken) => {
-            (401, "unauthorized", "Unauthorized")
-        }
+        Error::Unauthenticated(
+            Unauthenticated::Missing | Unauthenticated::InvalidToken | Unauthenticated::Expired(_),
+        ) => (401, "unauthorized", "Unauthorized"),
         Error::Unauthenticated(Unauthenticated::NoTenant | Unauthenticated::InvalidKey) => {
             (403, "forbidden", "Forbidden")
         }

@@ -42,7 +42,7 @@ pub struct App {
     pub egress: Egress,
     /// Where time comes from.
     pub clock: Clock,
-    /// How often an open event stream looks whether its credential still stands.
+    /// How often an answer that is on its way looks whether what it rests on still stands.
     pub stream_check: Duration,
     /// Told when durable work has appeared. Workers in the same process listen; under Lambda the table's stream calls.
     pub work_appeared: Notify,
@@ -136,7 +136,7 @@ impl App {
             .as_ref()
             .ok_or(Unauthenticated::InvalidToken)?;
         verifier
-            .verify(token)
+            .verify(token, self.now())
             .await
             .map(|caller| Presented::Caller(Box::new(caller)))
     }

@@ -5,6 +5,7 @@ use crate::domain::error::Unauthenticated;
 use crate::domain::id::{Sortable, TenantId, random};
 use crate::domain::subject::{Actor, Subject, SubjectType};
 use crate::domain::time::Timestamp;
+use crate::jwt::LEEWAY;
 use crate::table::api_keys::{self, ApiKey};
 use crate::table::{Found, Key};
 use crate::{Error, Result};
@@ -37,6 +38,8 @@ pub struct Caller {
     pub bound_to: Option<u64>,
     /// Whether it came with an API key that nobody owns (LangSmith 1.1).
     pub is_service_key: bool,
+    /// The `exp` of the token that it came with, if it came with one.
+    pub token_ends: Option<Timestamp>,
 }
 
 impl Caller {
@@ -53,6 +56,14 @@ impl Caller {
     /// Who is calling.
     pub fn subject(&self) -> &Subject {
         &self.actor.subject
+    }
+
+    /// Refuses a caller whose token has ended.
+    pub(crate) fn check_end(&self, now: Timestamp) -> Result<(), Unauthenticated> {
+        match self.token_ends {
+            Some(end) if end.plus_seconds(LEEWAY) <= now => Err(Unauthenticated::Expired(end)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -127,10 +138,14 @@ impl Presented {
     /// The caller, once what [`Self::needs`] named has been read.
     ///
     /// # Errors
-    /// [`Unauthenticated::InvalidKey`] when the key is unknown, revoked, expired, or has another secret.
+    /// [`Unauthenticated::InvalidKey`] when the key is unknown, revoked, expired, or has another secret;
+    /// [`Unauthenticated::Expired`] when the token has ended since.
     pub fn settle(self, found: &Found, now: Timestamp) -> Result<Caller> {
         let presented = match self {
-            Self::Caller(caller) => return Ok(*caller),
+            Self::Caller(caller) => {
+                caller.check_end(now)?;
+                return Ok(*caller);
+            }
             Self::Key(key) => key,
         };
         let stored = found
@@ -171,6 +186,7 @@ fn caller_of(tenant: TenantId, key: ApiKey) -> Result<Caller> {
         scopes: key.scopes,
         bound_to: None,
         is_service_key: key.owner.is_none(),
+        token_ends: None,
     })
 }
 

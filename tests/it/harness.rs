@@ -259,7 +259,8 @@ impl Hawser {
 
     /// A user of a tenant with further claims.
     pub fn caller(&self, tenant: &str, subject: &str, more: Value) -> Caller {
-        let mut claims = json!({"tenantName": tenant, "sub": subject, "exp": now() + 600});
+        let end = self.app.now().seconds() + 100 * 24 * 3600;
+        let mut claims = json!({"tenantName": tenant, "sub": subject, "exp": end});
         claims
             .as_object_mut()
             .unwrap()
@@ -276,11 +277,12 @@ impl Hawser {
     }
 
     /// A caller with a fresh API key of `owner` (such as `user:ada`; `None` for a service key). `grants` may hold `roles`,
-    /// `teams`, `permissions`, `scopes`.
+    /// `teams`, `permissions`, `scopes`, and `expires_in` seconds.
     pub async fn api_key(&self, tenant: &str, owner: Option<&str>, grants: Value) -> Caller {
         let tenant = TenantId::parse(tenant).unwrap();
         let list = |name: &str| serde_json::from_value(grants[name].clone()).unwrap_or_default();
-        let (id, text, secret_hash) = mint_api_key(&tenant, self.app.now()).unwrap();
+        let now = self.app.now();
+        let (id, text, secret_hash) = mint_api_key(&tenant, now).unwrap();
         let key = ApiKey {
             id,
             secret_hash,
@@ -291,8 +293,10 @@ impl Hawser {
             teams: list("teams"),
             permissions: list("permissions"),
             scopes: list("scopes"),
-            created_at: self.app.now(),
-            expires_at: None,
+            created_at: now,
+            expires_at: grants["expires_in"]
+                .as_i64()
+                .map(|life| now.plus_seconds(life)),
         };
         self.app.table.add_api_key(&tenant, &key).await.unwrap();
         self.with(vec![("x-api-key", text.expose_secret().to_owned())])

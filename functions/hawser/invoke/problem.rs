@@ -160,6 +160,13 @@ impl Problem {
                 "Invalid Request",
                 "Authentication required".into(),
             ),
+            Self::Domain(Error::Unauthenticated(Unauthenticated::Expired(at))) => (
+                401,
+                "token_expired",
+                -32000,
+                "Authentication failed",
+                json!({"error": "Token expired", "expires_at": at.seconds_z(), "refresh_required": true}),
+            ),
             Self::Domain(Error::Unauthenticated(_)) => (
                 401,
                 "invalid_credentials",

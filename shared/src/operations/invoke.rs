@@ -21,7 +21,7 @@ use crate::domain::server::{
 };
 use crate::domain::status::{Reason, Status, status};
 use crate::domain::subject::Subject;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Clock, Timestamp};
 use crate::egress::Outgoing;
 use crate::oauth::challenge;
 use crate::oauth::token::{self, Class, Credentials, Endpoint};
@@ -694,30 +694,32 @@ pub async fn upstream_session(
         .map_err(|_| Error::internal("a session's id is no text"))
 }
 
-/// Looks after an open stream.
+/// Looks after an answer that is on its way.
 #[derive(Debug)]
 pub struct Watch {
     table: Table,
+    clock: Clock,
     every: Duration,
-    tenant: TenantId,
+    who: Presented,
     server: ServerId,
     subject: Subject,
     fence: String,
 }
 
 impl Watch {
-    /// Of a call's answer.
+    /// Of the answer to a call that these credentials were shown for.
     ///
     /// # Errors
     /// [`Error::Internal`].
-    pub fn new(app: &App, at: &Permitted<AtServer>) -> Result<Self> {
+    pub fn new(app: &App, who: Presented, at: &AtServer) -> Result<Self> {
         Ok(Self {
             table: app.table.clone(),
+            clock: app.clock.clone(),
             every: app.stream_check,
-            tenant: at.caller.tenant.clone(),
-            server: at.found.server.id,
-            subject: at.found.subject.clone(),
-            fence: fence(&at.found.server, &at.found.records)?,
+            who,
+            server: at.server.id,
+            subject: at.subject.clone(),
+            fence: fence(&at.server, &at.records)?,
         })
     }
 
@@ -733,13 +735,19 @@ impl Watch {
     }
 
     async fn stands(&self) -> Result<bool> {
-        let at = AtServer::load(&self.table, &self.tenant, self.server, &self.subject).await?;
-        let Some(AtServer {
-            server, records, ..
-        }) = at
-        else {
-            return Ok(false);
+        let tenant = self.who.tenant();
+        let mut keys = AtServer::keys(tenant, self.server, &self.subject);
+        keys.extend(self.who.needs());
+        let found = self.table.read(keys).await?;
+        match self.who.clone().settle(&found, self.clock.now()) {
+            Err(Error::Unauthenticated(_)) => return Ok(false),
+            settled => settled?,
         };
-        Ok(fence(&server, &records)? == self.fence)
+        match AtServer::from_found(&found, tenant, self.server, &self.subject)? {
+            Some(AtServer {
+                server, records, ..
+            }) => Ok(fence(&server, &records)? == self.fence),
+            None => Ok(false),
+        }
     }
 }
