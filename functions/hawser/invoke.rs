@@ -162,6 +162,7 @@ async fn pass_on(
         },
         session: upstream_session.clone(),
     };
+    let watch = Watch::new(app, who, &at.found)?;
     let answer = match invoke::exchange(app, &at, call).await? {
         Ok(answer) => answer,
         Err(refusal) => return Err(refused(app, at, refusal).await?),
@@ -186,7 +187,6 @@ async fn pass_on(
         }
         _ => None,
     };
-    let watch = Watch::new(app, who, &at.found)?;
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.headers_mut() = headers::of_answer(answer.headers(), ours.as_ref());

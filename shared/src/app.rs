@@ -14,11 +14,14 @@ use crate::table::{Found, Key, Table};
 use crate::{Error, Result};
 use aws_config::timeout::TimeoutConfig;
 use secrecy::ExposeSecret;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 /// The first and, until keys are rotated, only key of a tenant.
 const TENANT_KEY: u32 = 1;
+/// Under the usual limit of 1024 open files.
+const CALLS: usize = 400;
 
 /// The parts every handler works with.
 pub struct App {
@@ -44,6 +47,8 @@ pub struct App {
     pub clock: Clock,
     /// How often an answer that is on its way looks whether what it rests on still stands.
     pub stream_check: Duration,
+    /// The calls that may be under way at once in this process: each holds two connections, and an answer may take its time.
+    pub calls: Arc<Semaphore>,
     /// Told when durable work has appeared. Workers in the same process listen; under Lambda the table's stream calls.
     pub work_appeared: Notify,
     pub(crate) remembered: Remembered,
@@ -113,6 +118,7 @@ impl App {
             egress: Egress::new(config.allow_loopback_http)?,
             clock: Clock::System,
             stream_check: Duration::from_secs(5),
+            calls: Arc::new(Semaphore::new(CALLS)),
             work_appeared: Notify::new(),
             remembered: Remembered::default(),
             key_service,

@@ -16,6 +16,7 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 const LEGACY: (&str, &str) = ("mcp-protocol-version", "2025-11-25");
 
@@ -437,4 +438,32 @@ async fn ends(end: End, method: &str) {
     let answer = send(&caller, &mcp, &of_session, message("ping")).await;
     end.is_told(&answer, &session);
     assert_eq!(upstream.count(), before, "{end:?}");
+}
+
+#[tokio::test]
+async fn only_so_many_calls_are_under_way_at_once() {
+    let upstream = Upstream::start().await;
+    let hawser = Hawser::start_with(|app| app.calls = Arc::new(Semaphore::new(2))).await;
+    let mcp = register(&hawser, "wiki", &upstream.url, json!({})).await;
+    let ada = user(&hawser, "ada");
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        let (reply, events) = Reply::stream();
+        upstream.reply(reply);
+        streams.push((open(&hawser, &ada, "POST", &mcp, &[MODERN]).await, events));
+    }
+    let text = "The service cannot answer now";
+    is_refused(&call(&ada, &mcp).await, 503, -32603, text, Value::Null);
+    assert_eq!(upstream.count(), 2);
+    let (answer, events) = streams.remove(0);
+    drop(events);
+    assert_eq!(soon(answer.text()).await.unwrap(), "");
+    assert_eq!(call(&ada, &mcp).await.status, 200);
+    // Whoever goes makes room as well.
+    let (answer, events) = streams.remove(0);
+    drop(answer);
+    soon(events.closed()).await;
+    for _ in 0..3 {
+        assert_eq!(call(&ada, &mcp).await.status, 200);
+    }
 }

@@ -36,6 +36,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 use tracing::warn;
 
@@ -694,7 +695,7 @@ pub async fn upstream_session(
         .map_err(|_| Error::internal("a session's id is no text"))
 }
 
-/// Looks after an answer that is on its way.
+/// Looks after a call, from before it is sent until its answer has ended.
 #[derive(Debug)]
 pub struct Watch {
     table: Table,
@@ -704,15 +705,18 @@ pub struct Watch {
     server: ServerId,
     subject: Subject,
     fence: String,
+    _turn: OwnedSemaphorePermit,
 }
 
 impl Watch {
-    /// Of the answer to a call that these credentials were shown for.
+    /// Of a call that these credentials were shown for.
     ///
     /// # Errors
-    /// [`Error::Internal`].
+    /// [`Error::Unavailable`] when too many are under way; [`Error::Internal`].
     pub fn new(app: &App, who: Presented, at: &AtServer) -> Result<Self> {
+        let turn = app.calls.clone().try_acquire_owned();
         Ok(Self {
+            _turn: turn.map_err(|_| Error::Unavailable("too many calls are open".to_owned()))?,
             table: app.table.clone(),
             clock: app.clock.clone(),
             every: app.stream_check,
