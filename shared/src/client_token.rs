@@ -150,6 +150,7 @@ impl ClientToken {
             is_service_key: false,
             key: None,
             is_client: true,
+            token_ends: Some(end),
         })
     }
 }

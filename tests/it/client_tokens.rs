@@ -481,7 +481,7 @@ async fn a_personal_token_ends_with_its_connection_or_its_time() {
     };
     let brief = scene
         .hawser
-        .personal("acme", "user:ada", grants(json!({"ends_in": 60})))
+        .personal("acme", "user:ada", grants(json!({"expires_in": 60})))
         .await;
     assert_eq!(call(&brief, client.number).await.status, 200);
     let end = scene.hawser.app.now().plus_seconds(60).seconds_z();

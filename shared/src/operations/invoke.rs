@@ -22,7 +22,7 @@ use crate::domain::server::{
 };
 use crate::domain::status::{Reason, Status, status};
 use crate::domain::subject::Subject;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Clock, Timestamp};
 use crate::egress::{Failure, Outgoing, TOTAL_TIMEOUT};
 use crate::mcp::SESSION_HEADER;
 use crate::oauth::challenge;
@@ -38,6 +38,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
@@ -753,30 +754,35 @@ pub async fn upstream_session(
         .map_err(|_| Error::internal("a session's id is no text"))
 }
 
-/// Looks after an open stream.
+/// Looks after a call, from before it is sent until its answer has ended.
 #[derive(Debug)]
 pub struct Watch {
     table: Table,
+    clock: Clock,
     every: Duration,
-    tenant: TenantId,
+    who: Presented,
     server: ServerId,
     subject: Subject,
     fence: String,
+    _turn: OwnedSemaphorePermit,
 }
 
 impl Watch {
-    /// Of a call's answer.
+    /// Of a call that these credentials were shown for.
     ///
     /// # Errors
-    /// [`Error::Internal`].
-    pub fn new(app: &App, at: &Permitted<AtServer>) -> Result<Self> {
+    /// [`Error::Unavailable`] when too many are under way; [`Error::Internal`].
+    pub fn new(app: &App, who: Presented, at: &AtServer) -> Result<Self> {
+        let turn = app.calls.clone().try_acquire_owned();
         Ok(Self {
+            _turn: turn.map_err(|_| Error::Unavailable("too many calls are open".to_owned()))?,
             table: app.table.clone(),
+            clock: app.clock.clone(),
             every: app.stream_check,
-            tenant: at.caller.tenant.clone(),
-            server: at.found.server.id,
-            subject: at.found.subject.clone(),
-            fence: fence(&at.found.server, &at.found.records)?,
+            who,
+            server: at.server.id,
+            subject: at.subject.clone(),
+            fence: fence(&at.server, &at.records)?,
         })
     }
 
@@ -792,13 +798,19 @@ impl Watch {
     }
 
     async fn stands(&self) -> Result<bool> {
-        let at = AtServer::load(&self.table, &self.tenant, self.server, &self.subject).await?;
-        let Some(AtServer {
-            server, records, ..
-        }) = at
-        else {
-            return Ok(false);
+        let tenant = self.who.tenant();
+        let mut keys = AtServer::keys(tenant, self.server, &self.subject);
+        self.who.need(&mut keys);
+        let found = self.table.read(keys).await?;
+        match self.who.clone().settle(&found, self.clock.now()) {
+            Err(Error::Unauthenticated(_)) => return Ok(false),
+            settled => settled?,
         };
-        Ok(fence(&server, &records)? == self.fence)
+        match AtServer::from_found(&found, tenant, self.server, &self.subject)? {
+            Some(AtServer {
+                server, records, ..
+            }) => Ok(fence(&server, &records)? == self.fence),
+            None => Ok(false),
+        }
     }
 }
