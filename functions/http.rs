@@ -29,10 +29,14 @@ pub fn streamed(response: Response<Body>) -> Response<Streamed> {
             Body::Binary(bytes) => Bytes::from(bytes),
             _ => Bytes::new(),
         };
-        Full::new(bytes)
-            .map_err(|never| match never {})
-            .boxed_unsync()
+        whole(bytes)
     })
+}
+
+/// A body that is all there, as one that may be on its way.
+pub fn whole(bytes: impl Into<Bytes>) -> Streamed {
+    let body = Full::new(bytes.into());
+    body.map_err(|never| match never {}).boxed_unsync()
 }
 
 /// The word by which the log names how a request ended; carried on the answer.
@@ -105,12 +109,11 @@ pub fn authorization(request: &Request) -> Option<Authorization> {
 /// # Errors
 /// [`hawser_core::Error::Unauthenticated`], [`hawser_core::Error::Unavailable`].
 pub async fn present(app: &App, request: &Request) -> Result<Presented> {
-    match present_any(app, request).await? {
-        Presented::Caller(caller) if caller.bound_to.is_some() => {
-            Err(Unauthenticated::InvalidToken.into())
-        }
-        Presented::Client(_) => Err(Unauthenticated::InvalidToken.into()),
-        presented => Ok(presented),
+    let presented = present_any(app, request).await?;
+    if presented.is_bound() {
+        Err(Unauthenticated::InvalidToken.into())
+    } else {
+        Ok(presented)
     }
 }
 

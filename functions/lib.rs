@@ -95,6 +95,7 @@ endpoints! {
         [POST "/v1/deepagents/auth-sessions"];
     LANGSMITH_GET_AUTH_SESSION "langsmith-get-auth-session" Whole langsmith::get_auth_session
         [GET "/v1/deepagents/auth-sessions/{session_id}"];
+    LANGSMITH_LIST_TOOLS "langsmith-list-tools" Whole langsmith::list_tools [GET "/v1/deepagents/mcp/tools"];
     KAMBRIUM_LIST_INTEGRATIONS "kambrium-list-integrations" Whole kambrium::list_integrations
         [GET "/api/v1/mcp-servers/available"];
     KAMBRIUM_CREATE_CONNECTION "kambrium-create-connection" Whole kambrium::create_connection [POST "/api/v1/mcp-servers"];
@@ -105,6 +106,7 @@ endpoints! {
         [PUT "/api/v1/mcp-servers/{server_id}"];
     KAMBRIUM_DELETE_CONNECTION "kambrium-delete-connection" Whole kambrium::delete_connection
         [DELETE "/api/v1/mcp-servers/{server_id}"];
+    KAMBRIUM_LIST_TOOLS "kambrium-list-tools" Whole kambrium::list_tools [GET "/api/v1/mcp-servers/{server_id}/tools"];
     KAMBRIUM_FINISH_CONSENT "kambrium-finish-consent" Whole kambrium::finish_consent
         [GET "/api/mcp-servers/saas-oauth/{provider}/callback", GET "/api/mcp-servers/saas-oauth/{provider}/callback/",
          POST "/api/mcp-servers/saas-oauth/{provider}/callback", POST "/api/mcp-servers/saas-oauth/{provider}/callback/"];

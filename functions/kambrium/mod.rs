@@ -10,6 +10,7 @@ pub mod get_connection;
 pub mod issue_token;
 pub mod list_connections;
 pub mod list_integrations;
+pub mod list_tools;
 mod problem;
 pub mod update_connection;
 

@@ -1,5 +1,6 @@
-//! Works off whatever is due at once - tombstones, sweeps, offboardings, revocations - as the table's stream reports them. Deliveries may come twice, late or out of order:
-//! each only says that there is work, and what there is to do is read from the table.
+//! Works off whatever is due at once - tombstones, sweeps, offboardings, revocations, verifications - as the table's stream
+//! reports them. Deliveries may come twice, late or out of order: each only says that there is work, and what there is to do
+//! is read from the table.
 
 use hawser_core::App;
 use hawser_core::operations::work::work_off_these;

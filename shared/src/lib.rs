@@ -14,9 +14,11 @@ pub mod domain;
 pub mod egress;
 pub mod jwt;
 pub mod logs;
+pub mod mcp;
 pub mod oauth;
 pub mod operations;
 pub mod seal;
+pub mod sse;
 pub mod table;
 
 pub use app::App;

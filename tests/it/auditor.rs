@@ -287,6 +287,43 @@ async fn a_provider_and_what_leads_to_it_belong_together() {
 }
 
 #[tokio::test]
+async fn personal_tokens_lead_to_their_keys_and_keys_to_a_server_that_is_there() {
+    let hawser = Hawser::start().await;
+    let admin = hawser.admin("acme");
+    let ground = hawser.ground();
+    let server = admin.register("wiki", per_user(), &[]).await;
+    let bound = json!({"scopes": ["mcp.read"], "bound_to": server.number});
+    hawser.personal("acme", "user:ada", bound).await;
+    let own = only(&ground, "T#acme", "api-key").await;
+    let items = ground.items().await;
+    let lead = items.iter().find(|item| item["entity"] == "personal-lead");
+    let lead = lead.unwrap()["PK"].as_str().unwrap();
+
+    let before = take(&ground, lead, "PAT").await;
+    assert_repaired(&hawser, &[("not-led-to", "T#acme", Some(&own))]).await;
+    assert_eq!(read(&ground, lead, "PAT").await, Some(before));
+
+    let key = take(&ground, "T#acme", &own).await;
+    assert_repaired(&hawser, &[("leads-nowhere", lead, Some("PAT"))]).await;
+    assert_eq!(read(&ground, lead, "PAT").await, None);
+
+    admin.delete(&server.paths()[0]).await;
+    hawser.settle().await;
+    put(&ground, key).await;
+    // It leads nowhere, and nothing leads to it: what is gone stays gone.
+    let found = look(&hawser, true).await;
+    let expected = [
+        ("not-led-to", "T#acme", Some(own.as_str())),
+        ("key-of-nothing", "T#acme", Some(own.as_str())),
+    ];
+    assert_orphans(&found, &expected);
+    assert!(!found.has_orphans(), "{found:?}");
+    assert_eq!(read(&ground, "T#acme", &own).await, None);
+    assert_eq!(read(&ground, lead, "PAT").await, None);
+    hawser.settle().await;
+}
+
+#[tokio::test]
 async fn items_without_a_server_are_removed_and_their_revocations_have_failed() {
     let issuer = Issuer::start().await;
     let hawser = Hawser::start_by_hand().await;

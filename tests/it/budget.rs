@@ -272,7 +272,9 @@ async fn connect_by_langsmith(used: &mut Used, hawser: &Hawser, caller: &Caller)
         .call(hawser, caller, "POST", &sessions, ask("REUSE"))
         .await;
     assert_eq!(reused.status, 200, "{reused:?}");
-    for path in [&server, &format!("{BASE}/mcp-servers")] {
+    issuer.expire(&issuer.issued().last().unwrap().access);
+    let tools = format!("{BASE}/mcp/tools?url={}%3Fa%3Db", issuer.mcp_url());
+    for path in [&server, &format!("{BASE}/mcp-servers"), &tools] {
         used.call(hawser, caller, "GET", path, Value::Null).await;
     }
     used.call(hawser, caller, "DELETE", &server, Value::Null)
@@ -573,12 +575,18 @@ async fn each_policy_allows_exactly_what_its_function_does() {
                 .or_default()
                 .extend(actions(&hawser.wire.sent()));
             consistent.extend(hawser.wire.sent());
-            for path in [
+            let mut paths = vec![
                 "/api/v1/mcp-servers".to_owned(),
                 format!("/api/v1/mcp-servers/{}", data["id"]),
-            ] {
+            ];
+            if !denied {
+                issuer.expire(&issuer.issued().last().unwrap().access);
+                paths.push(format!("/api/v1/mcp-servers/{}/tools", data["id"]));
+            }
+            for path in paths {
                 hawser.wire.arm(None);
-                assert_eq!(caller.get(&path).await.status, 200);
+                let answer = caller.get(&path).await;
+                assert_eq!(answer.status, 200, "{path}: {answer:?}");
                 let (endpoint, _) = router.find("GET", &path);
                 used.entry(endpoint.name)
                     .or_default()

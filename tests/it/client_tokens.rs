@@ -1,6 +1,7 @@
 //! Tokens of connections' own clients (Kambrium 13 and 15): who gets one, what it opens, and when it is over.
 
 use crate::harness::{Answer, Caller, Hawser, per_user};
+use crate::issuer::Issuer;
 use crate::upstream::{MODERN, Upstream, message};
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use serde_json::{Value, json};
@@ -174,6 +175,7 @@ async fn scopes_are_those_of_the_connection_or_fewer() {
     };
     let is = |status: u16, word: &str| (status, word.to_owned());
     assert_eq!(scope(&reads, "").await, is(200, "mcp.read"));
+    assert_eq!(scope(&reads, "+").await, is(200, "mcp.read"));
     assert_eq!(scope(&reads, "mcp.write").await, is(400, "invalid_scope"));
     assert_eq!(scope(&writes, "mcp.write").await, is(200, "mcp.write"));
     assert_eq!(
@@ -372,4 +374,154 @@ async fn a_token_that_was_tampered_with_opens_nothing() {
         }
     }
     assert_eq!(scene.passed_on(), 0);
+}
+
+#[tokio::test]
+async fn nobody_is_sent_to_consent_in_the_owners_place() {
+    let issuer = Issuer::start().await;
+    let mail = json!({"display_name": "Mail", "mcp_url": issuer.mcp_url(), "oauth": {}});
+    let hawser = Hawser::with_integrations(&json!({"mail": mail})).await;
+    let scopes = json!({"scope": "mgmt.write mcp.write"});
+    let ada = hawser.caller("acme", "ada", scopes);
+    let body = json!({"mcp_server": "mail", "access_type": "write", "auth_method": "oauth"});
+    let data = ada.post("/api/v1/mcp-servers", body).await.json()["data"].clone();
+    let credentials = &data["oauth2_credentials"];
+    let [id, secret] =
+        ["client_id", "client_secret"].map(|name| credentials[name].as_str().unwrap());
+    let answer = ask(&hawser, &basic(id, secret), "grant_type=client_credentials")
+        .await
+        .json();
+    let token = answer["access_token"].as_str().unwrap();
+    let client = hawser.with(vec![("authorization", format!("Bearer {token}"))]);
+    let refused = |answer: &Answer| answer.json()["error"]["data"].clone();
+    let of_client = refused(&call(&client, &data["id"]).await);
+    assert_eq!(of_client, json!({"reason": "never_connected"}));
+    let of_owner = refused(&call(&ada, &data["id"]).await);
+    assert!(of_owner["consentUrl"].is_string(), "{of_owner}");
+}
+
+// Personal access tokens
+
+#[tokio::test]
+async fn a_personal_token_acts_as_its_subject_with_its_scopes() {
+    let scene = Scene::new().await;
+    let client = scene.connect("write").await;
+    let scopes = json!({"scopes": ["mgmt.read", "mcp.read"]});
+    let token = scene
+        .hawser
+        .personal("acme", "user:ada", scopes.clone())
+        .await;
+    let listed = token.get("/api/v1/mcp-servers").await.json();
+    assert_eq!(listed["data"][0]["id"], client.number);
+    assert_eq!(call(&token, client.number).await.status, 200);
+    let body = json!({"mcp_server": "mail", "access_type": "write", "api_key": "k"});
+    let refused = token.post("/api/v1/mcp-servers", body).await;
+    refused.is(
+        403,
+        json!({"detail": "You do not have permission to create connections."}),
+    );
+    let of_bob = scene.hawser.personal("acme", "user:bob", scopes).await;
+    assert_eq!(
+        of_bob.get("/api/v1/mcp-servers").await.json()["data"],
+        json!([])
+    );
+    assert_eq!(call(&of_bob, client.number).await.status, 404);
+
+    let made_up = format!("pat_{}", "A".repeat(43));
+    for text in [made_up.as_str(), "pat_", "pat_x"] {
+        let answer = scene.bearer(text).get("/api/v1/mcp-servers").await;
+        answer.is(401, json!({"detail": "Token validation failed"}));
+    }
+    // As an API key it is none.
+    let text = token.headers[0].1.replace("Bearer ", "");
+    let as_key = scene.hawser.with(vec![("x-api-key", text)]);
+    assert_eq!(as_key.get("/api/v1/mcp-servers").await.status, 401);
+}
+
+#[tokio::test]
+async fn a_personal_token_that_is_bound_reaches_one_connection() {
+    let scene = Scene::new().await;
+    let (own, other) = (scene.connect("write").await, scene.connect("write").await);
+    let bound = json!({"scopes": ["mgmt.read", "mgmt.write", "mgmt.admin", "mcp.write"], "bound_to": own.number});
+    let token = scene.hawser.personal("acme", "user:ada", bound).await;
+    let path = |number: u64| format!("/api/v1/mcp-servers/{number}");
+    let listed = token.get("/api/v1/mcp-servers").await.json();
+    assert_eq!(listed["data"].as_array().unwrap().len(), 1);
+    assert_eq!(token.get("/api/v1/mcp-servers/available").await.status, 200);
+    assert_eq!(token.get(&path(own.number)).await.status, 200);
+    assert_eq!(token.get(&path(other.number)).await.status, 404);
+    assert_eq!(token.delete(&path(other.number)).await.status, 404);
+    let body = json!({"mcp_server": "mail", "access_type": "write", "api_key": "k"});
+    assert_eq!(token.post("/api/v1/mcp-servers", body).await.status, 403);
+    assert_eq!(call(&token, own.number).await.status, 200);
+    assert_eq!(call(&token, other.number).await.status, 404);
+    for path in [
+        "/api/svc/v1/mcp",
+        "/v1/deepagents/mcp-servers",
+        "/v1/receipts",
+    ] {
+        assert_eq!(token.get(path).await.status, 401, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_personal_token_ends_with_its_connection_or_its_time() {
+    let upstream = Upstream::start().await;
+    let mail = json!({"display_name": "Mail", "mcp_url": upstream.url, "api_key": {}});
+    let hawser = Hawser::by_hand_with_integrations(&json!({"mail": mail})).await;
+    let scene = Scene { hawser, upstream };
+    let client = scene.connect("write").await;
+    let grants = |more: Value| {
+        let mut grants = json!({"scopes": ["mgmt.read", "mcp.write"]});
+        grants
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        grants
+    };
+    let brief = scene
+        .hawser
+        .personal("acme", "user:ada", grants(json!({"expires_in": 60})))
+        .await;
+    assert_eq!(call(&brief, client.number).await.status, 200);
+    let end = scene.hawser.app.now().plus_seconds(60).seconds_z();
+    scene.hawser.pass(60);
+    let late = json!({"error": "Token expired", "expires_at": end, "refresh_required": true});
+    is_unauthenticated(&call(&brief, client.number).await, late);
+
+    let free = scene
+        .hawser
+        .personal("acme", "user:ada", grants(json!({})))
+        .await;
+    let bound = grants(json!({"bound_to": client.number}));
+    let bound = scene.hawser.personal("acme", "user:ada", bound).await;
+    assert_eq!(call(&bound, client.number).await.status, 200);
+    scene
+        .ada()
+        .delete(&format!("/api/v1/mcp-servers/{}", client.number))
+        .await;
+    for settled in [false, true] {
+        let invalid = json!({"error": "Invalid token"});
+        is_unauthenticated(&call(&bound, client.number).await, invalid);
+        assert_eq!(
+            bound.get("/api/v1/mcp-servers").await.status,
+            401,
+            "{settled}"
+        );
+        assert_eq!(free.get("/api/v1/mcp-servers").await.status, 200);
+        assert_eq!(call(&free, client.number).await.status, 404);
+        scene.hawser.settle().await;
+    }
+    let items = scene.hawser.ground().items().await;
+    let count = |entity: &str| items.iter().filter(|item| item["entity"] == entity).count();
+    assert_eq!(
+        (count("api-key"), count("personal-lead")),
+        (2, 2),
+        "the bound one is gone"
+    );
+    let removed = items
+        .iter()
+        .find(|item| item["action"] == "key.removed")
+        .unwrap();
+    assert_eq!(removed["actor"]["worker"], "purge");
 }

@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::error::BoxError;
 use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
 use aws_smithy_types::body::SdkBody;
 use hawser_core::App;
-use hawser_core::caller::{self, mint_api_key};
+use hawser_core::caller::{self, mint_api_key, mint_personal};
 use hawser_core::config::Config;
 use hawser_core::domain::credential::Grant;
 use hawser_core::domain::event::{Action, Event, Who};
@@ -27,7 +27,7 @@ use hawser_core::table::servers;
 use hawser_local::identity::Identity;
 use hawser_local::store::Store;
 use hawser_local::{config, server};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -328,7 +328,8 @@ impl Hawser {
 
     /// A user of a tenant with further claims.
     pub fn caller(&self, tenant: &str, subject: &str, more: Value) -> Caller {
-        let mut claims = json!({"tenantName": tenant, "sub": subject, "exp": now() + 600});
+        let end = self.app.now().seconds() + 100 * 24 * 3600;
+        let mut claims = json!({"tenantName": tenant, "sub": subject, "exp": end});
         claims
             .as_object_mut()
             .unwrap()
@@ -353,11 +354,32 @@ impl Hawser {
     }
 
     /// A caller with a fresh API key of `owner` (such as `user:ada`; `None` for a service key). `grants` may hold `roles`,
-    /// `teams`, `permissions`, `scopes`.
+    /// `teams`, `permissions`, `scopes`, and `expires_in` seconds.
     pub async fn api_key(&self, tenant: &str, owner: Option<&str>, grants: Value) -> Caller {
         let tenant = TenantId::parse(tenant).unwrap();
+        let made = mint_api_key(&tenant, self.app.now()).unwrap();
+        let text = self.add_key(&tenant, owner, grants, made).await;
+        self.with(vec![("x-api-key", text)])
+    }
+
+    /// A caller with a fresh personal access token of `owner`. `grants` may also hold `bound_to`, its
+    /// connection, and `expires_in`, in seconds.
+    pub async fn personal(&self, tenant: &str, owner: &str, grants: Value) -> Caller {
+        let tenant = TenantId::parse(tenant).unwrap();
+        let made = mint_personal(self.app.now()).unwrap();
+        let text = self.add_key(&tenant, Some(owner), grants, made).await;
+        self.with(vec![("authorization", format!("Bearer {text}"))])
+    }
+
+    async fn add_key(
+        &self,
+        tenant: &TenantId,
+        owner: Option<&str>,
+        grants: Value,
+        (id, text, secret_hash): (String, SecretString, String),
+    ) -> String {
         let list = |name: &str| serde_json::from_value(grants[name].clone()).unwrap_or_default();
-        let (id, text, secret_hash) = mint_api_key(&tenant, self.app.now()).unwrap();
+        let now = self.app.now();
         let key = ApiKey {
             id,
             secret_hash,
@@ -368,13 +390,17 @@ impl Hawser {
             teams: list("teams"),
             permissions: list("permissions"),
             scopes: list("scopes"),
-            created_at: self.app.now(),
-            expires_at: None,
+            personal: text.expose_secret().starts_with("pat_"),
+            bound_to: grants["bound_to"].as_u64(),
+            created_at: now,
+            expires_at: grants["expires_in"]
+                .as_i64()
+                .map(|life| now.plus_seconds(life)),
         };
-        let made = self.event(&tenant, Action::KeyCreated).of_key(&key.id);
+        let made = self.event(tenant, Action::KeyCreated).of_key(&key.id);
         let table = &self.app.table;
-        table.add_api_key(&tenant, &key, &made).await.unwrap();
-        self.with(vec![("x-api-key", text.expose_secret().to_owned())])
+        table.add_api_key(tenant, &key, &made).await.unwrap();
+        text.expose_secret().to_owned()
     }
 
     pub fn anonymous(&self) -> Caller {

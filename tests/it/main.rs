@@ -11,6 +11,7 @@
 mod auditor;
 mod budget;
 mod client_tokens;
+mod connections;
 mod crash;
 mod dry_run;
 mod ending;
@@ -30,6 +31,7 @@ mod proxy;
 mod receipts;
 mod refresh;
 mod streams;
+mod tools;
 mod trail;
 mod truefoundry;
 mod truefoundry_oauth;

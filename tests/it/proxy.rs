@@ -627,10 +627,8 @@ async fn without_a_credential_the_caller_is_told_where_to_get_one() {
     let url = needs_consent(&call(&ada, &mcp).await, "never_connected");
     assert_eq!(issuer.log().len(), 0, "nobody was asked");
     consent(&issuer, &url).await;
-    call(&ada, &mcp).await.is(
-        200,
-        json!({"jsonrpc": "2.0", "id": 7, "result": {"subject": "ada"}}),
-    );
+    let answer = call(&ada, &mcp).await;
+    assert_eq!(answer.json()["result"]["subject"], "ada", "{answer:?}");
     let bob = call(&user(&hawser, "bob"), &mcp).await;
     needs_consent(&bob, "never_connected");
     disconnect(&hawser, &mcp, "ada", "oauth").await;
@@ -1089,11 +1087,14 @@ async fn a_connection_s_own_limits_hold_for_everyone() {
                       "disabled_tools": [1_270_100_515_418_183u64]});
     let made = admin.post("/api/v1/mcp-servers", body).await.json();
     let number = made["data"]["id"].to_string();
+    upstream.has_tools(json!([{"name": "search"}, {"name": "other"},
+                              {"name": "look", "annotations": {"readOnlyHint": true}}]));
     let tool = |name: &str| json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": name}});
     for caller in [&admin, &owner] {
         let answer = send(caller, &number, &[MODERN], tool("search")).await;
-        assert_eq!(answer.json()["error"]["code"], -32002, "{answer:?}");
-        assert_eq!(answer.json()["error"]["data"]["tool_name"], "search");
+        let data = json!({"tool_name": "search", "available_tools": ["other", "look"], "suggestion":
+                          "Use one of available_tools, or ask the owner of the connection to enable it."});
+        is_refused(&answer, 403, -32002, "Tool not available", data);
         let hidden = json!([tool("search")]);
         let answer = send(caller, &number, &[MODERN], hidden).await;
         assert_eq!(answer.json()["error"]["code"], -32002, "{answer:?}");
@@ -1109,6 +1110,11 @@ async fn a_connection_s_own_limits_hold_for_everyone() {
     for caller in [&admin, &owner] {
         let answer = send(caller, &number, &[MODERN], tool("other")).await;
         assert_eq!(answer.status, 403, "{answer:?}");
+        assert_eq!(answer.json()["error"]["code"], -32002, "{answer:?}");
+        assert_eq!(
+            send(caller, &number, &[MODERN], tool("look")).await.status,
+            200
+        );
         assert_eq!(
             send(caller, &number, &[MODERN], message("tools/list"))
                 .await

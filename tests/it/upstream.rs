@@ -37,7 +37,11 @@ struct State {
     seen: Vec<Seen>,
     replies: VecDeque<Reply>,
     sessions: usize,
+    tools: Option<Value>,
+    by: Option<Answering>,
 }
+
+type Answering = Box<dyn FnMut(&Seen) -> Reply + Send>;
 
 /// One request as it arrived.
 #[derive(Clone, Debug)]
@@ -56,9 +60,12 @@ pub struct Reply {
     hold: Option<Arc<Gate>>,
 }
 
-struct Pieces(mpsc::UnboundedReceiver<&'static str>);
+/// A piece of a stream, or that there is none yet, or no more.
+pub type Piece = Poll<Option<Result<Bytes, Error>>>;
 
-impl Body for Pieces {
+struct Generated<F>(F);
+
+impl<F: FnMut(&mut Context<'_>) -> Piece + Unpin> Body for Generated<F> {
     type Data = Bytes;
     type Error = Error;
 
@@ -66,13 +73,36 @@ impl Body for Pieces {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        self.0
-            .poll_recv(context)
-            .map(|piece| piece.map(|text| Ok(Frame::data(Bytes::from(text)))))
+        let piece = (self.0)(context);
+        piece.map(|piece| piece.map(|bytes| bytes.map(Frame::data)))
+    }
+}
+
+/// The test's end of a stream.
+pub struct Events(mpsc::UnboundedSender<Result<Bytes, Error>>);
+
+impl Events {
+    pub fn send(&self, event: impl Into<Bytes>) {
+        self.0.send(Ok(event.into())).unwrap();
+    }
+
+    /// Breaks the connection off once what was sent has gone out.
+    pub fn break_off(self) {
+        self.0.send(Err(Error::other("broken off"))).unwrap();
+    }
+
+    /// Resolves when the server lets go of its answer, because its connection has ended.
+    pub async fn closed(&self) {
+        self.0.closed().await;
     }
 }
 
 impl Seen {
+    /// Its body, if that is JSON.
+    pub fn message(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut all = self.headers.iter().filter(|(n, _)| n == name);
         let first = all.next().map(|(_, value)| value.as_str());
@@ -92,23 +122,35 @@ impl Reply {
         }
     }
 
-    /// A stream of events.
-    pub fn events(body: impl Body<Data = Bytes, Error = Error> + Send + 'static) -> Self {
+    /// Adds a header.
+    pub fn set(&mut self, name: &'static str, value: &str) {
+        self.headers.push((name, value.to_owned()));
+    }
+
+    /// A stream of events, each piece of which is asked for when there is room for it.
+    pub fn events(pieces: impl FnMut(&mut Context<'_>) -> Piece + Send + Unpin + 'static) -> Self {
         Self {
             status: 200,
             headers: vec![(
                 "content-type",
                 "text/event-stream; charset=utf-8".to_owned(),
             )],
-            body: body.boxed_unsync(),
+            body: Generated(pieces).boxed_unsync(),
             hold: None,
         }
     }
 
     /// The same, whose pieces the test sends.
-    pub fn stream() -> (Self, mpsc::UnboundedSender<&'static str>) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        (Self::events(Pieces(receiver)), sender)
+    pub fn stream() -> (Self, Events) {
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        let pieces = Self::events(move |context| receiver.poll_recv(context));
+        (pieces, Events(sender))
+    }
+
+    /// The same answer as something else than events.
+    pub fn of_type(mut self, kind: &str) -> Self {
+        self.headers = vec![("content-type", kind.to_owned())];
+        self
     }
 
     /// The same, once the gate is open.
@@ -156,7 +198,14 @@ impl Upstream {
             state.seen.push(seen.clone());
             match state.replies.pop_front() {
                 Some(reply) => reply,
-                None => state.default(&seen),
+                None => match state.by.take() {
+                    Some(mut by) => {
+                        let reply = by(&seen);
+                        state.by = Some(by);
+                        reply
+                    }
+                    None => state.default(&seen),
+                },
             }
         };
         if let Some(gate) = &reply.hold {
@@ -175,6 +224,16 @@ impl Upstream {
         self.state.lock().unwrap().replies.push_back(reply);
     }
 
+    /// From now on these are its tools.
+    pub fn has_tools(&self, tools: Value) {
+        self.state.lock().unwrap().tools = Some(tools);
+    }
+
+    /// From now on requests without a reply of their own are answered by this.
+    pub fn answers(&self, by: impl FnMut(&Seen) -> Reply + Send + 'static) {
+        self.state.lock().unwrap().by = Some(Box::new(by));
+    }
+
     pub fn seen(&self) -> Vec<Seen> {
         self.state.lock().unwrap().seen.clone()
     }
@@ -190,7 +249,7 @@ impl Upstream {
 
 impl State {
     fn default(&mut self, seen: &Seen) -> Reply {
-        let message: Value = serde_json::from_slice(&seen.body).unwrap_or_default();
+        let message = seen.message();
         let mut headers = vec![("content-type", "application/json".to_owned())];
         if message["method"] == "initialize" {
             self.sessions += 1;
@@ -198,7 +257,13 @@ impl State {
         } else if let Some(id) = seen.header(SESSION) {
             headers.push((SESSION, id.to_owned()));
         }
-        let body = json!({"jsonrpc": "2.0", "id": message["id"], "result": {}});
+        let mut body = json!({"jsonrpc": "2.0", "id": message["id"], "result": {}});
+        match &self.tools {
+            Some(tools) if message["method"] == "tools/list" => {
+                body["result"]["tools"] = tools.clone()
+            }
+            _ => {}
+        }
         Reply::new(200, headers, body.to_string())
     }
 }
@@ -279,13 +344,22 @@ pub fn is_refused(answer: &Answer, status: u16, code: i64, message: &str, data: 
         assert_eq!(answer.header(name).as_deref(), Some(expected));
     }
 }
-/// Sends a call and returns with the head of its answer.
-pub async fn open(hawser: &Hawser, caller: &Caller, method: &str, mcp: &str) -> reqwest::Response {
+/// Sends a call on a connection of its own and returns with the head of its answer.
+pub async fn open(
+    hawser: &Hawser,
+    caller: &Caller,
+    method: &str,
+    mcp: &str,
+    headers: &[(&str, &str)],
+) -> reqwest::Response {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let method = method.parse().unwrap();
     let mut request = http.request(method, format!("{}/mcp/{mcp}", hawser.url));
     for (name, value) in &caller.headers {
         request = request.header(*name, value);
+    }
+    for (name, value) in headers {
+        request = request.header(*name, *value);
     }
     let request = request.body(message("tools/call").to_string());
     soon(request.send()).await.unwrap()

@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use hawser_core::App;
-use hawser_core::caller::mint_api_key;
+use hawser_core::caller::{mint_api_key, mint_personal};
 use hawser_core::config::Config;
 use hawser_core::domain::event::{Action, Event, Who};
 use hawser_core::domain::id::TenantId;
@@ -181,6 +181,12 @@ enum ApiKeyCommand {
         /// Seconds until it ends (default: never)
         #[arg(long)]
         expires_in: Option<i64>,
+        /// Make a personal access token of the subject's instead, to be sent as a bearer token
+        #[arg(long, requires = "subject")]
+        personal: bool,
+        /// The one connection that a personal access token is for, by its number
+        #[arg(long, requires = "personal")]
+        connection: Option<u64>,
     },
     /// List the keys of a tenant, one JSON object a line
     List {
@@ -305,16 +311,13 @@ async fn start_credentials(app: &App, identity: &Identity) -> Outcome<(String, S
     let now = app.now();
     let token = identity.token(holder.claims(&subject, now.plus_seconds(START_LIFETIME)))?;
     let end = Some(now.plus_seconds(START_LIFETIME));
-    let key = add_key(
-        &app.table,
-        &tenant,
-        &holder,
-        Some(subject),
-        Some(START_KEY.to_owned()),
-        now,
-        end,
-    )
-    .await?;
+    let wanted = Wanted {
+        owner: Some(subject),
+        label: Some(START_KEY.to_owned()),
+        expires_at: end,
+        ..Wanted::default()
+    };
+    let key = add_key(&app.table, &tenant, &holder, wanted, now).await?;
     Ok((token, key))
 }
 
@@ -451,13 +454,22 @@ async fn api_key(command: ApiKeyCommand) -> Outcome {
             subject,
             label,
             expires_in,
+            personal,
+            connection,
         } => {
             let tenant = tenant_id(&holder.tenant)?;
             let subject = subject.as_deref().map(record_holder).transpose()?;
             let now = Clock::System.now();
             let end = expires_in.map(|seconds| now.plus_seconds(seconds));
             let (table, _store) = at.open().await?;
-            let key = add_key(&table, &tenant, &holder, subject, label, now, end).await?;
+            let wanted = Wanted {
+                owner: subject,
+                label,
+                expires_at: end,
+                personal,
+                bound_to: connection,
+            };
+            let key = add_key(&table, &tenant, &holder, wanted, now).await?;
             writeln!(std::io::stdout(), "{}", key.expose_secret())?;
         }
         ApiKeyCommand::List { at, tenant } => {
@@ -470,6 +482,8 @@ async fn api_key(command: ApiKeyCommand) -> Outcome {
                     "roles": key.roles,
                     "permissions": key.permissions,
                     "scopes": key.scopes,
+                    "personal": key.personal,
+                    "connection": key.bound_to,
                     "createdAt": key.created_at.seconds_z(),
                     "expiresAt": key.expires_at.map(Timestamp::seconds_z),
                 });
@@ -502,16 +516,34 @@ impl At {
     }
 }
 
+/// What sets one key apart from another of the same holder.
+#[derive(Default)]
+struct Wanted {
+    owner: Option<Subject>,
+    label: Option<String>,
+    expires_at: Option<Timestamp>,
+    personal: bool,
+    bound_to: Option<u64>,
+}
+
 async fn add_key(
     table: &Table,
     tenant: &TenantId,
     holder: &Holder,
-    owner: Option<Subject>,
-    label: Option<String>,
+    wanted: Wanted,
     now: Timestamp,
-    expires_at: Option<Timestamp>,
 ) -> Outcome<SecretString> {
-    let (id, text, secret_hash) = mint_api_key(tenant, now)?;
+    let Wanted {
+        owner,
+        label,
+        expires_at,
+        personal,
+        bound_to,
+    } = wanted;
+    let (id, text, secret_hash) = match personal {
+        true => mint_personal(now)?,
+        false => mint_api_key(tenant, now)?,
+    };
     let key = ApiKey {
         id,
         secret_hash,
@@ -522,10 +554,13 @@ async fn add_key(
         teams: holder.teams.iter().cloned().collect(),
         permissions: holder.permissions(),
         scopes: holder.scopes(),
+        personal,
+        bound_to,
         created_at: now,
         expires_at,
     };
-    let created = key_event(tenant, Action::KeyCreated, &key.id, now)?;
+    let mut created = key_event(tenant, Action::KeyCreated, &key.id, now)?;
+    created.subject.clone_from(&key.owner);
     table.add_api_key(tenant, &key, &created).await?;
     Ok(text)
 }

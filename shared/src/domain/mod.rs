@@ -15,3 +15,4 @@ pub mod session;
 pub mod status;
 pub mod subject;
 pub mod time;
+pub mod tool;

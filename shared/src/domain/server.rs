@@ -221,6 +221,9 @@ pub struct Connection {
     pub times_off: u64,
     /// What is known of the api key.
     pub key_check: KeyCheck,
+    /// The verification that is to find it out, for as long as that goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<String>,
     /// The integration it was made from; its OAuth settings are looked up there at each use, until a sibling contract
     /// gives it other outbound authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -131,7 +131,20 @@ pub async fn find_own(
 /// [`Error::ServerNotFound`] when it has just been deleted; [`Error::Unavailable`], [`Error::Internal`].
 pub async fn load_of_owner(app: &App, numbered: &Permitted<Numbered>) -> Result<AtServer> {
     let Numbered { id, owner, .. } = &numbered.found;
-    AtServer::load(&app.table, &numbered.caller.tenant, *id, owner)
+    load(app, &numbered.caller.tenant, *id, owner).await
+}
+
+/// A server with what a subject has there, in one round trip.
+///
+/// # Errors
+/// [`Error::ServerNotFound`], [`Error::Unavailable`], [`Error::Internal`].
+pub async fn load(
+    app: &App,
+    tenant: &TenantId,
+    server: ServerId,
+    subject: &Subject,
+) -> Result<AtServer> {
+    AtServer::load(&app.table, tenant, server, subject)
         .await?
         .ok_or(Error::ServerNotFound)
 }
@@ -266,17 +279,12 @@ pub async fn install_override(
 /// [`Error::Unavailable`], [`Error::Internal`].
 pub async fn open_override(
     app: &App,
-    caller: &Caller,
+    tenant: &TenantId,
     server: &Server,
     own: &Override,
 ) -> Result<OverrideValue> {
-    let key = data_key(app, &caller.tenant, server).await?;
-    let json = key.open(
-        &caller.tenant,
-        server.id,
-        Kind::Override(&own.subject),
-        &own.sealed,
-    )?;
+    let key = data_key(app, tenant, server).await?;
+    let json = key.open(tenant, server.id, Kind::Override(&own.subject), &own.sealed)?;
     OverrideValue::from_json(&own.shape, &json)
         .map_err(|_| Error::internal("an override does not decode"))
 }

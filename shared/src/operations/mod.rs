@@ -16,7 +16,9 @@ pub mod sessions;
 pub(crate) mod silence;
 pub mod subjects;
 pub mod tokens;
+pub mod tools;
 pub mod trail;
+mod verifications;
 pub mod work;
 
 use crate::caller::Caller;

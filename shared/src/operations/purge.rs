@@ -64,6 +64,7 @@ pub(super) async fn purge(app: &App, tombstone: &Tombstone, until: Instant) -> R
     }
     match stand {
         Stand::Done => {
+            remove_bound_keys(app, &tombstone).await?;
             let event = Event::new(app.now(), tenant, Worker::Purge, Action::ServerPurged)?
                 .at(*server)
                 .under(Some(&tombstone.receipt));
@@ -77,6 +78,19 @@ pub(super) async fn purge(app: &App, tombstone: &Tombstone, until: Instant) -> R
             app.table.put_off(&again, now).await.map(drop)
         }
     }
+}
+
+/// Removes the personal access tokens that were for a dead server alone. They have opened nothing since it died.
+async fn remove_bound_keys(app: &App, tombstone: &Tombstone) -> Result<()> {
+    let Tombstone { tenant, number, .. } = tombstone;
+    let keys = app.table.api_keys(tenant).await?.into_iter();
+    for key in keys.filter(|key| key.bound_to == Some(*number)) {
+        let event = Event::new(app.now(), tenant, Worker::Purge, Action::KeyRemoved)?
+            .at(tombstone.server)
+            .of_key(&key.id);
+        app.table.remove_api_key(tenant, &key.id, &event).await?;
+    }
+    Ok(())
 }
 
 /// Clears everything but clients, revocations and the tombstone.

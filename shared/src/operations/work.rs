@@ -1,7 +1,7 @@
 //! Durable work, several pieces at once, for as long as there is time: what is not begun or not finished by then stays due.
 //! Every step may be repeated, run by two workers at once, or be the last one before the process dies.
 
-use super::{purge, revocations, subjects};
+use super::{purge, revocations, subjects, verifications};
 use crate::app::App;
 use crate::table::Key;
 use crate::table::work::Work;
@@ -36,6 +36,7 @@ pub async fn work_off(app: &App, work: &Work, until: Instant) -> Result<()> {
         Work::Sweep(sweep) => purge::clear_voided(app, sweep, until).await,
         Work::Offboarding(offboarding) => subjects::carry_out(app, offboarding, until).await,
         Work::Revocation(revocation) => revocations::present(app, revocation, until).await,
+        Work::Verification(verification) => verifications::carry_out(app, verification).await,
     }
 }
 
@@ -144,8 +145,9 @@ async fn one(app: &App, work: &Work, found: Found, until: Instant) -> Result<()>
     let mut until = until;
     if found == Found::Due {
         until = until.min(Instant::now() + TURN);
-        // An issuer may keep its answer until this process is gone.
-        if matches!(work, Work::Revocation(_)) && !put_off(app, work).await? {
+        // An issuer or a server may keep its answer until this process is gone.
+        let asks = matches!(work, Work::Revocation(_) | Work::Verification(_));
+        if asks && !put_off(app, work).await? {
             return Ok(());
         }
     }
@@ -266,10 +268,11 @@ impl<'a, T: Send + 'a> Crew<'a, T> {
     }
 }
 
-/// Which issuer a piece needs; empty for none.
+/// Which issuer a piece needs; those that need a server wait for each other, as do those that need nobody.
 fn lane_of(work: &Work) -> &str {
     match work {
         Work::Revocation(one) => &one.issuance.issuer,
+        Work::Verification(_) => "verifications",
         Work::Tombstone(_) | Work::Sweep(_) | Work::Offboarding(_) => "",
     }
 }
@@ -281,6 +284,6 @@ fn rests(app: &App, work: &Work) -> bool {
         Work::Revocation(one) => {
             !one.is_over(now) && !app.silence.admits(&one.issuance.issuer, now)
         }
-        Work::Tombstone(_) | Work::Sweep(_) | Work::Offboarding(_) => false,
+        Work::Tombstone(_) | Work::Sweep(_) | Work::Offboarding(_) | Work::Verification(_) => false,
     }
 }

@@ -2,7 +2,9 @@
 
 mod repair;
 
+use super::api_keys::{ApiKey, PersonalLead};
 use super::receipts::Receipt;
+use super::verifications::Verification;
 use super::work::{Offboarding, Sweep, Tombstone};
 use super::{DUE_INDEX, ENTITY, Item, PK, SK, SUBJECT_INDEX, Table, decode, failed, keys};
 use crate::Result;
@@ -48,15 +50,15 @@ pub enum Kind {
     ItemsWithoutServer,
     /// A deleted server that still has its record.
     Undead,
-    /// A name, a number or a provider's id that leads to nothing.
+    /// What leads from a name, a number, a provider's id or a personal access token to nothing.
     LeadsNowhere,
-    /// A server or a provider that its name, its number or its id does not lead to.
+    /// A server, a provider or an API key that these do not lead to.
     NotLedTo,
     /// An item that is not in the index in which it would be found.
     NotIndexed,
     /// Work that should be over by now.
     Late,
-    /// A session long past its end.
+    /// Something long past its end, such as a session.
     Expired,
     /// Void credentials that no sweep will take away.
     NeverSwept,
@@ -64,6 +66,8 @@ pub enum Kind {
     NeverComplete,
     /// A receipt whose counts do not add up with the revocations in progress.
     CountsDiffer,
+    /// An API key for one server alone, which is gone.
+    KeyOfNothing,
     /// A tenant's key that something is sealed under and that is not there.
     KeyMissing,
     /// An item that cannot be read.
@@ -84,6 +88,7 @@ impl Kind {
             Self::NeverSwept => "never-swept",
             Self::NeverComplete => "never-complete",
             Self::CountsDiffer => "counts-differ",
+            Self::KeyOfNothing => "key-of-nothing",
             Self::KeyMissing => "key-missing",
             Self::Unreadable => "unreadable",
         }
@@ -161,6 +166,9 @@ enum Found {
     Sweep(Sweep),
     Tombstone(Tombstone),
     Offboarding(Offboarding),
+    Verification(Verification),
+    ApiKey(Box<ApiKey>),
+    PersonalLead(PersonalLead),
     Event {
         id: Sortable,
         chain: Option<Link>,
@@ -221,6 +229,9 @@ struct Seen {
     /// Receipts that are not complete, and for each receipt that work refers to the number of its revocations.
     open: BTreeMap<Place, Box<Receipt>>,
     worked_on: BTreeMap<Place, u64>,
+    /// Numbers of servers that exist or are being cleared away, and the keys that are for one server alone.
+    numbers: BTreeSet<Place>,
+    bound: BTreeMap<Place, Place>,
     keys: BTreeSet<Place>,
     keys_needed: BTreeSet<Place>,
 }
@@ -236,6 +247,8 @@ impl Seen {
             unmatched: BTreeMap::new(),
             open: BTreeMap::new(),
             worked_on: BTreeMap::new(),
+            numbers: BTreeSet::new(),
+            bound: BTreeMap::new(),
             keys: BTreeSet::new(),
             keys_needed: BTreeSet::new(),
         }
@@ -278,6 +291,9 @@ impl Seen {
                 }
             }
             Found::Name { id } | Found::Number { id } | Found::ProviderLead { server: id } => {
+                if place.1.starts_with(keys::NUMBERS) {
+                    self.numbers.insert(place.clone());
+                }
                 let partition = format!("{pk}#{}{}", keys::SERVERS, id.ulid());
                 self.match_up(place, partition, End::Lead);
             }
@@ -315,13 +331,32 @@ impl Seen {
             }
             Found::Tombstone(tombstone) => {
                 self.works_on(&pk, &tombstone.receipt);
-                self.needs_key(keys::tenant_of(&pk), &tombstone.data_key);
+                let tenant = keys::tenant_of(&pk).to_owned();
+                self.needs_key(&tenant, &tombstone.data_key);
+                self.numbers
+                    .insert((tenant, keys::number_sort_key(tombstone.number)));
                 self.partitions.entry(pk).or_default().buried = true;
                 self.work(item, place, tombstone.at, Some(LATE));
             }
             Found::Offboarding(offboarding) => {
                 self.works_on(&pk, &offboarding.receipt);
                 self.work(item, place, offboarding.at, Some(LATE));
+            }
+            Found::Verification(one) => self.work(item, place, one.at, Some(LATE)),
+            Found::ApiKey(key) => {
+                if key.personal {
+                    let lead = keys::personal(&key.secret_hash);
+                    let own = format!("{pk}#{}", place.1);
+                    self.match_up((lead.pk, lead.sk), own, End::Owner(place.clone()));
+                }
+                if let Some(number) = key.bound_to {
+                    self.bound
+                        .insert(place, (pk, keys::number_sort_key(number)));
+                }
+            }
+            Found::PersonalLead(lead) => {
+                let key = keys::api_key(&lead.tenant, &lead.id);
+                self.match_up(place, format!("{}#{}", key.pk, key.sk), End::Lead);
             }
             Found::Event { id, chain: None } => self.work(item, place, id.at(), Some(LATE)),
             Found::Receipt(receipt) if !receipt.is_complete() => {
@@ -417,6 +452,11 @@ impl Seen {
                         self.found(Kind::CountsDiffer, place);
                     }
                 }
+            }
+        }
+        for (key, number) in std::mem::take(&mut self.bound) {
+            if !self.numbers.contains(&number) {
+                self.found(Kind::KeyOfNothing, key);
             }
         }
         for key in std::mem::take(&mut self.keys_needed) {

@@ -22,6 +22,8 @@ fn key(pk: String, sk: impl Into<String>) -> Key {
 
 /// Sort-key prefix of the servers in a tenant's partition.
 pub(crate) const SERVERS: &str = "S#";
+/// Sort-key prefix of what leads from numbers to servers.
+pub(crate) const NUMBERS: &str = "NUM#";
 /// Sort-key prefix of the API keys in a tenant's partition.
 pub(crate) const API_KEYS: &str = "KEY#";
 /// Sort-key prefix of the credentials in a server's partition.
@@ -92,7 +94,7 @@ pub(crate) fn name_sort_key(name: &str) -> String {
 }
 
 pub(crate) fn number_sort_key(number: u64) -> String {
-    format!("NUM#{number:020}")
+    format!("{NUMBERS}{number:020}")
 }
 
 pub(crate) fn receipt_sort_key(id: &str) -> String {
@@ -105,6 +107,11 @@ pub(crate) fn counter(tenant: &TenantId) -> Key {
 
 pub(crate) fn api_key(tenant: &TenantId, id: &str) -> Key {
     key(tenant_partition(tenant), format!("{API_KEYS}{}", part(id)))
+}
+
+/// The item that leads from a personal access token, by its hash, to the tenant and the key behind it.
+pub(crate) fn personal(hash: &str) -> Key {
+    key(format!("PAT#{}", part(hash)), "PAT")
 }
 
 pub(crate) fn tenant_key(tenant: &TenantId, number: u32) -> Key {
@@ -175,6 +182,13 @@ pub(crate) fn revocation(tenant: &TenantId, server: ServerId, id: &str) -> Key {
     )
 }
 
+pub(crate) fn verification(tenant: &TenantId, server: ServerId, id: &str) -> Key {
+    key(
+        server_partition(tenant, server),
+        format!("VERIFY#{}", part(id)),
+    )
+}
+
 pub(crate) fn session(tenant: &TenantId, server: ServerId, id: &str) -> Key {
     key(
         server_partition(tenant, server),
@@ -199,6 +213,15 @@ pub(crate) fn client(
         server_partition(tenant, server),
         format!("{}{}", clients(owner), part(id)),
     )
+}
+
+/// The tools that one subject finds at a server, or that all find who bring nothing of their own.
+pub(crate) fn tools(tenant: &TenantId, server: ServerId, owner: Option<&Subject>) -> Key {
+    let owner = match owner {
+        None => "shared".to_owned(),
+        Some(subject) => format!("{}#{}", subject.kind().as_str(), part(subject.id())),
+    };
+    key(server_partition(tenant, server), format!("TOOLS#{owner}"))
 }
 
 /// Sort-key prefix of the clients of one subject, or of those that serve all.

@@ -12,7 +12,9 @@ pub mod revocations;
 pub mod servers;
 pub mod sessions;
 pub mod tenant_keys;
+pub mod tools;
 pub mod trail;
+pub mod verifications;
 pub mod work;
 
 pub use keys::Key;
@@ -61,17 +63,17 @@ pub struct Table {
 pub struct Found(HashMap<(String, String), Item>);
 
 impl Found {
+    /// The item of this key as it is stored, if there is one.
+    fn item(&self, key: &Key) -> Option<&Item> {
+        self.0.get(&(key.pk.clone(), key.sk.clone()))
+    }
+
     /// The item of this key, if there is one.
     ///
     /// # Errors
     /// [`Error::Internal`] when it is not of the expected shape.
     pub(crate) fn get<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>> {
         self.item(key).map(decode).transpose()
-    }
-
-    /// The same as it is stored.
-    pub(crate) fn item(&self, key: &Key) -> Option<&Item> {
-        self.0.get(&(key.pk.clone(), key.sk.clone()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Servers in their tenant's partition: the record itself, the items that make its name and number unique, and the
 //! counter.
 
+use super::verifications::{self, Verification};
 use super::work::{Sweep, Tombstone};
 use super::{Condition, Found, Key, Table, Write, WriteError, decode, encode, keys, n, s};
 use super::{clients, receipts, sessions, trail};
@@ -17,7 +18,7 @@ use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use serde::{Deserialize, Serialize};
 
-const SERVER: &str = "server";
+pub(super) const SERVER: &str = "server";
 
 /// What a number leads to: enough of the server to delete it without reading it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -109,6 +110,8 @@ pub struct Companions<'a> {
     pub client: Option<&'a ClientRecord>,
     /// The consent that its creator is sent to.
     pub session: Option<&'a Session>,
+    /// The try of its api key.
+    pub verification: Option<&'a Verification>,
 }
 
 /// How an insert ended.
@@ -239,6 +242,9 @@ impl Table {
         if let Some(session) = companions.session {
             writes.push(sessions::put(session)?);
         }
+        if let Some(verification) = companions.verification {
+            writes.push(verifications::put(verification)?);
+        }
         for event in events {
             writes.push(trail::put(event)?);
         }
@@ -251,7 +257,8 @@ impl Table {
     }
 
     /// Replaces a server that still has the version that was read; with a sweep, if credentials were voided by the change,
-    /// and the receipt of that, if the call has one. Answers `false` when it was changed or deleted since.
+    /// the receipt of that, if the call has one, and the try of a new api key. Answers `false` when it was changed or deleted
+    /// since.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
@@ -261,6 +268,7 @@ impl Table {
         (read, server): (u64, &Server),
         sweep: Option<&Sweep>,
         receipt: Option<&Receipt>,
+        verification: Option<&Verification>,
         event: &Event,
     ) -> Result<bool> {
         let item = encode(&key(tenant, server.id), SERVER, server)?;
@@ -268,6 +276,9 @@ impl Table {
         let mut writes = vec![Write::Put(item, unchanged), trail::put(event)?];
         if let Some(sweep) = sweep {
             writes.push(sweep.put(tenant)?);
+        }
+        if let Some(verification) = verification {
+            writes.push(verifications::put(verification)?);
         }
         if let Some(receipt) = receipt {
             writes.insert(0, receipts::put(tenant, receipt)?);

@@ -10,6 +10,7 @@ use crate::domain::revocation::{self, Revocation};
 use crate::domain::server::Server;
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
+use crate::table::api_keys::{self, ApiKey, PersonalLead};
 use crate::table::clients::{self, ProviderLead};
 use crate::table::receipts::{self, Receipt};
 use crate::table::servers::{self, Named, Numbered};
@@ -32,32 +33,53 @@ impl Table {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
     pub async fn repair(&self, orphan: &Orphan, now: Timestamp) -> Result<bool> {
+        let key = Key {
+            pk: orphan.partition.clone(),
+            sk: orphan.key.clone().unwrap_or_default(),
+        };
         let Some((tenant, server)) = keys::owners(&orphan.partition) else {
-            return Ok(false);
+            return match orphan.kind {
+                Kind::LeadsNowhere => self.remove_personal_lead(&key).await,
+                _ => Ok(false),
+            };
         };
         let repair = Repair {
             table: self,
             tenant: &tenant,
             now,
         };
-        let key = Key {
-            pk: orphan.partition.clone(),
-            sk: orphan.key.clone().unwrap_or_default(),
-        };
         match (orphan.kind, server) {
             (Kind::ItemsWithoutServer, Some(server)) => repair.remove_all(server).await,
             (Kind::Undead, Some(server)) => repair.finish_deletion(server).await,
             (Kind::LeadsNowhere, None) => repair.remove_lead(&key).await,
+            (Kind::NotLedTo, None) if key.sk.starts_with(keys::API_KEYS) => {
+                repair.lead_to_key(&key).await
+            }
             (Kind::NotLedTo, None) => repair.lead_to_server(&key).await,
             (Kind::NotLedTo, Some(_)) => repair.lead_to_provider(&key).await,
             (Kind::NotIndexed, _) => repair.index(&key).await,
             (Kind::Expired, _) => repair.remove_expired(&key).await,
+            (Kind::KeyOfNothing, None) => repair.remove_key(&key).await,
             (Kind::NeverSwept, Some(server)) => repair.sweep(server).await,
             (Kind::NeverComplete, None) => repair.settle(&key, false).await,
             (Kind::CountsDiffer, None) => repair.settle(&key, true).await,
             // The workers do not run, or fail each time; a key is lost; or it is none of ours. That takes a person.
             _ => Ok(false),
         }
+    }
+
+    /// Removes what leads from a personal access token to no key.
+    async fn remove_personal_lead(&self, lead: &Key) -> Result<bool> {
+        let found = self.read(vec![lead.clone()]).await?;
+        let Some(to) = found.get::<PersonalLead>(lead)? else {
+            return Ok(false);
+        };
+        let to_it = Condition::Has(vec![("id", s(&to.id))]);
+        let writes = vec![
+            Write::Delete(lead.clone(), to_it),
+            Write::Check(keys::api_key(&to.tenant, &to.id), Condition::Absent),
+        ];
+        self.write_if(writes).await
     }
 }
 
@@ -275,6 +297,35 @@ impl Repair<'_> {
         .await
     }
 
+    async fn lead_to_key(&self, key: &Key) -> Result<bool> {
+        let Some(own) = self.read::<ApiKey>(key).await? else {
+            return Ok(false);
+        };
+        let unchanged = Condition::Has(vec![("secret_hash", s(&own.secret_hash))]);
+        self.write(vec![
+            api_keys::put_lead(self.tenant, &own)?,
+            Write::Check(key.clone(), unchanged),
+        ])
+        .await
+    }
+
+    /// Removes a key for a server that is gone. Numbers are never given out again.
+    async fn remove_key(&self, key: &Key) -> Result<bool> {
+        let Some(own) = self.read::<ApiKey>(key).await? else {
+            return Ok(false);
+        };
+        let Some(number) = own.bound_to.map(|it| servers::number_key(self.tenant, it)) else {
+            return Ok(false);
+        };
+        if self.read::<Named>(&number).await?.is_some() {
+            return Ok(false);
+        }
+        let event = self.event(Action::KeyRemoved)?.of_key(&own.id);
+        self.table
+            .remove_api_key(self.tenant, &own.id, &event)
+            .await
+    }
+
     /// Puts an item into its index, work as due now.
     async fn index(&self, key: &Key) -> Result<bool> {
         let found = self.table.read(vec![key.clone()]).await?;
@@ -294,7 +345,8 @@ impl Repair<'_> {
             Found::Revocation(_)
             | Found::Sweep(_)
             | Found::Tombstone(_)
-            | Found::Offboarding(_) => (DUE_INDEX, (keys::DUE.to_owned(), at(self.now))),
+            | Found::Offboarding(_)
+            | Found::Verification(_) => (DUE_INDEX, (keys::DUE.to_owned(), at(self.now))),
             _ => return Ok(false),
         };
         if text(item, index.0) == place.0 && !text(item, index.1).is_empty() {
