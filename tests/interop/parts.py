@@ -76,7 +76,7 @@ def query_of(url):
     return dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query))
 
 
-def with_query(url, **changes):
+def with_query(url, /, **changes):
     """The URL with these parameters set, or taken out where the value is None."""
     parts = urllib.parse.urlsplit(url)
     query = {name: value for name, value in (query_of(url) | changes).items() if value is not None}
