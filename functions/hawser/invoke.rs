@@ -24,7 +24,6 @@ use hawser_core::operations::credentials::AtServer;
 use hawser_core::operations::invoke::{self, Call, Refusal, Target, Watch};
 use hawser_core::operations::{Permitted, consent};
 use lambda_http::http::Method;
-use lambda_http::http::header::CONTENT_TYPE;
 use message::{Content, Message};
 use offer::{Denied, Filter};
 use permission::Reach;
@@ -97,7 +96,7 @@ async fn pass_on(
         && message.method.as_deref() == Some("initialize");
     let named =
         http::header(request, mcp::SESSION_HEADER.as_str()).filter(|_| !modern && !initializes);
-    let found = invoke::find(app, who, target, named.as_deref()).await?;
+    let found = invoke::find(app, who.clone(), target, named.as_deref()).await?;
     let now = app.now();
     let Permitted { caller, found } = found
         .permit(|caller, found| {
@@ -140,6 +139,7 @@ async fn pass_on(
         None => None,
     };
     let call = Call {
+        who: (&at.caller).into(),
         method: request.method().clone(),
         headers: headers::of_request(request),
         body: if posts {
@@ -150,6 +150,7 @@ async fn pass_on(
         session: upstream_session.clone(),
         end: None,
     };
+    let watch = Watch::new(app, who, &at.found)?;
     let answer = match invoke::exchange(app, &at.caller.tenant, &at.found, call).await? {
         Ok(answer) => answer,
         Err(refusal) => return Err(refused(app, at, refusal).await?),
@@ -174,11 +175,7 @@ async fn pass_on(
         }
         _ => None,
     };
-    let is_stream = answer.headers().get(CONTENT_TYPE).is_some_and(|kind| {
-        let kind = kind.as_bytes().to_ascii_lowercase();
-        kind.starts_with(b"text/event-stream")
-    });
-    let watch = is_stream.then(|| Watch::new(app, &at)).transpose()?;
+    let is_stream = relay::is_of_events(&answer);
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.headers_mut() = headers::of_answer(answer.headers(), ours.as_ref());
@@ -208,8 +205,10 @@ async fn refused(app: &App, at: Permitted<AtServer>, refusal: Refusal) -> Result
         }
     };
     let mut consent_url = None;
-    // A function of its own is reached at another address than the pages of a consent.
-    if let Some(base) = app.public_urls.first().filter(|_| consent_helps) {
+    // A function of its own is reached at another address than the pages of a consent. Who has no more than a connection's own
+    // credentials is not sent to consent in its owner's place.
+    let consents = consent_helps && at.caller.bound_to.is_none();
+    if let Some(base) = app.public_urls.first().filter(|_| consents) {
         let server = Permitted {
             caller: at.caller,
             found: at.found.server,

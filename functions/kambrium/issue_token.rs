@@ -45,8 +45,8 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
     if grant_type != "client_credentials" {
         return Err(Problem::UnsupportedGrantType);
     }
-    let scopes = parameter(request, "scope")?;
-    let scopes = scopes.map(|text| text.split_whitespace().map(str::to_owned).collect());
+    let scopes = parameter(request, "scope")?.unwrap_or_default();
+    let scopes = scopes.split_whitespace().map(str::to_owned).collect();
     let issued = tokens::issue(app, &client, &secret, scopes).await?;
     let Issued { token, scopes } = issued.map_err(|refusal| match refusal {
         Refusal::InvalidClient => Problem::InvalidClient,

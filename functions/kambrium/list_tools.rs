@@ -59,7 +59,8 @@ async fn list(app: &App, request: &Request) -> Result<Response<Body>, Refusal> {
     let at = credentials::load_of_owner(app, &found)
         .await
         .map_err(|error| unnumbered(error.into()))?;
-    let listed = tools::list(app, &found.caller.tenant, &at, Reading::Kept).await;
+    let caller = &found.caller;
+    let listed = tools::list(app, &caller.tenant, &at, caller, Reading::Kept).await;
     let listed = listed.map_err(|failure| match failure {
         Failure::Failed(error) => unnumbered(error.into()),
         Failure::Refused(_) | Failure::BadAnswer => Refusal::ToolsUnavailable,

@@ -28,7 +28,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
         .ok_or(Problem::InvalidQuery("ls_user_id", "the id of a user"))?;
     let server = chosen(app, tenant, &subject, &asked, listed.found).await?;
     let at = credentials::load(app, tenant, server.id, &subject).await?;
-    let tools = tools::list(app, tenant, &at, asked.reading)
+    let tools = tools::list(app, tenant, &at, &listed.caller, asked.reading)
         .await
         .map_err(|failure| refused(&at.server, failure))?;
     if tools.all.len() > LIMIT {

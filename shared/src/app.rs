@@ -15,11 +15,14 @@ use crate::table::{Found, Key, Table};
 use crate::{Error, Result};
 use aws_config::timeout::TimeoutConfig;
 use secrecy::ExposeSecret;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 /// The first and, until keys are rotated, only key of a tenant.
 const TENANT_KEY: u32 = 1;
+/// Under the usual limit of 1024 open files.
+const CALLS: usize = 400;
 
 /// The parts every handler works with.
 pub struct App {
@@ -43,10 +46,12 @@ pub struct App {
     pub egress: Egress,
     /// Where time comes from.
     pub clock: Clock,
-    /// How often an open event stream looks whether its credential still stands.
+    /// How often an answer that is on its way looks whether what it rests on still stands.
     pub stream_check: Duration,
     /// How long a server may take to list its tools, over all its pages.
     pub listing_limit: Duration,
+    /// The calls that may be under way at once in this process: each holds two connections, and an answer may take its time.
+    pub calls: Arc<Semaphore>,
     /// Told when durable work has appeared. Workers in the same process listen; under Lambda the table's stream calls.
     pub work_appeared: Notify,
     pub(crate) remembered: Remembered,
@@ -117,6 +122,7 @@ impl App {
             clock: Clock::System,
             stream_check: Duration::from_secs(5),
             listing_limit: Duration::from_secs(20),
+            calls: Arc::new(Semaphore::new(CALLS)),
             work_appeared: Notify::new(),
             remembered: Remembered::default(),
             key_service,
@@ -149,7 +155,7 @@ impl App {
             .as_ref()
             .ok_or(Unauthenticated::InvalidToken)?;
         verifier
-            .verify(token)
+            .verify(token, self.now())
             .await
             .map(|caller| Presented::Caller(Box::new(caller)))
     }
@@ -159,10 +165,7 @@ impl App {
     /// # Errors
     /// [`Error::Unauthenticated`], [`Error::Unavailable`], [`Error::Internal`].
     pub async fn read_as(&self, who: Presented, mut keys: Vec<Key>) -> Result<(Caller, Found)> {
-        // No batch may name an item twice.
-        let needed = who.needs().into_iter();
-        let needed: Vec<Key> = needed.filter(|key| !keys.contains(key)).collect();
-        keys.extend(needed);
+        who.need(&mut keys);
         let found = self.table.read(keys).await?;
         Ok((who.settle(&found, self.now())?, found))
     }

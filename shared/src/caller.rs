@@ -6,6 +6,7 @@ use crate::domain::error::Unauthenticated;
 use crate::domain::id::{Sortable, TenantId, random};
 use crate::domain::subject::{Actor, Subject, SubjectType};
 use crate::domain::time::Timestamp;
+use crate::jwt::LEEWAY;
 use crate::table::api_keys::{self, ApiKey, PersonalLead};
 use crate::table::{Found, Key, servers};
 use crate::{Error, Result};
@@ -40,6 +41,10 @@ pub struct Caller {
     pub is_service_key: bool,
     /// The id of the API key that it came with, if it came with one.
     pub key: Option<Sortable>,
+    /// Whether it came with a token of its connection's own client.
+    pub is_client: bool,
+    /// The `exp` of the token that it came with, if it came with one.
+    pub token_ends: Option<Timestamp>,
 }
 
 impl Caller {
@@ -56,6 +61,14 @@ impl Caller {
     /// Who is calling.
     pub fn subject(&self) -> &Subject {
         &self.actor.subject
+    }
+
+    /// Refuses a caller whose token has ended.
+    pub(crate) fn check_end(&self, now: Timestamp) -> Result<(), Unauthenticated> {
+        match self.token_ends {
+            Some(end) if end.plus_seconds(LEEWAY) <= now => Err(Unauthenticated::Expired(end)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -144,9 +157,9 @@ impl Presented {
         }
     }
 
-    /// The items that settle them.
-    pub fn needs(&self) -> Vec<Key> {
-        match self {
+    /// Adds the items that settle them to those that are to be read: no batch may name an item twice.
+    pub fn need(&self, keys: &mut Vec<Key>) {
+        let needed: Vec<Key> = match self {
             Self::Caller(_) => Vec::new(),
             Self::Key(key) => {
                 let bound_to = key.bound_to.iter();
@@ -155,16 +168,24 @@ impl Presented {
                 connection.chain([own]).collect()
             }
             Self::Client(token) => vec![servers::key(&token.tenant, token.server)],
+        };
+        for key in needed {
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
         }
     }
 
-    /// The caller, once what [`Self::needs`] named has been read.
+    /// The caller, once what [`Self::need`] named has been read.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] when it is unknown, revoked, expired, or has another secret; [`Error::Internal`].
     pub fn settle(self, found: &Found, now: Timestamp) -> Result<Caller> {
         match self {
-            Self::Caller(caller) => Ok(*caller),
+            Self::Caller(caller) => {
+                caller.check_end(now)?;
+                Ok(*caller)
+            }
             Self::Key(key) => key.settle(found, now),
             Self::Client(token) => token.settle(found, now),
         }
@@ -221,6 +242,8 @@ fn caller_of(tenant: TenantId, key: ApiKey) -> Result<Caller> {
         bound_to: key.bound_to,
         is_service_key: key.owner.is_none(),
         key: Sortable::parse_ulid(&key.id),
+        is_client: false,
+        token_ends: None,
     })
 }
 

@@ -149,6 +149,8 @@ impl ClientToken {
             bound_to: Some(server.number),
             is_service_key: false,
             key: None,
+            is_client: true,
+            token_ends: Some(end),
         })
     }
 }

@@ -2,7 +2,6 @@
 //! key, the data key seals values with AES-256-GCM. The additional data binds tenant, server, subject and kind, so a
 //! ciphertext moved to another row does not open. No other module sees a key.
 
-use crate::domain::event::{Link, Month};
 use crate::domain::id::{ServerId, TenantId, random};
 use crate::domain::issuance::Issuance;
 use crate::domain::subject::Subject;
@@ -298,20 +297,20 @@ impl TenantKey {
             .map(DataKey)
     }
 
-    /// Marks how far a month of the tenant's audit trail goes.
+    /// Marks a text.
     ///
     /// # Errors
     /// [`Error::Internal`] when the cipher fails.
-    pub fn mark(&self, tenant: &TenantId, month: &Month, last: &Link) -> Result<Mark> {
+    pub fn mark(&self, text: &str) -> Result<Mark> {
         Ok(Mark {
             tenant_key: self.number,
-            sealed: encrypt(&self.bytes, &trail_aad(tenant, month, last), &[])?,
+            sealed: encrypt(&self.bytes, &aad(&["mark", text]), &[])?,
         })
     }
 
-    /// Whether a mark is the one of exactly this.
-    pub fn has_marked(&self, tenant: &TenantId, month: &Month, last: &Link, mark: &Mark) -> bool {
-        decrypt(&self.bytes, &trail_aad(tenant, month, last), &mark.sealed).is_ok()
+    /// Whether a mark is the one of exactly this text.
+    pub fn has_marked(&self, text: &str, mark: &Mark) -> bool {
+        decrypt(&self.bytes, &aad(&["mark", text]), &mark.sealed).is_ok()
     }
 }
 
@@ -379,11 +378,6 @@ fn tenant_key_aad(tenant: &TenantId) -> Vec<u8> {
 
 fn data_key_aad(tenant: &TenantId, server: ServerId) -> Vec<u8> {
     aad(&["data-key", tenant.as_str(), &server.ulid()])
-}
-
-fn trail_aad(tenant: &TenantId, month: &Month, last: &Link) -> Vec<u8> {
-    let seq = last.seq.to_string();
-    aad(&["trail", tenant.as_str(), month.as_str(), &seq, &last.link])
 }
 
 fn value_aad(tenant: &TenantId, server: ServerId, kind: Kind<'_>) -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! Tokens of connections' own clients (Kambrium 13 and 15): who gets one, what it opens, and when it is over.
 
 use crate::harness::{Answer, Caller, Hawser, per_user};
+use crate::issuer::Issuer;
 use crate::upstream::{MODERN, Upstream, message};
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use serde_json::{Value, json};
@@ -174,6 +175,7 @@ async fn scopes_are_those_of_the_connection_or_fewer() {
     };
     let is = |status: u16, word: &str| (status, word.to_owned());
     assert_eq!(scope(&reads, "").await, is(200, "mcp.read"));
+    assert_eq!(scope(&reads, "+").await, is(200, "mcp.read"));
     assert_eq!(scope(&reads, "mcp.write").await, is(400, "invalid_scope"));
     assert_eq!(scope(&writes, "mcp.write").await, is(200, "mcp.write"));
     assert_eq!(
@@ -374,6 +376,30 @@ async fn a_token_that_was_tampered_with_opens_nothing() {
     assert_eq!(scene.passed_on(), 0);
 }
 
+#[tokio::test]
+async fn nobody_is_sent_to_consent_in_the_owners_place() {
+    let issuer = Issuer::start().await;
+    let mail = json!({"display_name": "Mail", "mcp_url": issuer.mcp_url(), "oauth": {}});
+    let hawser = Hawser::with_integrations(&json!({"mail": mail})).await;
+    let scopes = json!({"scope": "mgmt.write mcp.write"});
+    let ada = hawser.caller("acme", "ada", scopes);
+    let body = json!({"mcp_server": "mail", "access_type": "write", "auth_method": "oauth"});
+    let data = ada.post("/api/v1/mcp-servers", body).await.json()["data"].clone();
+    let credentials = &data["oauth2_credentials"];
+    let [id, secret] =
+        ["client_id", "client_secret"].map(|name| credentials[name].as_str().unwrap());
+    let answer = ask(&hawser, &basic(id, secret), "grant_type=client_credentials")
+        .await
+        .json();
+    let token = answer["access_token"].as_str().unwrap();
+    let client = hawser.with(vec![("authorization", format!("Bearer {token}"))]);
+    let refused = |answer: &Answer| answer.json()["error"]["data"].clone();
+    let of_client = refused(&call(&client, &data["id"]).await);
+    assert_eq!(of_client, json!({"reason": "never_connected"}));
+    let of_owner = refused(&call(&ada, &data["id"]).await);
+    assert!(of_owner["consentUrl"].is_string(), "{of_owner}");
+}
+
 // Personal access tokens
 
 #[tokio::test]
@@ -455,7 +481,7 @@ async fn a_personal_token_ends_with_its_connection_or_its_time() {
     };
     let brief = scene
         .hawser
-        .personal("acme", "user:ada", grants(json!({"ends_in": 60})))
+        .personal("acme", "user:ada", grants(json!({"expires_in": 60})))
         .await;
     assert_eq!(call(&brief, client.number).await.status, 200);
     let end = scene.hawser.app.now().plus_seconds(60).seconds_z();

@@ -97,7 +97,8 @@ async fn connect(hawser: &Hawser, issuer: &Issuer, server: &Registered, user: &s
     let found = found.server(&tenant, id).unwrap().unwrap();
     let provider = serde_json::from_value(json!("019bc0fd-8a38-7a17-83e9-4b02d86f31ae")).unwrap();
     let url = &hawser.url;
-    let begun = consent::begin(&hawser.app, &tenant, &found, &subject, provider, url, &[]);
+    let caller = hawser.settled("acme", user).await;
+    let begun = consent::begin(&hawser.app, &caller, &found, &subject, provider, url, &[]);
     let begun = begun.await.unwrap();
     let callback = issuer.approve(begun.url.expose_secret()).await;
     assert_eq!(reqwest::get(callback).await.unwrap().status(), 200);

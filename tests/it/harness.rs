@@ -278,7 +278,8 @@ impl Hawser {
 
     /// A user of a tenant with further claims.
     pub fn caller(&self, tenant: &str, subject: &str, more: Value) -> Caller {
-        let mut claims = json!({"tenantName": tenant, "sub": subject, "exp": now() + 600});
+        let end = self.app.now().seconds() + 100 * 24 * 3600;
+        let mut claims = json!({"tenantName": tenant, "sub": subject, "exp": end});
         claims
             .as_object_mut()
             .unwrap()
@@ -303,7 +304,7 @@ impl Hawser {
     }
 
     /// A caller with a fresh API key of `owner` (such as `user:ada`; `None` for a service key). `grants` may hold `roles`,
-    /// `teams`, `permissions`, `scopes`.
+    /// `teams`, `permissions`, `scopes`, and `expires_in` seconds.
     pub async fn api_key(&self, tenant: &str, owner: Option<&str>, grants: Value) -> Caller {
         let tenant = TenantId::parse(tenant).unwrap();
         let made = mint_api_key(&tenant, self.app.now()).unwrap();
@@ -312,7 +313,7 @@ impl Hawser {
     }
 
     /// A caller with a fresh personal access token of `owner`. `grants` may also hold `bound_to`, its
-    /// connection, and `ends_in`, in seconds.
+    /// connection, and `expires_in`, in seconds.
     pub async fn personal(&self, tenant: &str, owner: &str, grants: Value) -> Caller {
         let tenant = TenantId::parse(tenant).unwrap();
         let made = mint_personal(self.app.now()).unwrap();
@@ -328,7 +329,7 @@ impl Hawser {
         (id, text, secret_hash): (String, SecretString, String),
     ) -> String {
         let list = |name: &str| serde_json::from_value(grants[name].clone()).unwrap_or_default();
-        let end = grants["ends_in"].as_i64();
+        let now = self.app.now();
         let key = ApiKey {
             id,
             secret_hash,
@@ -341,8 +342,10 @@ impl Hawser {
             scopes: list("scopes"),
             personal: text.expose_secret().starts_with("pat_"),
             bound_to: grants["bound_to"].as_u64(),
-            created_at: self.app.now(),
-            expires_at: end.map(|seconds| self.app.now().plus_seconds(seconds)),
+            created_at: now,
+            expires_at: grants["expires_in"]
+                .as_i64()
+                .map(|life| now.plus_seconds(life)),
         };
         let made = self.event(tenant, Action::KeyCreated).of_key(&key.id);
         let table = &self.app.table;

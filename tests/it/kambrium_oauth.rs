@@ -6,6 +6,7 @@ use crate::kambrium::everything;
 use aws_sdk_dynamodb::types::AttributeValue;
 use data_encoding::BASE64URL_NOPAD;
 use hawser_core::domain::credential::Grant;
+use hawser_core::domain::event::Who;
 use hawser_core::domain::id::{ServerId, TenantId};
 use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::operations::grants::{self, Need, Usable};
@@ -878,6 +879,7 @@ async fn a_refresh_that_is_refused_for_good_fails_the_connection() {
         let usable = grants::access(
             &scene.hawser.app,
             &tenant,
+            &Who::Operator,
             server,
             &subject,
             need,

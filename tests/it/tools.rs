@@ -377,8 +377,8 @@ async fn answers_may_be_events() {
     // What comes after the answer is not waited for.
     let (reply, events) = Reply::stream();
     upstream.reply(reply);
-    events.send("data: {\"id\":1,\"result\"").unwrap();
-    events.send(":{\"tools\":[{\"name\":\"a\"}]}}\n\n").unwrap();
+    events.send("data: {\"id\":1,\"result\"");
+    events.send(":{\"tools\":[{\"name\":\"a\"}]}}\n\n");
     assert_eq!(names(&fresh().await), ["a"]);
     drop(events);
     for body in ["", "data: x\n\n", &format!("data: {other}\n\n")] {
@@ -497,7 +497,7 @@ async fn who_does_not_answer_is_not_waited_for() {
     for sent in [":\n", "data: {\"id\":1,"] {
         let (reply, events) = Reply::stream();
         upstream.reply(reply);
-        events.send(sent).unwrap();
+        events.send(sent);
         is_unreachable(&list(&ada, &upstream.url).await);
     }
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -757,7 +757,7 @@ async fn meanwhile(upstream: &Upstream, caller: &Caller, change: impl Future<Out
     .await;
     change.await;
     let late = "data: {\"id\":1,\"result\":{\"tools\":[{\"name\":\"late\"}]}}\n\n";
-    events.send(late).unwrap();
+    events.send(late);
     drop(events);
     assert_eq!(names(&asking.await.unwrap()), ["late"]);
 }

@@ -92,9 +92,9 @@ async fn a_life_of_a_credential_is_told() {
         [
             "root server.created",
             "ada session.begun",
-            "ada session.opened",
-            "ada session.answered",
-            "ada credential.granted",
+            "browser session.opened",
+            "browser session.answered",
+            "browser credential.granted",
             "ada credential.refreshed",
             "operator key.created",
             "root credential.removed",
@@ -407,11 +407,7 @@ async fn whatever_is_changed_removed_or_slipped_in_shows() {
             );
         }
         delete(&ground, event).await;
-        let gap = if seq == 10 {
-            "head-moved".to_owned()
-        } else {
-            format!("missing {seq}")
-        };
+        let gap = format!("missing {seq}");
         assert_eq!(kinds(&flaws(&hawser).await), [gap], "{place}");
         put(&ground, event.clone()).await;
         assert_eq!(flaws(&hawser).await, []);
@@ -431,16 +427,17 @@ async fn whatever_is_changed_removed_or_slipped_in_shows() {
 async fn another_chain_in_the_place_of_the_first_shows() {
     let (ground, hawser) = chained().await;
     let early = stored(&ground, "trail").await.remove(0);
-    hawser
-        .admin("acme")
-        .register("other", per_user(), &[])
-        .await;
-    trail::chain_all(&hawser.app).await.unwrap();
+    let register = async |name: &str| {
+        hawser.admin("acme").register(name, per_user(), &[]).await;
+        trail::chain_all(&hawser.app).await
+    };
+    register("other").await.unwrap();
     let late = stored(&ground, "trail").await.remove(0);
     let events = stored(&ground, "event").await;
-    // The last event taken out of the chain, by someone who can count and hash.
-    delete(&ground, events.last().unwrap()).await;
-    assert_eq!(kinds(&flaws(&hawser).await), ["head-moved"]);
+    let last = events.last().unwrap();
+    // The last event is taken away, then out of the head as well, by someone who can count and hash.
+    delete(&ground, last).await;
+    assert_eq!(kinds(&flaws(&hawser).await), ["missing 11"]);
     let mut forged = early.clone();
     forged.insert("mark".to_owned(), late["mark"].clone());
     put(&ground, forged).await;
@@ -449,11 +446,101 @@ async fn another_chain_in_the_place_of_the_first_shows() {
         ["head-moved"],
         "the mark is of another head"
     );
-    delete(&ground, &early).await;
+    // No worker puts the tenant's mark on what follows.
+    register("third").await.unwrap_err();
     assert_eq!(kinds(&flaws(&hawser).await), ["head-moved"]);
+    delete(&ground, &early).await;
+    assert_eq!(
+        kinds(&flaws(&hawser).await),
+        ["broken 10"],
+        "events without a head"
+    );
     put(&ground, late).await;
-    put(&ground, events.last().unwrap().clone()).await;
+    put(&ground, last.clone()).await;
     assert_eq!(flaws(&hawser).await, []);
+    trail::chain_all(&hawser.app).await.unwrap();
+    assert_eq!(flaws(&hawser).await, []);
+}
+
+#[tokio::test]
+async fn what_is_no_event_or_lies_elsewhere_shows_and_stops_nothing() {
+    let s = |text: &str| AttributeValue::S(text.to_owned());
+    let (ground, hawser) = chained().await;
+    let admin = hawser.admin("acme");
+    let before = told(&admin).await;
+    let events = stored(&ground, "event").await;
+    for (sk, change) in [
+        ("~", None),
+        ("0", None),
+        ("7ZZZZZZZZZZZZZZZZZZZZZZZZZ", None),
+        (
+            "01000000000000000000000000",
+            Some(("id", s("01000000000000000000000000"))),
+        ),
+        (
+            "7YZZZZZZZZZZZZZZZZZZZZZZZZ",
+            Some(("action", s("nothing.known"))),
+        ),
+    ] {
+        let mut stray = events[0].clone();
+        stray.insert("SK".to_owned(), s(sk));
+        stray.insert("GSI2PK".to_owned(), s("UNCHAINED#0"));
+        stray.insert("GSI2SK".to_owned(), s("0"));
+        if let Some((name, value)) = change {
+            stray.insert(name.to_owned(), value);
+        }
+        stray.remove("chain");
+        put(&ground, stray.clone()).await;
+        assert_eq!(kinds(&flaws(&hawser).await), ["stray"], "{sk}");
+        trail::chain_all(&hawser.app).await.unwrap();
+        assert_eq!(told(&admin).await, before, "{sk}");
+        let (mut pages, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = admin.get(&format!("{AUDIT}?limit=1{cursor}")).await.json();
+            pages.extend(page["data"].as_array().unwrap().clone());
+            let Some(next) = page["next"].as_str() else {
+                break;
+            };
+            cursor = format!("&before={next}");
+        }
+        pages.reverse();
+        assert_eq!(pages, before, "{sk}");
+        delete(&ground, &stray).await;
+    }
+}
+
+#[tokio::test]
+async fn a_month_that_is_taken_away_shows_in_the_next() {
+    let hawser = Hawser::start_by_hand().await;
+    let ground = hawser.ground();
+    let admin = || {
+        hawser.claims(json!({"tenantName": "acme", "sub": "root", "exp": 4_000_000_000_i64, "roles": ["admin"],
+                             "permissions": ["mcp-servers:read"], "scope": "mgmt.read"}))
+    };
+    admin().register("one", per_user(), &["ada"]).await;
+    trail::chain_all(&hawser.app).await.unwrap();
+    let old = month(&hawser);
+    let head = stored(&ground, "trail").await.remove(0);
+    let events = stored(&ground, "event").await;
+    hawser.pass(40 * 86_400);
+    admin().register("two", per_user(), &["ada"]).await;
+    trail::chain_all(&hawser.app).await.unwrap();
+    assert_eq!(flaws(&hawser).await, []);
+    // Without its head the old month is still shown.
+    delete(&ground, &head).await;
+    assert_eq!(told(&admin()).await.len(), 4);
+    assert_eq!(kinds(&flaws(&hawser).await), ["month-cut"]);
+    for event in &events {
+        delete(&ground, event).await;
+    }
+    assert_eq!(kinds(&flaws(&hawser).await), ["month-cut"]);
+    assert_eq!(verify(&hawser.app, &acme(), &old).await.unwrap(), []);
+    put(&ground, head).await;
+    let kinds_of_old = kinds(&verify(&hawser.app, &acme(), &old).await.unwrap());
+    assert_eq!(
+        (kinds_of_old, flaws(&hawser).await),
+        (vec!["missing 1".to_owned()], vec![])
+    );
 }
 
 #[tokio::test]

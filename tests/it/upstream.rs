@@ -60,9 +60,12 @@ pub struct Reply {
     hold: Option<Arc<Gate>>,
 }
 
-struct Pieces(mpsc::UnboundedReceiver<&'static str>);
+/// A piece of a stream, or that there is none yet, or no more.
+pub type Piece = Poll<Option<Result<Bytes, Error>>>;
 
-impl Body for Pieces {
+struct Generated<F>(F);
+
+impl<F: FnMut(&mut Context<'_>) -> Piece + Unpin> Body for Generated<F> {
     type Data = Bytes;
     type Error = Error;
 
@@ -70,9 +73,27 @@ impl Body for Pieces {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        self.0
-            .poll_recv(context)
-            .map(|piece| piece.map(|text| Ok(Frame::data(Bytes::from(text)))))
+        let piece = (self.0)(context);
+        piece.map(|piece| piece.map(|bytes| bytes.map(Frame::data)))
+    }
+}
+
+/// The test's end of a stream.
+pub struct Events(mpsc::UnboundedSender<Result<Bytes, Error>>);
+
+impl Events {
+    pub fn send(&self, event: impl Into<Bytes>) {
+        self.0.send(Ok(event.into())).unwrap();
+    }
+
+    /// Breaks the connection off once what was sent has gone out.
+    pub fn break_off(self) {
+        self.0.send(Err(Error::other("broken off"))).unwrap();
+    }
+
+    /// Resolves when the server lets go of its answer, because its connection has ended.
+    pub async fn closed(&self) {
+        self.0.closed().await;
     }
 }
 
@@ -106,23 +127,30 @@ impl Reply {
         self.headers.push((name, value.to_owned()));
     }
 
-    /// A stream of events.
-    pub fn events(body: impl Body<Data = Bytes, Error = Error> + Send + 'static) -> Self {
+    /// A stream of events, each piece of which is asked for when there is room for it.
+    pub fn events(pieces: impl FnMut(&mut Context<'_>) -> Piece + Send + Unpin + 'static) -> Self {
         Self {
             status: 200,
             headers: vec![(
                 "content-type",
                 "text/event-stream; charset=utf-8".to_owned(),
             )],
-            body: body.boxed_unsync(),
+            body: Generated(pieces).boxed_unsync(),
             hold: None,
         }
     }
 
     /// The same, whose pieces the test sends.
-    pub fn stream() -> (Self, mpsc::UnboundedSender<&'static str>) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        (Self::events(Pieces(receiver)), sender)
+    pub fn stream() -> (Self, Events) {
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        let pieces = Self::events(move |context| receiver.poll_recv(context));
+        (pieces, Events(sender))
+    }
+
+    /// The same answer as something else than events.
+    pub fn of_type(mut self, kind: &str) -> Self {
+        self.headers = vec![("content-type", kind.to_owned())];
+        self
     }
 
     /// The same, once the gate is open.
@@ -316,13 +344,22 @@ pub fn is_refused(answer: &Answer, status: u16, code: i64, message: &str, data: 
         assert_eq!(answer.header(name).as_deref(), Some(expected));
     }
 }
-/// Sends a call and returns with the head of its answer.
-pub async fn open(hawser: &Hawser, caller: &Caller, method: &str, mcp: &str) -> reqwest::Response {
+/// Sends a call on a connection of its own and returns with the head of its answer.
+pub async fn open(
+    hawser: &Hawser,
+    caller: &Caller,
+    method: &str,
+    mcp: &str,
+    headers: &[(&str, &str)],
+) -> reqwest::Response {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let method = method.parse().unwrap();
     let mut request = http.request(method, format!("{}/mcp/{mcp}", hawser.url));
     for (name, value) in &caller.headers {
         request = request.header(*name, value);
+    }
+    for (name, value) in headers {
+        request = request.header(*name, *value);
     }
     let request = request.body(message("tools/call").to_string());
     soon(request.send()).await.unwrap()

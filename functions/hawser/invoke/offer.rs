@@ -80,13 +80,13 @@ fn not_offered(name: &str, tools: &[Tool], connection: &Connection) -> Problem {
 
 /// The tools of a server, asked for anew if the one in question is not among those that are known.
 async fn knowing(app: &App, at: &Permitted<AtServer>, name: &str) -> Result<Tools, Failure> {
-    let tenant = &at.caller.tenant;
-    let tools = tools::list(app, tenant, &at.found, Reading::Kept).await?;
+    let (caller, found) = (&at.caller, &at.found);
+    let tools = tools::list(app, &caller.tenant, found, caller, Reading::Kept).await?;
     let is_known = tools.all.iter().any(|tool| tool.name == name);
     if is_known || !tools.cached {
         return Ok(tools);
     }
-    tools::list(app, tenant, &at.found, Reading::Anew).await
+    tools::list(app, &caller.tenant, found, caller, Reading::Anew).await
 }
 
 /// Something that may be a list cannot be read.

@@ -1,4 +1,5 @@
-//! A server's answer on its way to the caller: each piece as it comes. Dropped by either side, it ends at the other.
+//! A server's answer on its way to the caller: each piece as it comes, and nothing but pieces. Dropped by either side, it
+//! ends at the other.
 
 use super::offer::Filter;
 use crate::http::Streamed;
@@ -7,22 +8,33 @@ use hawser_core::operations::invoke::Watch;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, SizeHint};
 use lambda_http::Error;
+use lambda_http::http::header::CONTENT_TYPE;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+
+/// Whether an answer is a stream of events.
+pub fn is_of_events(answer: &reqwest::Response) -> bool {
+    answer.headers().get(CONTENT_TYPE).is_some_and(|kind| {
+        let kind = kind.as_bytes().to_ascii_lowercase();
+        kind.starts_with(b"text/event-stream")
+    })
+}
 
 /// The body of a server's answer.
 pub struct Relay {
     body: reqwest::Body,
     over: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    of_events: bool,
     filter: Option<Filter>,
 }
 
 impl Relay {
-    /// The body of an answer; with a watch, it ends when that says so, and with a filter only what that lets through goes on.
-    pub fn new(answer: reqwest::Response, watch: Option<Watch>, filter: Option<Filter>) -> Self {
+    /// The body of an answer, which ends when its watch says so; with a filter only what that lets through goes on.
+    pub fn new(answer: reqwest::Response, watch: Watch, filter: Option<Filter>) -> Self {
         Self {
+            of_events: is_of_events(&answer),
             body: answer.into(),
-            over: watch.map(|watch| Box::pin(watch.over()) as _),
+            over: Some(Box::pin(watch.over())),
             filter,
         }
     }
@@ -45,19 +57,25 @@ impl Body for Relay {
         if over.is_some_and(|over| over.as_mut().poll(context).is_ready()) {
             self.over = None;
             self.body = reqwest::Body::from(Bytes::new());
-            return Poll::Ready(None);
+            // Events may end at any time; half of anything else must not pass for the whole.
+            return Poll::Ready((!self.of_events).then(|| Err("the answer was cut off".into())));
         }
         loop {
-            let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-            // What went wrong between the server and us stays there.
-            let frame = frame.map(|frame| frame.map_err(|_| "the answer broke off".into()));
-            let Some(filter) = &mut self.filter else {
-                return Poll::Ready(frame);
+            let piece = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(piece) => Some(piece),
+                    // Headers after the body would pass by the list of those that may return.
+                    Err(_) => continue,
+                },
+                // What went wrong between the server and us stays there.
+                Some(Err(_)) => return Poll::Ready(Some(Err("the answer broke off".into()))),
+                None => None,
             };
-            let shown = match frame.map(|frame| frame.map(Frame::into_data)) {
-                Some(Ok(Ok(piece))) => filter.push(&piece).map_err(|_| "an event is too long")?,
-                Some(Ok(Err(_))) => continue,
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+            let Some(filter) = &mut self.filter else {
+                return Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))));
+            };
+            let shown = match piece {
+                Some(piece) => filter.push(&piece).map_err(|_| "an event is too long")?,
                 None => {
                     let rest = filter.finish();
                     self.filter = None;
@@ -71,9 +89,9 @@ impl Body for Relay {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match (&self.over, &self.filter) {
-            (None, None) => self.body.size_hint(),
-            _ => SizeHint::default(),
+        match &self.filter {
+            None => self.body.size_hint(),
+            Some(_) => SizeHint::default(),
         }
     }
 }

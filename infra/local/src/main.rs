@@ -536,7 +536,8 @@ async fn add_key(
         created_at: now,
         expires_at,
     };
-    let created = key_event(tenant, Action::KeyCreated, &key.id, now)?;
+    let mut created = key_event(tenant, Action::KeyCreated, &key.id, now)?;
+    created.subject.clone_from(&key.owner);
     table.add_api_key(tenant, &key, &created).await?;
     Ok(text)
 }

@@ -11,10 +11,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Unauthenticated {
     /// No credentials were sent.
     Missing,
-    /// A good token whose time was over at this instant.
-    Expired(Timestamp),
     /// A token that is unreadable, or not from the configured issuer for the configured audience.
     InvalidToken,
+    /// A token that was good until this instant.
+    Expired(Timestamp),
     /// A valid token that names no tenant.
     NoTenant,
     /// An API key that is malformed, unknown, revoked or expired.

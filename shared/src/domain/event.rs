@@ -63,7 +63,12 @@ pub enum Who {
         /// The API key that it used, if it used one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         key: Option<Sortable>,
+        /// Whether it was the OAuth client of the subject's connection.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        client: bool,
     },
+    /// Whoever had the address of a consent, which may be another person than the one whom it is for.
+    Browser,
     /// Work that goes on after the call that asked for it.
     Worker {
         /// Which.
@@ -73,21 +78,12 @@ pub enum Who {
     Operator,
 }
 
-impl Who {
-    /// A subject by itself.
-    pub fn subject(subject: &Subject) -> Self {
-        Self::Subject {
-            subject: subject.clone(),
-            key: None,
-        }
-    }
-}
-
 impl From<&Caller> for Who {
     fn from(caller: &Caller) -> Self {
         Self::Subject {
             subject: caller.subject().clone(),
             key: caller.key,
+            client: caller.is_client,
         }
     }
 }
@@ -277,6 +273,20 @@ impl Month {
         &self.0
     }
 
+    /// The one before.
+    #[must_use]
+    pub fn before(&self) -> Self {
+        let (year, month) = self.0.split_once('-').unwrap_or_default();
+        let (year, month): (u32, u32) = (
+            year.parse().unwrap_or_default(),
+            month.parse().unwrap_or_default(),
+        );
+        Self(match month {
+            0 | 1 => format!("{:04}-12", year.saturating_sub(1)),
+            _ => format!("{year:04}-{:02}", month - 1),
+        })
+    }
+
     /// What stands before the first link, so that no chain passes for another one.
     pub fn root(&self, tenant: &TenantId) -> String {
         hash(&format!("hawser audit\n{}\n{}", tenant.as_str(), self.0))
@@ -331,12 +341,16 @@ impl Event {
         self
     }
 
-    /// A step of a consent, taken by its subject.
+    /// A step of a consent.
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn of_session(now: Timestamp, session: &Session, action: Action) -> Result<Self> {
-        let actor = Who::subject(&session.subject);
+    pub fn of_session(
+        now: Timestamp,
+        actor: impl Into<Who>,
+        session: &Session,
+        action: Action,
+    ) -> Result<Self> {
         let mut event = Self::new(now, &session.tenant, actor, action)?
             .at(session.server)
             .of(&session.subject);
@@ -422,26 +436,40 @@ struct LineActor<'a> {
     id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key_id: Option<Sortable>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    client: bool,
+}
+
+impl<'a> LineActor<'a> {
+    const fn of_nobody(kind: &'a str) -> Self {
+        Self {
+            r#type: kind,
+            id: None,
+            key_id: None,
+            client: false,
+        }
+    }
 }
 
 impl<'a> Line<'a> {
     fn of(event: &'a Event, chain: Option<&'a Link>) -> Self {
         let actor = match &event.actor {
-            Who::Subject { subject, key } => LineActor {
+            Who::Subject {
+                subject,
+                key,
+                client,
+            } => LineActor {
                 r#type: subject.kind().as_str(),
                 id: Some(subject.id()),
                 key_id: *key,
+                client: *client,
             },
             Who::Worker { worker } => LineActor {
-                r#type: "worker",
                 id: Some(worker.as_str()),
-                key_id: None,
+                ..LineActor::of_nobody("worker")
             },
-            Who::Operator => LineActor {
-                r#type: "operator",
-                id: None,
-                key_id: None,
-            },
+            Who::Browser => LineActor::of_nobody("browser"),
+            Who::Operator => LineActor::of_nobody("operator"),
         };
         let subject = event.subject.as_ref();
         Self {
@@ -472,7 +500,12 @@ mod tests {
         let tenant = TenantId::parse("acme").unwrap();
         let ada = Subject::new(SubjectType::User, "ada \"é\"").unwrap();
         let now = Timestamp::from_micros(1_768_469_400_120_456);
-        let mut event = Event::new(now, &tenant, Who::subject(&ada), Action::CredentialRemoved)
+        let actor = Who::Subject {
+            subject: ada.clone(),
+            key: None,
+            client: false,
+        };
+        let mut event = Event::new(now, &tenant, actor, Action::CredentialRemoved)
             .unwrap()
             .at(ServerId::parse_ulid("01KF0FV2HRF8BR7TAB0BC6YCDE").unwrap())
             .of(&ada)
@@ -507,5 +540,8 @@ mod tests {
         ] {
             assert_eq!(Month::parse(text), None, "{text}");
         }
+        let before = |text| Month::parse(text).unwrap().before();
+        assert_eq!(before("2026-01").as_str(), "2025-12");
+        assert_eq!(before("2026-11").as_str(), "2026-10");
     }
 }

@@ -10,7 +10,7 @@ use super::credentials::AtServer;
 use super::{clients, revocations, servers};
 use crate::app::App;
 use crate::domain::credential::{Grant, RefreshOutcome, Source, Tokens, new_version};
-use crate::domain::event::{self, Action, Event, Who};
+use crate::domain::event::{self, Action, Event, Who, Worker};
 use crate::domain::id::{ServerId, TenantId, random};
 use crate::domain::issuance::Issuance;
 use crate::domain::revocation::{Presentation, Revocation};
@@ -70,7 +70,7 @@ impl Need<'_> {
     }
 }
 
-/// The access token of a subject at a server, refreshed if it should be. Someone else's refresh is waited for no longer than
+/// The access token of a subject at a server, for a call of `who`, refreshed if it should be. Someone else's refresh is waited for no longer than
 /// `patience`. One of the caller's own is never broken off: that would lose the tokens that are on their way; so without any
 /// patience none is begun.
 ///
@@ -79,6 +79,7 @@ impl Need<'_> {
 pub async fn access(
     app: &App,
     tenant: &TenantId,
+    who: &Who,
     server: ServerId,
     subject: &Subject,
     need: Need<'_>,
@@ -112,7 +113,8 @@ pub async fn access(
                 .table
                 .lease_grant(tenant, &grant, &lease, now, until)
                 .await?
-                && let Some(usable) = refresh(app, tenant, &server, grant, &lease, need).await?
+                && let Some(usable) =
+                    refresh(app, tenant, who, &server, grant, &lease, need).await?
             {
                 return Ok(usable);
             }
@@ -171,6 +173,7 @@ pub(super) async fn token_of(
 async fn refresh(
     app: &App,
     tenant: &TenantId,
+    who: &Who,
     server: &Server,
     grant: Box<Grant>,
     lease: &str,
@@ -211,7 +214,7 @@ async fn refresh(
             let (id, subject) = (server.id, &grant.subject);
             next.sealed = seal(&key, tenant, id, subject, &grant.issuance, &tokens)?;
             log(tenant, &grant, None);
-            match store(app, tenant, &grant, lease, &next).await {
+            match store(app, tenant, who, &grant, lease, &next).await {
                 Ok(true) => {
                     let token = tokens.access;
                     let grant = Box::new(next);
@@ -220,7 +223,7 @@ async fn refresh(
                 // It may be stored after all, so it is not given up.
                 Err(error @ Error::Unavailable(_)) => Err(error),
                 refused => {
-                    give_up(app, tenant, &next, &tokens).await;
+                    give_up(app, tenant, who, &next, &tokens).await;
                     refused.map(|_| None)
                 }
             }
@@ -240,7 +243,7 @@ async fn refresh(
             } else {
                 None
             };
-            let event = refreshed(&next, tenant, now)?;
+            let event = refreshed(&next, tenant, who, now)?;
             let stored = app
                 .table
                 .continue_grant(tenant, &grant, lease, &next, revocation.as_ref(), &event)
@@ -292,10 +295,9 @@ const fn reason(outcome: Option<RefreshOutcome>) -> Reason {
     }
 }
 
-/// That a grant was refreshed, or was not, by its subject's own call.
-fn refreshed(next: &Grant, tenant: &TenantId, now: Timestamp) -> Result<Event> {
-    let actor = Who::subject(&next.subject);
-    let event = Event::new(now, tenant, actor, Action::CredentialRefreshed)?
+/// That a grant was refreshed, or was not, for the sake of a call of theirs.
+fn refreshed(next: &Grant, tenant: &TenantId, who: &Who, now: Timestamp) -> Result<Event> {
+    let event = Event::new(now, tenant, who.clone(), Action::CredentialRefreshed)?
         .at(next.server)
         .of(&next.subject)
         .from(Source::Oauth);
@@ -311,12 +313,13 @@ fn refreshed(next: &Grant, tenant: &TenantId, now: Timestamp) -> Result<Event> {
 async fn store(
     app: &App,
     tenant: &TenantId,
+    who: &Who,
     read: &Grant,
     lease: &str,
     next: &Grant,
 ) -> Result<bool> {
     const TRIES: usize = 5;
-    let event = refreshed(next, tenant, app.now())?;
+    let event = refreshed(next, tenant, who, app.now())?;
     for _ in 0..TRIES {
         match app
             .table
@@ -337,22 +340,28 @@ async fn store(
 }
 
 /// Hands tokens that belong to no stored grant to revocation.
-pub(super) async fn give_up(app: &App, tenant: &TenantId, grant: &Grant, tokens: &Tokens) {
+pub(super) async fn give_up(
+    app: &App,
+    tenant: &TenantId,
+    who: &Who,
+    grant: &Grant,
+    tokens: &Tokens,
+) {
     const TRIES: usize = 5;
-    let (now, actor) = (app.now(), Who::subject(&grant.subject));
-    let made = Revocation::of(tenant, grant, None, now).and_then(|revocation| {
-        let event = Event::new(now, tenant, actor, Action::CredentialDiscarded)?
-            .at(grant.server)
-            .of(&grant.subject)
-            .from(Source::Oauth);
-        Ok((revocation, event))
-    });
-    let Ok((revocation, event)) = made else {
+    let now = app.now();
+    let event = |who: Who, action| {
+        let event = Event::new(app.now(), tenant, who, action)?;
+        let event = event.at(grant.server).of(&grant.subject);
+        Ok::<_, Error>(event.from(Source::Oauth))
+    };
+    let made = Revocation::of(tenant, grant, None, now);
+    let (Ok(revocation), Ok(discarded)) = (made, event(who.clone(), Action::CredentialDiscarded))
+    else {
         error!("tokens could not be handed to revocation");
         return;
     };
     for _ in 0..TRIES {
-        match app.table.add_revocation(&revocation, &event).await {
+        match app.table.add_revocation(&revocation, &discarded).await {
             Ok(true) => {
                 app.work_appeared.notify_one();
                 return;
@@ -365,7 +374,17 @@ pub(super) async fn give_up(app: &App, tenant: &TenantId, grant: &Grant, tokens:
             }
         }
     }
-    revocations::present_now(app, revocation, tokens).await;
+    let outcome = revocations::present_now(app, revocation, tokens).await;
+    let settled = event(Worker::Revocation.into(), Action::RevocationSettled);
+    for event in [Ok(discarded), settled.map(|event| event.with(outcome))] {
+        let told = match event {
+            Ok(event) => app.table.tell(&event).await,
+            Err(error) => Err(error),
+        };
+        if let Err(cause) = told {
+            warn!(%cause, "a change could not be told");
+        }
+    }
 }
 
 fn log(tenant: &TenantId, grant: &Grant, failure: Option<&TokenFailure>) {

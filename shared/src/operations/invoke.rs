@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::caller::{Caller, Presented, hash};
 use crate::domain::credential::{Grant, OverrideValue, Records};
 use crate::domain::error::Unauthenticated;
-use crate::domain::event::{Action, Event};
+use crate::domain::event::{Action, Event, Who};
 use crate::domain::id::{ServerId, TenantId, random};
 use crate::domain::issuance::{Client, ClientAuth, ClientSource};
 use crate::domain::mcp_session::{MCP_SESSION_LIFETIME, McpSession};
@@ -22,7 +22,7 @@ use crate::domain::server::{
 };
 use crate::domain::status::{Reason, Status, status};
 use crate::domain::subject::Subject;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Clock, Timestamp};
 use crate::egress::{Failure, Outgoing, TOTAL_TIMEOUT};
 use crate::mcp::SESSION_HEADER;
 use crate::oauth::challenge;
@@ -38,6 +38,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
@@ -203,10 +204,16 @@ async fn refuse_unbound(app: &App, caller: &Caller, server: Option<&Server>) -> 
     }
 }
 
-/// What a subject's calls to a server rest on, in one word: another one as soon as the server's address, its
-/// authentication, one of its secrets or the subject's credential is another one, or the server was switched off. A refresh
-/// changes nothing.
-pub(super) fn fence(server: &Server, records: &Records) -> Result<String> {
+/// What a subject's calls to a server rest on, in one word: another one as soon as where they go or what they carry is another
+/// one, or the server was switched off.
+fn fence(server: &Server, records: &Records) -> Result<String> {
+    let off = server.connection.times_off;
+    Ok(hash(&format!("{off} {}", outbound(server, records)?)))
+}
+
+/// Where a subject's calls to a server go and what they carry, in one word: another one as soon as the server's address, its
+/// authentication, one of its secrets or the subject's credential is another one. A refresh changes nothing.
+pub(super) fn outbound(server: &Server, records: &Records) -> Result<String> {
     let credential = match (&records.own, &records.grant) {
         (Some(own), _) => own.version.as_str(),
         (None, Some(grant)) => grant.session.as_str(),
@@ -218,7 +225,6 @@ pub(super) fn fence(server: &Server, records: &Records) -> Result<String> {
         &server.auth,
         &server.additional_headers,
         &server.secrets,
-        server.connection.times_off,
         credential,
     );
     serde_json::to_string(&all)
@@ -228,6 +234,8 @@ pub(super) fn fence(server: &Server, records: &Records) -> Result<String> {
 
 /// A call, as far as it is to be passed on.
 pub struct Call {
+    /// Whose it is, for what has to be done for its sake.
+    pub who: Who,
     /// Its method.
     pub method: Method,
     /// Its headers: those that may pass.
@@ -310,7 +318,7 @@ pub async fn exchange(
 ) -> Result<Result<Response, Refusal>> {
     let mut refused = None;
     loop {
-        let carried = match carry(app, tenant, at, refused.as_ref(), call.patience()).await? {
+        let carried = match carry(app, tenant, at, refused.as_ref(), &call).await? {
             Ok(carried) => carried,
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -419,7 +427,7 @@ async fn carry(
     tenant: &TenantId,
     at: &AtServer,
     refused: Option<&Carrier>,
-    patience: Duration,
+    call: &Call,
 ) -> Result<Result<Carried, Refusal>> {
     let server = &at.server;
     if server.auth == Auth::Passthrough {
@@ -458,7 +466,7 @@ async fn carry(
                         .map(bearer)
                 }
                 (None, GrantType::AuthorizationCode) => {
-                    match grant(app, tenant, at, refused, patience).await? {
+                    match grant(app, tenant, at, refused, call).await? {
                         Usable::Token { token, grant } => {
                             from = Carrier::Grant(grant.version);
                             Ok(bearer(token))
@@ -555,7 +563,7 @@ async fn grant(
     tenant: &TenantId,
     at: &AtServer,
     refused: Option<&Carrier>,
-    patience: Duration,
+    call: &Call,
 ) -> Result<Usable> {
     let AtServer {
         server,
@@ -577,7 +585,8 @@ async fn grant(
             }
         }
     };
-    let usable = grants::access(app, tenant, server.id, subject, need, patience).await?;
+    let (id, patience) = (server.id, call.patience());
+    let usable = grants::access(app, tenant, &call.who, id, subject, need, patience).await?;
     // Meanwhile the server may have moved and the subject consented anew: that token is for another address than the one
     // that this call goes to.
     let is_ours = |new: &Grant| {
@@ -750,30 +759,35 @@ pub async fn upstream_session(
         .map_err(|_| Error::internal("a session's id is no text"))
 }
 
-/// Looks after an open stream.
+/// Looks after a call, from before it is sent until its answer has ended.
 #[derive(Debug)]
 pub struct Watch {
     table: Table,
+    clock: Clock,
     every: Duration,
-    tenant: TenantId,
+    who: Presented,
     server: ServerId,
     subject: Subject,
     fence: String,
+    _turn: OwnedSemaphorePermit,
 }
 
 impl Watch {
-    /// Of a call's answer.
+    /// Of a call that these credentials were shown for.
     ///
     /// # Errors
-    /// [`Error::Internal`].
-    pub fn new(app: &App, at: &Permitted<AtServer>) -> Result<Self> {
+    /// [`Error::Unavailable`] when too many are under way; [`Error::Internal`].
+    pub fn new(app: &App, who: Presented, at: &AtServer) -> Result<Self> {
+        let turn = app.calls.clone().try_acquire_owned();
         Ok(Self {
+            _turn: turn.map_err(|_| Error::Unavailable("too many calls are open".to_owned()))?,
             table: app.table.clone(),
+            clock: app.clock.clone(),
             every: app.stream_check,
-            tenant: at.caller.tenant.clone(),
-            server: at.found.server.id,
-            subject: at.found.subject.clone(),
-            fence: fence(&at.found.server, &at.found.records)?,
+            who,
+            server: at.server.id,
+            subject: at.subject.clone(),
+            fence: fence(&at.server, &at.records)?,
         })
     }
 
@@ -789,13 +803,19 @@ impl Watch {
     }
 
     async fn stands(&self) -> Result<bool> {
-        let at = AtServer::load(&self.table, &self.tenant, self.server, &self.subject).await?;
-        let Some(AtServer {
-            server, records, ..
-        }) = at
-        else {
-            return Ok(false);
+        let tenant = self.who.tenant();
+        let mut keys = AtServer::keys(tenant, self.server, &self.subject);
+        self.who.need(&mut keys);
+        let found = self.table.read(keys).await?;
+        match self.who.clone().settle(&found, self.clock.now()) {
+            Err(Error::Unauthenticated(_)) => return Ok(false),
+            settled => settled?,
         };
-        Ok(fence(&server, &records)? == self.fence)
+        match AtServer::from_found(&found, tenant, self.server, &self.subject)? {
+            Some(AtServer {
+                server, records, ..
+            }) => Ok(fence(&server, &records)? == self.fence),
+            None => Ok(false),
+        }
     }
 }

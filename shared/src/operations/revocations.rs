@@ -102,17 +102,18 @@ pub(super) async fn present(app: &App, found: &Revocation) -> Result<()> {
 
 /// Presents tokens that nothing durable can hold any more, a few times at once. The last resort, for a server that was
 /// deleted and cleared away while an issuer was answering.
-pub(super) async fn present_now(app: &App, mut one: Revocation, tokens: &Tokens) {
+pub(super) async fn present_now(app: &App, mut one: Revocation, tokens: &Tokens) -> Outcome {
     const TRIES: u32 = 3;
     for _ in 0..TRIES {
         one.attempts += 1;
         attempt(app, &mut one, tokens, tokens.client_secret.as_ref()).await;
         if let Some(outcome) = one.outcome() {
             log(&one, outcome);
-            return;
+            return outcome;
         }
     }
     log(&one, Outcome::Failed);
+    Outcome::Failed
 }
 
 /// Asks the issuer about each token that is due. Answers how long it wants to be left alone, if it says so.

@@ -304,7 +304,12 @@ pub(super) async fn insert(
     let created = Event::new(now, &caller.tenant, caller, Action::ServerCreated)?.at(server.id);
     let mut events = vec![created];
     if let Some(session) = companions.session {
-        events.push(Event::of_session(now, session, Action::SessionBegun)?);
+        events.push(Event::of_session(
+            now,
+            caller,
+            session,
+            Action::SessionBegun,
+        )?);
     }
     let base = server.name.clone();
     for suffix in 2.. {

@@ -28,7 +28,7 @@ pub enum Refusal {
     InvalidScope,
 }
 
-/// Issues a token for these scopes, or for all that the client may have.
+/// Issues a token for these scopes; for all that the client may have if there are none.
 ///
 /// # Errors
 /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
@@ -36,7 +36,7 @@ pub async fn issue(
     app: &App,
     client: &str,
     secret: &SecretString,
-    scopes: Option<BTreeSet<String>>,
+    mut scopes: BTreeSet<String>,
 ) -> Result<Result<Issued, Refusal>> {
     let Some((tenant, id)) = parse_client_id(client) else {
         return Ok(Err(Refusal::InvalidClient));
@@ -55,7 +55,9 @@ pub async fn issue(
         return Ok(Err(Refusal::InvalidClient));
     }
     let may = server.connection.access_type.scopes();
-    let scopes = scopes.unwrap_or_else(|| may.iter().map(|&scope| scope.to_owned()).collect());
+    if scopes.is_empty() {
+        scopes = may.iter().map(|&scope| scope.to_owned()).collect();
+    }
     if !scopes.iter().all(|scope| may.contains(&scope.as_str())) {
         return Ok(Err(Refusal::InvalidScope));
     }

@@ -1,17 +1,17 @@
 //! The audit trail: chaining what transactions have written, reading it, and proving that nothing was changed.
 //!
-//! Events are chained by a worker behind the stream, so that no caller's transaction contends for a head. One that is removed
-//! before the worker has met it, within seconds, does not show.
+//! Events are chained by a worker behind the stream, so that no caller's transaction contends for a head. One that is changed
+//! or removed before the worker has met it, within seconds, does not show.
 
 use crate::app::App;
 use crate::caller::Caller;
 use crate::domain::event::{Event, Link, Month};
 use crate::domain::id::{Sortable, TenantId};
-use crate::table::trail::{MOST_AT_ONCE, Trail, shards};
+use crate::table::trail::{MOST_AT_ONCE, Stray, Trail, shards};
 use crate::{Error, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use tracing::info;
+use tracing::{error, info};
 
 /// How often a chain is extended anew when another worker was first.
 const ATTEMPTS: u32 = 10;
@@ -19,21 +19,6 @@ const ATTEMPTS: u32 = 10;
 const FARTHEST_AHEAD: usize = 10_000;
 /// Seconds after which an event should be in its chain.
 const PATIENCE: i64 = 3600;
-
-/// Events by the chain that they belong to.
-type Waiting = BTreeMap<(String, Month), (TenantId, Vec<Sortable>)>;
-
-fn sort(events: impl IntoIterator<Item = Event>) -> Waiting {
-    let mut waiting = Waiting::new();
-    for event in events {
-        let place = (event.tenant.as_str().to_owned(), event.month());
-        let (_, ids) = waiting
-            .entry(place)
-            .or_insert_with(|| (event.tenant.clone(), Vec::new()));
-        ids.push(event.id);
-    }
-    waiting
-}
 
 /// Chains every event that waits for it, of all tenants.
 ///
@@ -62,9 +47,18 @@ pub async fn chain_all(app: &App) -> Result<()> {
 /// # Errors
 /// The first failure, after all chains have been tried.
 pub async fn chain(app: &App, events: impl IntoIterator<Item = Event>) -> Result<()> {
+    let mut waiting: BTreeMap<(String, Month), (TenantId, Vec<Sortable>)> = BTreeMap::new();
+    for event in events {
+        let place = (event.tenant.as_str().to_owned(), event.month());
+        let (_, ids) = waiting
+            .entry(place)
+            .or_insert_with(|| (event.tenant.clone(), Vec::new()));
+        ids.push(event.id);
+    }
     let mut failure = None;
-    for ((_, month), (tenant, mut ids)) in sort(events) {
+    for ((_, month), (tenant, mut ids)) in waiting {
         ids.sort_unstable();
+        ids.dedup();
         for some in ids.chunks(MOST_AT_ONCE) {
             if let Err(error) = extend(app, &tenant, &month, some).await {
                 failure.get_or_insert(error);
@@ -74,13 +68,26 @@ pub async fn chain(app: &App, events: impl IntoIterator<Item = Event>) -> Result
     failure.map_or(Ok(()), Err)
 }
 
-/// Extends one chain.
+/// Extends one chain, if its head is one of ours: whoever has put another one there must not get our mark on it.
 async fn extend(app: &App, tenant: &TenantId, month: &Month, ids: &[Sortable]) -> Result<()> {
     for _ in 0..ATTEMPTS {
         let (head, mut events) = app.table.unchained_among(tenant, month, ids).await?;
         if events.is_empty() {
             return Ok(());
         }
+        let previous = match &head {
+            Some(head) if !is_marked(app, head).await? => {
+                let (tenant, month) = (tenant.as_str(), month.as_str());
+                error!(tenant, month, "the head of an audit trail is not ours");
+                return Err(Error::internal("the head of an audit trail is not ours"));
+            }
+            Some(head) => head.previous.clone(),
+            None => {
+                let earlier = app.table.trails(tenant).await?.into_iter().rev();
+                let mut earlier = earlier.filter(|one| one.month < *month);
+                earlier.next().map(|one| (one.month, one.seq))
+            }
+        };
         let mut last = head.as_ref().map(Trail::last);
         for event in &mut events {
             let link = Link::after(last.as_ref(), tenant, month, &event.line()?);
@@ -94,9 +101,10 @@ async fn extend(app: &App, tenant: &TenantId, month: &Month, ids: &[Sortable]) -
         let trail = Trail {
             tenant: tenant.clone(),
             month: month.clone(),
-            mark: key.mark(tenant, month, &last)?,
+            mark: key.mark(&text(tenant, month, &last, previous.as_ref()))?,
             seq: last.seq,
             link: last.link,
+            previous,
         };
         if app.table.chain(head.as_ref(), &trail, &events).await? {
             // Whoever rolls the head back in the table still has to change the log.
@@ -107,6 +115,26 @@ async fn extend(app: &App, tenant: &TenantId, month: &Month, ids: &[Sortable]) -
         }
     }
     Err(Error::Contended)
+}
+
+/// What a head's mark is of.
+fn text(tenant: &TenantId, month: &Month, last: &Link, previous: Option<&(Month, u64)>) -> String {
+    let (tenant, month, Link { seq, link }) = (tenant.as_str(), month.as_str(), last);
+    let previous = previous.map_or_else(String::new, |(month, seq)| {
+        format!("{}\n{seq}", month.as_str())
+    });
+    format!("trail\n{tenant}\n{month}\n{seq}\n{link}\n{previous}")
+}
+
+async fn is_marked(app: &App, head: &Trail) -> Result<bool> {
+    let key = match app.tenant_key(&head.tenant, head.mark.tenant_key).await {
+        Ok(key) => key,
+        Err(error @ Error::Unavailable(_)) => return Err(error),
+        Err(_) => return Ok(false),
+    };
+    let previous = head.previous.as_ref();
+    let text = text(&head.tenant, &head.month, &head.last(), previous);
+    Ok(key.has_marked(&text, &head.mark))
 }
 
 /// A page of the caller's tenant's events that `wanted` picks, newest first, and where the next one starts. A page may be
@@ -121,47 +149,45 @@ pub async fn list(
     limit: usize,
     wanted: impl Fn(&Event) -> bool,
 ) -> Result<(Vec<Event>, Option<Sortable>)> {
-    const AT_ONCE: i32 = 200;
-    const QUERIES: usize = 10;
-    let tenant = &caller.tenant;
-    let current = Month::of(before.map_or(app.now(), Sortable::at));
-    // What has happened since the turn of a month may have no chain yet, nor may anything at all.
-    let mut months: Vec<Month> = app
-        .table
-        .trails(tenant)
-        .await?
-        .into_iter()
-        .map(|one| one.month)
-        .collect();
-    months.extend([Month::of(app.now()), current.clone()]);
-    months.retain(|month| *month <= current);
-    months.sort();
-    months.dedup();
-    let (mut page, mut before, mut queries) = (Vec::new(), before, 0);
-    for month in months.iter().rev() {
+    const LOOKED_AT: usize = 2000;
+    let (tenant, now) = (&caller.tenant, app.now());
+    let mut before = before.filter(|id| id.at() <= now);
+    let mut month = Month::of(before.map_or(now, Sortable::at));
+    let heads = app.table.trails(tenant).await?;
+    // Before the first head there can only be what was not chained when the month turned, and what has lost its head.
+    let oldest = heads.first().map_or(&month, |head| {
+        head.previous
+            .as_ref()
+            .map_or(&head.month, |(month, _)| month)
+    });
+    let oldest = oldest.before();
+    let (mut page, mut looked_at) = (Vec::new(), 0);
+    while month >= oldest {
+        let mut after = None;
         loop {
-            if queries == QUERIES {
-                return Ok((page, before));
-            }
-            queries += 1;
-            let some = app
-                .table
-                .events_before(tenant, month, before, AT_ONCE)
-                .await?;
-            let exhausted = some.len() < AT_ONCE as usize;
-            for event in some {
-                before = Some(event.id);
-                if wanted(&event) {
-                    page.push(event);
-                    if page.len() == limit {
-                        return Ok((page, before));
-                    }
+            let read = app.table.events_before(tenant, &month, before, after);
+            let (some, next) = read.await?;
+            looked_at += some.len();
+            let last = some.last().map(|event| event.id);
+            for event in some.into_iter().filter(&wanted) {
+                let id = event.id;
+                page.push(event);
+                if page.len() == limit {
+                    return Ok((page, Some(id)));
                 }
             }
-            if exhausted {
+            if looked_at >= LOOKED_AT
+                && let Some(last) = last
+            {
+                return Ok((page, Some(last)));
+            }
+            after = next;
+            if after.is_none() {
                 break;
             }
         }
+        before = None;
+        month = month.before();
     }
     Ok((page, None))
 }
@@ -186,10 +212,20 @@ pub enum Flaw {
     },
     /// The chain does not lead to its head, or the head does not have the tenant's mark.
     HeadMoved,
+    /// A month that this one followed is gone, or shorter than it was then.
+    MonthCut {
+        /// That month.
+        month: Month,
+    },
     /// An event has waited for long to be chained.
     NeverChained {
         /// Its id.
         id: Sortable,
+    },
+    /// An item that is no event, or belongs elsewhere.
+    Stray {
+        /// Its sort key.
+        key: String,
     },
 }
 
@@ -199,7 +235,6 @@ pub enum Flaw {
 /// [`Error::Unavailable`], [`Error::Internal`].
 pub async fn verify(app: &App, tenant: &TenantId, month: &Month) -> Result<Vec<Flaw>> {
     let overdue = app.now().plus_seconds(-PATIENCE);
-    // What is chained while this reads lies beyond the head that it goes by.
     let head = head(app, tenant, month).await?;
     let mut reading = Reading {
         tenant,
@@ -210,38 +245,59 @@ pub async fn verify(app: &App, tenant: &TenantId, month: &Month) -> Result<Vec<F
         ahead: BTreeMap::new(),
         flaws: Vec::new(),
     };
+    // What is chained while this reads: it has to be behind the head that there is in the end.
+    let mut beyond: Option<(u64, Sortable)> = None;
     let mut after = None;
     loop {
-        let some = app.table.events(tenant, month, after, 1000).await?;
-        let Some(end) = some.last() else { break };
-        after = Some(end.id);
-        for event in some {
-            if event.chain.is_some() {
-                reading.meet(event);
-            } else if event.id.at() < overdue {
-                reading.flaws.push(Flaw::NeverChained { id: event.id });
+        let (some, next) = app.table.events(tenant, month, after).await?;
+        for told in some {
+            match told {
+                Err(Stray(key)) => reading.flaws.push(Flaw::Stray { key }),
+                Ok(event) => match event.chain.as_ref().map(|link| link.seq) {
+                    Some(seq) if seq > reading.head => beyond = beyond.max(Some((seq, event.id))),
+                    Some(seq) => reading.meet(seq, event),
+                    None if event.id.at() < overdue => {
+                        reading.flaws.push(Flaw::NeverChained { id: event.id });
+                    }
+                    None => {}
+                },
             }
         }
         reading.follow(FARTHEST_AHEAD)?;
+        after = next;
+        if after.is_none() {
+            break;
+        }
     }
     reading.follow(0)?;
+    let (next, end) = (reading.next(), reading.head);
     let Reading {
-        last,
-        at_head,
-        mut flaws,
-        ..
+        at_head, mut flaws, ..
     } = reading;
-    let sound = match head {
-        None => last.is_none() || self::head(app, tenant, month).await?.is_some(),
-        Some(head) => {
-            let key = app.tenant_key(tenant, head.mark.tenant_key).await;
-            let marked =
-                key.is_ok_and(|key| key.has_marked(tenant, month, &head.last(), &head.mark));
-            marked && at_head.as_ref() == Some(&head.link)
+    if next <= end {
+        flaws.push(Flaw::Missing {
+            from: next,
+            to: end,
+        });
+    }
+    if let Some(head) = &head {
+        let leads_there = next <= end || at_head.as_ref() == Some(&head.link);
+        if !leads_there || !is_marked(app, head).await? {
+            flaws.push(Flaw::HeadMoved);
         }
-    };
-    if !sound {
-        flaws.push(Flaw::HeadMoved);
+        if let Some((previous, seq)) = &head.previous {
+            let stands = self::head(app, tenant, previous).await?;
+            if stands.is_none_or(|stands| stands.seq < *seq) {
+                let month = previous.clone();
+                flaws.push(Flaw::MonthCut { month });
+            }
+        }
+    }
+    if let Some((seq, id)) = beyond {
+        let now = self::head(app, tenant, month).await?;
+        if now.is_none_or(|now| now.seq < seq) {
+            flaws.push(Flaw::Broken { seq, id });
+        }
     }
     Ok(flaws)
 }
@@ -269,8 +325,8 @@ impl Reading<'_> {
         self.last.as_ref().map_or(1, |link| link.seq + 1)
     }
 
-    fn meet(&mut self, event: Event) {
-        let (seq, id) = (event.chain.as_ref().map_or(0, |link| link.seq), event.id);
+    fn meet(&mut self, seq: u64, event: Event) {
+        let id = event.id;
         let taken = seq < self.next() || self.ahead.insert(seq, event).is_some();
         if taken {
             self.flaws.push(Flaw::Broken { seq, id });

@@ -33,7 +33,7 @@ pub(super) async fn carry_out(app: &App, found: &Verification) -> Result<()> {
         subject,
         records: Records::default(),
     };
-    let listed = tools::list(app, &one.tenant, &at, Reading::Anew).await;
+    let listed = tools::list(app, &one.tenant, &at, Worker::Verification, Reading::Anew).await;
     let now = app.now();
     let pause = PAUSES.get(one.attempts as usize);
     let over = now >= one.at.plus_seconds(PATIENCE);

@@ -63,15 +63,17 @@ pub struct Table {
 pub struct Found(HashMap<(String, String), Item>);
 
 impl Found {
+    /// The item of this key as it is stored, if there is one.
+    fn item(&self, key: &Key) -> Option<&Item> {
+        self.0.get(&(key.pk.clone(), key.sk.clone()))
+    }
+
     /// The item of this key, if there is one.
     ///
     /// # Errors
     /// [`Error::Internal`] when it is not of the expected shape.
     pub(crate) fn get<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>> {
-        self.0
-            .get(&(key.pk.clone(), key.sk.clone()))
-            .map(decode)
-            .transpose()
+        self.item(key).map(decode).transpose()
     }
 }
 

@@ -2,13 +2,15 @@
 //! partition. Events that are not chained yet are in the second index too, until they are.
 
 use super::{
-    Condition, DUE_INDEX, DUE_INDEX_NAME, Key, SK, Table, Write, decode, encode, failed, keys, n, s,
+    Condition, DUE_INDEX, DUE_INDEX_NAME, Item, Key, SK, Table, Write, decode, encode, failed,
+    key_of, keys, n, s,
 };
 use crate::Result;
 use crate::domain::event::{Event, Link, Month};
 use crate::domain::id::{Sortable, TenantId};
 use crate::seal::Mark;
 use serde::{Deserialize, Serialize};
+use tracing::error;
 
 /// The most events that one transaction can chain: DynamoDB's hundred, less the head.
 pub const MOST_AT_ONCE: usize = 99;
@@ -24,6 +26,9 @@ pub struct Trail {
     pub seq: u64,
     /// The link of the last of them.
     pub link: String,
+    /// The month with events before this one, and how many it had when this one began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<(Month, u64)>,
     /// The tenant's mark on all this. Whoever can only write to the table cannot make another chain in its place.
     pub mark: Mark,
 }
@@ -38,6 +43,31 @@ impl Trail {
     }
 }
 
+/// An item in a trail that is no event, or not one that belongs where it is; its sort key.
+#[derive(Clone, Debug)]
+pub struct Stray(pub String);
+
+/// The event that an item is, if it lies where it belongs.
+fn placed(item: &Item) -> Result<Event, Stray> {
+    let stray = || {
+        let key = item.get(SK).and_then(|sk| sk.as_s().ok());
+        Stray(key.cloned().unwrap_or_default())
+    };
+    let event: Event = decode(item).map_err(|_| stray())?;
+    let place = keys::event(&event.tenant, &event.month(), event.id);
+    if key_of(item) == Some(place) {
+        Ok(event)
+    } else {
+        Err(stray())
+    }
+}
+
+/// The event of a stream record's new image, in DynamoDB's JSON, if it is one.
+pub fn from_image(image: &serde_json::Value) -> Option<Event> {
+    let image = serde_dynamo::Item::deserialize(image).ok()?;
+    serde_dynamo::from_item(image).ok()
+}
+
 /// For a transaction that makes the change.
 pub(crate) fn put(event: &Event) -> Result<Write> {
     let key = keys::event(&event.tenant, &event.month(), event.id);
@@ -48,14 +78,16 @@ pub(crate) fn put(event: &Event) -> Result<Write> {
     Ok(Write::Put(item, Condition::Absent))
 }
 
-/// The event in a stream record's new image, in DynamoDB's JSON, if it is one.
-pub fn from_image(image: &serde_json::Value) -> Option<Event> {
-    let image = serde_dynamo::Item::deserialize(image).ok()?;
-    serde_dynamo::from_item(image).ok()
-}
-
 impl Table {
-    /// Up to `limit` events of a month, from the one `after` this on.
+    /// Writes an event of something that changes nothing else here.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn tell(&self, event: &Event) -> Result<()> {
+        self.write_if(vec![put(event)?]).await.map(drop)
+    }
+
+    /// Some of what is in a month's trail, oldest first, from `after` on, and where the rest starts.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
@@ -63,17 +95,14 @@ impl Table {
         &self,
         tenant: &TenantId,
         month: &Month,
-        after: Option<Sortable>,
-        limit: i32,
-    ) -> Result<Vec<Event>> {
-        let after = after.map(|id| keys::event(tenant, month, id));
-        let (items, _) = self
-            .query_page(keys::events(tenant, month), "", after, limit)
-            .await?;
-        items.iter().map(decode).collect()
+        after: Option<Key>,
+    ) -> Result<(Vec<Result<Event, Stray>>, Option<Key>)> {
+        let partition = keys::events(tenant, month);
+        let (items, next) = self.query_page(partition, "", after, 1000).await?;
+        Ok((items.iter().map(placed).collect(), next))
     }
 
-    /// Up to `limit` events of a month that are older than `before`, newest first.
+    /// Some of a month's events that are older than `before`, newest first, from `after` on, and where the rest starts.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
@@ -82,11 +111,11 @@ impl Table {
         tenant: &TenantId,
         month: &Month,
         before: Option<Sortable>,
-        limit: i32,
-    ) -> Result<Vec<Event>> {
+        after: Option<Key>,
+    ) -> Result<(Vec<Event>, Option<Key>)> {
         // No ULID begins with `~`.
         let end = before.map_or_else(|| "~".to_owned(), Sortable::ulid);
-        let answer = self
+        let page = self
             .client
             .query()
             .table_name(&self.name)
@@ -96,11 +125,19 @@ impl Table {
             .expression_attribute_names("#sk", SK)
             .expression_attribute_values(":pk", s(keys::events(tenant, month)))
             .expression_attribute_values(":end", s(end))
-            .limit(limit)
+            .set_exclusive_start_key(after.as_ref().map(super::primary))
+            .limit(200)
             .send()
             .await
             .map_err(failed)?;
-        answer.items.iter().flatten().map(decode).collect()
+        let next = page.last_evaluated_key.as_ref().and_then(key_of);
+        // What is no event is the verification's to tell of.
+        let events = page
+            .items
+            .iter()
+            .flatten()
+            .filter_map(|item| placed(item).ok());
+        Ok((events.collect(), next))
     }
 
     /// How far the chains of a tenant go, oldest month first.
@@ -112,7 +149,7 @@ impl Table {
             .await
     }
 
-    /// How far a month's chain goes, and those of these events that are there and not in it.
+    /// How far a month's chain goes, and those of these events, all different, that are there and not in it.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
@@ -128,11 +165,9 @@ impl Table {
         let found = self
             .read(events.iter().cloned().chain([head.clone()]).collect())
             .await?;
-        let mut unchained = Vec::new();
-        for key in &events {
-            let event = found.get::<Event>(key)?;
-            unchained.extend(event.filter(|event| event.chain.is_none()));
-        }
+        let events = events.iter().filter_map(|key| found.item(key));
+        let mut unchained = known(events);
+        unchained.retain(|event| event.chain.is_none());
         Ok((found.get(&head)?, unchained))
     }
 
@@ -144,8 +179,8 @@ impl Table {
     pub async fn unchained(
         &self,
         shard: u8,
-        after: Option<super::Item>,
-    ) -> Result<(Vec<Event>, Option<super::Item>)> {
+        after: Option<Item>,
+    ) -> Result<(Vec<Event>, Option<Item>)> {
         let page = self
             .client
             .query()
@@ -158,8 +193,8 @@ impl Table {
             .send()
             .await
             .map_err(failed)?;
-        let events = page.items.iter().flatten().map(decode);
-        Ok((events.collect::<Result<_>>()?, page.last_evaluated_key))
+        let events = known(page.items.iter().flatten());
+        Ok((events, page.last_evaluated_key))
     }
 
     /// Chains these events, at most [`MOST_AT_ONCE`], and with them moves the head. Answers `false` if the head is not the
@@ -185,6 +220,21 @@ impl Table {
         }
         self.write_if(writes).await
     }
+}
+
+/// The events among items. One that this version does not know must not keep the others.
+fn known<'a>(items: impl IntoIterator<Item = &'a Item>) -> Vec<Event> {
+    let event = |item| match placed(item) {
+        Ok(event) => Some(event),
+        Err(Stray(key)) => {
+            error!(
+                key,
+                "an item in an audit trail is no event that belongs there"
+            );
+            None
+        }
+    };
+    items.into_iter().filter_map(event).collect()
 }
 
 /// The parts that the events which wait to be chained are divided into.

@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::caller::hash;
 use crate::catalogue::RevocationScope;
 use crate::domain::credential::{Grant, KeptReason, Source, Tokens, new_version};
-use crate::domain::event::{self, Action, Event};
+use crate::domain::event::{self, Action, Event, Who};
 use crate::domain::server::{Server, host};
 use crate::domain::session::{Consent, ConsentSecrets, Origin, Phase, Session};
 use crate::domain::status::{Reason, Status, status};
@@ -85,7 +85,7 @@ pub async fn finish(
         return Err(Error::SessionNotFound);
     }
     let until = app.now().plus_seconds(EXCHANGE);
-    let answered = Event::of_session(app.now(), &session, Action::SessionAnswered)?;
+    let answered = Event::of_session(app.now(), Who::Browser, &session, Action::SessionAnswered)?;
     let table = &app.table;
     if !table.claim_session(&session, until, &answered).await? {
         return Err(Error::SessionNotFound);
@@ -95,7 +95,7 @@ pub async fn finish(
     let marked = match &ended {
         Ok(Ended::Connected) => Ok(()),
         Ok(Ended::Refused(code)) if code == "access_denied" => deny(app, &session).await,
-        _ => end(app, &session, Phase::Exchanging).await,
+        _ => end(app, &session, Phase::Exchanging, event::Outcome::Failed).await,
     };
     let ended = ended?;
     marked?;
@@ -216,14 +216,14 @@ async fn deny(app: &App, session: &Session) -> Result<()> {
             at: app.now(),
             fence: read.and_then(|reason| reason.fence),
         };
-        let ended = Event::of_session(kept.at, session, Action::SessionEnded)?;
+        let ended = Event::of_session(kept.at, Who::Browser, session, Action::SessionEnded)?;
         let ended = ended.with(event::Outcome::Refused);
         let table = &app.table;
         if table.deny_session(session, &kept, read, &ended).await? {
             return Ok(());
         }
     }
-    end(app, session, Phase::Exchanging).await
+    end(app, session, Phase::Exchanging, event::Outcome::Refused).await
 }
 
 /// Stores what was exchanged, or has it revoked.
@@ -289,7 +289,7 @@ async fn store(
         return Ok(Ended::Connected);
     }
     // Whatever went wrong: what was exchanged is in nobody's hands but ours.
-    grants::give_up(app, tenant, &grant, &secret).await;
+    grants::give_up(app, tenant, &Who::Browser, &grant, &secret).await;
     placed?;
     Ok(Ended::Void)
 }
@@ -340,7 +340,8 @@ async fn place(app: &App, session: &Session, grant: &mut Grant, revoking: bool) 
             revoking,
             session,
         };
-        let granted = Event::of_session(app.now(), session, Action::CredentialGranted)?;
+        let actor = Who::Browser;
+        let granted = Event::of_session(app.now(), actor, session, Action::CredentialGranted)?;
         let granted = granted.from(Source::Oauth);
         match app.table.put_grant(&granting, &granted).await {
             Ok(Outcome::Done) => return Ok(true),

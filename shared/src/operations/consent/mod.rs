@@ -162,8 +162,8 @@ pub async fn offer(
     let (ticket, secret_hash) = new_ticket(tenant, server.found.id, &session.id)?;
     session.secret_hash = secret_hash;
     let url = format!("{base}{START_PATH}?session={}", ticket.expose_secret()).into();
-    let mut begun = Event::of_session(session.at, &session, Action::SessionBegun)?;
-    begun.actor = Who::from(&server.caller);
+    let caller = &server.caller;
+    let begun = Event::of_session(session.at, caller, &session, Action::SessionBegun)?;
     if app.table.add_session(&session, &begun).await? {
         Ok(Begun { session, url })
     } else {
@@ -222,7 +222,8 @@ pub async fn open(app: &App, ticket: &str) -> Result<Opening> {
     let setup = match setup {
         Ok(setup) => setup,
         Err(error @ (Error::Oauth(_) | Error::UpstreamUnavailable)) => {
-            end(app, &session, Phase::Offered).await?;
+            let failed = event::Outcome::Failed;
+            end(app, &session, Phase::Offered, failed).await?;
             return Ok(Opening::Refused(Box::new(session), error));
         }
         Err(error) => return Err(error),
@@ -232,7 +233,7 @@ pub async fn open(app: &App, ticket: &str) -> Result<Opening> {
     let cookie = BASE64URL_NOPAD.encode(&random::<32>()?);
     let url = whom.address(&setup, &mut session)?;
     session.browser = Some(hash(&cookie));
-    let opened = Event::of_session(app.now(), &session, Action::SessionOpened)?;
+    let opened = Event::of_session(app.now(), Who::Browser, &session, Action::SessionOpened)?;
     let table = &app.table;
     if !table.open_session(&session, &offered, &opened).await? {
         return Err(Error::SessionNotFound);
@@ -252,13 +253,14 @@ pub async fn open(app: &App, ticket: &str) -> Result<Opening> {
 /// [`Error::Unavailable`], [`Error::Internal`].
 pub async fn begin(
     app: &App,
-    tenant: &TenantId,
+    caller: &Caller,
     server: &Server,
     subject: &Subject,
     provider: uuid::Uuid,
     base: &str,
     scopes: &[String],
 ) -> Result<Begun> {
+    let tenant = &caller.tenant;
     require_room(app, tenant, server.id, subject).await?;
     let key = data_key(app, tenant, server).await?;
     let secrets = open_with(&key, tenant, server)?;
@@ -277,7 +279,7 @@ pub async fn begin(
     let origin = Origin::Langsmith { provider };
     let mut session = new_session(app, tenant, server, subject, origin)?;
     let url = whom.address(&setup, &mut session)?;
-    let begun = Event::of_session(session.at, &session, Action::SessionBegun)?;
+    let begun = Event::of_session(session.at, caller, &session, Action::SessionBegun)?;
     if app.table.add_session(&session, &begun).await? {
         Ok(Begun { session, url })
     } else {
@@ -286,9 +288,9 @@ pub async fn begin(
 }
 
 /// Ends a session without a grant.
-async fn end(app: &App, session: &Session, from: Phase) -> Result<()> {
-    let ended = Event::of_session(app.now(), session, Action::SessionEnded)?;
-    let ended = ended.with(event::Outcome::Failed);
+async fn end(app: &App, session: &Session, from: Phase, outcome: event::Outcome) -> Result<()> {
+    let ended = Event::of_session(app.now(), Who::Browser, session, Action::SessionEnded)?;
+    let ended = ended.with(outcome);
     app.table.fail_session(session, from, &ended).await
 }
 

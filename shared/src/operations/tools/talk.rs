@@ -2,6 +2,7 @@
 
 use super::{BYTES_LIMIT, Failure, TOOLS_LIMIT};
 use crate::app::App;
+use crate::domain::event::Who;
 use crate::domain::id::TenantId;
 use crate::domain::server::origin;
 use crate::domain::tool::{Object, Tool};
@@ -38,6 +39,7 @@ pub struct Talk<'a> {
     app: &'a App,
     tenant: &'a TenantId,
     at: &'a AtServer,
+    who: Who,
     end: Instant,
     /// Bytes that its answers may still have.
     left: usize,
@@ -92,11 +94,12 @@ struct Initialized {
 }
 
 impl<'a> Talk<'a> {
-    pub fn new(app: &'a App, tenant: &'a TenantId, at: &'a AtServer) -> Self {
+    pub fn new(app: &'a App, tenant: &'a TenantId, at: &'a AtServer, who: Who) -> Self {
         Self {
             app,
             tenant,
             at,
+            who,
             end: Instant::now() + app.listing_limit,
             left: BYTES_LIMIT,
             requests: 0,
@@ -243,6 +246,7 @@ impl<'a> Talk<'a> {
             None => (method != INITIALIZE).then_some(mcp::STATELESS),
         };
         let call = Call {
+            who: self.who.clone(),
             method: verb,
             headers: mcp::headers(method, version),
             body: message.map_or_else(Vec::new, |message| message.to_string().into_bytes()),
