@@ -173,9 +173,9 @@ async fn tools_are_listed_by_name_page_by_page() {
         );
     }
     // One question served all of them; and a switched-off connection still shows them.
-    assert_eq!(scene.upstream.count(), 1);
     scene.put(id, json!({"agent_enabled": false})).await;
     assert_eq!(scene.names(id).await.len(), 4);
+    assert_eq!(scene.upstream.count(), 1);
 }
 
 #[tokio::test]
