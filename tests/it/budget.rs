@@ -268,13 +268,14 @@ async fn connect_by_langsmith(used: &mut Used, hawser: &Hawser, caller: &Caller)
     let session = format!("{sessions}/{}", begun["id"].as_str().unwrap());
     used.call(hawser, caller, "GET", &session, Value::Null)
         .await;
+    issuer.expire(&issuer.issued().last().unwrap().access);
+    let tools = format!("{BASE}/mcp/tools?url={}%3Fa%3Db", issuer.mcp_url());
+    used.call(hawser, caller, "GET", &tools, Value::Null).await;
     let reused = used
         .call(hawser, caller, "POST", &sessions, ask("REUSE"))
         .await;
     assert_eq!(reused.status, 200, "{reused:?}");
-    issuer.expire(&issuer.issued().last().unwrap().access);
-    let tools = format!("{BASE}/mcp/tools?url={}%3Fa%3Db", issuer.mcp_url());
-    for path in [&server, &format!("{BASE}/mcp-servers"), &tools] {
+    for path in [&server, &format!("{BASE}/mcp-servers")] {
         used.call(hawser, caller, "GET", path, Value::Null).await;
     }
     used.call(hawser, caller, "DELETE", &server, Value::Null)

@@ -293,7 +293,7 @@ async fn bombard_path(endpoint: &'static Endpoint) {
         };
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         for _ in 0..dice.below(4) {
-            const NAMES: [&str; 20] = [
+            const NAMES: [&str; 24] = [
                 "limit",
                 "offset",
                 "id",
@@ -314,6 +314,10 @@ async fn bombard_path(endpoint: &'static Endpoint) {
                 "code",
                 "error",
                 "iss",
+                "url",
+                "force_refresh",
+                "oauth_provider_id",
+                "ls_user_id",
             ];
             query.append_pair(NAMES[dice.below(NAMES.len())], &dice.text());
         }
@@ -388,6 +392,8 @@ path_bombardments! {
     random_paths_at_langsmith_get_server "langsmith-get-server";
     random_paths_at_langsmith_delete_server "langsmith-delete-server";
     random_paths_at_get_auth_session "langsmith-get-auth-session";
+    random_paths_at_list_tools_of_a_url "langsmith-list-tools";
+    random_paths_at_list_tools_of_a_connection "kambrium-list-tools";
     random_paths_at_list_integrations "kambrium-list-integrations";
     random_paths_at_list_connections "kambrium-list-connections";
     random_paths_at_get_connection "kambrium-get-connection";

@@ -1209,7 +1209,7 @@ async fn a_provider_tells_servers_of_one_url_apart() {
 
 #[tokio::test]
 async fn a_token_is_refreshed_once_before_a_list_is_given_up() {
-    let scene = Scene::new().await;
+    let scene = Scene::by_hand().await;
     let url = scene.issuer.mcp_url();
     scene.connect(&[]).await;
     scene.issuer.expire(&scene.issuer.issued()[0].access);
@@ -1218,7 +1218,8 @@ async fn a_token_is_refreshed_once_before_a_list_is_given_up() {
     let log = scene.issuer.log();
     let paths: Vec<_> = log.iter().map(|one| one.path.as_str()).collect();
     assert_eq!(paths, ["/mcp", "/token", "/mcp"]);
-    // A server that takes neither the old nor the new one.
+    // A server that takes neither the old nor the new one, some time later.
+    scene.hawser.pass(60);
     scene.issuer.fault(Fault {
         status: Some(401),
         times: 2,

@@ -11,7 +11,7 @@ use super::servers::{data_key, open_with};
 use super::{Permitted, Unchecked};
 use crate::app::App;
 use crate::caller::{Caller, Presented, hash};
-use crate::domain::credential::{Grant, OverrideValue, Records};
+use crate::domain::credential::{Grant, OverrideValue, Records, RefreshOutcome};
 use crate::domain::error::Unauthenticated;
 use crate::domain::event::{Action, Event, Who};
 use crate::domain::id::{ServerId, TenantId, random};
@@ -41,6 +41,10 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
+
+/// A token that was replaced less than so many seconds ago is not replaced because a server refuses it: whatever the
+/// server has against it, it would have against the next one too, and the issuer would be asked at every call.
+const REPLACED_LATELY: i64 = 30;
 
 /// The most entries that a process remembers of a kind.
 const REMEMBERED: usize = 10_000;
@@ -109,6 +113,8 @@ struct OwnToken {
     fence: String,
     token: SecretString,
     until: Option<Timestamp>,
+    /// When it replaced one that was refused.
+    replaced_at: Option<Timestamp>,
 }
 
 pub(super) fn locked<K, V>(map: &Mutex<HashMap<K, V>>) -> MutexGuard<'_, HashMap<K, V>> {
@@ -204,10 +210,16 @@ async fn refuse_unbound(app: &App, caller: &Caller, server: Option<&Server>) -> 
     }
 }
 
-/// What a subject's calls to a server rest on, in one word: another one as soon as the server's address, its
-/// authentication, one of its secrets or the subject's credential is another one, or the server was switched off. A refresh
-/// changes nothing.
-pub(super) fn fence(server: &Server, records: &Records) -> Result<String> {
+/// What a subject's calls to a server rest on, in one word: another one as soon as where they go or what they carry is another
+/// one, or the server was switched off.
+fn fence(server: &Server, records: &Records) -> Result<String> {
+    let off = server.connection.times_off;
+    Ok(hash(&format!("{off} {}", outbound(server, records)?)))
+}
+
+/// Where a subject's calls to a server go and what they carry, in one word: another one as soon as the server's address, its
+/// authentication, one of its secrets or the subject's credential is another one. A refresh changes nothing.
+pub(super) fn outbound(server: &Server, records: &Records) -> Result<String> {
     let credential = match (&records.own, &records.grant) {
         (Some(own), _) => own.version.as_str(),
         (None, Some(grant)) => grant.session.as_str(),
@@ -219,7 +231,6 @@ pub(super) fn fence(server: &Server, records: &Records) -> Result<String> {
         &server.auth,
         &server.additional_headers,
         &server.secrets,
-        server.connection.times_off,
         credential,
     );
     serde_json::to_string(&all)
@@ -289,6 +300,8 @@ pub enum Refusal {
 struct Carried {
     headers: HeaderMap,
     from: Carrier,
+    /// When its token was last replaced, not counting consents.
+    replaced_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug)]
@@ -335,13 +348,12 @@ pub async fn exchange(
         };
         let from = carried.from;
         let consent_helps = matches!(from, Carrier::Grant(_));
+        let lately = |at: Timestamp| app.now() < at.plus_seconds(REPLACED_LATELY);
+        let replaceable = !matches!(from, Carrier::Fixed)
+            && !carried.replaced_at.is_some_and(lately)
+            && !call.patience().is_zero();
         match answer.status().as_u16() {
-            401 if refused.is_none()
-                && !matches!(from, Carrier::Fixed)
-                && !call.patience().is_zero() =>
-            {
-                refused = Some(from);
-            }
+            401 if refused.is_none() && replaceable => refused = Some(from),
             401 => return Ok(Err(Refusal::NotAccepted { consent_helps })),
             403 => {
                 let Some(wanted) = wants_more(answer.headers()) else {
@@ -440,7 +452,7 @@ async fn carry(
         Some(own) => Some(open_override(app, tenant, server, own).await?),
         None => None,
     };
-    let mut from = Carrier::Fixed;
+    let (mut from, mut replaced_at) = (Carrier::Fixed, None);
     let refusal = match &server.auth {
         Auth::None | Auth::LegacyProvider { .. } | Auth::Passthrough => None,
         Auth::Headers {
@@ -458,11 +470,16 @@ async fn carry(
                     from = Carrier::Client;
                     own_token(app, tenant, server, oauth, &secrets, refused.is_some())
                         .await?
-                        .map(bearer)
+                        .map(|own| {
+                            replaced_at = own.replaced_at;
+                            bearer(own.token)
+                        })
                 }
                 (None, GrantType::AuthorizationCode) => {
                     match grant(app, tenant, at, refused, call).await? {
                         Usable::Token { token, grant } => {
+                            let refreshed = grant.last_refresh == Some(RefreshOutcome::Succeeded);
+                            replaced_at = refreshed.then_some(grant.obtained_at);
                             from = Carrier::Grant(grant.version);
                             Ok(bearer(token))
                         }
@@ -480,7 +497,11 @@ async fn carry(
         }
     };
     Ok(match refusal {
-        None => Ok(Carried { headers, from }),
+        None => Ok(Carried {
+            headers,
+            from,
+            replaced_at,
+        }),
         Some(reason) => Err(Refusal::NoCredential(reason)),
     })
 }
@@ -605,7 +626,7 @@ async fn own_token(
     oauth: &OauthConfig,
     secrets: &Secrets,
     refused: bool,
-) -> Result<Result<SecretString, Reason>> {
+) -> Result<Result<OwnToken, Reason>> {
     const MARGIN: i64 = 60;
     let (place, fence) = (
         (tenant.clone(), server.id),
@@ -616,7 +637,7 @@ async fn own_token(
         let good =
             |one: &OwnToken| one.fence == fence && one.until.is_none_or(|until| app.now() < until);
         if let Some(one) = known.filter(good) {
-            return Ok(Ok(one.token));
+            return Ok(Ok(one));
         }
     }
     let (Some(url), Some(id)) = (&oauth.token_url, &oauth.client_id) else {
@@ -644,14 +665,14 @@ async fn own_token(
                 let margin = MARGIN.min(life / 3);
                 app.now().plus_seconds(life - margin)
             });
-            let token = tokens.access;
             let one = OwnToken {
                 fence,
-                token: token.clone(),
+                token: tokens.access,
                 until,
+                replaced_at: refused.then(|| app.now()),
             };
-            locked(&app.remembered.tokens).insert(place, one);
-            Ok(Ok(token))
+            locked(&app.remembered.tokens).insert(place, one.clone());
+            Ok(Ok(one))
         }
         Err(failure) => {
             locked(&app.remembered.tokens).remove(&place);

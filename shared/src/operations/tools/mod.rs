@@ -1,8 +1,8 @@
 //! The tools of a server as one subject finds them there: asked for with what the subject's calls carry, and kept for a
 //! while (LangSmith 2.7, Kambrium 8).
 //!
-//! A list rests on what a call rests on, so it is kept under the same fence and nobody has to drop it: a change of the
-//! server, a disconnect or a new consent makes it void. It is sealed, since it decides what may be called, and what a server
+//! A list is kept under a fence that sums up where it comes from and what was carried there, so nobody has to drop it: a change
+//! of the server, a disconnect or a new consent makes it void. It is sealed, since it decides what may be called, and what a server
 //! shows to one subject is not for others. What does not fit into one item, compressed, is asked for anew each time.
 
 mod talk;
@@ -125,7 +125,7 @@ impl<'a> Place<'a> {
         let (server, records) = (&at.server, &at.records);
         let brings = records.own.is_some() || server.subjects_consent();
         let shared = Records::default();
-        let call = invoke::fence(server, if brings { records } else { &shared })?;
+        let call = invoke::outbound(server, if brings { records } else { &shared })?;
         // Every PATCH drops the list (LangSmith 2.4), also one that changes no more than these.
         let shown = serde_json::to_string(&server.langsmith)
             .map_err(|_| Error::internal("a server does not encode"))?;
