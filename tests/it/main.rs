@@ -28,6 +28,7 @@ mod process;
 mod proxy;
 mod receipts;
 mod refresh;
+mod ssrf;
 mod streams;
 mod truefoundry;
 mod truefoundry_oauth;
