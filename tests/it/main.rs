@@ -30,6 +30,7 @@ mod process;
 mod proxy;
 mod receipts;
 mod refresh;
+mod ssrf;
 mod streams;
 mod tools;
 mod trail;
