@@ -1,4 +1,5 @@
-//! Looks at the whole table, once a day, for anything that dangles; puts right what can be if the event says so.
+//! Looks at the whole table, once a day, for anything that dangles, and at every audit trail; puts right what can be if the event
+//! says so.
 
 use hawser_core::App;
 use hawser_core::operations::auditor::examine;
@@ -17,12 +18,12 @@ pub fn run() -> Result<(), Error> {
 /// Answers with the figures; `"repair": true` in the event repairs.
 ///
 /// # Errors
-/// The table cannot be read, or something dangles, so that an alarm rings.
+/// The table cannot be read, something dangles, or a trail is not sound, so that an alarm rings.
 pub async fn handle(app: &App, event: Value, _until: Instant) -> Result<Value, Error> {
     let repair = event["repair"] == true;
-    let report = examine(&app.table, app.now(), repair).await?;
-    if report.has_orphans() {
-        return Err("something dangles".into());
+    let report = examine(&app.table, Some(app), app.now(), repair).await?;
+    if !report.is_sound() {
+        return Err("something dangles, or an audit trail is not sound".into());
     }
     Ok(json!({"items": report.items, "repaired": report.orphans.len()}))
 }

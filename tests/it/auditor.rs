@@ -72,7 +72,9 @@ async fn strip(ground: &Ground, pk: &str, sk: &str, names: &[&str]) {
 
 async fn look(hawser: &Hawser, repair: bool) -> Report {
     let table = &hawser.app.table;
-    examine(table, hawser.app.now(), repair).await.unwrap()
+    examine(table, None, hawser.app.now(), repair)
+        .await
+        .unwrap()
 }
 
 /// That exactly these orphans are there, as kind, partition and sort key.
@@ -97,7 +99,7 @@ async fn assert_repaired(hawser: &Hawser, expected: &[(&str, &str, Option<&str>)
     assert_orphans(&look(hawser, false).await, expected);
     let repaired = look(hawser, true).await;
     assert_orphans(&repaired, expected);
-    assert!(!repaired.has_orphans(), "{repaired:?}");
+    assert!(repaired.is_sound(), "{repaired:?}");
     assert_orphans(&look(hawser, true).await, &[]);
     // Once more each: nothing is wrong any more, so nothing happens.
     let before = hawser.ground().items().await;
@@ -202,7 +204,7 @@ async fn what_leads_to_a_server_is_written_again() {
     let other = admin.register("wiki", per_user(), &[]).await;
     let report = look(&hawser, true).await;
     assert_orphans(&report, &[("not-led-to", "T#acme", Some(&own))]);
-    assert!(report.has_orphans());
+    assert!(!report.is_sound());
     let answer = audit::handle(&hawser.app, json!({"repair": true}), ample()).await;
     assert!(answer.is_err(), "so that the alarm rings");
     let leads = admin.get(&format!("{MCP}?name=wiki")).await.json();
@@ -317,7 +319,7 @@ async fn personal_tokens_lead_to_their_keys_and_keys_to_a_server_that_is_there()
         ("key-of-nothing", "T#acme", Some(own.as_str())),
     ];
     assert_orphans(&found, &expected);
-    assert!(!found.has_orphans(), "{found:?}");
+    assert!(found.is_sound(), "{found:?}");
     assert_eq!(read(&ground, "T#acme", &own).await, None);
     assert_eq!(read(&ground, lead, "PAT").await, None);
     hawser.settle().await;
@@ -475,7 +477,7 @@ async fn work_that_nobody_does_is_late() {
     let expected = [("late", partition.as_str(), Some(revocation.as_str()))];
     let report = look(&hawser, true).await;
     assert_orphans(&report, &expected);
-    assert!(report.has_orphans(), "a worker has to do it");
+    assert!(!report.is_sound(), "a worker has to do it");
     hawser.settle().await;
 
     admin.delete(&server.paths()[0]).await;
@@ -673,13 +675,15 @@ async fn the_policy_allows_what_a_look_takes_and_if_so_configured_what_repairs_t
         .await
         .unwrap_err();
     let mut used = budget::actions(&hawser.wire.sent());
-    assert_eq!(used, ["dynamodb:Scan".to_owned()].into());
+    let looking = ["dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:Scan"];
+    assert_eq!(used, looking.map(str::to_owned).into());
     hawser.wire.arm(None);
     let repaired = audit::handle(&hawser.app, json!({"repair": true}), ample()).await;
     assert_eq!(repaired.unwrap()["repaired"], 5);
     used.extend(budget::actions(&hawser.wire.sent()));
     let allowed = Template::load().unwrap().actions("workers-audit");
-    assert_eq!(used, allowed.into_iter().collect());
+    let allowed = allowed.into_iter().filter(|a| a.starts_with("dynamodb:"));
+    assert_eq!(used, allowed.collect());
 }
 
 #[tokio::test]

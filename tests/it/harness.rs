@@ -19,6 +19,7 @@ use hawser_core::domain::id::{ServerId, Sortable, TenantId};
 use hawser_core::domain::session::Session;
 use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::domain::time::Clock;
+use hawser_core::operations::auditor::examine;
 use hawser_core::operations::trail;
 use hawser_core::operations::work::work_off_due;
 use hawser_core::table::api_keys::ApiKey;
@@ -271,8 +272,9 @@ impl Hawser {
     pub async fn settle(&self) {
         while work_off_due(&self.app, ample()).await.unwrap() {}
         self.chain().await;
-        let found = self.app.table.examine(self.app.now()).await.unwrap();
-        assert_eq!(found.orphans.len(), 0, "{found:?}");
+        let (app, now) = (&self.app, self.app.now());
+        let report = examine(&app.table, Some(app), now, false).await.unwrap();
+        assert!(report.is_sound(), "{report:?}");
     }
 
     /// Stores a grant of a user of tenant `acme`, as a finished consent does; its tokens do not open.

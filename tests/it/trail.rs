@@ -544,6 +544,17 @@ async fn a_month_that_is_taken_away_shows_in_the_next() {
 }
 
 #[tokio::test]
+async fn the_auditor_tells_of_it_once_a_day() {
+    let (ground, hawser) = chained().await;
+    let audit = async || workers::audit::handle(&hawser.app, json!({}), ample()).await;
+    audit().await.unwrap();
+    let mut event = stored(&ground, "event").await.remove(3);
+    event.insert("outcome".to_owned(), AttributeValue::S("failed".to_owned()));
+    put(&ground, event).await;
+    audit().await.unwrap_err();
+}
+
+#[tokio::test]
 async fn what_nobody_chains_shows_after_a_while() {
     let hawser = Hawser::start_by_hand().await;
     hawser.admin("acme").register("late", per_user(), &[]).await;

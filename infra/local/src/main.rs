@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use hawser_core::App;
 use hawser_core::caller::{mint_api_key, mint_personal};
-use hawser_core::config::Config;
+use hawser_core::config::{Config, KeyServiceConfig};
 use hawser_core::domain::event::{Action, Event, Who};
 use hawser_core::domain::id::TenantId;
 use hawser_core::domain::subject::{Subject, SubjectType};
@@ -60,10 +60,14 @@ enum Command {
     Serve(Serve),
     /// Print a token of the local server
     Token(Token),
-    /// Look for anything that dangles: one JSON object a line, then the figures; fails if there is any
+    /// Look for anything that dangles, and verify the audit trails: one JSON object a line, then the figures; fails if
+    /// anything is wrong
     Audit {
         #[command(flatten)]
         at: At,
+        /// With --table: the KMS key that the tenants' keys are wrapped by. Without it audit trails are not verified
+        #[arg(long, requires = "table")]
+        kms_key_id: Option<String>,
         /// Put right what can be
         #[arg(long)]
         repair: bool,
@@ -227,7 +231,11 @@ async fn main() -> Outcome {
         None => serve(cli.serve).await,
         Some(Command::Serve(options)) => serve(options).await,
         Some(Command::Token(options)) => token(&options),
-        Some(Command::Audit { at, repair }) => audit(&at, repair).await,
+        Some(Command::Audit {
+            at,
+            kms_key_id,
+            repair,
+        }) => audit(&at, kms_key_id.as_deref(), repair).await,
         Some(Command::ApiKey(command)) => api_key(command).await,
     }
 }
@@ -424,9 +432,10 @@ fn with_all(given: &[String], all: &[&str], every: bool) -> BTreeSet<String> {
     given.iter().cloned().chain(all).collect()
 }
 
-async fn audit(at: &At, repair: bool) -> Outcome {
+async fn audit(at: &At, key: Option<&str>, repair: bool) -> Outcome {
     let (table, _store) = at.open().await?;
-    let report = auditor::examine(&table, Clock::System.now(), repair).await?;
+    let app = at.app(key, _store.as_ref()).await?;
+    let report = auditor::examine(&table, app.as_ref(), Clock::System.now(), repair).await?;
     let mut out = std::io::stdout().lock();
     for (orphan, repaired) in &report.orphans {
         let mut line = serde_json::to_value(orphan)?;
@@ -435,12 +444,19 @@ async fn audit(at: &At, repair: bool) -> Outcome {
         }
         writeln!(out, "{line}")?;
     }
-    let figures = json!({"items": report.items, "orphans": report.orphans.len()});
+    for (tenant, month, flaw) in report.flaws.iter().flatten() {
+        let mut line = serde_json::to_value(flaw)?;
+        line["tenant"] = tenant.as_str().into();
+        line["month"] = month.as_str().into();
+        writeln!(out, "{line}")?;
+    }
+    let flaws = report.flaws.as_ref().map(Vec::len);
+    let figures = json!({"items": report.items, "orphans": report.orphans.len(), "flaws": flaws});
     writeln!(out, "{figures}")?;
-    if report.has_orphans() {
-        Err("something dangles".into())
-    } else {
+    if report.is_sound() {
         Ok(())
+    } else {
+        Err("something dangles, or an audit trail is not sound".into())
     }
 }
 
@@ -513,6 +529,26 @@ impl At {
         let store = Store::open(Some(&self.data.data_dir)).await?;
         let client = aws_sdk_dynamodb::Client::from_conf(store.client_config().build());
         Ok((Table::new(client, TABLE), Some(store)))
+    }
+
+    /// An application that can open keys: with those of a data folder, or on AWS by this KMS key.
+    async fn app(&self, key: Option<&str>, store: Option<&Store>) -> Outcome<Option<App>> {
+        let Some(table) = &self.table else {
+            let store = store.ok_or("there is no store")?;
+            let key = Identity::open(&self.data.data_dir)?.master_key().clone();
+            let config = Config::bare(TABLE, KeyServiceConfig::Key(key));
+            let client = aws_sdk_dynamodb::Client::from_conf(store.client_config().build());
+            return Ok(Some(App::new(config, client, |_| {
+                unreachable!("the key is a file's")
+            })?));
+        };
+        Ok(match key {
+            Some(key) => {
+                let config = Config::bare(table, KeyServiceConfig::Kms(key.to_owned()));
+                Some(App::connect(config).await?)
+            }
+            None => None,
+        })
     }
 }
 

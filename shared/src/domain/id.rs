@@ -170,7 +170,7 @@ impl<'de> Deserialize<'de> for Sortable {
 }
 
 /// The isolation boundary: a TrueFoundry tenant, a LangSmith workspace, a Kambrium account space.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TenantId(String);
 

@@ -9,8 +9,8 @@ use super::work::{Offboarding, Sweep, Tombstone};
 use super::{DUE_INDEX, ENTITY, Item, PK, SK, SUBJECT_INDEX, Table, decode, failed, keys};
 use crate::Result;
 use crate::domain::credential::Source;
-use crate::domain::event::Link;
-use crate::domain::id::{ServerId, Sortable};
+use crate::domain::event::{Link, Month};
+use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::revocation::{PATIENCE, Revocation};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
@@ -102,6 +102,8 @@ pub struct Findings {
     pub items: BTreeMap<String, u64>,
     /// What should not be.
     pub orphans: BTreeSet<Orphan>,
+    /// The months that there is an audit trail of, which has to be verified by itself.
+    pub trails: BTreeSet<(TenantId, Month)>,
 }
 
 impl Table {
@@ -171,7 +173,12 @@ enum Found {
     PersonalLead(PersonalLead),
     Event {
         id: Sortable,
+        tenant: TenantId,
         chain: Option<Link>,
+    },
+    Trail {
+        tenant: TenantId,
+        month: Month,
     },
     Receipt(Box<Receipt>),
     TenantKey {
@@ -234,6 +241,7 @@ struct Seen {
     bound: BTreeMap<Place, Place>,
     keys: BTreeSet<Place>,
     keys_needed: BTreeSet<Place>,
+    trails: BTreeSet<(TenantId, Month)>,
 }
 
 impl Seen {
@@ -251,6 +259,7 @@ impl Seen {
             bound: BTreeMap::new(),
             keys: BTreeSet::new(),
             keys_needed: BTreeSet::new(),
+            trails: BTreeSet::new(),
         }
     }
 
@@ -358,14 +367,22 @@ impl Seen {
                 let key = keys::api_key(&lead.tenant, &lead.id);
                 self.match_up(place, format!("{}#{}", key.pk, key.sk), End::Lead);
             }
-            Found::Event { id, chain: None } => self.work(item, place, id.at(), Some(LATE)),
+            Found::Event { id, tenant, chain } => {
+                self.trails.insert((tenant, Month::of(id.at())));
+                if chain.is_none() {
+                    self.work(item, place, id.at(), Some(LATE));
+                }
+            }
+            Found::Trail { tenant, month } => {
+                self.trails.insert((tenant, month));
+            }
             Found::Receipt(receipt) if !receipt.is_complete() => {
                 self.open.insert(place, receipt);
             }
             Found::TenantKey { number } => {
                 self.keys.insert((pk, keys::tenant_key_sort_key(number)));
             }
-            Found::Event { .. } | Found::Receipt(_) | Found::Other => {}
+            Found::Receipt(_) | Found::Other => {}
         }
     }
 
@@ -467,6 +484,7 @@ impl Seen {
         Findings {
             items: self.items,
             orphans: self.orphans,
+            trails: self.trails,
         }
     }
 }

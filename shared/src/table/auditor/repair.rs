@@ -339,9 +339,9 @@ impl Repair<'_> {
         let (index, place) = match decode(item)? {
             Found::Override(own) => (SUBJECT_INDEX, credential(&own, Source::Override)),
             Found::Grant(grant) => (SUBJECT_INDEX, credential(&grant, Source::Oauth)),
-            Found::Event { id, chain: None } => {
-                (DUE_INDEX, (keys::unchained_of(self.tenant), at(id.at())))
-            }
+            Found::Event {
+                id, chain: None, ..
+            } => (DUE_INDEX, (keys::unchained_of(self.tenant), at(id.at()))),
             Found::Revocation(_)
             | Found::Sweep(_)
             | Found::Tombstone(_)
