@@ -11,6 +11,7 @@ use hawser_local::identity::Identity;
 use hawser_local::store::Store;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -637,5 +638,45 @@ async fn a_stream_takes_no_memory_however_long_it_is() {
         peaks.push(running.most_memory());
     }
     assert!(peaks[1] < peaks[0] + (8 << 10), "{peaks:?} KiB");
+    assert_eq!(running.signal("TERM"), Some(0));
+}
+
+#[tokio::test]
+async fn no_call_takes_the_way_that_the_environment_points_out() {
+    let data = TempDir::new().unwrap();
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    proxy.set_nonblocking(true).unwrap();
+    let address = format!("http://{}", proxy.local_addr().unwrap());
+    let mut command = hawser(data.path());
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        command.env(name, &address);
+        command.env(name.to_lowercase(), &address);
+    }
+    let mut running = Running::start_as(command, &data.path().join("log"));
+    let upstream = Upstream::start().await;
+    for url in [
+        &upstream.url,
+        &upstream.url.replace("127.0.0.1", "localhost"),
+    ] {
+        let mut manifest = manifest("wiki", Value::Null);
+        manifest["manifest"]["url"] = url.as_str().into();
+        manifest["force"] = true.into();
+        let (_, made) = running.call("PUT", "/api/svc/v1/mcp", manifest).await;
+        let path = format!("/mcp/{}", made["data"]["id"].as_str().unwrap());
+        let cookie = vec![("set-cookie", "planted=1; path=/".to_owned())];
+        upstream.reply(Reply::new(200, cookie, "{}"));
+        assert_eq!(running.call("POST", &path, json!({})).await.0, 200);
+        // Nor does one take along what another brought back.
+        assert_eq!(running.call("POST", &path, json!({})).await.0, 200);
+    }
+    assert_eq!(upstream.count(), 4);
+    assert!(
+        upstream
+            .seen()
+            .iter()
+            .all(|seen| seen.header("cookie").is_none())
+    );
+    let nobody = proxy.accept().unwrap_err().kind();
+    assert_eq!(nobody, std::io::ErrorKind::WouldBlock);
     assert_eq!(running.signal("TERM"), Some(0));
 }

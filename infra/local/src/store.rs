@@ -71,10 +71,11 @@ impl Store {
         &self.url
     }
 
-    /// What a client needs to reach it.
+    /// What a client needs to reach it. No proxy of the environment's stands between them.
     pub fn client_config(&self) -> aws_sdk_dynamodb::config::Builder {
         aws_sdk_dynamodb::Config::builder()
             .behavior_version(BehaviorVersion::latest())
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
             .endpoint_url(&self.url)
             .region(Region::new("us-east-1"))
             .credentials_provider(Credentials::new("local", "local", None, None, "local"))
