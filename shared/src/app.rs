@@ -1,11 +1,11 @@
 //! What a function builds once, before its first request, and lends to every handler.
 
-use crate::caller::{Caller, Presented, hash, is_personal};
+use crate::caller::{Caller, Presented, is_personal};
 use crate::catalogue::Catalogue;
 use crate::client_token::ClientToken;
 use crate::config::{Config, KeyServiceConfig, KeySet};
 use crate::domain::error::Unauthenticated;
-use crate::domain::id::{ServerId, TenantId};
+use crate::domain::id::{ServerId, TenantId, hash};
 use crate::domain::time::{Clock, Timestamp};
 use crate::egress::Egress;
 use crate::jwt::Verifier;

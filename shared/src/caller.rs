@@ -3,7 +3,8 @@
 
 use crate::client_token::ClientToken;
 use crate::domain::error::Unauthenticated;
-use crate::domain::id::{Sortable, TenantId, random};
+use crate::domain::event::Who;
+use crate::domain::id::{Sortable, TenantId, hash, random};
 use crate::domain::subject::{Actor, Subject, SubjectType};
 use crate::domain::time::Timestamp;
 use crate::jwt::LEEWAY;
@@ -11,8 +12,7 @@ use crate::table::api_keys::{self, ApiKey, PersonalLead};
 use crate::table::{Found, Key, servers};
 use crate::{Error, Result};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::digest::{SHA256, digest};
-use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD, HEXLOWER};
+use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeSet;
 
@@ -68,6 +68,16 @@ impl Caller {
         match self.token_ends {
             Some(end) if end.plus_seconds(LEEWAY) <= now => Err(Unauthenticated::Expired(end)),
             _ => Ok(()),
+        }
+    }
+}
+
+impl From<&Caller> for Who {
+    fn from(caller: &Caller) -> Self {
+        Self::Subject {
+            subject: caller.subject().clone(),
+            key: caller.key,
+            client: caller.is_client,
         }
     }
 }
@@ -282,11 +292,6 @@ pub(crate) fn is_personal(token: &str) -> bool {
             .decode(text.as_bytes())
             .is_ok_and(|bytes| bytes.len() == 32)
     })
-}
-
-/// SHA-256, lower-case hex.
-pub fn hash(secret: &str) -> String {
-    HEXLOWER.encode(digest(&SHA256, secret.as_bytes()).as_ref())
 }
 
 /// In lower case, without padding.

@@ -163,7 +163,6 @@ impl Bench {
             let mut item = one.clone();
             item.insert("SK".to_owned(), s(format!("C#user#subject-{i}#override")));
             item.insert("subject_id".to_owned(), s(format!("subject-{i}")));
-            item.insert("GSI1PK".to_owned(), s(format!("T#acme#U#user#subject-{i}")));
             let put = PutRequest::builder().set_item(Some(item)).build().unwrap();
             WriteRequest::builder().put_request(put).build()
         };

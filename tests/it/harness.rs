@@ -665,8 +665,6 @@ impl Caller {
             let mut item = one.clone();
             item.extend(key(format!("C#user#s{i}#override")));
             item.insert("subject_id".to_owned(), AttributeValue::S(format!("s{i}")));
-            let subject = AttributeValue::S(format!("T#acme#U#user#s{i}"));
-            item.insert("GSI1PK".to_owned(), subject);
             let put = PutRequest::builder().set_item(Some(item)).build().unwrap();
             WriteRequest::builder().put_request(put).build()
         };

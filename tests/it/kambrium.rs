@@ -3,9 +3,8 @@
 
 use crate::harness::{Answer, Caller, Cut, Hawser};
 use aws_sdk_dynamodb::types::AttributeValue;
-use hawser_core::caller::hash;
 use hawser_core::domain::event::Action;
-use hawser_core::domain::id::{ServerId, TenantId};
+use hawser_core::domain::id::{ServerId, TenantId, hash};
 use hawser_core::domain::server::{KeyCheck, Place, Server};
 use hawser_core::domain::subject::Subject;
 use hawser_core::operations::servers::{self, Voiding};

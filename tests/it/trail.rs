@@ -3,9 +3,8 @@
 use crate::harness::{Browser, Caller, Cut, Ground, Hawser, ample, items, per_user};
 use crate::issuer::Issuer;
 use aws_sdk_dynamodb::types::AttributeValue;
-use hawser_core::caller::hash;
 use hawser_core::domain::event::Month;
-use hawser_core::domain::id::TenantId;
+use hawser_core::domain::id::{TenantId, hash};
 use hawser_core::operations::trail::{self, Flaw, verify};
 use hawser_core::operations::work::work_off_due;
 use hawser_core::table::trail::shards;

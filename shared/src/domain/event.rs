@@ -7,12 +7,11 @@
 //! it, and before the first stands [`Month::root`]. So an event that is changed, removed or slipped in shows.
 
 use super::credential::Source;
-use super::id::{ServerId, Sortable, TenantId};
+use super::id::{ServerId, Sortable, TenantId, hash};
 use super::revocation;
 use super::session::Session;
 use super::subject::Subject;
 use super::time::Timestamp;
-use crate::caller::{Caller, hash};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -76,16 +75,6 @@ pub enum Who {
     },
     /// Whoever runs `hawser` with access to the table itself.
     Operator,
-}
-
-impl From<&Caller> for Who {
-    fn from(caller: &Caller) -> Self {
-        Self::Subject {
-            subject: caller.subject().clone(),
-            key: caller.key,
-            client: caller.is_client,
-        }
-    }
 }
 
 impl From<Worker> for Who {

@@ -3,6 +3,8 @@
 
 use super::time::Timestamp;
 use crate::{Error, Result};
+use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use uuid::Uuid;
@@ -21,6 +23,11 @@ pub fn random<const N: usize>() -> Result<[u8; N]> {
     aws_lc_rs::rand::fill(&mut bytes)
         .map_err(|_| Error::internal("the random generator failed"))?;
     Ok(bytes)
+}
+
+/// SHA-256, lower-case hex.
+pub fn hash(text: &str) -> String {
+    HEXLOWER.encode(digest(&SHA256, text.as_bytes()).as_ref())
 }
 
 /// 128 bits, time-ordered: a valid UUIDv7 and, by the same bits, a ULID.

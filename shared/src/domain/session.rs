@@ -154,7 +154,7 @@ impl Session {
     /// What the ids of a subject's sessions begin with, so that they can be found together.
     pub fn tag(subject: &Subject) -> String {
         let whose = format!("{}#{}", subject.kind().as_str(), subject.id());
-        let mut tag = crate::caller::hash(&whose);
+        let mut tag = super::id::hash(&whose);
         tag.truncate(Self::TAG);
         tag
     }

@@ -10,11 +10,11 @@ use super::grants::{self, Need, Usable};
 use super::servers::{data_key, open_with};
 use super::{Permitted, Unchecked};
 use crate::app::App;
-use crate::caller::{Caller, Presented, hash};
+use crate::caller::{Caller, Presented};
 use crate::domain::credential::{Grant, OverrideValue, Records, RefreshOutcome};
 use crate::domain::error::Unauthenticated;
 use crate::domain::event::{Action, Event, Who};
-use crate::domain::id::{ServerId, TenantId, random};
+use crate::domain::id::{ServerId, TenantId, hash, random};
 use crate::domain::issuance::{Client, ClientAuth, ClientSource};
 use crate::domain::mcp_session::{MCP_SESSION_LIFETIME, McpSession};
 use crate::domain::server::{

@@ -3,8 +3,8 @@
 use super::servers::data_key;
 use crate::Result;
 use crate::app::App;
-use crate::caller::hash;
 use crate::client_token::{self, parse_client_id};
+use crate::domain::id::hash;
 use crate::table::servers;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use secrecy::{ExposeSecret, SecretString};

@@ -6,13 +6,11 @@ use super::api_keys::{ApiKey, PersonalLead};
 use super::receipts::Receipt;
 use super::verifications::Verification;
 use super::work::{Offboarding, Sweep, Tombstone};
-use super::{DUE_INDEX, ENTITY, Item, PK, SK, SUBJECT_INDEX, Table, decode, failed, keys};
+use super::{DUE_INDEX, ENTITY, Item, PK, SK, Table, decode, failed, keys};
 use crate::Result;
-use crate::domain::credential::Source;
 use crate::domain::event::{Link, Month};
 use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::revocation::{PATIENCE, Revocation};
-use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 use crate::seal::WrappedKey;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -199,9 +197,6 @@ struct ServerFound {
 
 #[derive(Deserialize)]
 struct CredentialFound {
-    server: ServerId,
-    #[serde(flatten)]
-    subject: Subject,
     auth_revision: u64,
 }
 
@@ -314,12 +309,10 @@ impl Seen {
                 self.match_up(lead, pk, End::Owner(place));
             }
             Found::Override(own) => {
-                self.in_subject_index(item, place, &own, Source::Override);
                 let contents = self.partitions.entry(pk).or_default();
                 contents.overrides.insert(own.auth_revision);
             }
             Found::Grant(grant) => {
-                self.in_subject_index(item, place, &grant, Source::Oauth);
                 let contents = self.partitions.entry(pk).or_default();
                 contents.grants.insert(grant.auth_revision);
             }
@@ -404,19 +397,6 @@ impl Seen {
         let late = |since: Timestamp, patience| since.plus_seconds(patience) < self.now;
         if late(begun, PATIENCE + LATE) || patience.is_some_and(|patience| late(due, patience)) {
             self.found(Kind::Late, place);
-        }
-    }
-
-    fn in_subject_index(
-        &mut self,
-        item: &Item,
-        place: Place,
-        found: &CredentialFound,
-        source: Source,
-    ) {
-        let index = keys::of_subject_index(&place.0, &found.subject, found.server, source);
-        if (text(item, SUBJECT_INDEX.0), text(item, SUBJECT_INDEX.1)) != (&index.0, &index.1) {
-            self.found(Kind::NotIndexed, place);
         }
     }
 

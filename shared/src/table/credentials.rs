@@ -3,8 +3,8 @@
 use super::receipts::{self, Counts, Receipt};
 use super::work::Sweep;
 use super::{
-    Condition, Found, Item, Key, SUBJECT_INDEX, Table, Write, WriteError, decode, encode, keys, n,
-    revocations, s, servers, sessions, trail,
+    Condition, Found, Item, Key, Table, Write, WriteError, decode, encode, keys, n, revocations, s,
+    servers, sessions, trail,
 };
 use crate::Result;
 use crate::domain::credential::{Grant, KeptReason, Override, Records, Source, Stored};
@@ -413,16 +413,11 @@ fn credential_item(
         Source::Override => "override",
         Source::Oauth => "grant",
     };
-    let mut item = encode(
+    encode(
         &keys::credential(tenant, server, subject, source),
         entity,
         value,
-    )?;
-    let partition = keys::server_partition(tenant, server);
-    let index = keys::of_subject_index(&partition, subject, server, source);
-    item.insert(SUBJECT_INDEX.0.to_owned(), s(index.0));
-    item.insert(SUBJECT_INDEX.1.to_owned(), s(index.1));
-    Ok(item)
+    )
 }
 
 fn settle(written: Result<(), WriteError>, server_check: usize) -> Result<Outcome> {

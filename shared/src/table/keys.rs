@@ -36,9 +36,9 @@ pub(crate) const REVOCATIONS: &str = "REVOKE#";
 pub(crate) const CLIENTS: &str = "CLIENT#";
 /// Sort-key prefix of the heads of a tenant's audit trails, one for each month.
 pub(crate) const TRAILS: &str = "AUDIT#";
-/// Partition of the second index: work to be done, by time.
+/// Partition of the index: work to be done, by time.
 pub(crate) const DUE: &str = "DUE";
-/// How many partitions of the second index events wait in to be chained: an index partition takes as many writes as one of
+/// How many partitions of the index events wait in to be chained: an index partition takes as many writes as one of
 /// the table.
 pub(crate) const UNCHAINED: u8 = 4;
 
@@ -290,20 +290,6 @@ pub(crate) fn offboarding(tenant: &TenantId, receipt: &str) -> Key {
 
 /// Sort key of a tombstone.
 pub(crate) const TOMBSTONE: &str = "TOMBSTONE";
-
-/// Place in the first index, the credentials of one subject on every server, of one that is in this partition.
-pub(crate) fn of_subject_index(
-    partition: &str,
-    subject: &Subject,
-    server: ServerId,
-    source: Source,
-) -> (String, String) {
-    let (tenant, kind) = (tenant_of(partition), subject.kind().as_str());
-    (
-        format!("{tenant}#U#{kind}#{}", part(subject.id())),
-        format!("{}#{}", server.ulid(), source.as_str()),
-    )
-}
 
 /// The tenant's partition above another of its partitions, or itself.
 pub(crate) fn tenant_of(partition: &str) -> &str {

@@ -37,7 +37,6 @@ pub(crate) type Item = HashMap<String, AttributeValue>;
 const PK: &str = "PK";
 const SK: &str = "SK";
 const ENTITY: &str = "entity";
-const SUBJECT_INDEX: (&str, &str) = ("GSI1PK", "GSI1SK");
 const DUE_INDEX_NAME: &str = "GSI2";
 const DUE_INDEX: (&str, &str) = ("GSI2PK", "GSI2SK");
 

@@ -1,7 +1,7 @@
 //! Repairing what the auditor has found. Each repair reads again what it is about and is one conditional write for each thing
 //! that is wrong: done twice, or while something moves after all, it does nothing.
 
-use super::{CredentialFound, Found, GRACE, Kind, Orphan, STILL, text};
+use super::{Found, GRACE, Kind, Orphan, STILL, text};
 use crate::domain::credential::Source;
 use crate::domain::event::{Action, Event, Outcome, Worker};
 use crate::domain::id::{ServerId, TenantId};
@@ -16,8 +16,7 @@ use crate::table::receipts::{self, Receipt};
 use crate::table::servers::{self, Named, Numbered};
 use crate::table::work::{Sweep, Tombstone};
 use crate::table::{
-    Condition, DUE_INDEX, Item, Key, SUBJECT_INDEX, Table, Write, decode, encode, key_of, keys, n,
-    s, trail,
+    Condition, DUE_INDEX, Item, Key, Table, Write, decode, encode, key_of, keys, n, s, trail,
 };
 use crate::{Error, Result};
 use serde::Deserialize;
@@ -333,26 +332,21 @@ impl Repair<'_> {
             return Ok(false);
         };
         let at = |time: Timestamp| format!("{:020}", time.micros());
-        let credential = |one: &CredentialFound, source| {
-            keys::of_subject_index(&key.pk, &one.subject, one.server, source)
-        };
-        let (index, place) = match decode(item)? {
-            Found::Override(own) => (SUBJECT_INDEX, credential(&own, Source::Override)),
-            Found::Grant(grant) => (SUBJECT_INDEX, credential(&grant, Source::Oauth)),
+        let place = match decode(item)? {
             Found::Event {
                 id, chain: None, ..
-            } => (DUE_INDEX, (keys::unchained_of(self.tenant), at(id.at()))),
+            } => (keys::unchained_of(self.tenant), at(id.at())),
             Found::Revocation(_)
             | Found::Sweep(_)
             | Found::Tombstone(_)
             | Found::Offboarding(_)
-            | Found::Verification(_) => (DUE_INDEX, (keys::DUE.to_owned(), at(self.now))),
+            | Found::Verification(_) => (keys::DUE.to_owned(), at(self.now)),
             _ => return Ok(false),
         };
-        if text(item, index.0) == place.0 && !text(item, index.1).is_empty() {
+        if text(item, DUE_INDEX.0) == place.0 && !text(item, DUE_INDEX.1).is_empty() {
             return Ok(false);
         }
-        let set = vec![(index.0, s(place.0)), (index.1, s(place.1))];
+        let set = vec![(DUE_INDEX.0, s(place.0)), (DUE_INDEX.1, s(place.1))];
         // An event is to be in no index once it is chained, and nothing else ever is.
         self.table
             .update(key.clone(), set, Condition::Lacks("chain"))
