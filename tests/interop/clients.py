@@ -203,6 +203,15 @@ def ends(world):
     yield server, ("add", {"a": 2, "b": 3}), server.delete
 
 
+def await_stream(server, start, mode):
+    """In the session era a client opens a stream besides, when it pleases: not in the middle of what is to be seen."""
+    def methods():
+        return [request["method"] for request in server.upstream.requests()[start:]]
+
+    if mode == "legacy":
+        wait_for("the client's stream", lambda: "GET" in methods(), 120)
+
+
 def end_between_calls(world, library, mode):
     """In one open session of a real client: the second call does not reach the server."""
     headers = {"Authorization": f"Bearer {caller(world)}"}
@@ -211,10 +220,7 @@ def end_between_calls(world, library, mode):
         with Client(world.tools, world.folder, library, mode, server.url, headers) as client:
             first = client.call(tool, **arguments)
             assert not first.get("error") and not first["is_error"], first
-            if mode == "legacy":
-                # It opens a stream besides, when it pleases.
-                methods = lambda: [request["method"] for request in server.upstream.requests()[start:]]
-                wait_for("the client's stream", lambda: "GET" in methods(), 120)
+            await_stream(server, start, mode)
             end()
             seen = len(server.upstream.requests())
             second = client.call(tool, **arguments)
@@ -222,6 +228,26 @@ def end_between_calls(world, library, mode):
         # What the client does when it leaves included.
         leaked = server.upstream.requests()[seen:]
         assert not leaked, f"has arrived after the end: {leaked}"
+
+
+def replaced_between_calls(world, library, mode):
+    """The same with a credential in the place of the old one: only the new one arrives, if anything does."""
+    headers = {"Authorization": f"Bearer {caller(world)}"}
+    server, key = with_override(world), f"personal-{next(numbers)}"
+    start = len(server.upstream.requests())
+    with Client(world.tools, world.folder, library, mode, server.url, headers) as client:
+        assert client.call("test_simple_text")["text"], client.hello
+        await_stream(server, start, mode)
+        server.install("caller", {"type": "key_value", "values": {"KEY": key}})
+        seen = len(server.upstream.requests())
+        second = client.call("test_simple_text")
+        arrived = [dict(request["headers"]) for request in server.upstream.requests()[seen:]]
+    if library == "rmcp" or mode == "auto":
+        # In the session era only a client that starts anew by itself goes on.
+        assert second.get("text"), second
+    else:
+        assert second["error"]["data"]["reinitialize_required"], second
+    assert {headers["x-personal"] for headers in arrived} == ({f"Key {key}"} if second.get("text") else set()), arrived
 
 
 class Caller(threading.Thread):

@@ -7,6 +7,7 @@ and through Hawser (transparency.py).
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -77,6 +78,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="conformance-") as passing:
         folder = (options.keep or Path(passing)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
         try:
             good, tables = run(options.tools.resolve(), command, folder)
         finally:

@@ -13,6 +13,7 @@ import functools
 import hashlib
 import json
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -568,6 +569,7 @@ each_client(clients.real_client)
 scenario(clients.real_client_with_api_key)
 each(*ALL)(clients.called_by_id)
 each_client(clients.end_between_calls)
+each_client(clients.replaced_between_calls)
 scenario(clients.end_under_calls)
 
 
@@ -709,6 +711,7 @@ def main():
         folder = options.keep or Path(passing)
         folder.mkdir(parents=True, exist_ok=True)
         world = World(options.tools.resolve(), command, folder.resolve())
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
         try:
             passed = run(world, chosen(options.only))
         finally:

@@ -5,6 +5,7 @@ Hawser first, so that what is expected of it is what the server does.
 import http.client
 import itertools
 import json
+import time
 import urllib.parse
 
 from clients import caller, put, with_override
@@ -12,7 +13,7 @@ from parts import wait_for
 
 MODERN, LEGACY, BATCHES = "2026-07-28", "2025-11-25", "2025-03-26"
 CLIENT = {"name": "interop", "version": "0"}
-# In seconds, without a byte.
+# In seconds, for what has to come at last.
 PATIENCE = 120
 
 names = (f"call-{number}" for number in itertools.count(1))
@@ -30,7 +31,10 @@ class Stream:
 
     def events(self):
         """The messages of an event stream. The id of the last event is kept, also of those without a message."""
+        end = time.monotonic() + PATIENCE
         while line := self.answer.readline().decode():
+            # Some servers keep a stream alive by saying nothing now and then.
+            assert time.monotonic() < end, f"nothing in {PATIENCE} s"
             field, _, value = line.rstrip("\r\n").partition(":")
             if field == "id":
                 self.last = value.strip()
