@@ -85,8 +85,8 @@ async fn attempt(
     update.set_access_type(&mut after)?;
     let header = update.replaced_key(&before)?;
     update.set_disabled_tools(&mut after)?;
-    if let Some(agent_enabled) = update.agent_enabled {
-        after.connection.agent_enabled = agent_enabled;
+    if let Some(on) = update.agent_enabled {
+        after.connection.switch(on);
     }
     let secrets = match header {
         None => None,
@@ -98,7 +98,8 @@ async fn attempt(
         }
     };
     let secrets = secrets.as_ref();
-    let server = servers::change(app, tenant, &before, after, secrets, Voiding::Refused).await?;
+    let caller = &found.caller;
+    let server = servers::change(app, caller, &before, after, secrets, Voiding::Refused).await?;
     Ok(AtServer { server, ..at })
 }
 

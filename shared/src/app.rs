@@ -1,24 +1,29 @@
 //! What a function builds once, before its first request, and lends to every handler.
 
-use crate::caller::{Caller, Presented};
+use crate::caller::{Caller, Presented, is_personal};
 use crate::catalogue::Catalogue;
+use crate::client_token::ClientToken;
 use crate::config::{Config, KeyServiceConfig, KeySet};
 use crate::domain::error::Unauthenticated;
-use crate::domain::id::{ServerId, TenantId};
+use crate::domain::id::{ServerId, TenantId, hash};
 use crate::domain::time::{Clock, Timestamp};
 use crate::egress::Egress;
 use crate::jwt::Verifier;
 use crate::operations::invoke::Remembered;
+use crate::operations::silence::Silence;
 use crate::seal::{DataKey, KeyService, TenantKey, TenantKeys, WrappedKey};
 use crate::table::{Found, Key, Table};
 use crate::{Error, Result};
 use aws_config::timeout::TimeoutConfig;
 use secrecy::ExposeSecret;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 /// The first and, until keys are rotated, only key of a tenant.
 const TENANT_KEY: u32 = 1;
+/// Under the usual limit of 1024 open files.
+const CALLS: usize = 400;
 
 /// The parts every handler works with.
 pub struct App {
@@ -42,11 +47,16 @@ pub struct App {
     pub egress: Egress,
     /// Where time comes from.
     pub clock: Clock,
-    /// How often an open event stream looks whether its credential still stands.
+    /// How often an answer that is on its way looks whether what it rests on still stands.
     pub stream_check: Duration,
+    /// How long a server may take to list its tools, over all its pages.
+    pub listing_limit: Duration,
+    /// The calls that may be under way at once in this process: each holds two connections, and an answer may take its time.
+    pub calls: Arc<Semaphore>,
     /// Told when durable work has appeared. Workers in the same process listen; under Lambda the table's stream calls.
     pub work_appeared: Notify,
     pub(crate) remembered: Remembered,
+    pub(crate) silence: Silence,
     key_service: KeyService,
     tenant_keys: TenantKeys,
     verifier: Option<Verifier>,
@@ -113,8 +123,11 @@ impl App {
             egress: Egress::new(config.allow_loopback_http)?,
             clock: Clock::System,
             stream_check: Duration::from_secs(5),
+            listing_limit: Duration::from_secs(20),
+            calls: Arc::new(Semaphore::new(CALLS)),
             work_appeared: Notify::new(),
             remembered: Remembered::default(),
+            silence: Silence::default(),
             key_service,
             tenant_keys: TenantKeys::default(),
             verifier,
@@ -126,17 +139,26 @@ impl App {
         self.clock.now()
     }
 
-    /// Takes a bearer token, verified.
+    /// Takes a bearer token: verified, or to be settled by its item if it is one of ours.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`], or [`Error::Unavailable`] when the issuer's keys cannot be fetched.
     pub async fn present_token(&self, token: &str) -> Result<Presented> {
+        if let Some(token) = ClientToken::read(token) {
+            return Ok(Presented::Client(token));
+        }
+        if is_personal(token) {
+            let hash = hash(token);
+            let lead = self.table.personal(&hash).await?;
+            let lead = lead.ok_or(Unauthenticated::InvalidToken)?;
+            return Ok(Presented::personal(hash, lead));
+        }
         let verifier = self
             .verifier
             .as_ref()
             .ok_or(Unauthenticated::InvalidToken)?;
         verifier
-            .verify(token)
+            .verify(token, self.now())
             .await
             .map(|caller| Presented::Caller(Box::new(caller)))
     }
@@ -146,7 +168,7 @@ impl App {
     /// # Errors
     /// [`Error::Unauthenticated`], [`Error::Unavailable`], [`Error::Internal`].
     pub async fn read_as(&self, who: Presented, mut keys: Vec<Key>) -> Result<(Caller, Found)> {
-        keys.extend(who.needs());
+        who.need(&mut keys);
         let found = self.table.read(keys).await?;
         Ok((who.settle(&found, self.now())?, found))
     }

@@ -10,7 +10,9 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LOCATION};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use url::{Host, Url};
 use zeroize::Zeroizing;
@@ -20,6 +22,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) const TOTAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a streamed answer may take to begin.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
+/// How many exchanges may be under way at once; others wait for their turn, within their time.
+const EXCHANGES: usize = 64;
 /// The largest body that is read.
 const BODY_LIMIT: usize = 1 << 20;
 const MAX_REDIRECTS: usize = 3;
@@ -29,6 +33,9 @@ const MAX_REDIRECTS: usize = 3;
 pub struct Egress {
     client: reqwest::Client,
     rule: Rule,
+    total_timeout: Duration,
+    head_timeout: Duration,
+    turns: Arc<Semaphore>,
 }
 
 /// A request to send.
@@ -92,9 +99,10 @@ impl Egress {
         Self::with_rules(rule, rule)
     }
 
-    fn with_rules(rule: Rule, resolver: Rule) -> Result<Self> {
+    fn with_rules(rule: Rule, resolver: impl Resolve + 'static) -> Result<Self> {
         let client = reqwest::Client::builder()
             .dns_resolver(resolver)
+            .https_only(!rule.loopback)
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .no_proxy()
@@ -102,7 +110,13 @@ impl Egress {
             .user_agent(concat!("hawser/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(Error::internal)?;
-        Ok(Self { client, rule })
+        Ok(Self {
+            client,
+            rule,
+            total_timeout: TOTAL_TIMEOUT,
+            head_timeout: HEAD_TIMEOUT,
+            turns: Arc::new(Semaphore::new(EXCHANGES)),
+        })
     }
 
     /// Checks scheme, user info, IP literals and names that are known without DNS.
@@ -124,7 +138,7 @@ impl Egress {
     pub async fn get(&self, url: &str, accept: &str) -> Result<Fetched, Failure> {
         let accept = HeaderValue::from_str(accept).map_err(|_| Failure::Refused)?;
         let headers = HeaderMap::from_iter([(ACCEPT, accept)]);
-        within(async {
+        self.exchange(async {
             let mut url = self.check(url)?;
             for _ in 0..=MAX_REDIRECTS {
                 let answer = self
@@ -146,7 +160,8 @@ impl Egress {
     /// # Errors
     /// [`Failure`].
     pub async fn send(&self, request: Outgoing<'_>) -> Result<Fetched, Failure> {
-        within(async { read(self.open(request).await?).await }).await
+        self.exchange(async { read(self.open(request).await?).await })
+            .await
     }
 
     /// Sends a request and returns as soon as the answer's head is there: no limit but that on connecting. Follows
@@ -158,10 +173,23 @@ impl Egress {
         let url = self.check(request.url)?;
         let answer = self.execute(request.method, url, request.headers, request.body);
         // A tool may work for long before it answers; but not for ever.
-        match timeout(HEAD_TIMEOUT, answer).await {
-            Ok(answer) => answer,
-            Err(_) => Err(Failure::Unreachable),
-        }
+        timeout(self.head_timeout, answer)
+            .await
+            .unwrap_or(Err(Failure::Unreachable))
+    }
+
+    /// A whole exchange, in its turn and within its time.
+    async fn exchange<T>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let in_turn = async {
+            let _turn = self.turns.acquire().await;
+            work.await
+        };
+        timeout(self.total_timeout, in_turn)
+            .await
+            .unwrap_or(Err(Failure::Unreachable))
     }
 
     async fn execute(
@@ -179,12 +207,6 @@ impl Egress {
         // learn our names from the difference.
         request.send().await.map_err(|_| Failure::Unreachable)
     }
-}
-
-async fn within<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    timeout(TOTAL_TIMEOUT, work)
-        .await
-        .unwrap_or(Err(Failure::Unreachable))
 }
 
 fn redirect(answer: &reqwest::Response) -> Option<&str> {
@@ -243,9 +265,13 @@ impl Rule {
         is_public(addr) || self.loopback && addr.is_loopback()
     }
 
-    /// One address inside spoils the name: who mixes them wants the client to try until it gets there.
-    fn takes_all(self, found: &[SocketAddr]) -> bool {
-        found.iter().all(|at| self.takes(at.ip()))
+    /// What a name leads to. One address inside spoils it: who mixes them wants the client to try until it gets there.
+    fn vet(self, found: Vec<SocketAddr>) -> Result<Addrs, RefusedAddress> {
+        if found.iter().all(|at| self.takes(at.ip())) {
+            Ok(Box::new(found.into_iter()))
+        } else {
+            Err(RefusedAddress)
+        }
     }
 }
 
@@ -279,13 +305,8 @@ impl Resolve for Rule {
     fn resolve(&self, name: Name) -> Resolving {
         let rule = *self;
         Box::pin(async move {
-            let found: Vec<SocketAddr> =
-                tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            if rule.takes_all(&found) {
-                Ok(Box::new(found.into_iter()) as Addrs)
-            } else {
-                Err(RefusedAddress.into())
-            }
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            Ok(rule.vet(found.collect())?)
         })
     }
 }
@@ -311,11 +332,9 @@ const REFUSED_V4: [(Ipv4Addr, u32); 16] = [
 ];
 
 /// The refused IPv6 networks of section 8 within `2000::/3`; all outside it is refused anyway.
-const REFUSED_V6: [(Ipv6Addr, u32); 7] = [
-    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 32),
-    (Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 0), 48),
-    (Ipv6Addr::new(0x2001, 0x10, 0, 0, 0, 0, 0, 0), 28),
-    (Ipv6Addr::new(0x2001, 0x20, 0, 0, 0, 0, 0, 0), 28),
+const REFUSED_V6: [(Ipv6Addr, u32); 4] = [
+    // All protocol assignments, of which section 8 names four: none is a place for a server.
+    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
     (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
@@ -352,9 +371,14 @@ fn is_public_v6(addr: Ipv6Addr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::testing::{Server, reply};
+    use super::testing::{Server, header, reply};
     use super::*;
     use proptest::prelude::*;
+    use std::io::ErrorKind;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpStream;
+    use tokio::sync::mpsc;
 
     fn public(text: &str) -> bool {
         is_public(text.parse().unwrap())
@@ -386,10 +410,7 @@ mod tests {
                     is_public_told_otherwise(Ipv4Addr::new(a, b, c, d).into())
                 }
                 [_, _, _, _, 0 | 0x200, 0x5efe, ..] => false,
-                [0x2001, 0 | 0x10..=0x2f | 0xdb8, ..]
-                | [0x2001, 2, 0, ..]
-                | [0x2002, ..]
-                | [0x3fff, 0..=0xfff, ..] => false,
+                [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x2002, ..] | [0x3fff, 0..=0xfff, ..] => false,
                 [first, ..] => (0x2000..0x4000).contains(&first),
             },
         }
@@ -409,7 +430,7 @@ mod tests {
             ::ffff:0:10.0.0.1 64:ff9b::127.0.0.1 64:ff9b::10.0.0.1 64:ff9b::169.254.169.254
             64:ff9b::168.63.129.16 2002:: 2002:7f00:1:: 2002:808:808::1 2a00::5efe:10.0.0.1
             2a00::200:5efe:8.8.8.8 64:ff9b:1:: 64:ff9b:1::8.8.8.8 2001:: 2001:0:ffff:: 2001:10:: 2001:1f:ffff::
-            2001:20:: 2001:2f:ffff:: 100::1 5f00:: fec0:: 1fff:ffff:: 4000:: 8000::"
+            2001:20:: 2001:2f:ffff:: 2001:1:: 2001:2:1:: 2001:3:: 2001:1ff:ffff:: 100::1 5f00:: fec0:: 1fff:ffff:: 4000:: 8000::"
             .split_whitespace()
         {
             assert!(!public(text), "{text}");
@@ -423,7 +444,7 @@ mod tests {
             168.63.129.17 169.253.255.255 169.255.0.0 172.15.255.255 172.32.0.0 191.255.255.255 192.0.1.0
             192.0.3.0 192.88.98.255 192.88.100.0 192.167.255.255 192.169.0.0 198.17.255.255 198.20.0.0
             198.51.99.255 198.51.101.0 203.0.112.255 203.0.114.0 223.255.255.255 64:ff9b::8.8.8.8 2000::
-            2001:1:: 2001:2:1:: 2001:3:: 2001:f:: 2001:30:: 2001:db7:: 2001:db9:: 2001:4860:4860::8888 2003::
+            2001:200:: 2001:db7:: 2001:db9:: 2001:4860:4860::8888 2003::
             2a00::1 3ffe:: 3fff:1000:: 3fff:ffff:: 2a00::100:5efe:1.2.3.4"
             .split_whitespace()
         {
@@ -532,7 +553,7 @@ mod tests {
             bits: u32,
             addr in v6(),
             net in 0usize..16,
-            net6 in 0usize..7,
+            net6 in 0usize..REFUSED_V6.len(),
             step in -2i32..=2,
         ) {
             let at = |addr: IpAddr| (is_public(addr), is_public_told_otherwise(addr));
@@ -655,12 +676,141 @@ mod tests {
     #[test]
     fn one_address_inside_spoils_a_name() {
         let takes_all = |addrs: &[&str]| {
-            let found: Vec<_> = addrs.iter().map(|at| at.parse().unwrap()).collect();
-            Rule { loopback: false }.takes_all(&found)
+            let found = addrs.iter().map(|at| at.parse().unwrap()).collect();
+            Rule { loopback: false }.vet(found).is_ok()
         };
         assert!(takes_all(&["8.8.8.8:0", "[2a00::1]:0"]));
         assert!(!takes_all(&["8.8.8.8:0", "[2a00::1]:0", "10.0.0.1:0"]));
         assert!(!takes_all(&["[::1]:0", "8.8.8.8:0"]));
+    }
+
+    /// Answers differently each time it is asked, and counts.
+    #[derive(Default)]
+    struct Changing {
+        /// By rule and address, in turn.
+        answers: Vec<(Rule, &'static str)>,
+        asked: Arc<AtomicUsize>,
+    }
+
+    impl Resolve for Changing {
+        fn resolve(&self, _: Name) -> Resolving {
+            let (rule, found) = self.answers[self.asked.fetch_add(1, Ordering::SeqCst)];
+            let found = vec![SocketAddr::new(found.parse().unwrap(), 0)];
+            Box::pin(async move { Ok(rule.vet(found)?) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_is_resolved_once_and_only_what_was_checked_is_connected_to() {
+        // 127.0.0.1 stands for the internet, 127.0.0.2 for the inside.
+        let (outside, inside) = (Rule { loopback: true }, Rule { loopback: false });
+        let public = Server::start(|_, _| reply(200, "", "public"));
+        let port = public.url.rsplit(':').next().unwrap();
+        let private = std::net::TcpListener::bind(format!("127.0.0.2:{port}")).unwrap();
+        private.set_nonblocking(true).unwrap();
+        let resolver = Changing {
+            answers: vec![(outside, "127.0.0.1"), (inside, "127.0.0.2")],
+            ..Changing::default()
+        };
+        let asked = resolver.asked.clone();
+        let egress = Egress::with_rules(outside, resolver).unwrap();
+        let url = format!("http://localhost:{port}/");
+        let fetched = egress.get(&url, "*/*").await.unwrap();
+        assert_eq!(fetched.body.as_slice(), b"public");
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        assert_eq!(
+            egress.get(&url, "*/*").await.unwrap_err(),
+            Failure::Unreachable
+        );
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+        assert_eq!(private.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_from_one_request_to_the_next() {
+        let server = Server::start(|_, request| match request.starts_with("GET /moved") {
+            true => reply(302, "Set-Cookie: a=b\r\nLocation: /there\r\n", ""),
+            false => reply(200, "Set-Cookie: c=d\r\n", ""),
+        });
+        let egress = Egress::new(true).unwrap();
+        for path in ["/moved", "/there"] {
+            let url = format!("{}{path}", server.url);
+            egress.get(&url, "*/*").await.unwrap();
+        }
+        assert_eq!(server.requests().len(), 3);
+        for request in server.requests() {
+            for name in ["cookie", "referer", "authorization", "accept-encoding"] {
+                assert_eq!(header(&request, name), None, "{request}");
+            }
+        }
+    }
+
+    /// Accepts connections, hands each to the test and says nothing by itself.
+    async fn silent() -> (String, mpsc::UnboundedReceiver<TcpStream>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let (sender, receiver) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let _ = sender.send(stream);
+            }
+        });
+        (url, receiver)
+    }
+
+    #[tokio::test]
+    async fn an_exchange_ends_in_its_time_whatever_the_server_does() {
+        let mut egress = Egress::new(true).unwrap();
+        egress.total_timeout = Duration::from_millis(50);
+        egress.head_timeout = Duration::from_millis(50);
+        let (url, mut connections) = silent().await;
+        let accepted = tokio::spawn(async move {
+            let never_answers = connections.recv().await;
+            let mut drips = connections.recv().await.unwrap();
+            let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n";
+            drips.write_all(head).await.unwrap();
+            while drips.write_all(b"x").await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+            let no_head = connections.recv().await;
+            (never_answers, no_head, connections.recv().await)
+        });
+        for _ in 0..2 {
+            assert_eq!(
+                egress.get(&url, "*/*").await.unwrap_err(),
+                Failure::Unreachable
+            );
+        }
+        let answer = egress.open(outgoing(Method::POST, &url)).await;
+        assert_eq!(answer.unwrap_err(), Failure::Unreachable);
+        accepted.abort();
+    }
+
+    #[tokio::test]
+    async fn only_so_many_exchanges_are_under_way_at_once() {
+        let egress = Egress::new(true).unwrap();
+        let (url, mut connections) = silent().await;
+        let mut exchanges = tokio::task::JoinSet::new();
+        for _ in 0..EXCHANGES + 20 {
+            let (egress, url) = (egress.clone(), url.clone());
+            exchanges.spawn(async move { egress.get(&url, "*/*").await });
+        }
+        let mut open = Vec::new();
+        while open.len() < EXCHANGES {
+            open.push(connections.recv().await.unwrap());
+        }
+        // The others have every chance to begin.
+        for _ in 0..10_000 {
+            tokio::task::yield_now().await;
+        }
+        assert!(connections.try_recv().is_err());
+        let ended = reply(200, "", "");
+        open.remove(0).write_all(ended.as_bytes()).await.unwrap();
+        open.push(connections.recv().await.unwrap());
+        drop(open);
+        drop(connections);
+        let answered = exchanges.join_all().await.into_iter().filter(Result::is_ok);
+        assert_eq!(answered.count(), 1);
     }
 
     #[tokio::test]

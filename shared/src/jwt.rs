@@ -5,6 +5,7 @@ use crate::caller::Caller;
 use crate::domain::error::Unauthenticated;
 use crate::domain::id::TenantId;
 use crate::domain::subject::{Actor, Subject, SubjectType};
+use crate::domain::time::Timestamp;
 use crate::{Error, Result};
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
@@ -14,7 +15,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tracing::warn;
 
-const LEEWAY_SECONDS: u64 = 60;
+/// In seconds.
+pub(crate) const LEEWAY: i64 = 60;
 /// How long a fetched key set serves before it is fetched again.
 const KEYS_LIFETIME: Duration = Duration::from_secs(600);
 /// How long it serves at most while it cannot be fetched again.
@@ -115,16 +117,18 @@ impl Verifier {
     /// The caller that a token speaks for.
     ///
     /// # Errors
-    /// [`Unauthenticated::InvalidToken`], [`Unauthenticated::NoTenant`]; [`Error::Unavailable`] when the key set cannot
-    /// be fetched.
-    pub async fn verify(&self, token: &str) -> Result<Caller> {
+    /// [`Unauthenticated::InvalidToken`], [`Unauthenticated::Expired`], [`Unauthenticated::NoTenant`];
+    /// [`Error::Unavailable`] when the key set cannot be fetched.
+    pub async fn verify(&self, token: &str, now: Timestamp) -> Result<Caller> {
         let header = decode_header(token).map_err(|_| Unauthenticated::InvalidToken)?;
         let kid = header.kid.as_deref().ok_or(Unauthenticated::InvalidToken)?;
         let key = self.key(kid).await?.ok_or(Unauthenticated::InvalidToken)?;
         let algorithm = algorithm(&key).ok_or(Unauthenticated::InvalidToken)?;
         let mut rules = Validation::new(algorithm);
-        rules.leeway = LEEWAY_SECONDS;
+        rules.leeway = LEEWAY.unsigned_abs();
         rules.validate_nbf = true;
+        // Checked below: whoever holds a token that was good is told when it ended.
+        rules.validate_exp = false;
         rules.set_issuer(&[&self.issuer]);
         rules.set_audience(&[&self.audience]);
         rules.set_required_spec_claims(&["exp", "iss", "aud"]);
@@ -132,7 +136,9 @@ impl Verifier {
         let claims = decode::<Map<String, Value>>(token, &decoding, &rules)
             .map_err(|_| Unauthenticated::InvalidToken)?
             .claims;
-        Ok(caller(&self.claims, &claims)?)
+        let caller = caller(&self.claims, &claims)?;
+        caller.check_end(now)?;
+        Ok(caller)
     }
 
     async fn key(&self, kid: &str) -> Result<Option<Jwk>> {
@@ -245,6 +251,8 @@ fn caller(names: &ClaimNames, claims: &Map<String, Value>) -> Result<Caller, Una
         None => None,
         Some(id) => Some(id.as_u64().ok_or(InvalidToken)?),
     };
+    let ends = claims.get("exp").and_then(Value::as_f64);
+    let ends = Timestamp::from_micros(0).plus_seconds(ends.ok_or(InvalidToken)? as i64);
     let tenant = text(&names.tenant)
         .and_then(TenantId::parse)
         .ok_or(Unauthenticated::NoTenant)?;
@@ -279,12 +287,16 @@ fn caller(names: &ClaimNames, claims: &Map<String, Value>) -> Result<Caller, Una
             .collect(),
         bound_to,
         is_service_key: false,
+        key: None,
+        is_client: false,
+        token_ends: Some(ends),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::time::Clock;
     use aws_lc_rs::encoding::AsDer;
     use aws_lc_rs::rsa::KeySize;
     use aws_lc_rs::signature::{
@@ -363,7 +375,7 @@ mod tests {
             for (alg, key) in &keys {
                 for (named, _) in &keys {
                     let text = token(*alg, &format!("{named:?}"), key, &claims());
-                    let verified = verifier.verify(&text).await;
+                    let verified = verifier.verify(&text, Clock::System.now()).await;
                     assert_eq!(
                         verified.is_ok(),
                         alg == named,
@@ -386,25 +398,30 @@ mod tests {
         };
         let public = EncodingKey::from_secret(rsa.n.as_bytes());
         let forged = token(Algorithm::HS256, "RS256", &public, &claims());
-        assert!(verifier.verify(&forged).await.is_err());
+        assert!(verifier.verify(&forged, Clock::System.now()).await.is_err());
         let other_hash = token(Algorithm::RS512, "RS256", key, &claims());
-        assert!(verifier.verify(&other_hash).await.is_err());
+        assert!(
+            verifier
+                .verify(&other_hash, Clock::System.now())
+                .await
+                .is_err()
+        );
         let genuine = token(*alg, "RS256", key, &claims());
         let (_, rest) = genuine.split_once('.').unwrap();
         let unsigned = data_encoding::BASE64URL_NOPAD.encode(br#"{"alg":"none","kid":"RS256"}"#);
         assert!(
             verifier
-                .verify(&format!("{unsigned}.{rest}"))
+                .verify(&format!("{unsigned}.{rest}"), Clock::System.now())
                 .await
                 .is_err()
         );
         assert!(
             verifier
-                .verify(&genuine[..genuine.len() - 4])
+                .verify(&genuine[..genuine.len() - 4], Clock::System.now())
                 .await
                 .is_err()
         );
-        assert!(verifier.verify(&genuine).await.is_ok());
+        assert!(verifier.verify(&genuine, Clock::System.now()).await.is_ok());
     }
 
     #[tokio::test]
@@ -422,6 +439,9 @@ mod tests {
             ("exp", json!(now - 30), true),
             ("exp", json!(now - 90), false),
             ("exp", Value::Null, false),
+            ("exp", json!("9999999999"), false),
+            ("exp", json!(1e12), true),
+            ("exp", json!(-1e300), false),
             ("nbf", json!(now + 30), true),
             ("nbf", json!(now + 90), false),
             ("token_use", json!("id"), false),
@@ -438,17 +458,24 @@ mod tests {
             } else {
                 claims[name] = value.clone();
             }
-            let verified = verifier.verify(&token(*alg, "ES256", key, &claims)).await;
+            let verified = verifier
+                .verify(&token(*alg, "ES256", key, &claims), Clock::System.now())
+                .await;
             assert_eq!(verified.is_ok(), accepted, "{name} = {value}");
         }
         assert!(
             verifier
-                .verify(&token(*alg, "unknown", key, &claims()))
+                .verify(&token(*alg, "unknown", key, &claims()), Clock::System.now())
                 .await
                 .is_err()
         );
         let without_id = encode(&Header::new(*alg), &claims(), key).unwrap();
-        assert!(verifier.verify(&without_id).await.is_err());
+        assert!(
+            verifier
+                .verify(&without_id, Clock::System.now())
+                .await
+                .is_err()
+        );
     }
 
     #[tokio::test]
@@ -460,7 +487,7 @@ mod tests {
         claims["scope"] = json!("default-m2m-resource-server-x/mgmt.read openid");
         claims["scopes"] = json!(["mgmt.write"]);
         let caller = verifier
-            .verify(&token(*alg, "EdDSA", key, &claims))
+            .verify(&token(*alg, "EdDSA", key, &claims), Clock::System.now())
             .await
             .unwrap();
         assert_eq!(

@@ -554,7 +554,6 @@ def refresh_and_delete(world):
     assert_ended(connection.site, since.every_token())
 
 
-@later
 @scenario
 def tools_of_a_protected_server(world):
     connection, _ = connect(world, LangSmith)

@@ -8,8 +8,10 @@
     reason = "tests"
 )]
 
-mod audit;
+mod auditor;
 mod budget;
+mod client_tokens;
+mod connections;
 mod crash;
 mod dry_run;
 mod ending;
@@ -21,11 +23,18 @@ mod kambrium;
 mod kambrium_oauth;
 mod langsmith;
 mod langsmith_oauth;
+mod leaks;
 mod model;
 mod offboarding;
 mod process;
 mod proxy;
 mod receipts;
 mod refresh;
+mod ssrf;
+mod streams;
+mod tools;
+mod trail;
 mod truefoundry;
 mod truefoundry_oauth;
+mod upstream;
+mod workers;

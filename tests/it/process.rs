@@ -1,7 +1,9 @@
 //! The `hawser` program itself: what it prints, how it ends, what survives, and what it never writes anywhere.
 
-use crate::harness::{Browser, items};
+use crate::harness::{Browser, ample, items};
 use crate::issuer::Issuer;
+use crate::upstream::{Reply, Upstream};
+use bytes::Bytes;
 use hawser_core::App;
 use hawser_core::operations::work::work_off_due;
 use hawser_local::config;
@@ -9,10 +11,12 @@ use hawser_local::identity::Identity;
 use hawser_local::store::Store;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
+use std::task::Poll;
 use tempfile::TempDir;
 
 struct Running {
@@ -32,12 +36,16 @@ fn hawser(data: &Path) -> Command {
 
 impl Running {
     fn start(data: &Path, log: &Path) -> Self {
+        Self::start_as(hawser(data), log)
+    }
+
+    fn start_as(mut command: Command, log: &Path) -> Self {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(log)
             .unwrap();
-        let mut child = hawser(data)
+        let mut child = command
             .args(["--listen", "127.0.0.1:0"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -94,6 +102,19 @@ impl Running {
             answer.status().as_u16(),
             serde_json::from_str(&answer.text().await.unwrap()).unwrap_or(Value::Null),
         )
+    }
+
+    /// The most memory that it has held so far, in KiB.
+    fn most_memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        line.unwrap()
+            .split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse()
+            .unwrap()
     }
 
     fn signal(&mut self, name: &str) -> Option<i32> {
@@ -252,7 +273,7 @@ async fn what_was_answered_survives_a_kill() {
         |_| unreachable!(),
     )
     .unwrap();
-    while work_off_due(&app).await.unwrap() {}
+    while work_off_due(&app, ample()).await.unwrap() {}
     let left = items(&client).await;
     assert!(left.iter().all(|item| {
         !item["PK"]
@@ -582,4 +603,80 @@ async fn processes_on_one_store_refresh_an_expired_grant_once() {
         let mut process = Arc::into_inner(process).unwrap();
         assert_eq!(process.signal("TERM"), Some(0));
     }
+}
+
+#[tokio::test]
+async fn a_stream_takes_no_memory_however_long_it_is() {
+    let data = TempDir::new().unwrap();
+    let mut command = hawser(data.path());
+    command.env("RUST_LOG", "info");
+    let mut running = Running::start_as(command, &data.path().join("log"));
+    let upstream = Upstream::start().await;
+    let mut manifest = manifest("wiki", Value::Null);
+    manifest["manifest"]["url"] = upstream.url.clone().into();
+    let (_, made) = running.call("PUT", "/api/svc/v1/mcp", manifest).await;
+    let path = format!("/mcp/{}", made["data"]["id"].as_str().unwrap());
+    let event = Bytes::from(format!("data: {}\n\n", "x".repeat((64 << 10) - 8)));
+    let mut peaks = Vec::new();
+    for mebibytes in [16, 1024] {
+        let (mut left, event) = (mebibytes << 4, event.clone());
+        upstream.reply(Reply::events(move |_| {
+            left -= 1;
+            Poll::Ready((left >= 0).then(|| Ok(event.clone())))
+        }));
+        let url = format!("{}{path}", running.text("url"));
+        let request = running
+            .http
+            .post(url)
+            .bearer_auth(running.text("adminToken"));
+        let mut answer = request.body("{}").send().await.unwrap();
+        let mut length = 0;
+        while let Some(piece) = answer.chunk().await.unwrap() {
+            length += piece.len();
+        }
+        assert_eq!(length, (mebibytes as usize) << 20);
+        peaks.push(running.most_memory());
+    }
+    assert!(peaks[1] < peaks[0] + (8 << 10), "{peaks:?} KiB");
+    assert_eq!(running.signal("TERM"), Some(0));
+}
+
+#[tokio::test]
+async fn no_call_takes_the_way_that_the_environment_points_out() {
+    let data = TempDir::new().unwrap();
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    proxy.set_nonblocking(true).unwrap();
+    let address = format!("http://{}", proxy.local_addr().unwrap());
+    let mut command = hawser(data.path());
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        command.env(name, &address);
+        command.env(name.to_lowercase(), &address);
+    }
+    let mut running = Running::start_as(command, &data.path().join("log"));
+    let upstream = Upstream::start().await;
+    for url in [
+        &upstream.url,
+        &upstream.url.replace("127.0.0.1", "localhost"),
+    ] {
+        let mut manifest = manifest("wiki", Value::Null);
+        manifest["manifest"]["url"] = url.as_str().into();
+        manifest["force"] = true.into();
+        let (_, made) = running.call("PUT", "/api/svc/v1/mcp", manifest).await;
+        let path = format!("/mcp/{}", made["data"]["id"].as_str().unwrap());
+        let cookie = vec![("set-cookie", "planted=1; path=/".to_owned())];
+        upstream.reply(Reply::new(200, cookie, "{}"));
+        assert_eq!(running.call("POST", &path, json!({})).await.0, 200);
+        // Nor does one take along what another brought back.
+        assert_eq!(running.call("POST", &path, json!({})).await.0, 200);
+    }
+    assert_eq!(upstream.count(), 4);
+    assert!(
+        upstream
+            .seen()
+            .iter()
+            .all(|seen| seen.header("cookie").is_none())
+    );
+    let nobody = proxy.accept().unwrap_err().kind();
+    assert_eq!(nobody, std::io::ErrorKind::WouldBlock);
+    assert_eq!(running.signal("TERM"), Some(0));
 }

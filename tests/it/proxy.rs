@@ -1,283 +1,15 @@
 //! Calls to MCP servers through Hawser: what arrives there, what comes back, and when nothing is sent at all. The judge is
 //! the server's own log.
 
-use crate::harness::{Answer, Browser, Caller, Hawser};
+use crate::harness::{Answer, Hawser};
 use crate::issuer::{Fault, Issuer};
-use bytes::Bytes;
+use crate::upstream::*;
 use hawser_core::egress::Egress;
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Frame, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use std::collections::{BTreeSet, VecDeque};
-use std::convert::Infallible;
-use std::pin::Pin;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
-use std::time::Duration;
-use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-
-const MCP: &str = "/api/svc/v1/mcp";
-const MODERN: (&str, &str) = ("mcp-protocol-version", "2026-07-28");
-const SESSION: &str = "mcp-session-id";
-
-/// A running MCP server that answers as it is told, else with an empty result.
-#[derive(Clone)]
-struct Upstream {
-    url: String,
-    state: Arc<Mutex<State>>,
-}
-
-#[derive(Default)]
-struct State {
-    seen: Vec<Seen>,
-    replies: VecDeque<Reply>,
-    sessions: usize,
-}
-
-/// One request as it arrived.
-#[derive(Clone, Debug)]
-struct Seen {
-    method: String,
-    path: String,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
-}
-
-struct Reply {
-    status: u16,
-    headers: Vec<(&'static str, String)>,
-    content: Content,
-}
-
-enum Content {
-    Whole(String),
-    /// Each piece when it is there.
-    Stream(mpsc::UnboundedReceiver<&'static str>),
-}
-
-struct Pieces(mpsc::UnboundedReceiver<&'static str>);
-
-impl Body for Pieces {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0
-            .poll_recv(context)
-            .map(|piece| piece.map(|text| Ok(Frame::data(Bytes::from(text)))))
-    }
-}
-
-impl Seen {
-    fn header(&self, name: &str) -> Option<&str> {
-        let mut all = self.headers.iter().filter(|(n, _)| n == name);
-        let first = all.next().map(|(_, value)| value.as_str());
-        assert!(all.next().is_none(), "{name} came twice: {self:?}");
-        first
-    }
-}
-
-impl Reply {
-    fn new(status: u16, headers: Vec<(&'static str, String)>, body: impl Into<String>) -> Self {
-        Self {
-            status,
-            headers,
-            content: Content::Whole(body.into()),
-        }
-    }
-
-    /// A stream whose events the test sends.
-    fn stream() -> (Self, mpsc::UnboundedSender<&'static str>) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let reply = Self {
-            status: 200,
-            headers: vec![(
-                "content-type",
-                "text/event-stream; charset=utf-8".to_owned(),
-            )],
-            content: Content::Stream(receiver),
-        };
-        (reply, sender)
-    }
-}
-
-impl Upstream {
-    async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let upstream = Self {
-            url: format!("http://{}/mcp", listener.local_addr().unwrap()),
-            state: Arc::default(),
-        };
-        let serving = upstream.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let upstream = serving.clone();
-                let service = service_fn(move |request| {
-                    let upstream = upstream.clone();
-                    async move { Ok::<_, Infallible>(upstream.answer(request).await) }
-                });
-                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
-            }
-        });
-        upstream
-    }
-
-    async fn answer(
-        &self,
-        request: Request<Incoming>,
-    ) -> Response<UnsyncBoxBody<Bytes, Infallible>> {
-        let (parts, body) = request.into_parts();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let headers = parts.headers.iter();
-        let seen = Seen {
-            method: parts.method.to_string(),
-            path: parts.uri.to_string(),
-            headers: headers
-                .map(|(name, value)| (name.to_string(), text(value.as_bytes())))
-                .collect(),
-            body: body.collect().await.unwrap().to_bytes().into(),
-        };
-        let reply = {
-            let mut state = self.state.lock().unwrap();
-            state.seen.push(seen.clone());
-            match state.replies.pop_front() {
-                Some(reply) => reply,
-                None => state.default(&seen),
-            }
-        };
-        let body = match reply.content {
-            Content::Whole(text) => Full::from(text).boxed_unsync(),
-            Content::Stream(pieces) => Pieces(pieces).boxed_unsync(),
-        };
-        let mut response = Response::new(body);
-        *response.status_mut() = reply.status.try_into().unwrap();
-        for (name, value) in reply.headers {
-            response.headers_mut().append(name, value.parse().unwrap());
-        }
-        response
-    }
-
-    /// The next request without an answer of its own gets this one.
-    fn reply(&self, reply: Reply) {
-        self.state.lock().unwrap().replies.push_back(reply);
-    }
-
-    fn seen(&self) -> Vec<Seen> {
-        self.state.lock().unwrap().seen.clone()
-    }
-
-    fn count(&self) -> usize {
-        self.state.lock().unwrap().seen.len()
-    }
-
-    fn last(&self) -> Seen {
-        self.seen().pop().expect("nothing has arrived")
-    }
-}
-
-impl State {
-    fn default(&mut self, seen: &Seen) -> Reply {
-        let message: Value = serde_json::from_slice(&seen.body).unwrap_or_default();
-        let mut headers = vec![("content-type", "application/json".to_owned())];
-        if message["method"] == "initialize" {
-            self.sessions += 1;
-            headers.push((SESSION, format!("theirs-{}", self.sessions)));
-        } else if let Some(id) = seen.header(SESSION) {
-            headers.push((SESSION, id.to_owned()));
-        }
-        let body = json!({"jsonrpc": "2.0", "id": message["id"], "result": {}});
-        Reply::new(200, headers, body.to_string())
-    }
-}
-
-fn message(method: &str) -> Value {
-    json!({"jsonrpc": "2.0", "id": 7, "method": method, "params": {}})
-}
-
-/// A user who may call servers and do nothing else.
-fn user(hawser: &Hawser, name: &str) -> Caller {
-    hawser.caller("acme", name, json!({"permissions": ["mcp-servers:invoke"]}))
-}
-
-/// Registers a server of tenant `acme`; its id.
-async fn register(hawser: &Hawser, name: &str, url: &str, more: Value) -> String {
-    let mut manifest =
-        json!({"type": "mcp-server/remote", "name": name, "description": "d", "url": url});
-    let fields = manifest.as_object_mut().unwrap();
-    fields.extend(more.as_object().unwrap().clone());
-    let body = json!({"manifest": manifest, "force": true});
-    let made = hawser.admin("acme").put(MCP, body).await;
-    assert_eq!(made.status, 200, "{made:?}");
-    made.json()["data"]["id"].as_str().unwrap().to_owned()
-}
-
-async fn install(hawser: &Hawser, mcp: &str, user: &str, own: Value) {
-    let body = json!({"subjectId": user, "subjectType": "user", "authOverride": own});
-    let admin = hawser.admin("acme");
-    let answer = admin.put(&format!("{MCP}/{mcp}/auth"), body).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-}
-
-fn own(value: &str) -> Value {
-    json!({"type": "header", "headerValue": value})
-}
-
-async fn disconnect(hawser: &Hawser, mcp: &str, user: &str, source: &str) {
-    let body = json!({"authSource": source, "subjectId": user, "subjectType": "user"});
-    let admin = hawser.admin("acme");
-    let answer = admin.delete_with(&format!("{MCP}/{mcp}/auth"), body).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-}
-
-async fn call(caller: &Caller, server: &str) -> Answer {
-    send(caller, server, &[MODERN], message("tools/list")).await
-}
-
-async fn send(caller: &Caller, server: &str, headers: &[(&str, &str)], body: Value) -> Answer {
-    let path = format!("/mcp/{server}");
-    caller
-        .send("POST", &path, headers, body.to_string().into())
-        .await
-}
-
-/// Opens a session; its id.
-async fn initialize(caller: &Caller, server: &str) -> String {
-    let answer = send(caller, server, &[], message("initialize")).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-    answer.header(SESSION).expect("no session")
-}
-
-fn per_user() -> Value {
-    json!({"auth_data": {"type": "header", "auth_level": "per_user", "headers": {"X-Key": "Key {{KEY}}"}}})
-}
-
-/// Asserts that a call was refused in these words, and with its own id.
-#[track_caller]
-fn is_refused(answer: &Answer, status: u16, code: i64, message: &str, data: Value) {
-    let mut error = json!({"code": code, "message": message});
-    if !data.is_null() {
-        error["data"] = data;
-    }
-    answer.is(status, json!({"jsonrpc": "2.0", "id": 7, "error": error}));
-    for (name, expected) in [
-        ("content-type", "application/json"),
-        ("cache-control", "no-store"),
-    ] {
-        assert_eq!(answer.header(name).as_deref(), Some(expected));
-    }
-}
 
 #[tokio::test]
 async fn exactly_the_listed_headers_arrive() {
@@ -648,150 +380,6 @@ async fn of_an_answer_only_listed_headers_return() {
 }
 
 #[tokio::test]
-async fn an_event_arrives_before_the_next_is_sent() {
-    let (hawser, upstream) = (Hawser::start().await, Upstream::start().await);
-    let mcp = register(&hawser, "wiki", &upstream.url, json!({})).await;
-    let ada = user(&hawser, "ada");
-    for method in ["POST", "GET"] {
-        let (reply, events) = Reply::stream();
-        upstream.reply(reply);
-        let mut answer = open(&hawser, &ada, method, &mcp).await;
-        assert_eq!(
-            answer.headers()["content-type"],
-            "text/event-stream; charset=utf-8"
-        );
-        for event in ["data: 1\n\n", ": keep\n", "data: 2\n\n"] {
-            events.send(event).unwrap();
-            let piece = soon(answer.chunk()).await.unwrap();
-            assert_eq!(piece.as_deref(), Some(event.as_bytes()));
-        }
-        drop(events);
-        assert_eq!(soon(answer.chunk()).await.unwrap(), None);
-    }
-}
-
-/// Sends a call and returns with the head of its answer.
-async fn open(hawser: &Hawser, caller: &Caller, method: &str, mcp: &str) -> reqwest::Response {
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let method = method.parse().unwrap();
-    let mut request = http.request(method, format!("{}/mcp/{mcp}", hawser.url));
-    for (name, value) in &caller.headers {
-        request = request.header(*name, value);
-    }
-    let request = request.body(message("tools/call").to_string());
-    soon(request.send()).await.unwrap()
-}
-
-/// What must not take long.
-async fn soon<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), work)
-        .await
-        .expect("it takes too long")
-}
-
-#[tokio::test]
-async fn a_caller_who_goes_takes_the_call_with_them() {
-    let (hawser, upstream) = (Hawser::start().await, Upstream::start().await);
-    let mcp = register(&hawser, "wiki", &upstream.url, json!({})).await;
-    let (reply, events) = Reply::stream();
-    upstream.reply(reply);
-    let mut answer = open(&hawser, &user(&hawser, "ada"), "POST", &mcp).await;
-    events.send("data: 1\n\n").unwrap();
-    assert!(soon(answer.chunk()).await.unwrap().is_some());
-    drop(answer);
-    // The server lets go of its answer when its connection ends.
-    soon(events.closed()).await;
-}
-
-#[tokio::test]
-async fn a_caller_who_does_not_wait_takes_the_call_with_them() {
-    let hawser = Hawser::start().await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
-    let mcp = register(&hawser, "wiki", &url, json!({})).await;
-    let ada = user(&hawser, "ada");
-    let pending = tokio::spawn(async move { call(&ada, &mcp).await });
-    let (mut server, _) = soon(listener.accept()).await.unwrap();
-    let mut read = [0; 4096];
-    assert_ne!(
-        soon(server.read(&mut read)).await.unwrap(),
-        0,
-        "it has arrived"
-    );
-    pending.abort();
-    // The server never answers; what ends here is the connection.
-    soon(async { while server.read(&mut read).await.is_ok_and(|n| n > 0) {} }).await;
-}
-
-#[tokio::test]
-async fn an_open_stream_ends_with_what_it_rests_on() {
-    let upstream = Upstream::start().await;
-    let hawser = Hawser::start_with(|app| app.stream_check = Duration::from_millis(20)).await;
-    let mcp = register(&hawser, "wiki", &upstream.url, per_user()).await;
-    let ada = user(&hawser, "ada");
-    for (i, end) in ["disconnect", "replace", "switch", "delete"]
-        .into_iter()
-        .enumerate()
-    {
-        install(&hawser, &mcp, "ada", own("v")).await;
-        let (reply, events) = Reply::stream();
-        upstream.reply(reply);
-        let mut answer = open(&hawser, &ada, "GET", &mcp).await;
-        events.send("data: 1\n\n").unwrap();
-        assert!(soon(answer.chunk()).await.unwrap().is_some());
-        // Several looks find nothing wrong.
-        let looked = hawser.wire.sent().len();
-        soon(async {
-            while hawser.wire.sent().len() < looked + 3 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await;
-        events.send("data: 2\n\n").unwrap();
-        assert!(soon(answer.chunk()).await.unwrap().is_some());
-        let admin = hawser.admin("acme");
-        match end {
-            "disconnect" => disconnect(&hawser, &mcp, "ada", "auth-override").await,
-            "replace" => install(&hawser, &mcp, "ada", own("w")).await,
-            "switch" => {
-                switch(&hawser, false).await;
-            }
-            _ => assert_eq!(admin.delete(&format!("{MCP}/{mcp}")).await.status, 200),
-        }
-        assert_eq!(soon(answer.chunk()).await.unwrap(), None, "{end}");
-        soon(events.closed()).await;
-        if end == "switch" {
-            switch(&hawser, true).await;
-        }
-        assert_eq!(upstream.count(), i + 1);
-    }
-}
-
-/// Switches the only connection.
-async fn switch(hawser: &Hawser, on: bool) {
-    let admin = hawser.admin("acme");
-    let number = admin.get("/api/v1/mcp-servers").await.json()["data"][0]["id"].to_string();
-    let path = format!("/api/v1/mcp-servers/{number}");
-    let answer = admin.put(&path, json!({"agent_enabled": on})).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-}
-
-fn session_gone(id: &str) -> Value {
-    json!({"error": "Invalid session ID", "session_id": id, "reinitialize_required": true})
-}
-
-#[track_caller]
-fn is_session_gone(answer: &Answer, session: &str) {
-    is_refused(
-        answer,
-        404,
-        -32000,
-        "Authentication failed",
-        session_gone(session),
-    );
-}
-
-#[tokio::test]
 async fn a_session_has_another_name_here() {
     let (hawser, upstream) = (Hawser::start().await, Upstream::start().await);
     let mcp = register(&hawser, "wiki", &upstream.url, per_user()).await;
@@ -1011,80 +599,6 @@ async fn a_session_outlives_a_refresh_and_ends_with_its_consent() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn no_call_that_starts_after_a_deletion_arrives() {
-    let (hawser, upstream) = (Hawser::start().await, Upstream::start().await);
-    let mcp = register(&hawser, "wiki", &upstream.url, per_user()).await;
-    let (deleted, late) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let mut calls = JoinSet::new();
-    for i in 0..50 {
-        let name = format!("user-{i}");
-        install(&hawser, &mcp, &name, own("v")).await;
-        let caller = user(&hawser, &name);
-        let session = initialize(&caller, &mcp).await;
-        let (mcp, deleted, late) = (mcp.clone(), deleted.clone(), late.clone());
-        calls.spawn(async move {
-            let (mut served, mut refused) = (0, 0);
-            while refused < 3 {
-                let after = deleted.load(Ordering::SeqCst);
-                // Calls that start after the deletion's answer carry a name that the log can be searched for.
-                let method = if after == 1 { "late" } else { "early" };
-                late.fetch_add(after, Ordering::SeqCst);
-                let headers = [(SESSION, session.as_str())];
-                let answer = send(&caller, &mcp, &headers, message(method)).await;
-                match answer.status {
-                    200 => served += 1,
-                    404 => refused += 1,
-                    other => panic!("{other}: {answer:?}"),
-                }
-                assert!(after == 0 || answer.status == 404, "{answer:?}");
-            }
-            served
-        });
-    }
-    // Each has been served before, so that there is something to end.
-    soon(async {
-        while upstream.count() < 200 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    let answer = hawser.admin("acme").delete(&format!("{MCP}/{mcp}")).await;
-    deleted.store(1, Ordering::SeqCst);
-    assert_eq!(answer.status, 200);
-    let mut served = 0;
-    while let Some(one) = calls.join_next().await {
-        served += one.unwrap();
-    }
-    assert!(served > 0 && late.load(Ordering::SeqCst) > 0);
-    let late = |seen: &Seen| seen.body.windows(4).any(|bytes| bytes == b"late");
-    assert!(!upstream.seen().iter().any(late));
-    hawser.settle().await;
-}
-
-fn oauth() -> Value {
-    json!({"auth_data": {"type": "oauth2"}})
-}
-
-/// Connects a user of `acme` by consent.
-async fn connect(hawser: &Hawser, issuer: &Issuer, mcp: &str, name: &str) {
-    let asked = user(hawser, name)
-        .get(&format!("{MCP}/{mcp}/authorize"))
-        .await;
-    let url = asked.json()["authorization_endpoint"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    consent(issuer, &url).await;
-}
-
-async fn consent(issuer: &Issuer, url: &str) {
-    let mut browser = Browser::new();
-    let at_issuer = browser.begin(url).await;
-    let page = browser.open(&issuer.approve(&at_issuer).await).await;
-    assert_eq!(page.status, 200, "{page:?}");
-}
-
 /// Asserts that a call failed for want of a credential; the consent URL.
 #[track_caller]
 fn needs_consent(answer: &Answer, reason: &str) -> String {
@@ -1113,10 +627,8 @@ async fn without_a_credential_the_caller_is_told_where_to_get_one() {
     let url = needs_consent(&call(&ada, &mcp).await, "never_connected");
     assert_eq!(issuer.log().len(), 0, "nobody was asked");
     consent(&issuer, &url).await;
-    call(&ada, &mcp).await.is(
-        200,
-        json!({"jsonrpc": "2.0", "id": 7, "result": {"subject": "ada"}}),
-    );
+    let answer = call(&ada, &mcp).await;
+    assert_eq!(answer.json()["result"]["subject"], "ada", "{answer:?}");
     let bob = call(&user(&hawser, "bob"), &mcp).await;
     needs_consent(&bob, "never_connected");
     disconnect(&hawser, &mcp, "ada", "oauth").await;
@@ -1579,11 +1091,14 @@ async fn a_connection_s_own_limits_hold_for_everyone() {
                       "disabled_tools": [1_270_100_515_418_183u64]});
     let made = admin.post("/api/v1/mcp-servers", body).await.json();
     let number = made["data"]["id"].to_string();
+    upstream.has_tools(json!([{"name": "search"}, {"name": "other"},
+                              {"name": "look", "annotations": {"readOnlyHint": true}}]));
     let tool = |name: &str| json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": name}});
     for caller in [&admin, &owner] {
         let answer = send(caller, &number, &[MODERN], tool("search")).await;
-        assert_eq!(answer.json()["error"]["code"], -32002, "{answer:?}");
-        assert_eq!(answer.json()["error"]["data"]["tool_name"], "search");
+        let data = json!({"tool_name": "search", "available_tools": ["other", "look"], "suggestion":
+                          "Use one of available_tools, or ask the owner of the connection to enable it."});
+        is_refused(&answer, 403, -32002, "Tool not available", data);
         let hidden = json!([tool("search")]);
         let answer = send(caller, &number, &[MODERN], hidden).await;
         assert_eq!(answer.json()["error"]["code"], -32002, "{answer:?}");
@@ -1599,6 +1114,11 @@ async fn a_connection_s_own_limits_hold_for_everyone() {
     for caller in [&admin, &owner] {
         let answer = send(caller, &number, &[MODERN], tool("other")).await;
         assert_eq!(answer.status, 403, "{answer:?}");
+        assert_eq!(answer.json()["error"]["code"], -32002, "{answer:?}");
+        assert_eq!(
+            send(caller, &number, &[MODERN], tool("look")).await.status,
+            200
+        );
         assert_eq!(
             send(caller, &number, &[MODERN], message("tools/list"))
                 .await

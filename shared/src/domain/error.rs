@@ -1,5 +1,6 @@
 //! The one error of the domain. Its names know no HTTP; each contract maps it to its own bodies in one place.
 
+use super::time::Timestamp;
 use std::fmt;
 
 /// What every operation returns.
@@ -10,8 +11,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Unauthenticated {
     /// No credentials were sent.
     Missing,
-    /// A token that is unreadable, expired, or not from the configured issuer for the configured audience.
+    /// A token that is unreadable, or not from the configured issuer for the configured audience.
     InvalidToken,
+    /// A token that was good until this instant.
+    Expired(Timestamp),
     /// A valid token that names no tenant.
     NoTenant,
     /// An API key that is malformed, unknown, revoked or expired.

@@ -4,7 +4,7 @@ use super::id::ServerId;
 use super::status::Reason;
 use super::subject::Actor;
 use super::time::Timestamp;
-use crate::seal::{Sealed, WrappedKey};
+use crate::seal::{Sealed, SigningKey, WrappedKey};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -216,8 +216,14 @@ pub struct Connection {
     pub disabled_tools: BTreeSet<u64>,
     /// The on/off switch.
     pub agent_enabled: bool,
+    /// How often it has been switched off: sessions opened before are over, also once it is on again.
+    #[serde(default)]
+    pub times_off: u64,
     /// What is known of the api key.
     pub key_check: KeyCheck,
+    /// The verification that is to find it out, for as long as that goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<String>,
     /// The integration it was made from; its OAuth settings are looked up there at each use, until a sibling contract
     /// gives it other outbound authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -226,6 +232,19 @@ pub struct Connection {
     pub client_id: String,
     /// SHA-256 of the client's secret, lower-case hex; sibling contracts make clients without one.
     pub client_secret_hash: Option<String>,
+    /// What the client's tokens are signed with, where it has a secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing_key: Option<SigningKey>,
+}
+
+impl Connection {
+    /// Turns it on or off.
+    pub const fn switch(&mut self, on: bool) {
+        if self.agent_enabled && !on {
+            self.times_off += 1;
+        }
+        self.agent_enabled = on;
+    }
 }
 
 /// A header that carries an api key.

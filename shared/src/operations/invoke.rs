@@ -10,10 +10,11 @@ use super::grants::{self, Need, Usable};
 use super::servers::{data_key, open_with};
 use super::{Permitted, Unchecked};
 use crate::app::App;
-use crate::caller::{Caller, Presented, hash};
+use crate::caller::{Caller, Presented};
 use crate::domain::credential::{Grant, OverrideValue, Records, RefreshOutcome};
 use crate::domain::error::Unauthenticated;
-use crate::domain::id::{ServerId, TenantId, random};
+use crate::domain::event::{Action, Event, Who};
+use crate::domain::id::{ServerId, TenantId, hash, random};
 use crate::domain::issuance::{Client, ClientAuth, ClientSource};
 use crate::domain::mcp_session::{MCP_SESSION_LIFETIME, McpSession};
 use crate::domain::server::{
@@ -21,8 +22,9 @@ use crate::domain::server::{
 };
 use crate::domain::status::{Reason, Status, status};
 use crate::domain::subject::Subject;
-use crate::domain::time::Timestamp;
-use crate::egress::Outgoing;
+use crate::domain::time::{Clock, Timestamp};
+use crate::egress::{Failure, Outgoing, TOTAL_TIMEOUT};
+use crate::mcp::SESSION_HEADER;
 use crate::oauth::challenge;
 use crate::oauth::token::{self, Class, Credentials, Endpoint};
 use crate::seal::Kind;
@@ -36,11 +38,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::time::sleep;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
-
-/// The header that names a session, here and at the server.
-pub const SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
 
 /// A token that was replaced less than so many seconds ago is not replaced because a server refuses it: whatever the
 /// server has against it, it would have against the next one too, and the issuer would be asked at every call.
@@ -102,6 +102,8 @@ pub(crate) struct Remembered {
     keys: Mutex<HashMap<(TenantId, String), Subject>>,
     /// Tokens of servers' own.
     tokens: Mutex<HashMap<(TenantId, ServerId), OwnToken>>,
+    /// Origins whose servers want sessions (checklist row 43).
+    pub(super) with_sessions: Mutex<HashMap<String, ()>>,
 }
 
 /// A token that a server's own client has obtained.
@@ -115,7 +117,7 @@ struct OwnToken {
     replaced_at: Option<Timestamp>,
 }
 
-fn locked<K, V>(map: &Mutex<HashMap<K, V>>) -> MutexGuard<'_, HashMap<K, V>> {
+pub(super) fn locked<K, V>(map: &Mutex<HashMap<K, V>>) -> MutexGuard<'_, HashMap<K, V>> {
     let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
     if map.len() >= REMEMBERED {
         map.clear();
@@ -208,9 +210,16 @@ async fn refuse_unbound(app: &App, caller: &Caller, server: Option<&Server>) -> 
     }
 }
 
-/// What a subject's calls to a server rest on, in one word: another one as soon as the server's address, its
-/// authentication, one of its secrets or the subject's credential is another one. A refresh changes nothing.
+/// What a subject's calls to a server rest on, in one word: another one as soon as where they go or what they carry is another
+/// one, or the server was switched off.
 fn fence(server: &Server, records: &Records) -> Result<String> {
+    let off = server.connection.times_off;
+    Ok(hash(&format!("{off} {}", outbound(server, records)?)))
+}
+
+/// Where a subject's calls to a server go and what they carry, in one word: another one as soon as the server's address, its
+/// authentication, one of its secrets or the subject's credential is another one. A refresh changes nothing.
+pub(super) fn outbound(server: &Server, records: &Records) -> Result<String> {
     let credential = match (&records.own, &records.grant) {
         (Some(own), _) => own.version.as_str(),
         (None, Some(grant)) => grant.session.as_str(),
@@ -231,6 +240,8 @@ fn fence(server: &Server, records: &Records) -> Result<String> {
 
 /// A call, as far as it is to be passed on.
 pub struct Call {
+    /// Whose it is, for what has to be done for its sake.
+    pub who: Who,
     /// Its method.
     pub method: Method,
     /// Its headers: those that may pass.
@@ -239,6 +250,19 @@ pub struct Call {
     pub body: Vec<u8>,
     /// The server's id of the session that it belongs to.
     pub session: Option<SecretString>,
+    /// When its answer must have begun; a tool may take its time.
+    pub end: Option<Instant>,
+}
+
+impl Call {
+    /// How long a call may wait for someone else's refresh. One of its own is never broken off, so it must not begin when it
+    /// might not end in time.
+    fn patience(&self) -> Duration {
+        self.end.map_or(grants::PATIENCE, |end| {
+            let left = end.saturating_duration_since(Instant::now());
+            left.saturating_sub(TOTAL_TIMEOUT)
+        })
+    }
 }
 
 impl fmt::Debug for Call {
@@ -266,8 +290,10 @@ pub enum Refusal {
         /// What a new consent has to ask for besides, if one may help.
         besides: Option<Vec<String>>,
     },
-    /// The server cannot be reached, or must not be, or does not answer itself.
+    /// The server cannot be reached, or must not be, or does not answer in time.
     Unreachable,
+    /// The server does not answer itself.
+    Redirected,
 }
 
 /// What a call carries, and where that comes from.
@@ -294,29 +320,38 @@ enum Carrier {
 /// [`Error::ServerNotFound`] when the server has just gone; [`Error::Unavailable`], [`Error::Internal`].
 pub async fn exchange(
     app: &App,
-    at: &Permitted<AtServer>,
+    tenant: &TenantId,
+    at: &AtServer,
     call: Call,
 ) -> Result<Result<Response, Refusal>> {
     let mut refused = None;
     loop {
-        let carried = match carry(app, at, refused.as_ref()).await? {
+        let carried = match carry(app, tenant, at, refused.as_ref(), &call).await? {
             Ok(carried) => carried,
             Err(refusal) => return Ok(Err(refusal)),
         };
         let request = Outgoing {
             method: call.method.clone(),
-            url: &at.found.server.url,
+            url: &at.server.url,
             headers: outgoing(&call, carried.headers),
             body: call.body.clone(),
         };
-        let Ok(answer) = app.egress.open(request).await else {
+        let answer = app.egress.open(request);
+        let answer = match call.end {
+            Some(end) => timeout_at(end, answer)
+                .await
+                .unwrap_or(Err(Failure::Unreachable)),
+            None => answer.await,
+        };
+        let Ok(answer) = answer else {
             return Ok(Err(Refusal::Unreachable));
         };
         let from = carried.from;
         let consent_helps = matches!(from, Carrier::Grant(_));
         let lately = |at: Timestamp| app.now() < at.plus_seconds(REPLACED_LATELY);
-        let replaceable =
-            !matches!(from, Carrier::Fixed) && !carried.replaced_at.is_some_and(lately);
+        let replaceable = !matches!(from, Carrier::Fixed)
+            && !carried.replaced_at.is_some_and(lately)
+            && !call.patience().is_zero();
         match answer.status().as_u16() {
             401 if refused.is_none() && replaceable => refused = Some(from),
             401 => return Ok(Err(Refusal::NotAccepted { consent_helps })),
@@ -324,12 +359,12 @@ pub async fn exchange(
                 let Some(wanted) = wants_more(answer.headers()) else {
                     return Ok(Ok(answer));
                 };
-                let grant = at.found.records.grant.as_ref().filter(|_| consent_helps);
+                let grant = at.records.grant.as_ref().filter(|_| consent_helps);
                 let besides = grant.and_then(|grant| step_up(grant, wanted));
                 return Ok(Err(Refusal::ScopeInsufficient { besides }));
             }
             // Where it leads is nobody's business, and what it says belongs to nowhere else.
-            100..=199 | 300..=399 => return Ok(Err(Refusal::Unreachable)),
+            100..=199 | 300..=399 => return Ok(Err(Refusal::Redirected)),
             _ => return Ok(Ok(answer)),
         }
     }
@@ -396,10 +431,12 @@ fn outgoing(call: &Call, carried: HeaderMap) -> HeaderMap {
 /// What a call carries. `refused` is what the server has just refused, which is then replaced if it can be.
 async fn carry(
     app: &App,
-    at: &Permitted<AtServer>,
+    tenant: &TenantId,
+    at: &AtServer,
     refused: Option<&Carrier>,
+    call: &Call,
 ) -> Result<Result<Carried, Refusal>> {
-    let (tenant, server) = (&at.caller.tenant, &at.found.server);
+    let server = &at.server;
     if server.auth == Auth::Passthrough {
         return Ok(Err(Refusal::Passthrough));
     }
@@ -411,8 +448,8 @@ async fn carry(
             put(&mut headers, name, value)?;
         }
     }
-    let own = match &at.found.records.own {
-        Some(own) => Some(open_override(app, &at.caller, server, own).await?),
+    let own = match &at.records.own {
+        Some(own) => Some(open_override(app, tenant, server, own).await?),
         None => None,
     };
     let (mut from, mut replaced_at) = (Carrier::Fixed, None);
@@ -422,7 +459,7 @@ async fn carry(
             level,
             headers: specs,
         } => put_headers(&mut headers, *level, specs, &secrets, own.as_ref())?
-            .then(|| missing(app, &at.found)),
+            .then(|| missing(app, at)),
         Auth::Oauth(oauth) => {
             let value = match (&own, oauth.grant_type) {
                 (Some(OverrideValue::Header(value)), _) => Ok(value.clone()),
@@ -438,15 +475,17 @@ async fn carry(
                             bearer(own.token)
                         })
                 }
-                (None, GrantType::AuthorizationCode) => match grant(app, at, refused).await? {
-                    Usable::Token { token, grant } => {
-                        let refreshed = grant.last_refresh == Some(RefreshOutcome::Succeeded);
-                        replaced_at = refreshed.then_some(grant.obtained_at);
-                        from = Carrier::Grant(grant.version);
-                        Ok(bearer(token))
+                (None, GrantType::AuthorizationCode) => {
+                    match grant(app, tenant, at, refused, call).await? {
+                        Usable::Token { token, grant } => {
+                            let refreshed = grant.last_refresh == Some(RefreshOutcome::Succeeded);
+                            replaced_at = refreshed.then_some(grant.obtained_at);
+                            from = Carrier::Grant(grant.version);
+                            Ok(bearer(token))
+                        }
+                        Usable::Not(reason) => Err(reason),
                     }
-                    Usable::Not(reason) => Err(reason),
-                },
+                }
             };
             match value {
                 Ok(value) => {
@@ -535,15 +574,18 @@ fn fill(template: &str, own: Option<&OverrideValue>) -> Result<SecretString> {
 }
 
 /// The access token of the caller's grant. One that was just read and is good is used without another look.
-async fn grant(app: &App, at: &Permitted<AtServer>, refused: Option<&Carrier>) -> Result<Usable> {
-    let (
-        tenant,
-        AtServer {
-            server,
-            subject,
-            records,
-        },
-    ) = (&at.caller.tenant, &at.found);
+async fn grant(
+    app: &App,
+    tenant: &TenantId,
+    at: &AtServer,
+    refused: Option<&Carrier>,
+    call: &Call,
+) -> Result<Usable> {
+    let AtServer {
+        server,
+        subject,
+        records,
+    } = at;
     let need = match refused {
         Some(Carrier::Grant(version)) => Need::Other(version),
         _ => {
@@ -559,7 +601,8 @@ async fn grant(app: &App, at: &Permitted<AtServer>, refused: Option<&Carrier>) -
             }
         }
     };
-    let usable = grants::access(app, tenant, server.id, subject, need).await?;
+    let (id, patience) = (server.id, call.patience());
+    let usable = grants::access(app, tenant, &call.who, id, subject, need, patience).await?;
     // Meanwhile the server may have moved and the subject consented anew: that token is for another address than the one
     // that this call goes to.
     let is_ours = |new: &Grant| {
@@ -681,7 +724,8 @@ pub async fn keep_session(
         ttl: now.plus_seconds(MCP_SESSION_LIFETIME).seconds(),
         id_hash,
     };
-    if app.table.add_mcp_session(&session).await? {
+    let opened = of_mcp_session(&at.caller, &session, now, Action::McpSessionOpened)?;
+    if app.table.add_mcp_session(&session, &opened).await? {
         return Ok(id.into());
     }
     let found = app
@@ -692,6 +736,25 @@ pub async fn keep_session(
         None => Err(Error::ServerNotFound),
         Some(_) => Err(Error::Contended),
     }
+}
+
+/// Forgets a session that its client has closed.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub async fn close_session(app: &App, caller: &Caller, session: &McpSession) -> Result<()> {
+    let closed = of_mcp_session(caller, session, app.now(), Action::McpSessionClosed)?;
+    app.table.remove_mcp_session(session, &closed).await
+}
+
+fn of_mcp_session(
+    caller: &Caller,
+    session: &McpSession,
+    now: Timestamp,
+    action: Action,
+) -> Result<Event> {
+    let event = Event::new(now, &session.tenant, caller, action)?;
+    Ok(event.at(session.server).of(&session.subject))
 }
 
 /// What the server calls a session.
@@ -712,30 +775,35 @@ pub async fn upstream_session(
         .map_err(|_| Error::internal("a session's id is no text"))
 }
 
-/// Looks after an open stream.
+/// Looks after a call, from before it is sent until its answer has ended.
 #[derive(Debug)]
 pub struct Watch {
     table: Table,
+    clock: Clock,
     every: Duration,
-    tenant: TenantId,
+    who: Presented,
     server: ServerId,
     subject: Subject,
     fence: String,
+    _turn: OwnedSemaphorePermit,
 }
 
 impl Watch {
-    /// Of a call's answer.
+    /// Of a call that these credentials were shown for.
     ///
     /// # Errors
-    /// [`Error::Internal`].
-    pub fn new(app: &App, at: &Permitted<AtServer>) -> Result<Self> {
+    /// [`Error::Unavailable`] when too many are under way; [`Error::Internal`].
+    pub fn new(app: &App, who: Presented, at: &AtServer) -> Result<Self> {
+        let turn = app.calls.clone().try_acquire_owned();
         Ok(Self {
+            _turn: turn.map_err(|_| Error::Unavailable("too many calls are open".to_owned()))?,
             table: app.table.clone(),
+            clock: app.clock.clone(),
             every: app.stream_check,
-            tenant: at.caller.tenant.clone(),
-            server: at.found.server.id,
-            subject: at.found.subject.clone(),
-            fence: fence(&at.found.server, &at.found.records)?,
+            who,
+            server: at.server.id,
+            subject: at.subject.clone(),
+            fence: fence(&at.server, &at.records)?,
         })
     }
 
@@ -751,13 +819,19 @@ impl Watch {
     }
 
     async fn stands(&self) -> Result<bool> {
-        let at = AtServer::load(&self.table, &self.tenant, self.server, &self.subject).await?;
-        let Some(AtServer {
-            server, records, ..
-        }) = at
-        else {
-            return Ok(false);
+        let tenant = self.who.tenant();
+        let mut keys = AtServer::keys(tenant, self.server, &self.subject);
+        self.who.need(&mut keys);
+        let found = self.table.read(keys).await?;
+        match self.who.clone().settle(&found, self.clock.now()) {
+            Err(Error::Unauthenticated(_)) => return Ok(false),
+            settled => settled?,
         };
-        Ok(server.connection.agent_enabled && fence(&server, &records)? == self.fence)
+        match AtServer::from_found(&found, tenant, self.server, &self.subject)? {
+            Some(AtServer {
+                server, records, ..
+            }) => Ok(fence(&server, &records)? == self.fence),
+            None => Ok(false),
+        }
     }
 }
