@@ -66,12 +66,13 @@ impl Inside {
         let own = marker.local_addr().unwrap().port();
         let strangers = soon(async {
             loop {
-                let mut peers = self.peers.lock().unwrap();
-                if let Some(at) = peers.iter().position(|peer| peer.port() == own) {
-                    peers.remove(at);
-                    return peers.clone();
+                {
+                    let mut peers = self.peers.lock().unwrap();
+                    if let Some(at) = peers.iter().position(|peer| peer.port() == own) {
+                        peers.remove(at);
+                        return peers.clone();
+                    }
                 }
-                drop(peers);
                 tokio::task::yield_now().await;
             }
         });
