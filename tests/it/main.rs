@@ -33,3 +33,4 @@ mod streams;
 mod truefoundry;
 mod truefoundry_oauth;
 mod upstream;
+mod wire;
