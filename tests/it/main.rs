@@ -37,4 +37,5 @@ mod trail;
 mod truefoundry;
 mod truefoundry_oauth;
 mod upstream;
+mod wire;
 mod workers;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -157,22 +157,6 @@ async fn in_a_session_a_caller_who_goes_cancels_nothing_and_may_come_back() {
     assert_eq!(seen[2].header("last-event-id"), Some("a"));
     assert_eq!(seen[2].header(SESSION), seen[1].header(SESSION));
     assert!(seen[1].header(SESSION).is_some());
-}
-
-/// A server that answers its first call with these bytes and closes the connection.
-async fn raw(answer: Vec<u8>) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let (mut request, mut read) = (Vec::new(), [0; 4096]);
-        while !request.ends_with(b"}") {
-            let count = stream.read(&mut read).await.unwrap();
-            request.extend_from_slice(&read[..count]);
-        }
-        stream.write_all(&answer).await.unwrap();
-    });
-    url
 }
 
 #[tokio::test]

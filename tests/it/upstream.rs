@@ -18,6 +18,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -266,6 +267,22 @@ impl State {
         }
         Reply::new(200, headers, body.to_string())
     }
+}
+
+/// A server that answers its first call with these bytes and closes the connection.
+pub async fn raw(answer: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let (mut request, mut read) = (Vec::new(), [0; 4096]);
+        while !request.ends_with(b"}") {
+            let count = stream.read(&mut read).await.unwrap();
+            request.extend_from_slice(&read[..count]);
+        }
+        stream.write_all(&answer).await.unwrap();
+    });
+    url
 }
 
 pub fn message(method: &str) -> Value {

@@ -14,8 +14,6 @@ import random
 import subprocess
 import sys
 
-CLASSIFY = sys.argv[1]
-SEED = int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().getrandbits(32)
 COUNT, PROCESSES = 1_000_000, 2
 
 # Refused, although `is_global` may say otherwise; which of them do depends on Python's version.
@@ -94,11 +92,11 @@ def expected(ip):
     return ip.is_global, ""
 
 
-def compare(part):
-    dice = random.Random(f"{SEED}/{part}")
+def compare(classify, seed, part):
+    dice = random.Random(f"{seed}/{part}")
     all_ = [some(dice) for _ in range(COUNT // PROCESSES)]
     asked = "".join(f"{ip}\n" for ip in all_)
-    said = subprocess.run([CLASSIFY], input=asked, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    said = subprocess.run([classify], input=asked, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
     assert len(said) == len(all_)
     wrong, public, differences = [], 0, collections.Counter()
     for ip, verdict in zip(all_, said):
@@ -113,12 +111,13 @@ def compare(part):
 
 
 if __name__ == "__main__":
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().getrandbits(32)
     with multiprocessing.Pool(PROCESSES) as pool:
-        parts = pool.map(compare, range(PROCESSES))
+        parts = pool.starmap(compare, [(sys.argv[1], seed, part) for part in range(PROCESSES)])
     wrong = [line for part in parts for line in part[0]]
     public = sum(part[1] for part in parts)
     differences = sum((part[2] for part in parts), collections.Counter())
-    print(f"{COUNT} addresses (seed {SEED}), {public} of them public; stricter than ipaddress.is_global:")
+    print(f"{COUNT} addresses (seed {seed}), {public} of them public; stricter than ipaddress.is_global:")
     for why, count in differences.most_common():
         print(f"{count:8}  {why}")
     # A generator that misses what it is for proves nothing.

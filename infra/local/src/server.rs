@@ -7,7 +7,7 @@ use hawser_core::App;
 use hawser_core::operations::trail;
 use hawser_core::operations::work::work_off_due;
 use hawser_functions::Streamed;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -85,8 +85,12 @@ pub async fn serve(
 
 async fn answer(app: &App, router: &Router, request: Request<Incoming>) -> Response<Streamed> {
     let (parts, body) = request.into_parts();
-    let Ok(body) = Limited::new(body, GATEWAY_LIMIT).collect().await else {
-        return refusal(StatusCode::PAYLOAD_TOO_LARGE);
+    let body = match Limited::new(body, GATEWAY_LIMIT).collect().await {
+        Ok(body) => body,
+        Err(error) if error.is::<LengthLimitError>() => {
+            return refusal(StatusCode::PAYLOAD_TOO_LARGE);
+        }
+        Err(_) => return refusal(StatusCode::BAD_REQUEST),
     };
     let body = match String::from_utf8(body.to_bytes().into()) {
         Ok(text) if text.is_empty() => Body::Empty,
