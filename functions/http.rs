@@ -29,10 +29,14 @@ pub fn streamed(response: Response<Body>) -> Response<Streamed> {
             Body::Binary(bytes) => Bytes::from(bytes),
             _ => Bytes::new(),
         };
-        Full::new(bytes)
-            .map_err(|never| match never {})
-            .boxed_unsync()
+        whole(bytes)
     })
+}
+
+/// A body that is all there, as one that may be on its way.
+pub fn whole(bytes: impl Into<Bytes>) -> Streamed {
+    let body = Full::new(bytes.into());
+    body.map_err(|never| match never {}).boxed_unsync()
 }
 
 /// The word by which the log names how a request ended; carried on the answer.
@@ -105,11 +109,11 @@ pub fn authorization(request: &Request) -> Option<Authorization> {
 /// # Errors
 /// [`hawser_core::Error::Unauthenticated`], [`hawser_core::Error::Unavailable`].
 pub async fn present(app: &App, request: &Request) -> Result<Presented> {
-    match present_any(app, request).await? {
-        Presented::Caller(caller) if caller.bound_to.is_some() => {
-            Err(Unauthenticated::InvalidToken.into())
-        }
-        presented => Ok(presented),
+    let presented = present_any(app, request).await?;
+    if presented.is_bound() {
+        Err(Unauthenticated::InvalidToken.into())
+    } else {
+        Ok(presented)
     }
 }
 
@@ -161,6 +165,17 @@ pub fn json(status: u16, body: &impl Serialize) -> Response<Body> {
     response
 }
 
+/// JSON lines that nobody may keep.
+pub fn json_lines(lines: &[String]) -> Response<Body> {
+    let mut response = with_header(empty(200), "content-type", "application/x-ndjson");
+    let text = lines
+        .iter()
+        .flat_map(|line| [line.as_str(), "\n"])
+        .collect();
+    *response.body_mut() = Body::Text(text);
+    response
+}
+
 /// An answer without a body.
 pub fn empty(status: u16) -> Response<Body> {
     let mut response = Response::new(Body::Empty);
@@ -181,6 +196,7 @@ pub fn rehearsal(taking: &Taking) -> serde_json::Value {
     serde_json::json!({
         "dryRun": true,
         "removed": removed(taking.counts),
+        "subjects": taking.subjects,
         "issuers": issuers.collect::<Vec<_>>(),
     })
 }

@@ -95,6 +95,7 @@ endpoints! {
         [POST "/v1/deepagents/auth-sessions"];
     LANGSMITH_GET_AUTH_SESSION "langsmith-get-auth-session" Whole langsmith::get_auth_session
         [GET "/v1/deepagents/auth-sessions/{session_id}"];
+    LANGSMITH_LIST_TOOLS "langsmith-list-tools" Whole langsmith::list_tools [GET "/v1/deepagents/mcp/tools"];
     KAMBRIUM_LIST_INTEGRATIONS "kambrium-list-integrations" Whole kambrium::list_integrations
         [GET "/api/v1/mcp-servers/available"];
     KAMBRIUM_CREATE_CONNECTION "kambrium-create-connection" Whole kambrium::create_connection [POST "/api/v1/mcp-servers"];
@@ -105,13 +106,16 @@ endpoints! {
         [PUT "/api/v1/mcp-servers/{server_id}"];
     KAMBRIUM_DELETE_CONNECTION "kambrium-delete-connection" Whole kambrium::delete_connection
         [DELETE "/api/v1/mcp-servers/{server_id}"];
+    KAMBRIUM_LIST_TOOLS "kambrium-list-tools" Whole kambrium::list_tools [GET "/api/v1/mcp-servers/{server_id}/tools"];
     KAMBRIUM_FINISH_CONSENT "kambrium-finish-consent" Whole kambrium::finish_consent
         [GET "/api/mcp-servers/saas-oauth/{provider}/callback", GET "/api/mcp-servers/saas-oauth/{provider}/callback/",
          POST "/api/mcp-servers/saas-oauth/{provider}/callback", POST "/api/mcp-servers/saas-oauth/{provider}/callback/"];
+    KAMBRIUM_ISSUE_TOKEN "kambrium-issue-token" Whole kambrium::issue_token [POST "/oauth2/token"];
     HAWSER_GET_RECEIPT "hawser-get-receipt" Whole hawser::get_receipt [GET "/v1/receipts/{receiptId}"];
     HAWSER_LIST_RECEIPTS "hawser-list-receipts" Whole hawser::list_receipts [GET "/v1/receipts"];
     HAWSER_OFFBOARD_SUBJECT "hawser-offboard-subject" Whole hawser::offboard_subject
         [DELETE "/v1/subjects/{subjectType}/{subjectId}/credentials"];
+    HAWSER_LIST_EVENTS "hawser-list-events" Whole hawser::list_events [GET "/v1/audit"];
     HAWSER_START_CONSENT "hawser-start-consent" Whole hawser::start_consent [GET "/oauth/start"];
     HAWSER_FINISH_CONSENT "hawser-finish-consent" Whole hawser::finish_consent [GET "/oauth/callback"];
     HAWSER_CLIENT_METADATA "hawser-client-metadata" Whole hawser::client_metadata [GET "/oauth/client-metadata.json"];

@@ -4,6 +4,8 @@
 //! Requests from 2026-07-28 on stand alone. Those of earlier revisions have sessions, which get ids of ours.
 
 mod headers;
+mod message;
+mod offer;
 mod permission;
 mod problem;
 mod relay;
@@ -17,44 +19,20 @@ use hawser_core::caller::Presented;
 use hawser_core::domain::error::Error;
 use hawser_core::domain::server::{Auth, GrantType};
 use hawser_core::domain::status::Reason;
+use hawser_core::mcp;
 use hawser_core::operations::credentials::AtServer;
 use hawser_core::operations::invoke::{self, Call, Refusal, Target, Watch};
 use hawser_core::operations::{Permitted, consent};
 use lambda_http::http::Method;
+use message::{Content, Message};
+use offer::{Denied, Filter};
+use permission::Reach;
 use problem::Problem;
 use relay::Relay;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
-use serde_json::Value;
 
 /// The largest body that is passed on, in bytes.
 const BODY_LIMIT: usize = 4 << 20;
-/// The first revision without sessions.
-const MODERN: &str = "2026-07-28";
-
-/// What has to be known of a JSON-RPC message.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Message {
-    id: Value,
-    method: Option<String>,
-    params: Value,
-}
-
-impl Message {
-    /// Reads a body; what is no single message has neither id nor method.
-    fn read(body: &[u8]) -> Self {
-        // A sequence would be read field by field.
-        let is_object = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-        let body = if is_object { body } else { b"{}" };
-        let mut message: Self = serde_json::from_slice(body).unwrap_or_default();
-        if !message.id.is_string() && !message.id.is_number() {
-            message.id = Value::Null;
-        }
-        message
-    }
-}
-
 /// Answers what the MCP server answers, whatever its status, or says in JSON-RPC why it was not asked.
 ///
 /// # Errors
@@ -100,15 +78,9 @@ async fn admit(app: &App, request: &Request) -> Result<(Presented, Target), Prob
     Ok((http::present_any(app, request).await?, target))
 }
 
-/// Whether a request is of a revision without sessions. Revisions are dates and sort as text.
+/// Whether a request is of a revision without sessions.
 fn is_modern(request: &Request) -> bool {
-    http::header(request, "mcp-protocol-version").is_some_and(|version| {
-        let is_date = version.bytes().enumerate().all(|(i, b)| match i {
-            4 | 7 => b == b'-',
-            _ => b.is_ascii_digit(),
-        });
-        is_date && version.len() == MODERN.len() && version.as_str() >= MODERN
-    })
+    http::header(request, "mcp-protocol-version").is_some_and(|one| mcp::is_stateless(&one))
 }
 
 async fn pass_on(
@@ -123,7 +95,7 @@ async fn pass_on(
         && *request.method() == Method::POST
         && message.method.as_deref() == Some("initialize");
     let named =
-        http::header(request, invoke::SESSION_HEADER.as_str()).filter(|_| !modern && !initializes);
+        http::header(request, mcp::SESSION_HEADER.as_str()).filter(|_| !modern && !initializes);
     let found = invoke::find(app, who.clone(), target, named.as_deref()).await?;
     let now = app.now();
     let Permitted { caller, found } = found
@@ -135,7 +107,7 @@ async fn pass_on(
                 }
             }
             match found {
-                Some(found) => permission::may_invoke(caller, &found.at.server, request, message),
+                Some(found) => permission::reach(caller, &found.at.server).map(drop),
                 None => Ok(()),
             }
         })?
@@ -145,25 +117,41 @@ async fn pass_on(
         caller,
         found: found.at,
     };
-    if !at.found.server.connection.agent_enabled {
+    let connection = at.found.server.connection.clone();
+    if !connection.agent_enabled {
         return Err(Problem::Disabled);
     }
-    permission::refuse_tools(&at.found.server.connection, request, message)?;
+    let reach = permission::reach(&at.caller, &at.found.server)?;
+    let posts = *request.method() == Method::POST;
+    let hides = !connection.offers_everything();
+    // Nobody looks where everything is let through.
+    let content =
+        (posts && (hides || reach != Reach::All)).then(|| Content::read(http::body(request)));
+    if let Some(content) = &content {
+        match offer::refuse(app, &at, reach, content).await {
+            Ok(()) => {}
+            Err(Denied::Problem(problem)) => return Err(problem),
+            Err(Denied::Refusal(refusal)) => return Err(refused(app, at, refusal).await?),
+        }
+    }
     let upstream_session = match &session {
         Some(session) => Some(invoke::upstream_session(app, &at, session).await?),
         None => None,
     };
     let call = Call {
+        who: (&at.caller).into(),
         method: request.method().clone(),
         headers: headers::of_request(request),
-        body: match *request.method() {
-            Method::POST => http::body(request).to_vec(),
-            _ => Vec::new(),
+        body: if posts {
+            http::body(request).to_vec()
+        } else {
+            Vec::new()
         },
         session: upstream_session.clone(),
+        end: None,
     };
     let watch = Watch::new(app, who, &at.found)?;
-    let answer = match invoke::exchange(app, &at, call).await? {
+    let answer = match invoke::exchange(app, &at.caller.tenant, &at.found, call).await? {
         Ok(answer) => answer,
         Err(refusal) => return Err(refused(app, at, refusal).await?),
     };
@@ -173,9 +161,9 @@ async fn pass_on(
         .filter(|_| *request.method() == Method::DELETE)
         && (status.is_success() || status.as_u16() == 404)
     {
-        app.table.remove_mcp_session(session).await?;
+        invoke::close_session(app, &at.caller, session).await?;
     }
-    let theirs = answer.headers().get(invoke::SESSION_HEADER);
+    let theirs = answer.headers().get(mcp::SESSION_HEADER);
     let theirs = theirs.and_then(|id| id.to_str().ok()).filter(|_| !modern);
     let ours = match (theirs, &upstream_session, named) {
         (Some(theirs), None, None) if initializes && status.is_success() => {
@@ -187,10 +175,16 @@ async fn pass_on(
         }
         _ => None,
     };
+    let is_stream = relay::is_of_events(&answer);
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.headers_mut() = headers::of_answer(answer.headers(), ours.as_ref());
-    Ok(response.map(|()| Relay::new(answer, watch).boxed()))
+    if hides && !is_stream && content == Some(Content::Tools) {
+        let body = offer::rewritten(answer, &connection).await?;
+        return Ok(response.map(|()| http::whole(body)));
+    }
+    let filter = (hides && is_stream).then(|| Filter::new(&connection));
+    Ok(response.map(|()| Relay::new(answer, watch, filter).boxed()))
 }
 
 /// Our own words for why there is no answer, with the address where a consent starts if that helps.
@@ -201,7 +195,7 @@ async fn refused(app: &App, at: Permitted<AtServer>, refusal: Refusal) -> Result
     );
     let mut wanted = None;
     let (reason, consent_helps) = match refusal {
-        Refusal::Unreachable => return Ok(Problem::Unreachable),
+        Refusal::Unreachable | Refusal::Redirected => return Ok(Problem::Unreachable),
         Refusal::Passthrough => return Ok(Problem::Passthrough),
         Refusal::NoCredential(reason) => (reason.as_str(), by_consent),
         Refusal::NotAccepted { consent_helps } => ("credential_refused", consent_helps),
@@ -211,8 +205,10 @@ async fn refused(app: &App, at: Permitted<AtServer>, refusal: Refusal) -> Result
         }
     };
     let mut consent_url = None;
-    // A function of its own is reached at another address than the pages of a consent.
-    if let Some(base) = app.public_urls.first().filter(|_| consent_helps) {
+    // A function of its own is reached at another address than the pages of a consent. Who has no more than a connection's own
+    // credentials is not sent to consent in its owner's place.
+    let consents = consent_helps && at.caller.bound_to.is_none();
+    if let Some(base) = app.public_urls.first().filter(|_| consents) {
         let server = Permitted {
             caller: at.caller,
             found: at.found.server,

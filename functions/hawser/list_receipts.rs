@@ -1,11 +1,11 @@
 //! `GET /v1/receipts`: the receipts that the caller may read, newest first, of one server or one subject if asked.
 
 use super::problem::Problem;
-use super::{admit, number, parameter, present};
+use super::{admit, before, number, present, server, subject};
 use crate::http::{Request, Response, json};
 use hawser_core::App;
 use hawser_core::domain::id::{ServerId, Sortable};
-use hawser_core::domain::subject::{Subject, SubjectType};
+use hawser_core::domain::subject::Subject;
 use hawser_core::operations::receipts;
 use hawser_core::table::receipts::{Receipt, Removed};
 use lambda_http::Body;
@@ -47,32 +47,10 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
 }
 
 fn parse(request: &Request) -> Result<Asked, Problem> {
-    let server = parameter(request, "serverId")?
-        .map(|id| ServerId::parse_prefixed(&id).ok_or(Problem::Invalid("serverId")))
-        .transpose()?;
-    let subject = match (
-        parameter(request, "subjectType")?,
-        parameter(request, "subjectId")?,
-    ) {
-        (None, None) => None,
-        (kind, id) => {
-            let kind = kind
-                .and_then(|kind| SubjectType::parse(&kind))
-                .ok_or(Problem::Invalid("subjectType"))?;
-            Some(Subject::new(kind, &id.unwrap_or_default()).ok_or(Problem::Invalid("subjectId"))?)
-        }
-    };
-    let before = parameter(request, "before")?
-        .map(|id| {
-            Sortable::parse_ulid(&id)
-                .map(Sortable::ulid)
-                .ok_or(Problem::Invalid("before"))
-        })
-        .transpose()?;
     Ok(Asked {
-        server,
-        subject,
+        server: server(request)?,
+        subject: subject(request)?,
         limit: number(request, "limit", 1, 1000, 100)?,
-        before,
+        before: before(request)?.map(Sortable::ulid),
     })
 }

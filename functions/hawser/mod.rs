@@ -1,10 +1,11 @@
-//! What is Hawser's own and no contract's: receipts and offboarding, under `/v1`, and the answer for whatever no route takes.
+//! What is Hawser's own and no contract's: receipts, offboarding and the audit trail, under `/v1`, and the answer for whatever no route takes.
 
 pub mod client_metadata;
 mod consent;
 pub mod finish_consent;
 pub mod get_receipt;
 pub mod invoke;
+pub mod list_events;
 pub mod list_receipts;
 pub mod offboard_subject;
 mod problem;
@@ -17,7 +18,9 @@ pub use problem::Problem;
 use crate::http::{self, Request};
 use hawser_core::App;
 use hawser_core::caller::Presented;
+use hawser_core::domain::id::{ServerId, Sortable};
 use hawser_core::domain::revocation::Outcome;
+use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::table::receipts::{PresentedToken, Receipt, Removed};
 use serde_json::{Map, Value, json};
 
@@ -66,6 +69,37 @@ fn number(
         .ok()
         .filter(|n| digits && (least..=most).contains(n));
     number.ok_or(Problem::Invalid(name))
+}
+
+/// The server that a list is about, if it is about one.
+fn server(request: &Request) -> Result<Option<ServerId>, Problem> {
+    parameter(request, "serverId")?
+        .map(|id| ServerId::parse_prefixed(&id).ok_or(Problem::Invalid("serverId")))
+        .transpose()
+}
+
+/// The subject that a list is about, if it is about one.
+fn subject(request: &Request) -> Result<Option<Subject>, Problem> {
+    let (kind, id) = (
+        parameter(request, "subjectType")?,
+        parameter(request, "subjectId")?,
+    );
+    if kind.is_none() && id.is_none() {
+        return Ok(None);
+    }
+    let kind = kind
+        .and_then(|kind| SubjectType::parse(&kind))
+        .ok_or(Problem::Invalid("subjectType"))?;
+    Subject::new(kind, &id.unwrap_or_default())
+        .map(Some)
+        .ok_or(Problem::Invalid("subjectId"))
+}
+
+/// Where a list goes on: what `next` said on the page before.
+fn before(request: &Request) -> Result<Option<Sortable>, Problem> {
+    parameter(request, "before")?
+        .map(|id| Sortable::parse_ulid(&id).ok_or(Problem::Invalid("before")))
+        .transpose()
 }
 
 /// The receipt object. What was removed is counted once that is known.

@@ -13,6 +13,8 @@ pub enum Problem {
     Invalid(&'static str),
     /// The caller neither is the subject nor manages the tenant's servers.
     NotManager,
+    /// The caller does not administer the tenant.
+    NotAdmin,
     /// No such receipt, or none that the caller may read.
     ReceiptNotFound,
     /// This deployment has no public https address.
@@ -40,6 +42,11 @@ impl From<Problem> for Response<Body> {
                 "PERMISSION_DENIED",
                 "Acting for another subject needs the role of an admin or manager of the tenant."
                     .to_owned(),
+            ),
+            Problem::NotAdmin => (
+                403,
+                "PERMISSION_DENIED",
+                "The audit trail needs the role of an admin of the tenant.".to_owned(),
             ),
             Problem::ReceiptNotFound => (
                 404,

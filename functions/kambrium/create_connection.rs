@@ -6,11 +6,11 @@ use super::problem::{Problem, Refusal};
 use super::{Call, WRITE, admit, filled, success};
 use crate::http::{Request, Response, body, public_base};
 use hawser_core::App;
-use hawser_core::caller::{self, Caller, Presented};
+use hawser_core::caller::{Caller, Presented};
 use hawser_core::catalogue::IntegrationOauth;
 use hawser_core::domain::credential::Records;
 use hawser_core::domain::error::Error;
-use hawser_core::domain::id::random;
+use hawser_core::domain::id::{hash, random};
 use hawser_core::domain::server::{
     AccessType, ApiKeyHeader, Auth, AuthLevel, HeaderSpec, LangsmithFields, OauthConfig, Place,
     Secrets,
@@ -191,7 +191,7 @@ fn draft(app: &App, create: Create, client_secret: &SecretString) -> Result<Draf
             access_type,
             disabled_tools: create.disabled_tools,
             agent_enabled: create.agent_enabled,
-            client_secret_hash: Some(caller::hash(client_secret.expose_secret())),
+            client_secret_hash: Some(hash(client_secret.expose_secret())),
         },
         secrets,
     })

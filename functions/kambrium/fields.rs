@@ -2,11 +2,12 @@
 //! repeats of the request is never a key, never long and never a field that the contract does not know.
 
 use super::problem::Refusal;
-use crate::http::{Request, dry_run, path_parameter};
+use crate::http::{Request, dry_run, path_parameter, query};
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 /// The largest tool id: what a double holds exactly.
 const TOOL_ID_LIMIT: u64 = (1 << 53) - 1;
@@ -49,6 +50,39 @@ impl Faults {
             );
         }
         number
+    }
+
+    /// An integer of the query, within bounds; of several the last one counts.
+    pub fn integer(
+        &mut self,
+        request: &Request,
+        name: &'static str,
+        default: u64,
+        bounds: RangeInclusive<u64>,
+    ) -> Option<u64> {
+        let query = query(request);
+        let Some((_, text)) = query.iter().rev().find(|(sent, _)| sent == name) else {
+            return Some(default);
+        };
+        let (least, most) = (*bounds.start(), *bounds.end());
+        let (kind, msg) = match Number::parse(text).map(|number| number.registered()) {
+            None => (
+                "int_parsing",
+                "Input should be a valid integer, unable to parse string as an integer".to_owned(),
+            ),
+            Some(Some(number)) if bounds.contains(&number) => return Some(number),
+            Some(Some(number)) if number > most => (
+                "less_than_equal",
+                format!("Input should be less than or equal to {most}"),
+            ),
+            Some(_) => (
+                "greater_than_equal",
+                format!("Input should be greater than or equal to {least}"),
+            ),
+        };
+        let input = shown(&text.clone().into());
+        self.note(kind, json!(["query", name]), msg, input);
+        None
     }
 
     /// Whether a destructive call is a rehearsal; ours, beside the contract.

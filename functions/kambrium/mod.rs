@@ -7,8 +7,10 @@ pub mod delete_connection;
 mod fields;
 pub mod finish_consent;
 pub mod get_connection;
+pub mod issue_token;
 pub mod list_connections;
 pub mod list_integrations;
+pub mod list_tools;
 mod problem;
 pub mod update_connection;
 

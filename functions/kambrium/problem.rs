@@ -48,6 +48,10 @@ pub enum Refusal {
     KeyNotChangeable,
     /// Tools are switched off one by one under `individual` only.
     ToolsNeedIndividual,
+    /// There is no such connection; of the one call that does not name it.
+    ConnectionNotFound,
+    /// The connection's server does not list its tools.
+    ToolsUnavailable,
     /// Whatever the operation said.
     Domain(Error),
 }
@@ -120,6 +124,14 @@ impl Problem {
                 400,
                 "tools_need_individual",
                 "disabled_tools requires access type individual",
+            ),
+            Refusal::ConnectionNotFound => {
+                said(404, "server_not_found", "MCP server connection not found")
+            }
+            Refusal::ToolsUnavailable => said(
+                502,
+                "tools_unavailable",
+                "Failed to list tools: MCP server unavailable",
             ),
             Refusal::Domain(Error::LimitReached) => {
                 said(400, "limit_reached", "Connection limit reached")

@@ -98,7 +98,8 @@ async fn attempt(
         }
     };
     let secrets = secrets.as_ref();
-    let server = servers::change(app, tenant, &before, after, secrets, Voiding::Refused).await?;
+    let caller = &found.caller;
+    let server = servers::change(app, caller, &before, after, secrets, Voiding::Refused).await?;
     Ok(AtServer { server, ..at })
 }
 

@@ -4,9 +4,9 @@ use super::fields::{Fields, Strategy};
 use super::problem::Problem;
 use super::{Permission, admit, base, may_use};
 use crate::http::{Request, Response, body, json};
-use hawser_core::caller::Presented;
+use hawser_core::caller::{Caller, Presented};
 use hawser_core::domain::credential::Grant;
-use hawser_core::domain::id::{TenantId, parse_hyphenated};
+use hawser_core::domain::id::parse_hyphenated;
 use hawser_core::domain::issuance::Provider;
 use hawser_core::operations::grants::{self, Need, Usable};
 use hawser_core::operations::{consent, providers, until_settled};
@@ -75,13 +75,12 @@ async fn attempt(
     let found = providers::find_by_id(app, who, id)
         .await?
         .permit(|caller, _| Permission::Invoke.require(caller))?;
-    let tenant = &found.caller.tenant;
     let (server, provider) = match &found.found {
         Some((server, provider)) if may_use(&found.caller, &provider.subject) => (server, provider),
         _ => return Err(Problem::UnknownProvider),
     };
     if asked.strategy == Strategy::Reuse
-        && let Some(token) = reusable(app, tenant, provider, asked).await?
+        && let Some(token) = reusable(app, &found.caller, provider, asked).await?
     {
         let completed = json!({
             "provider_id": asked.provider_id, "status": "COMPLETED", "token": token, "metadata": {},
@@ -91,7 +90,7 @@ async fn attempt(
     let subject = &provider.subject;
     let begun = consent::begin(
         app,
-        tenant,
+        &found.caller,
         server,
         subject,
         provider.id,
@@ -110,12 +109,13 @@ async fn attempt(
 /// The id of the stored token, if it is good for a while, covers what was asked for, and is the one that was named.
 async fn reusable(
     app: &App,
-    tenant: &TenantId,
+    caller: &Caller,
     provider: &Provider,
     asked: &Asked,
 ) -> Result<Option<Uuid>, Problem> {
     let (server, subject) = (provider.server, &provider.subject);
-    let usable = grants::access_within(app, tenant, server, subject, Need::For(LEFT), PATIENCE)
+    let (tenant, who, need) = (&caller.tenant, caller.into(), Need::For(LEFT));
+    let usable = grants::access(app, tenant, &who, server, subject, need, PATIENCE)
         .await
         .map_err(unless_gone)?;
     let Usable::Token { grant, .. } = usable else {

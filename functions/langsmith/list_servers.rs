@@ -14,7 +14,8 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
     let listed = servers::list(app, who)
         .await?
         .permit(|caller, _| Permission::Read.require(caller))?;
-    let providers = providers::all(app, &listed.caller, &listed.found).await?;
+    let (tenant, subject) = (&listed.caller.tenant, listed.caller.subject());
+    let providers = providers::all(app, tenant, subject, &listed.found).await?;
     let mut shown = Vec::with_capacity(listed.found.len());
     for server in &listed.found {
         let provider = providers.get(&server.id);

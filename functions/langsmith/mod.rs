@@ -9,6 +9,7 @@ mod fields;
 pub mod get_auth_session;
 pub mod get_server;
 pub mod list_servers;
+pub mod list_tools;
 mod mcp_server;
 mod problem;
 pub mod register_provider;
@@ -19,7 +20,7 @@ pub use problem::Problem;
 use crate::http::{self, BODY_LIMIT, Request};
 use hawser_core::caller::{Caller, Presented};
 use hawser_core::domain::id::ServerId;
-use hawser_core::domain::subject::Subject;
+use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::{App, Error};
 use lambda_http::http::Method;
 
@@ -114,6 +115,14 @@ fn server_id(request: &Request) -> Result<ServerId, Problem> {
 fn base(app: &App, request: &Request) -> Result<String, Problem> {
     let unknown = || Error::internal("the public base URL is neither configured nor in the event");
     Ok(http::public_base(app, request).ok_or_else(unknown)?)
+}
+
+/// A service key acts as the user it names, if that can be one; everybody else as themselves, whoever they name (1.1).
+fn acting_user(caller: &Caller, named: Option<&str>) -> Option<Subject> {
+    match named {
+        Some(id) if caller.is_service_key => Subject::new(SubjectType::User, id),
+        _ => Some(caller.subject().clone()),
+    }
 }
 
 /// Whether what a subject has may be used by a caller: the subject itself, or a service key of the tenant (1.1).

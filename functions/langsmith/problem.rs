@@ -44,6 +44,16 @@ pub enum Problem {
     NameConflict(String),
     /// No provider of the caller's has this id.
     UnknownProvider,
+    /// No provider of the acting user's, at a server of that URL, has this id.
+    ProviderNotFound,
+    /// The acting user has nothing to call the server with.
+    ConnectionRequired,
+    /// The server has refused what it was called with.
+    UpstreamAuthFailed,
+    /// The server does not answer, or must not be called.
+    UpstreamUnreachable,
+    /// The server's answer is not what it should be.
+    BadUpstreamAnswer,
     /// No such path.
     PathNotFound,
     /// The path takes other methods only; these.
@@ -149,6 +159,31 @@ impl Problem {
                 400,
                 "invalid_oauth_provider",
                 "Register the provider first: 'provider_id' is not known for this caller",
+            ),
+            Self::ProviderNotFound => said(
+                404,
+                "oauth_provider_not_found",
+                "Verify 'oauth_provider_id': it is not a provider of this caller for this server",
+            ),
+            Self::ConnectionRequired => said(
+                400,
+                "oauth_connection_required",
+                "Connect to this server first: the caller has no usable token",
+            ),
+            Self::UpstreamAuthFailed => said(
+                502,
+                "upstream_auth_failed",
+                "Check the stored credentials or connect again: the MCP server rejected the request",
+            ),
+            Self::UpstreamUnreachable => said(
+                502,
+                "mcp_server_unreachable",
+                "Check the MCP server: it could not be reached",
+            ),
+            Self::BadUpstreamAnswer => said(
+                502,
+                "mcp_server_bad_response",
+                "Check the MCP server: its answer is not a valid MCP response",
             ),
             Self::PathNotFound => said(404, "route_not_found", "Verify the path: no such route"),
             Self::MethodNotAllowed(methods) => (

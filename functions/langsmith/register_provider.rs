@@ -2,12 +2,11 @@
 
 use super::fields::Fields;
 use super::problem::Problem;
-use super::{Permission, admit, base, server_id};
+use super::{Permission, acting_user, admit, base, server_id};
 use crate::http::{Request, Response, body, json};
 use hawser_core::App;
-use hawser_core::caller::{Caller, Presented};
+use hawser_core::caller::Presented;
 use hawser_core::domain::id::ServerId;
-use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::operations::{providers, servers, until_settled};
 use lambda_http::Body;
 use serde_json::json;
@@ -42,19 +41,9 @@ async fn attempt(
     let server = servers::find(app, who, Some(id))
         .await?
         .permit(|caller, _| Permission::Invoke.require(caller))?;
-    let subject = acting_user(&server.caller, user)?;
+    let subject = acting_user(&server.caller, user).ok_or(Problem::InvalidBody)?;
     let server = server.existing()?;
     let tenant = &server.caller.tenant;
     let provider = providers::ensure(app, tenant, &server.found, &subject, base).await?;
     Ok(json(200, &json!({"oauth_provider_id": provider})))
-}
-
-/// A service key acts as the user it names; everybody else as themselves, whoever they name (1.1).
-fn acting_user(caller: &Caller, named: Option<&str>) -> Result<Subject, Problem> {
-    match named {
-        Some(id) if caller.is_service_key => {
-            Subject::new(SubjectType::User, id).ok_or(Problem::InvalidBody)
-        }
-        _ => Ok(caller.subject().clone()),
-    }
 }

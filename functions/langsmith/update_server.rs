@@ -4,8 +4,8 @@ use super::auth::{AuthFields, SentAuth, has_headers, hidden_key};
 use super::fields::Fields;
 use super::mcp_server::McpServer;
 use super::problem::Problem;
-use super::{Permission, admit, server_id};
-use crate::http::{Request, Response, body, json};
+use super::{Permission, admit, dry_run, server_id};
+use crate::http::{Request, Response, body, json, rehearsal};
 use hawser_core::App;
 use hawser_core::caller::Presented;
 use hawser_core::domain::id::ServerId;
@@ -18,9 +18,11 @@ use lambda_http::Body;
 struct Patch {
     url: Option<String>,
     auth: SentAuth,
+    dry_run: bool,
 }
 
-/// Answers 200 with the server as it is now.
+/// Answers 200 with the server as it is now. With `dryRun=true` nothing changes, and the answer counts what the change would
+/// void.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let parsed = server_id(request).and_then(|id| Ok((id, parse(app, request)?)));
     let (who, (id, patch)) = admit(app, request, Permission::Update, parsed).await?;
@@ -35,7 +37,8 @@ fn parse(app: &App, request: &Request) -> Result<Patch, Problem> {
     let mut fields = Fields::read(body(request))?;
     let url = fields.url(app.allow_loopback_http);
     let auth = fields.auth();
-    fields.settle(Some(Patch { url, auth }))
+    let dry_run = dry_run(request)?;
+    fields.settle(Some(Patch { url, auth, dry_run }))
 }
 
 async fn attempt(
@@ -67,15 +70,12 @@ async fn attempt(
         }
         forget_unreadable(&mut after, &mut secrets);
     }
-    let after = servers::change(
-        app,
-        &caller.tenant,
-        before,
-        after,
-        Some(&secrets),
-        Voiding::AgreedForAnyAddress,
-    )
-    .await?;
+    let voiding = Voiding::AgreedForAnyAddress;
+    if patch.dry_run {
+        let voided = servers::voided(app, &caller.tenant, before, &after, voiding).await?;
+        return Ok(json(200, &rehearsal(&voided)));
+    }
+    let after = servers::change(app, caller, before, after, Some(&secrets), voiding).await?;
     Ok(json(
         200,
         &McpServer::new(caller, &after, &secrets, provider.as_ref()),

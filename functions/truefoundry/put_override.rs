@@ -153,7 +153,7 @@ async fn resolve(
 ) -> Result<OverrideValue, Problem> {
     let stored = match &at.records.own {
         Some(own) if sent.keeps() => {
-            Some(credentials::open_override(app, caller, &at.server, own).await?)
+            Some(credentials::open_override(app, &caller.tenant, &at.server, own).await?)
         }
         _ => None,
     };

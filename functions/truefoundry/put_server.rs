@@ -99,8 +99,7 @@ async fn update(app: &App, caller: &Caller, before: &Server, put: &Put) -> Resul
         }
         return Ok(present(app, caller, &after));
     }
-    let after =
-        servers::change(app, &caller.tenant, before, after, Some(&secrets), voiding).await?;
+    let after = servers::change(app, caller, before, after, Some(&secrets), voiding).await?;
     Ok(present(app, caller, &after))
 }
 

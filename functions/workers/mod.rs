@@ -1,5 +1,7 @@
 //! Functions that nobody calls over HTTP: they finish what a request has begun.
 
+pub mod audit;
+pub mod chain;
 pub mod purge;
 pub mod sweep;
 
@@ -7,11 +9,16 @@ use crate::runtime::lambda;
 use hawser_core::App;
 use hawser_core::config::Config;
 use lambda_http::Error;
-use lambda_runtime::{LambdaEvent, service_fn};
+use lambda_runtime::{Context, LambdaEvent, service_fn};
 use serde_json::Value;
+use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
 
-/// Runs a worker as a Lambda function.
-fn run<F>(work: impl Fn(&'static App, Value) -> F) -> Result<(), Error>
+/// How long before an invocation is cut off nothing more is begun: an issuer that does not answer takes nearly as long.
+const MARGIN: Duration = Duration::from_secs(60);
+
+/// Runs a worker as a Lambda function. It is told until when it may begin something.
+fn run<F>(work: impl Fn(&'static App, Value, Instant) -> F) -> Result<(), Error>
 where
     F: Future<Output = Result<Value, Error>> + Send + 'static,
 {
@@ -19,8 +26,14 @@ where
         // Lives as long as the process does.
         let app: &'static App = Box::leak(Box::new(App::connect(Config::from_env()?).await?));
         lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| {
-            work(app, event.payload)
+            let until = until(&event.context);
+            work(app, event.payload, until)
         }))
         .await
     })
+}
+
+fn until(context: &Context) -> Instant {
+    let left = context.deadline().duration_since(SystemTime::now());
+    Instant::now() + left.unwrap_or_default().saturating_sub(MARGIN)
 }

@@ -1,14 +1,16 @@
 //! What a function builds once, before its first request, and lends to every handler.
 
-use crate::caller::{Caller, Presented};
+use crate::caller::{Caller, Presented, is_personal};
 use crate::catalogue::Catalogue;
+use crate::client_token::ClientToken;
 use crate::config::{Config, KeyServiceConfig, KeySet};
 use crate::domain::error::Unauthenticated;
-use crate::domain::id::{ServerId, TenantId};
+use crate::domain::id::{ServerId, TenantId, hash};
 use crate::domain::time::{Clock, Timestamp};
 use crate::egress::Egress;
 use crate::jwt::Verifier;
 use crate::operations::invoke::Remembered;
+use crate::operations::silence::Silence;
 use crate::seal::{DataKey, KeyService, TenantKey, TenantKeys, WrappedKey};
 use crate::table::{Found, Key, Table};
 use crate::{Error, Result};
@@ -47,11 +49,14 @@ pub struct App {
     pub clock: Clock,
     /// How often an answer that is on its way looks whether what it rests on still stands.
     pub stream_check: Duration,
+    /// How long a server may take to list its tools, over all its pages.
+    pub listing_limit: Duration,
     /// The calls that may be under way at once in this process: each holds two connections, and an answer may take its time.
     pub calls: Arc<Semaphore>,
     /// Told when durable work has appeared. Workers in the same process listen; under Lambda the table's stream calls.
     pub work_appeared: Notify,
     pub(crate) remembered: Remembered,
+    pub(crate) silence: Silence,
     key_service: KeyService,
     tenant_keys: TenantKeys,
     verifier: Option<Verifier>,
@@ -118,9 +123,11 @@ impl App {
             egress: Egress::new(config.allow_loopback_http)?,
             clock: Clock::System,
             stream_check: Duration::from_secs(5),
+            listing_limit: Duration::from_secs(20),
             calls: Arc::new(Semaphore::new(CALLS)),
             work_appeared: Notify::new(),
             remembered: Remembered::default(),
+            silence: Silence::default(),
             key_service,
             tenant_keys: TenantKeys::default(),
             verifier,
@@ -132,11 +139,20 @@ impl App {
         self.clock.now()
     }
 
-    /// Takes a bearer token, verified.
+    /// Takes a bearer token: verified, or to be settled by its item if it is one of ours.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`], or [`Error::Unavailable`] when the issuer's keys cannot be fetched.
     pub async fn present_token(&self, token: &str) -> Result<Presented> {
+        if let Some(token) = ClientToken::read(token) {
+            return Ok(Presented::Client(token));
+        }
+        if is_personal(token) {
+            let hash = hash(token);
+            let lead = self.table.personal(&hash).await?;
+            let lead = lead.ok_or(Unauthenticated::InvalidToken)?;
+            return Ok(Presented::personal(hash, lead));
+        }
         let verifier = self
             .verifier
             .as_ref()
@@ -152,7 +168,7 @@ impl App {
     /// # Errors
     /// [`Error::Unauthenticated`], [`Error::Unavailable`], [`Error::Internal`].
     pub async fn read_as(&self, who: Presented, mut keys: Vec<Key>) -> Result<(Caller, Found)> {
-        keys.extend(who.needs());
+        who.need(&mut keys);
         let found = self.table.read(keys).await?;
         Ok((who.settle(&found, self.now())?, found))
     }

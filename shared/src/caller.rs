@@ -1,17 +1,18 @@
-//! Who is calling. A token is verified at once; an API key is settled by its item, which rides along in the first read
-//! of the request, so that authentication costs no round trip of its own.
+//! Who is calling. A token is verified at once; an API key, or a token of our own, is settled by its item, which rides along
+//! in the first read of the request, so that authentication costs no round trip of its own.
 
+use crate::client_token::ClientToken;
 use crate::domain::error::Unauthenticated;
-use crate::domain::id::{Sortable, TenantId, random};
+use crate::domain::event::Who;
+use crate::domain::id::{Sortable, TenantId, hash, random};
 use crate::domain::subject::{Actor, Subject, SubjectType};
 use crate::domain::time::Timestamp;
 use crate::jwt::LEEWAY;
-use crate::table::api_keys::{self, ApiKey};
-use crate::table::{Found, Key};
+use crate::table::api_keys::{self, ApiKey, PersonalLead};
+use crate::table::{Found, Key, servers};
 use crate::{Error, Result};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::digest::{SHA256, digest};
-use data_encoding::{BASE32_NOPAD, HEXLOWER};
+use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeSet;
 
@@ -38,6 +39,10 @@ pub struct Caller {
     pub bound_to: Option<u64>,
     /// Whether it came with an API key that nobody owns (LangSmith 1.1).
     pub is_service_key: bool,
+    /// The id of the API key that it came with, if it came with one.
+    pub key: Option<Sortable>,
+    /// Whether it came with a token of its connection's own client.
+    pub is_client: bool,
     /// The `exp` of the token that it came with, if it came with one.
     pub token_ends: Option<Timestamp>,
 }
@@ -67,6 +72,16 @@ impl Caller {
     }
 }
 
+impl From<&Caller> for Who {
+    fn from(caller: &Caller) -> Self {
+        Self::Subject {
+            subject: caller.subject().clone(),
+            key: caller.key,
+            client: caller.is_client,
+        }
+    }
+}
+
 /// Credentials as a request presented them.
 #[derive(Clone, Debug)]
 pub enum Presented {
@@ -74,6 +89,8 @@ pub enum Presented {
     Caller(Box<Caller>),
     /// An API key whose item has not been read yet.
     Key(PresentedKey),
+    /// A token of a connection's own client, whose server has not been read yet.
+    Client(ClientToken),
 }
 
 /// The parts of an API key: `hwk_<tenant>_<id>_<secret>`, tenant and secret in lower-case base32.
@@ -82,6 +99,9 @@ pub struct PresentedKey {
     tenant: TenantId,
     id: String,
     secret_hash: String,
+    /// Whether it is a personal access token, and the connection that such a one is bound to.
+    personal: bool,
+    bound_to: Option<u64>,
 }
 
 impl Presented {
@@ -94,12 +114,8 @@ impl Presented {
         let &["hwk", tenant, id, secret] = parts.as_slice() else {
             return Err(Unauthenticated::InvalidKey);
         };
-        let tenant = BASE32_NOPAD
-            .decode(tenant.to_ascii_uppercase().as_bytes())
-            .map_err(|_| Unauthenticated::InvalidKey)?;
-        let tenant = std::str::from_utf8(&tenant)
-            .ok()
-            .and_then(TenantId::parse)
+        let tenant = unbase32(tenant)
+            .and_then(|tenant| TenantId::parse(&tenant))
             .ok_or(Unauthenticated::InvalidKey)?;
         let id = Sortable::parse_ulid(id)
             .ok_or(Unauthenticated::InvalidKey)?
@@ -108,7 +124,29 @@ impl Presented {
             tenant,
             id,
             secret_hash: hash(secret),
+            personal: false,
+            bound_to: None,
         }))
+    }
+
+    /// A personal access token of this hash, by what it leads to.
+    pub(crate) fn personal(hash: String, lead: PersonalLead) -> Self {
+        Self::Key(PresentedKey {
+            tenant: lead.tenant,
+            id: lead.id,
+            secret_hash: hash,
+            personal: true,
+            bound_to: lead.bound_to,
+        })
+    }
+
+    /// Whether they are for one connection alone (Kambrium 13).
+    pub fn is_bound(&self) -> bool {
+        match self {
+            Self::Caller(caller) => caller.bound_to.is_some(),
+            Self::Key(key) => key.bound_to.is_some(),
+            Self::Client(_) => true,
+        }
     }
 
     /// The tenant these credentials speak for; not to be believed before they are settled.
@@ -116,50 +154,77 @@ impl Presented {
         match self {
             Self::Caller(caller) => &caller.tenant,
             Self::Key(key) => &key.tenant,
+            Self::Client(token) => &token.tenant,
         }
     }
 
-    /// The subject of a token, or the public part of an API key, whose subject its item names.
+    /// The subject of a token, or the public part of what only its item says the subject of.
     pub(crate) fn subject(&self) -> Result<&Subject, &str> {
         match self {
             Self::Caller(caller) => Ok(caller.subject()),
             Self::Key(key) => Err(&key.id),
+            Self::Client(token) => Err(&token.client),
         }
     }
 
-    /// The item that settles them, if one is needed.
-    pub fn needs(&self) -> Option<Key> {
-        match self {
-            Self::Caller(_) => None,
-            Self::Key(key) => Some(api_keys::key(&key.tenant, &key.id)),
+    /// Adds the items that settle them to those that are to be read: no batch may name an item twice.
+    pub fn need(&self, keys: &mut Vec<Key>) {
+        let needed: Vec<Key> = match self {
+            Self::Caller(_) => Vec::new(),
+            Self::Key(key) => {
+                let bound_to = key.bound_to.iter();
+                let connection = bound_to.map(|number| servers::number_key(&key.tenant, *number));
+                let own = api_keys::key(&key.tenant, &key.id);
+                connection.chain([own]).collect()
+            }
+            Self::Client(token) => vec![servers::key(&token.tenant, token.server)],
+        };
+        for key in needed {
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
         }
     }
 
-    /// The caller, once what [`Self::needs`] named has been read.
+    /// The caller, once what [`Self::need`] named has been read.
     ///
     /// # Errors
-    /// [`Unauthenticated::InvalidKey`] when the key is unknown, revoked, expired, or has another secret;
-    /// [`Unauthenticated::Expired`] when the token has ended since.
+    /// [`Error::Unauthenticated`] when it is unknown, revoked, expired, or has another secret; [`Error::Internal`].
     pub fn settle(self, found: &Found, now: Timestamp) -> Result<Caller> {
-        let presented = match self {
+        match self {
             Self::Caller(caller) => {
                 caller.check_end(now)?;
-                return Ok(*caller);
+                Ok(*caller)
             }
-            Self::Key(key) => key,
-        };
-        let stored = found
-            .api_key(&presented.tenant, &presented.id)?
-            .ok_or(Unauthenticated::InvalidKey)?;
-        verify_slices_are_equal(
-            stored.secret_hash.as_bytes(),
-            presented.secret_hash.as_bytes(),
-        )
-        .map_err(|_| Unauthenticated::InvalidKey)?;
-        if stored.expires_at.is_some_and(|end| end <= now) {
-            return Err(Unauthenticated::InvalidKey.into());
+            Self::Key(key) => key.settle(found, now),
+            Self::Client(token) => token.settle(found, now),
         }
-        caller_of(presented.tenant, stored)
+    }
+}
+
+impl PresentedKey {
+    fn settle(self, found: &Found, now: Timestamp) -> Result<Caller> {
+        let invalid = match self.personal {
+            true => Unauthenticated::InvalidToken,
+            false => Unauthenticated::InvalidKey,
+        };
+        let stored = found.api_key(&self.tenant, &self.id)?.ok_or(invalid)?;
+        verify_slices_are_equal(stored.secret_hash.as_bytes(), self.secret_hash.as_bytes())
+            .map_err(|_| invalid)?;
+        match stored.expires_at {
+            Some(end) if end <= now && self.personal => {
+                return Err(Unauthenticated::Expired(end).into());
+            }
+            Some(end) if end <= now => return Err(invalid.into()),
+            _ => {}
+        }
+        // With its connection it ends at once, before the purge comes by.
+        if let Some(number) = stored.bound_to
+            && found.numbered(&self.tenant, number)?.is_none()
+        {
+            return Err(invalid.into());
+        }
+        caller_of(self.tenant, stored)
     }
 }
 
@@ -184,8 +249,10 @@ fn caller_of(tenant: TenantId, key: ApiKey) -> Result<Caller> {
         teams: key.teams,
         permissions: key.permissions,
         scopes: key.scopes,
-        bound_to: None,
+        bound_to: key.bound_to,
         is_service_key: key.owner.is_none(),
+        key: Sortable::parse_ulid(&key.id),
+        is_client: false,
         token_ends: None,
     })
 }
@@ -206,11 +273,34 @@ pub fn mint_api_key(tenant: &TenantId, now: Timestamp) -> Result<(String, Secret
     Ok((id, text.into(), hash(secret.expose_secret())))
 }
 
-/// SHA-256, lower-case hex.
-pub fn hash(secret: &str) -> String {
-    HEXLOWER.encode(digest(&SHA256, secret.as_bytes()).as_ref())
+/// A new personal access token's id, its text (shown once, stored nowhere) and the hash of that: `pat_` and 43 characters of
+/// base64url (Kambrium 13).
+///
+/// # Errors
+/// As above.
+pub fn mint_personal(now: Timestamp) -> Result<(String, SecretString, String)> {
+    let text = format!("pat_{}", BASE64URL_NOPAD.encode(&random::<32>()?));
+    let hash = hash(&text);
+    Ok((Sortable::new(now)?.ulid(), text.into(), hash))
 }
 
-fn base32(bytes: &[u8]) -> String {
+/// Whether a bearer token has the form of a personal access token.
+pub(crate) fn is_personal(token: &str) -> bool {
+    let random = token.strip_prefix("pat_");
+    random.is_some_and(|text| {
+        BASE64URL_NOPAD
+            .decode(text.as_bytes())
+            .is_ok_and(|bytes| bytes.len() == 32)
+    })
+}
+
+/// In lower case, without padding.
+pub(crate) fn base32(bytes: &[u8]) -> String {
     BASE32_NOPAD.encode(bytes).to_ascii_lowercase()
+}
+
+/// The text that [`base32`] has encoded.
+pub(crate) fn unbase32(text: &str) -> Option<String> {
+    let bytes = BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes());
+    String::from_utf8(bytes.ok()?).ok()
 }

@@ -80,6 +80,22 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Config {
+    /// Enough for tools that work on the table itself.
+    pub fn bare(table: &str, key_service: KeyServiceConfig) -> Self {
+        Self {
+            table: table.to_owned(),
+            key_service,
+            tokens: None,
+            integrations: String::new(),
+            gateway_url: None,
+            public_urls: Vec::new(),
+            client_metadata_url: None,
+            return_origins: Vec::new(),
+            ui_origin: None,
+            allow_loopback_http: false,
+        }
+    }
+
     /// Reads the environment.
     ///
     /// # Errors

@@ -287,6 +287,8 @@ fn caller(names: &ClaimNames, claims: &Map<String, Value>) -> Result<Caller, Una
             .collect(),
         bound_to,
         is_service_key: false,
+        key: None,
+        is_client: false,
         token_ends: Some(ends),
     })
 }

@@ -8,14 +8,17 @@
 pub mod app;
 pub mod caller;
 pub mod catalogue;
+pub mod client_token;
 pub mod config;
 pub mod domain;
 pub mod egress;
 pub mod jwt;
 pub mod logs;
+pub mod mcp;
 pub mod oauth;
 pub mod operations;
 pub mod seal;
+pub mod sse;
 pub mod table;
 
 pub use app::App;

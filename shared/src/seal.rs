@@ -7,9 +7,12 @@ use crate::domain::issuance::Issuance;
 use crate::domain::subject::Subject;
 use crate::{Error, Result};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::DataKeySpec;
+use data_encoding::BASE64URL_NOPAD;
+use jsonwebtoken::{DecodingKey, EncodingKey};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt;
@@ -51,6 +54,15 @@ pub struct WrappedTenantKey {
     pub wrapped: Sealed,
 }
 
+/// A mark that only version `tenant_key` of a tenant's key can make: the tag over a text that is kept in the clear.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The number of the tenant key.
+    pub tenant_key: u32,
+    /// Nonce and tag.
+    pub sealed: Sealed,
+}
+
 /// A server's data key, ready for use.
 pub struct DataKey(KeyBytes);
 
@@ -59,6 +71,27 @@ pub struct DataKey(KeyBytes);
 pub struct TenantKey {
     number: u32,
     bytes: KeyBytes,
+}
+
+/// A key pair, of which only the private half is a secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SigningKey {
+    /// A point of P-256, uncompressed, base64url.
+    pub public: String,
+    /// PKCS#8, sealed.
+    pub sealed: Sealed,
+}
+
+impl SigningKey {
+    /// The public half; nothing has to be opened for it.
+    pub fn public(&self) -> Option<DecodingKey> {
+        let point = BASE64URL_NOPAD.decode(self.public.as_bytes()).ok()?;
+        let (&[4], coordinates) = point.split_at_checked(1)? else {
+            return None;
+        };
+        let (x, y) = coordinates.split_at_checked(32)?;
+        DecodingKey::from_ec_components(&BASE64URL_NOPAD.encode(x), &BASE64URL_NOPAD.encode(y)).ok()
+    }
 }
 
 /// What a sealed value is, for the additional data.
@@ -74,8 +107,12 @@ pub enum Kind<'a> {
     Consent(&'a str, &'a Subject, &'a Issuance),
     /// The secrets of the client of this record.
     Client(&'a str, &'a str),
+    /// The private half of what the tokens of the server's own client are signed with.
+    SigningKey,
     /// What an MCP server calls the session of this subject that has this hash here.
     McpSession(&'a str, &'a Subject),
+    /// The tools that this subject, or all who bring nothing of their own, found with what this fence stands for.
+    Tools(Option<&'a Subject>, &'a str),
 }
 
 /// The service that wraps tenant keys.
@@ -259,9 +296,53 @@ impl TenantKey {
             .and_then(|bytes| to_key(&bytes))
             .map(DataKey)
     }
+
+    /// Marks a text.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the cipher fails.
+    pub fn mark(&self, text: &str) -> Result<Mark> {
+        Ok(Mark {
+            tenant_key: self.number,
+            sealed: encrypt(&self.bytes, &aad(&["mark", text]), &[])?,
+        })
+    }
+
+    /// Whether a mark is the one of exactly this text.
+    pub fn has_marked(&self, text: &str, mark: &Mark) -> bool {
+        decrypt(&self.bytes, &aad(&["mark", text]), &mark.sealed).is_ok()
+    }
 }
 
 impl DataKey {
+    /// A fresh key pair for the tokens of the server's own client (ES256).
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the generator or the cipher fails.
+    pub fn new_signing_key(&self, tenant: &TenantId, server: ServerId) -> Result<SigningKey> {
+        let failed = |_| Error::internal("a key pair could not be made");
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(failed)?;
+        let private = pair.to_pkcs8v1().map_err(failed)?;
+        Ok(SigningKey {
+            public: BASE64URL_NOPAD.encode(pair.public_key().as_ref()),
+            sealed: self.seal(tenant, server, Kind::SigningKey, private.as_ref())?,
+        })
+    }
+
+    /// Opens the private half of a key pair.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_signing_key(
+        &self,
+        tenant: &TenantId,
+        server: ServerId,
+        key: &SigningKey,
+    ) -> Result<EncodingKey> {
+        let private = self.open(tenant, server, Kind::SigningKey, &key.sealed)?;
+        Ok(EncodingKey::from_ec_der(&private))
+    }
+
     /// Seals `plain` for exactly this place.
     ///
     /// # Errors
@@ -334,6 +415,7 @@ fn value_aad(tenant: &TenantId, server: ServerId, kind: Kind<'_>) -> Vec<u8> {
             issuance.resource.as_deref().unwrap_or_default(),
         ]),
         Kind::Client(record, issuer) => aad(&["client", tenant.as_str(), &ulid, record, issuer]),
+        Kind::SigningKey => aad(&["signing-key", tenant.as_str(), &ulid]),
         Kind::McpSession(id_hash, subject) => aad(&[
             "mcp-session",
             tenant.as_str(),
@@ -341,6 +423,14 @@ fn value_aad(tenant: &TenantId, server: ServerId, kind: Kind<'_>) -> Vec<u8> {
             id_hash,
             subject.kind().as_str(),
             subject.id(),
+        ]),
+        Kind::Tools(owner, fence) => aad(&[
+            "tools",
+            tenant.as_str(),
+            &ulid,
+            fence,
+            owner.map_or("", |subject| subject.kind().as_str()),
+            owner.map_or("", Subject::id),
         ]),
     }
 }

@@ -3,8 +3,10 @@
 import base64
 import contextlib
 import http.cookiejar
+import itertools
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -76,7 +78,7 @@ def query_of(url):
     return dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query))
 
 
-def with_query(url, **changes):
+def with_query(url, /, **changes):
     """The URL with these parameters set, or taken out where the value is None."""
     parts = urllib.parse.urlsplit(url)
     query = {name: value for name, value in (query_of(url) | changes).items() if value is not None}
@@ -84,18 +86,16 @@ def with_query(url, **changes):
 
 
 class Process:
-    """A program of its own process group, with its output in two files."""
+    """A program of its own process group, with its output in two files, or on pipes."""
 
     started = []
 
-    def __init__(self, command, log, env=None):
+    def __init__(self, command, log, env=None, **pipes):
         self.log, self.out = log, log.with_suffix(".out")
         environment = os.environ | (env or {})
         with open(self.out, "wb") as out, open(log, "wb") as err:
-            self.process = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
-                start_new_session=True,
-            )
+            streams = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err} | pipes
+            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, **streams)
         self.started.append(self)
 
     def running(self):
@@ -132,6 +132,79 @@ class Process:
             self.process.wait()
 
 
+class Upstream:
+    """An MCP server that listens on a port of its own, and what has reached it (seen.py)."""
+
+    def __init__(self, command, log, env=None, port=None):
+        """`log` is without its ending; `PORT` in the command stands for the port."""
+        self.port, self.seen = port or free_port(), log.with_suffix(".seen")
+        self.seen.touch()
+        self.url = f"http://127.0.0.1:{self.port}/mcp"
+        words = [str(self.port) if word == "PORT" else str(word) for word in command]
+        env = {"SEEN": str(self.seen), "PORT": str(self.port)} | (env or {})
+        self.process = Process(words, log.with_suffix(".log"), env)
+        self.process.listening(self.port)
+        self.stop = self.process.stop
+
+    def notes(self):
+        return [json.loads(line) for line in self.seen.read_text().splitlines()]
+
+    def requests(self):
+        return [note for note in self.notes() if "method" in note]
+
+
+def plain(tools, log, port=None):
+    """A server in both eras, made of the Python SDK."""
+    return Upstream([tools / "python" / "bin" / "python", "-B", HERE / "plain.py", "PORT"], log, port=port)
+
+
+def everything(tools, log):
+    """The reference server, in the session era alone, made of the TypeScript SDK."""
+    program = tools / "everything" / "node_modules" / "@modelcontextprotocol" / "server-everything" / "dist" / "index.js"
+    return Upstream(["node", "--import", HERE / "seen.mjs", program, "streamableHttp"], log)
+
+
+LIBRARIES, MODES = ("sdk", "fastmcp", "rmcp"), ("auto", "legacy")
+
+
+class Client(Process):
+    """A real client (client.py, rmcp/), which calls what it is told to. To be used in a `with`."""
+
+    numbers = itertools.count(1)
+
+    def __init__(self, tools, folder, library, mode, url, headers):
+        program = [tools / "rmcp" / "debug" / "hawser-interop-rmcp"]
+        if library != "rmcp":
+            program = [tools / "python" / "bin" / "python", "-B", HERE / "client.py", library]
+        log, pipes = folder / f"client-{next(self.numbers)}.log", {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        command = [str(word) for word in [*program, mode, url]]
+        super().__init__(command, log, {"HEADERS": json.dumps(headers)}, **pipes, text=True)
+        self.hello = self.said()
+
+    def said(self, seconds=180):
+        """The next line. There is never more than one to come."""
+        assert select.select([self.process.stdout], [], [], seconds)[0], f"nothing in {seconds} s"
+        line = self.process.stdout.readline()
+        assert line, f"gone: {self.log.read_text(errors='replace')[-2000:]}"
+        return json.loads(line)
+
+    def call(self, tool, **arguments):
+        self.process.stdin.write(json.dumps({"tool": tool, "arguments": arguments}) + "\n")
+        self.process.stdin.flush()
+        return self.said()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        """The end of its input is the end of its session."""
+        self.process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(60)
+        self.stop()
+        self.process.stdout.close()
+
+
 class Issuer:
     """The authorization server, and what it lets a test see."""
 
@@ -147,6 +220,10 @@ class Issuer:
 
     def clients(self):
         return send("GET", self.url + "/__clients").json
+
+    def end(self, **what):
+        """Ends an access token alone (token=...), or all tokens of a grant (grant=...)."""
+        assert send("POST", self.url + "/__end", what).status == 204
 
     def fault(self, **fault):
         assert send("POST", self.url + "/__fault", fault).status == 200
@@ -175,11 +252,8 @@ class Site:
         if self.issuer:
             return
         self.issuer = Issuer(self.tools, self.logs / f"{self.name}-issuer.log", self.settings | settings)
-        command = [self.tools / "python" / "bin" / "python", HERE / "protected.py", self.port, self.issuer.url]
-        self.server = Process(
-            [str(word) for word in [*command, *self.protection]], self.logs / f"{self.name}-server.log"
-        )
-        self.server.listening(self.port)
+        command = [self.tools / "python" / "bin" / "python", "-B", HERE / "protected.py", "PORT", self.issuer.url]
+        self.server = Upstream([*command, *self.protection], self.logs / f"{self.name}-server", port=self.port)
 
 
 class Since:
@@ -210,7 +284,7 @@ class Hawser:
         )
         # Under cargo the first start is a build.
         ready = self.process.ready(seconds=900)
-        self.real, self.admin = ready["url"], ready["adminToken"]
+        self.real, self.admin, self.api_key = ready["url"], ready["adminToken"], ready["apiKey"]
         self.url = public or self.real
 
     def call(self, expected, method, path, body=None, token=None):

@@ -1,9 +1,9 @@
-"""Interoperability tests: Hawser against a real authorization server, real MCP servers and a browser's redirects.
+"""Interoperability tests: Hawser between real MCP clients and servers, with a real authorization server and a browser.
 
     python3 tests/interop/run.py --tools target/interop [--hawser target/debug/hawser] [--only PATTERN]
 
 `.ci/interop` installs the tools. Standard library only. What is said about tokens is never taken from Hawser: the
-issuer knows which it gave out, and its introspection says which still live.
+issuer knows which it gave out, and its introspection says which still live. What has reached a server, the server says.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import functools
 import hashlib
 import json
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,9 +24,17 @@ from pathlib import Path
 # The checkout stays clean.
 sys.dont_write_bytecode = True
 
+import clients
 import pages
+import parts
+import refusals
+import streams
 from contracts import ALL, LANGSMITH, MCP, Kambrium, LangSmith, TrueFoundry
-from parts import HERE, PUBLIC, Browser, Hawser, Process, Since, Site, free_port, query_of, send, wait_for, with_query
+from parts import HERE, LIBRARIES, MODES, PUBLIC, Browser, Hawser, Process, Since, Site, free_port, query_of, send, with_query
+from steps import (
+    assert_alive, assert_by_the_book, assert_deregistered, assert_ended, assert_no_exchange, assert_revoked, assert_state,
+    connect, hold, register, visit,
+)
 
 # ---- What is assumed about Hawser, where no contract says it
 
@@ -33,11 +42,6 @@ from parts import HERE, PUBLIC, Browser, Hawser, Process, Since, Site, free_port
 CALLBACK, KAMBRIUM_CALLBACK = "/oauth/callback", "/api/mcp-servers/saas-oauth/{}/callback/"
 WITH_CATALOGUE = "--integrations"
 WITH_PUBLIC_URL = "--public-url"
-
-
-def revoked(receipt):
-    """How many grants a receipt says were revoked."""
-    return (receipt.get("outcomes") or {}).get("revoked", 0)
 
 
 # ---- The world
@@ -60,6 +64,14 @@ class World:
             "brief": {"DOCUMENTS": "0", "ACCESS_TTL": "30"},
         }
         self.sites = {name: Site(name, tools, folder, settings) for name, settings in kinds.items()}
+        # Tokens for too little are refused in these ways.
+        refusals = {
+            "unnamed": ["--insufficient-scope"], "named": ["--insufficient-scope", "--named"],
+            "withheld": ["--insufficient-scope", "--named", "--scope", "mcp:admin"],
+        }
+        for name, protection in refusals.items():
+            settings = {"DOCUMENTS": "0", "SCOPES": "mcp:tools mcp:read mcp:admin", "WITHHELD": "mcp:admin"}
+            self.sites[name] = Site(name, tools, folder, settings, protection)
         self.hawsers = []
 
     def site(self, name):
@@ -74,6 +86,14 @@ class World:
             settings["ORIGINS"] = json.dumps({PUBLIC: self.public_hawser.real})
         site.start(**settings)
         return site
+
+    @functools.cached_property
+    def plain(self):
+        return parts.plain(self.tools, self.folder / "plain")
+
+    @functools.cached_property
+    def everything(self):
+        return parts.everything(self.tools, self.folder / "everything")
 
     @functools.cached_property
     def hawser(self):
@@ -118,98 +138,28 @@ def each(*contracts):
     return add
 
 
+def each_of(parameter, values):
+    """One scenario for each value of a parameter."""
+
+    def add(function):
+        for value in values:
+            SCENARIOS[f"{function.__name__}/{value}"] = functools.partial(function, **{parameter: value})
+
+    return add
+
+
+def each_client(function):
+    """One scenario for each of the real clients, in each era it knows."""
+    for library in LIBRARIES:
+        for mode in MODES:
+            name = f"{function.__name__}/{library}-{mode}"
+            SCENARIOS[name] = functools.partial(function, library=library, mode=mode)
+
+
 def later(function):
     """Hawser cannot do it yet: runs only when it is named."""
     LATER.add(function.__name__)
     return function
-
-
-# ---- Steps
-
-
-def register(world, contract, site="dynamic", oauth=None):
-    """A new server under the contract, and what its issuer sees from now on."""
-    place = world.site(site)
-    since = Since(place.issuer)
-    hawser = world.public_hawser if site == "document" else world.hawser
-    return contract(hawser, place, oauth), since
-
-
-def visit(connection, url=None, **bends):
-    """Goes through a consent; returns the browser and the page it ended on."""
-    browser = connection.hawser.browser()
-    return browser, browser.open(url or connection.begin(), **bends)
-
-
-def hold(connection, url=None):
-    """Consents, and stops at the door of Hawser's callback."""
-    browser, page = visit(connection, url, at_callback=lambda _: None)
-    assert page is None and "code" in query_of(browser.callback), page
-    return browser
-
-
-def connect(world, contract, site="dynamic", oauth=None):
-    """A server with a consent given."""
-    connection, since = register(world, contract, site, oauth)
-    _, page = visit(connection)
-    assert page.status == 200, page
-    assert_state(connection, connection.connected)
-    return connection, since
-
-
-def assert_state(connection, expected):
-    state = connection.state()
-    assert state == expected, f"{state} instead of {expected}"
-
-
-def assert_by_the_book(connection, since):
-    """One authorization request and one token request, as the MCP specification wants them; returns the tokens."""
-    (asked,) = since.requests("/auth", "GET")
-    (exchange,) = since.requests("/token")
-    (issued,) = since.tokens()
-    query, body, resource = asked["query"], exchange["body"], connection.site.resource
-    assert query["response_type"] == "code" and query["code_challenge_method"] == "S256", query
-    # 256 bits take 43 characters of base64url.
-    assert len(query["state"]) >= 43 and len(query["code_challenge"]) == 43, query
-    assert "mcp:tools" in query["scope"].split(), query
-    assert query["resource"] == body["resource"] == issued["resource"] == resource, (query, body, issued)
-    assert body["redirect_uri"] == query["redirect_uri"], (query, body)
-    return issued
-
-
-def assert_alive(site, tokens):
-    ended = [number for number, token in enumerate(tokens) if not site.issuer.introspect(token)["active"]]
-    assert tokens and not ended, f"ended: {ended} of {len(tokens)}"
-
-
-def assert_ended(site, tokens, seconds=60):
-    """Nothing may have been forgotten: an empty list of tokens proves nothing."""
-    assert tokens
-    wait_for(
-        "tokens inactive", lambda: not any(site.issuer.introspect(token)["active"] for token in tokens), seconds
-    )
-
-
-def assert_no_exchange(since):
-    assert not since.requests("/token"), "the code went to the token endpoint"
-
-
-def assert_revoked(hawser, receipt_id, grants=1):
-    """The receipt is complete, and says that so many grants were revoked at the issuer."""
-    assert receipt_id, "no receipt"
-
-    def complete():
-        receipt = hawser.call(200, "GET", f"/v1/receipts/{receipt_id}?waitSeconds=20").json["data"]
-        return receipt if receipt["state"] == "complete" else None
-
-    receipt = wait_for("receipt complete", complete, 60)
-    assert revoked(receipt) >= grants, receipt
-
-
-def assert_deregistered(site, since):
-    """The clients that got tokens are gone; all of them were registered for the server that is deleted now."""
-    ours = {one["clientId"] for one in since.tokens()}
-    wait_for("client deregistered", lambda: not ours & set(site.issuer.clients()))
 
 
 # ---- The programs around Hawser do what the rest takes for granted
@@ -333,11 +283,7 @@ def counterparts_servers(world):
     called = mcp(site.resource, "tools/call", {"name": "add", "arguments": {"a": 2, "b": 3}}, token, "add")
     assert called.json["result"]["structuredContent"] == {"result": 5}, called
 
-    port = free_port()
-    command = [str(world.tools / "python/bin/python"), str(HERE / "plain.py"), str(port)]
-    plain = Process(command, world.folder / "plain.log")
-    plain.listening(port)
-    url = f"http://127.0.0.1:{port}/mcp"
+    url = world.plain.url
     assert "test_simple_text" in [tool["name"] for tool in mcp(url, "tools/list").json["result"]["tools"]]
     hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "interop", "version": "0"}}
     message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
@@ -594,7 +540,6 @@ def revocation_is_repeated(world):
 # ---- Use of a connection
 
 
-@later
 @scenario
 def refresh_and_delete(world):
     """REUSE of a token that is about to end refreshes it; afterwards all four tokens end with the server."""
@@ -609,13 +554,45 @@ def refresh_and_delete(world):
     assert_ended(connection.site, since.every_token())
 
 
-@later
 @scenario
 def tools_of_a_protected_server(world):
     connection, _ = connect(world, LangSmith)
     path = with_query(f"{LANGSMITH}/mcp/tools", url=connection.site.resource, oauth_provider_id=connection.provider())
     tools = world.hawser.call(200, "GET", path).json["tools"]
     assert {tool["name"] for tool in tools} == {"whoami", "headers", "add"}, tools
+
+
+# ---- Calls, by clients that are some
+
+
+each_client(clients.real_client)
+scenario(clients.real_client_with_api_key)
+each(*ALL)(clients.called_by_id)
+each_of("library", LIBRARIES)(clients.server_starts_anew)
+each_client(clients.end_between_calls)
+each_client(clients.replaced_between_calls)
+scenario(clients.end_under_calls)
+
+
+each_of("mode", MODES)(refusals.refused_token_is_replaced)
+scenario(refusals.revoked_elsewhere)
+scenario(refusals.refused_at_every_call)
+each_of("site", ["named", "unnamed"])(refusals.step_up)
+scenario(refusals.step_up_in_vain)
+
+
+# ---- Streams
+
+
+scenario(streams.call_is_resumed)
+scenario(streams.answer_is_fetched_again)
+scenario(streams.call_is_called_off)
+scenario(streams.call_is_called_off_by_word)
+scenario(streams.stream_of_no_request)
+scenario(streams.stream_of_a_subscription)
+scenario(streams.stream_ends_with_its_credential)
+scenario(streams.batch)
+scenario(streams.batch_that_is_refused)
 
 
 # ---- Pages, in a browser that is one
@@ -647,6 +624,13 @@ def secrets_of(issuer):
     return hidden, others
 
 
+def carried_to(server):
+    """Every secret that has reached an MCP server: credentials, and its own ids of sessions."""
+    names = ("authorization", "x-stored", "x-personal", "mcp-session-id")
+    headers = [header for request in server.requests() for header in request["headers"]]
+    return {value.split(" ")[-1] for name, value in headers if name in names}
+
+
 @scenario
 def no_secret_shows(world):
     """Not in an answer of the API, nor in a log or the store."""
@@ -655,7 +639,12 @@ def no_secret_shows(world):
         if site.issuer:
             some, more = secrets_of(site.issuer)
             hidden, others = hidden | some, others | more
-    assert others, "nothing was done that could show"
+            hidden |= carried_to(site.server)
+    for server in (world.plain, world.everything):
+        hidden |= carried_to(server)
+    # What callers have sent that went nowhere.
+    others.add(clients.PLANTED_WORD)
+    assert hidden and len(others) > 1, "nothing was done that could show"
     for hawser in world.hawsers:
         shown = [number for number, body in enumerate(hawser.answers) if any(one in body for one in hidden)]
         assert not shown, f"answers {shown}"
@@ -680,13 +669,13 @@ def nothing_dangles(world):
 
 
 def chosen(only):
-    def plain(name):
+    def bare(name):
         return name.split("/")[0]
 
     if only:
-        names = [name for name in SCENARIOS if fnmatch.fnmatch(name, only) or plain(name) == only]
+        names = [name for name in SCENARIOS if fnmatch.fnmatch(name, only) or bare(name) == only]
         return names or sys.exit(f"no scenario is called {only}")
-    return [name for name in SCENARIOS if plain(name) not in LATER]
+    return [name for name in SCENARIOS if bare(name) not in LATER]
 
 
 def run(world, names):
@@ -723,6 +712,7 @@ def main():
         folder = options.keep or Path(passing)
         folder.mkdir(parents=True, exist_ok=True)
         world = World(options.tools.resolve(), command, folder.resolve())
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
         try:
             passed = run(world, chosen(options.only))
         finally:

@@ -1,9 +1,12 @@
 //! What each call costs in requests to the store, that every read is strongly consistent, and that each function's
 //! policy allows exactly what it does.
 
-use crate::harness::{Answer, Browser, Caller, Hawser, Registered, Sent, per_user};
+use crate::harness::{Answer, Browser, Caller, Hawser, Registered, Sent, ample, per_user};
 use crate::issuer::{Fault, Issuer};
+use data_encoding::BASE64;
+use hawser_core::operations::trail;
 use hawser_core::operations::work::work_off_due;
+use hawser_core::table::trail::shards;
 use hawser_functions::ENDPOINTS;
 use hawser_local::template::Template;
 use serde_json::{Value, json};
@@ -167,7 +170,7 @@ async fn calls_cost_no_more_than_their_budget() {
 }
 
 /// The actions that IAM asks for.
-fn actions(sent: &[Sent]) -> BTreeSet<String> {
+pub fn actions(sent: &[Sent]) -> BTreeSet<String> {
     let of = |sent: &Sent| match sent.operation.as_str() {
         "TransactWriteItems" => sent.body["TransactItems"]
             .as_array()
@@ -265,6 +268,9 @@ async fn connect_by_langsmith(used: &mut Used, hawser: &Hawser, caller: &Caller)
     let session = format!("{sessions}/{}", begun["id"].as_str().unwrap());
     used.call(hawser, caller, "GET", &session, Value::Null)
         .await;
+    issuer.expire(&issuer.issued().last().unwrap().access);
+    let tools = format!("{BASE}/mcp/tools?url={}%3Fa%3Db", issuer.mcp_url());
+    used.call(hawser, caller, "GET", &tools, Value::Null).await;
     let reused = used
         .call(hawser, caller, "POST", &sessions, ask("REUSE"))
         .await;
@@ -349,6 +355,11 @@ async fn each_policy_allows_exactly_what_its_function_does() {
             ),
             (
                 "PATCH",
+                format!("/v1/deepagents/mcp-servers/{uuid2}?dryRun=true"),
+                json!({"url": "https://other.example/"}),
+            ),
+            (
+                "PATCH",
                 format!("/v1/deepagents/mcp-servers/{uuid2}"),
                 json!({"url": "https://other.example/", "headers": [{"key": "A", "value": "b"}]}),
             ),
@@ -388,6 +399,7 @@ async fn each_policy_allows_exactly_what_its_function_does() {
             ),
             ("GET", "/v1/receipts".to_owned(), Value::Null),
             ("GET", "/v1/receipts/x".to_owned(), Value::Null),
+            ("GET", "/v1/audit".to_owned(), Value::Null),
             ("GET", "/nowhere".to_owned(), Value::Null),
         ];
         let _ = uuid;
@@ -409,7 +421,7 @@ async fn each_policy_allows_exactly_what_its_function_does() {
                 .extend(actions(&hawser.wire.sent()));
             consistent.extend(hawser.wire.sent());
             hawser.wire.arm(None);
-            while work_off_due(&hawser.app).await.unwrap() {}
+            while work_off_due(&hawser.app, ample()).await.unwrap() {}
             for worker in ["workers-purge", "workers-sweep"] {
                 used.entry(worker)
                     .or_default()
@@ -423,7 +435,22 @@ async fn each_policy_allows_exactly_what_its_function_does() {
                 json!({"mcp_server": "pipedrive", "access_type": "write", "api_key": "k"}),
             )
             .await;
-        let id = made.json()["data"]["id"].as_u64().unwrap();
+        let data = made.json()["data"].clone();
+        let id = data["id"].as_u64().unwrap();
+        let client = &data["oauth2_credentials"];
+        let [client, secret] =
+            ["client_id", "client_secret"].map(|name| client[name].as_str().unwrap());
+        let basic = BASE64.encode(format!("{client}:{secret}").as_bytes());
+        let headers = [("authorization", format!("Basic {basic}"))];
+        let form = b"grant_type=client_credentials".to_vec();
+        hawser.wire.arm(None);
+        let nobody = hawser.with(headers.to_vec());
+        let issued = nobody.send("POST", "/oauth2/token", &[], form).await;
+        assert_eq!(issued.status, 200, "{issued:?}");
+        used.entry("kambrium-issue-token")
+            .or_default()
+            .extend(actions(&hawser.wire.sent()));
+        consistent.extend(hawser.wire.sent());
         for (method, body) in [
             ("PUT", json!({"api_key": "l"}).to_string()),
             ("DELETE", String::new()),
@@ -509,10 +536,19 @@ async fn each_policy_allows_exactly_what_its_function_does() {
         note("DELETE", &tokens);
         assert_eq!(caller.post(&proxy, message).await.status, 403);
         note("POST", &proxy);
-        while work_off_due(&hawser.app).await.unwrap() {}
+        while work_off_due(&hawser.app, ample()).await.unwrap() {}
         let sent = actions(&hawser.wire.sent());
         for worker in ["workers-purge", "workers-sweep"] {
             used.entry(worker).or_default().extend(sent.clone());
+        }
+        for shard in shards() {
+            let (waiting, _) = hawser.app.table.unchained(shard, None).await.unwrap();
+            hawser.wire.arm(None);
+            trail::chain(&hawser.app, waiting).await.unwrap();
+            let sent = actions(&hawser.wire.sent());
+            for worker in ["workers-chain", "workers-sweep"] {
+                used.entry(worker).or_default().extend(sent.clone());
+            }
         }
         // Connections by consent, one of them denied.
         for denied in [false, true] {
@@ -540,12 +576,18 @@ async fn each_policy_allows_exactly_what_its_function_does() {
                 .or_default()
                 .extend(actions(&hawser.wire.sent()));
             consistent.extend(hawser.wire.sent());
-            for path in [
+            let mut paths = vec![
                 "/api/v1/mcp-servers".to_owned(),
                 format!("/api/v1/mcp-servers/{}", data["id"]),
-            ] {
+            ];
+            if !denied {
+                issuer.expire(&issuer.issued().last().unwrap().access);
+                paths.push(format!("/api/v1/mcp-servers/{}/tools", data["id"]));
+            }
+            for path in paths {
                 hawser.wire.arm(None);
-                assert_eq!(caller.get(&path).await.status, 200);
+                let answer = caller.get(&path).await;
+                assert_eq!(answer.status, 200, "{path}: {answer:?}");
                 let (endpoint, _) = router.find("GET", &path);
                 used.entry(endpoint.name)
                     .or_default()
@@ -572,10 +614,11 @@ async fn each_policy_allows_exactly_what_its_function_does() {
         hawser.settle().await;
     }
     let template = Template::load().unwrap();
-    for name in ENDPOINTS
-        .iter()
-        .map(|e| e.name)
-        .chain(["workers-purge", "workers-sweep"])
+    for name in
+        ENDPOINTS
+            .iter()
+            .map(|e| e.name)
+            .chain(["workers-chain", "workers-purge", "workers-sweep"])
     {
         let allowed: BTreeSet<_> = template
             .actions(name)

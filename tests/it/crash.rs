@@ -1,6 +1,6 @@
 //! Deleting, with the process dying at every request it makes to the store: either nothing has happened, or it completes.
 
-use crate::harness::{Caller, Cut, Ground, Hawser, Registered, per_user};
+use crate::harness::{Caller, Cut, Ground, Hawser, Registered, ample, of_trail, per_user};
 use aws_sdk_dynamodb::types::AttributeValue;
 use hawser_core::operations::work::work_off_due;
 use serde_json::{Value, json};
@@ -54,7 +54,7 @@ async fn dies_at(ground: &Arc<Ground>, contract: usize, cut: Cut, k: usize) -> b
 
     hawser.wire.arm(Some(cut));
     let answer = admin.delete(&paths[contract]).await;
-    while work_off_due(&hawser.app).await.unwrap_or(false) {}
+    while work_off_due(&hawser.app, ample()).await.unwrap_or(false) {}
     let reached = hawser.wire.sent().len() > k;
     drop(hawser);
 
@@ -75,12 +75,23 @@ async fn dies_at(ground: &Arc<Ground>, contract: usize, cut: Cut, k: usize) -> b
     );
     next.settle().await;
     let after = ground.items().await;
+    let (events, after): (Vec<_>, Vec<_>) = after.into_iter().partition(of_trail);
+    let told = |action: &str| {
+        let of_doomed = |event: &&Value| event["server"] == doomed.ulid();
+        let events = events.iter().filter(of_doomed);
+        events.filter(|event| event["action"] == action).count()
+    };
+    assert_eq!(
+        ["server.deleted", "credential.removed", "server.purged"].map(told),
+        [1, SUBJECTS, 1],
+        "{cut:?}: each told once"
+    );
     let (receipts, rest): (Vec<_>, Vec<_>) = after
         .into_iter()
         .partition(|item| item["entity"] == "receipt");
     let expected: Vec<_> = before
         .into_iter()
-        .filter(|item| !doomed.holds(item) && !belongs(item, &doomed))
+        .filter(|item| !doomed.holds(item) && !belongs(item, &doomed) && !of_trail(item))
         .collect();
     assert_eq!(
         rest, expected,
@@ -167,7 +178,10 @@ async fn two_purges_at_once_do_no_harm() {
             .status,
         200
     );
-    let (one, two) = tokio::join!(work_off_due(&hawser.app), work_off_due(&hawser.app));
+    let (one, two) = tokio::join!(
+        work_off_due(&hawser.app, ample()),
+        work_off_due(&hawser.app, ample())
+    );
     assert!(one.is_ok() && two.is_ok());
     hawser.settle().await;
     assert!(ground.items().await.iter().all(|item| !doomed.holds(item)));
@@ -254,7 +268,7 @@ async fn work_that_fails_never_stands_before_the_rest() {
             .status,
         200
     );
-    hawser.settle().await;
+    while work_off_due(&hawser.app, ample()).await.unwrap() {}
     assert!(
         hawser
             .ground()

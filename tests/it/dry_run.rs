@@ -4,7 +4,7 @@ use crate::harness::{Hawser, per_user};
 use serde_json::{Value, json};
 
 fn rehearsal(overrides: u64) -> Value {
-    json!({"dryRun": true, "removed": {"oauthRecords": 0, "overrides": overrides}, "issuers": []})
+    json!({"dryRun": true, "removed": {"oauthRecords": 0, "overrides": overrides}, "subjects": overrides, "issuers": []})
 }
 
 #[tokio::test]
@@ -137,4 +137,30 @@ async fn a_rehearsal_takes_the_permission_of_the_real_call() {
             answer.is(200, rehearsal(0));
         }
     }
+}
+
+#[tokio::test]
+async fn a_patch_counts_what_it_would_void() {
+    let hawser = Hawser::start().await;
+    let admin = hawser.admin("acme");
+    let [_, langsmith, _] = admin
+        .register("wiki", per_user(), &["ada", "bob"])
+        .await
+        .paths();
+    let before = hawser.ground().items().await;
+    let path = format!("{langsmith}?dryRun=true");
+    for (change, voided) in [
+        (json!({"url": "https://elsewhere.example/mcp"}), 2),
+        (json!({"url": "https://x.example/mcp?other"}), 2),
+        (json!({"url": "https://x.example/mcp"}), 0),
+        (json!({}), 0),
+    ] {
+        admin.patch(&path, change).await.is(200, rehearsal(voided));
+    }
+    let misspelt = format!("{langsmith}?dryrun=true");
+    let refused = admin
+        .patch(&misspelt, json!({"url": "https://elsewhere.example/"}))
+        .await;
+    assert_eq!(refused.status, 400, "{refused:?}");
+    assert_eq!(hawser.ground().items().await, before);
 }

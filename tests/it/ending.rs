@@ -1,7 +1,7 @@
 //! Every way a grant ends, with the process dying at every effect it has outside itself - a request to the store, a request
 //! to the issuer: whatever was answered as done is done, every token ends up revoked, and each is counted exactly once.
 
-use crate::harness::{Answer, Cut, Ground, Hawser, Registered};
+use crate::harness::{Answer, Cut, Ground, Hawser, Registered, ample};
 use crate::issuer::{Fault, Gate, Issuer};
 use hawser_core::domain::id::{ServerId, TenantId};
 use hawser_core::domain::subject::Subject;
@@ -88,7 +88,8 @@ fn manifest(url: &str) -> Value {
            "auth_data": {"type": "oauth2"}})
 }
 
-async fn connect(hawser: &Hawser, issuer: &Issuer, server: &Registered, user: &str) {
+/// Gives a user of tenant `acme` a grant by a real consent.
+pub async fn connect(hawser: &Hawser, issuer: &Issuer, server: &Registered, user: &str) {
     let tenant = TenantId::parse("acme").unwrap();
     let id = ServerId::parse_prefixed(&server.mcp).unwrap();
     let subject = Subject::parse(&format!("user:{user}")).unwrap();
@@ -97,7 +98,8 @@ async fn connect(hawser: &Hawser, issuer: &Issuer, server: &Registered, user: &s
     let found = found.server(&tenant, id).unwrap().unwrap();
     let provider = serde_json::from_value(json!("019bc0fd-8a38-7a17-83e9-4b02d86f31ae")).unwrap();
     let url = &hawser.url;
-    let begun = consent::begin(&hawser.app, &tenant, &found, &subject, provider, url, &[]);
+    let caller = hawser.settled("acme", user).await;
+    let begun = consent::begin(&hawser.app, &caller, &found, &subject, provider, url, &[]);
     let begun = begun.await.unwrap();
     let callback = issuer.approve(begun.url.expose_secret()).await;
     assert_eq!(reqwest::get(callback).await.unwrap().status(), 200);
@@ -173,7 +175,8 @@ async fn dies(way: Way, death: Death) -> bool {
     }
     let answer = way.go(&hawser, &server).await;
     let app = hawser.app.clone();
-    let mut work = tokio::spawn(async move { while work_off_due(&app).await.unwrap_or(false) {} });
+    let mut work =
+        tokio::spawn(async move { while work_off_due(&app, ample()).await.unwrap_or(false) {} });
     let reached = tokio::select! {
         _ = &mut work => match death {
             Death::BeforeStore(k) | Death::AfterStore(k) => hawser.wire.sent().len() > k,

@@ -8,16 +8,19 @@ use aws_sdk_dynamodb::config::interceptors::{
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_dynamodb::error::BoxError;
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
 use aws_smithy_types::body::SdkBody;
 use hawser_core::App;
-use hawser_core::caller::mint_api_key;
+use hawser_core::caller::{self, mint_api_key, mint_personal};
 use hawser_core::config::Config;
 use hawser_core::domain::credential::Grant;
+use hawser_core::domain::event::{Action, Event, Who};
 use hawser_core::domain::id::{ServerId, Sortable, TenantId};
 use hawser_core::domain::session::Session;
 use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::domain::time::Clock;
+use hawser_core::operations::auditor::examine;
+use hawser_core::operations::trail;
 use hawser_core::operations::work::work_off_due;
 use hawser_core::table::api_keys::ApiKey;
 use hawser_core::table::credentials::{self, Granting, Outcome};
@@ -25,14 +28,20 @@ use hawser_core::table::servers;
 use hawser_local::identity::Identity;
 use hawser_local::store::Store;
 use hawser_local::{config, server};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// Until when workers may begin something, where time does not matter.
+pub fn ample() -> Instant {
+    Instant::now() + Duration::from_secs(3600)
+}
 
 /// A running Hawser with a store of its own. Its workers rest until [`Hawser::settle`] is called.
 pub struct Hawser {
@@ -93,6 +102,45 @@ impl Ground {
     pub async fn items(&self) -> Vec<Value> {
         items(&self.dynamodb()).await
     }
+
+    /// Every record of the table's stream so far, in the shape in which Lambda delivers them.
+    pub async fn stream(&self) -> Vec<Value> {
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let ask = async |operation: &str, body: Value| {
+            let request = http
+                .post(self.store.url())
+                .header("content-type", "application/x-amz-json-1.0")
+                .header("x-amz-date", "20260101T000000Z")
+                // It wants one, and does not check it.
+                .header(
+                    "authorization",
+                    "AWS4-HMAC-SHA256 Credential=local, SignedHeaders=host, Signature=0",
+                )
+                .header(
+                    "x-amz-target",
+                    format!("DynamoDBStreams_20120810.{operation}"),
+                );
+            let answer = request.body(body.to_string()).send().await.unwrap();
+            serde_json::from_str::<Value>(&answer.text().await.unwrap()).unwrap()
+        };
+        let streams = ask("ListStreams", json!({"TableName": hawser_local::TABLE})).await;
+        let arn = &streams["Streams"][0]["StreamArn"];
+        let described = ask("DescribeStream", json!({"StreamArn": arn})).await;
+        let shard = &described["StreamDescription"]["Shards"][0]["ShardId"];
+        let start =
+            json!({"StreamArn": arn, "ShardId": shard, "ShardIteratorType": "TRIM_HORIZON"});
+        let mut at = ask("GetShardIterator", start).await["ShardIterator"].clone();
+        let mut all = Vec::new();
+        loop {
+            let page = ask("GetRecords", json!({"ShardIterator": at})).await;
+            let records = page["Records"].as_array().unwrap();
+            if records.is_empty() {
+                return all;
+            }
+            all.extend(records.iter().cloned());
+            at = page["NextShardIterator"].clone();
+        }
+    }
 }
 
 /// Every item in a table, ordered by key.
@@ -114,6 +162,11 @@ pub async fn items(client: &aws_sdk_dynamodb::Client) -> Vec<Value> {
     }
     all.sort_by_key(|item| (item["PK"].to_string(), item["SK"].to_string()));
     all
+}
+
+/// Whether an item belongs to the audit trail, which grows with everything that is done.
+pub fn of_trail(item: &Value) -> bool {
+    item["entity"] == "event" || item["entity"] == "trail"
 }
 
 fn plain(value: AttributeValue) -> Value {
@@ -164,11 +217,14 @@ impl Hawser {
 
     /// The same on ground that may have seen others.
     pub async fn by_hand(ground: Arc<Ground>) -> Self {
-        let stopped = |app: &mut App| {
-            let now = Arc::new(AtomicI64::new(app.now().micros()));
-            app.clock = Clock::Manual(now);
-        };
         Self::on_with(ground, |_| {}, stopped).await
+    }
+
+    /// The same with these integrations instead of the built-in ones.
+    pub async fn by_hand_with_integrations(integrations: &Value) -> Self {
+        let document = json!({"integrations": integrations}).to_string();
+        let set = |config: &mut Config| config.integrations = document;
+        Self::on_with(Ground::new().await, set, stopped).await
     }
 
     /// Moves a clock that stands still.
@@ -207,11 +263,18 @@ impl Hawser {
         self.ground.clone()
     }
 
+    /// Chains every event there is.
+    pub async fn chain(&self) {
+        trail::chain_all(&self.app, ample()).await.unwrap();
+    }
+
     /// Lets the workers finish everything that is due; then nothing may dangle.
     pub async fn settle(&self) {
-        while work_off_due(&self.app).await.unwrap() {}
-        let audit = self.app.table.audit().await.unwrap();
-        assert_eq!(audit.orphans.len(), 0, "{audit:?}");
+        while work_off_due(&self.app, ample()).await.unwrap() {}
+        self.chain().await;
+        let (app, now) = (&self.app, self.app.now());
+        let report = examine(&app.table, Some(app), now, false).await.unwrap();
+        assert!(report.is_sound(), "{report:?}");
     }
 
     /// Stores a grant of a user of tenant `acme`, as a finished consent does; its tokens do not open.
@@ -232,13 +295,15 @@ impl Hawser {
             "id": Sortable::new(self.app.now()).unwrap().ulid(), "tenant": "acme", "server": server,
             "subject_type": "user", "subject_id": user, "auth_revision": grant.auth_revision,
             "at": self.app.now(), "origin": {"kambrium": {"integration": "x"}}, "phase": "exchanging",
-            "secret_hash": "", "ttl": 0,
+            "secret_hash": "", "ttl": self.app.now().plus_seconds(86_400).seconds(),
         }))
         .unwrap();
-        assert!(self.app.table.add_session(&session).await.unwrap());
+        let table = &self.app.table;
+        let begun = self.event(&tenant, Action::SessionBegun);
+        assert!(table.add_session(&session, &begun).await.unwrap());
         let mut keys = Vec::from(credentials::record_keys(&tenant, server, &subject));
         keys.push(servers::key(&tenant, server));
-        let found = self.app.table.read(keys).await.unwrap();
+        let found = table.read(keys).await.unwrap();
         let registered = found.server(&tenant, server).unwrap().unwrap();
         let records = found.records(&tenant, &registered, &subject).unwrap();
         let granting = Granting {
@@ -247,8 +312,14 @@ impl Hawser {
             revoking: false,
             session: &session,
         };
-        let stored = self.app.table.put_grant(&granting, self.app.now()).await;
+        let granted = self.event(&tenant, Action::CredentialGranted);
+        let stored = table.put_grant(&granting, &granted).await;
         assert_eq!(stored.unwrap(), Outcome::Done);
+    }
+
+    /// Of what a test does to the table itself.
+    pub fn event(&self, tenant: &TenantId, action: Action) -> Event {
+        Event::new(self.app.now(), tenant, Who::Operator, action).unwrap()
     }
 
     /// A caller with a token of exactly these claims.
@@ -268,6 +339,14 @@ impl Hawser {
         self.claims(claims)
     }
 
+    /// A user of a tenant as operations know it.
+    pub async fn settled(&self, tenant: &str, subject: &str) -> caller::Caller {
+        let claims = json!({"tenantName": tenant, "sub": subject, "exp": now() + 600});
+        let token = self.ground.identity.token(claims).unwrap();
+        let who = self.app.present_token(&token).await.unwrap();
+        self.app.identify(who).await.unwrap()
+    }
+
     /// A caller who may do everything in a tenant under every contract.
     pub fn admin(&self, tenant: &str) -> Caller {
         let permissions =
@@ -280,9 +359,29 @@ impl Hawser {
     /// `teams`, `permissions`, `scopes`, and `expires_in` seconds.
     pub async fn api_key(&self, tenant: &str, owner: Option<&str>, grants: Value) -> Caller {
         let tenant = TenantId::parse(tenant).unwrap();
+        let made = mint_api_key(&tenant, self.app.now()).unwrap();
+        let text = self.add_key(&tenant, owner, grants, made).await;
+        self.with(vec![("x-api-key", text)])
+    }
+
+    /// A caller with a fresh personal access token of `owner`. `grants` may also hold `bound_to`, its
+    /// connection, and `expires_in`, in seconds.
+    pub async fn personal(&self, tenant: &str, owner: &str, grants: Value) -> Caller {
+        let tenant = TenantId::parse(tenant).unwrap();
+        let made = mint_personal(self.app.now()).unwrap();
+        let text = self.add_key(&tenant, Some(owner), grants, made).await;
+        self.with(vec![("authorization", format!("Bearer {text}"))])
+    }
+
+    async fn add_key(
+        &self,
+        tenant: &TenantId,
+        owner: Option<&str>,
+        grants: Value,
+        (id, text, secret_hash): (String, SecretString, String),
+    ) -> String {
         let list = |name: &str| serde_json::from_value(grants[name].clone()).unwrap_or_default();
         let now = self.app.now();
-        let (id, text, secret_hash) = mint_api_key(&tenant, now).unwrap();
         let key = ApiKey {
             id,
             secret_hash,
@@ -293,13 +392,17 @@ impl Hawser {
             teams: list("teams"),
             permissions: list("permissions"),
             scopes: list("scopes"),
+            personal: text.expose_secret().starts_with("pat_"),
+            bound_to: grants["bound_to"].as_u64(),
             created_at: now,
             expires_at: grants["expires_in"]
                 .as_i64()
                 .map(|life| now.plus_seconds(life)),
         };
-        self.app.table.add_api_key(&tenant, &key).await.unwrap();
-        self.with(vec![("x-api-key", text.expose_secret().to_owned())])
+        let made = self.event(tenant, Action::KeyCreated).of_key(&key.id);
+        let table = &self.app.table;
+        table.add_api_key(tenant, &key, &made).await.unwrap();
+        text.expose_secret().to_owned()
     }
 
     pub fn anonymous(&self) -> Caller {
@@ -314,6 +417,11 @@ impl Hawser {
             headers,
         }
     }
+}
+
+fn stopped(app: &mut App) {
+    let now = Arc::new(AtomicI64::new(app.now().micros()));
+    app.clock = Clock::Manual(now);
 }
 
 /// Someone who sends requests.
@@ -541,6 +649,35 @@ impl Caller {
         }
     }
 
+    /// Gives a server `more` overrides like that of the user `ada`, as they are stored. Their values do not open.
+    pub async fn multiply(&self, hawser: &Hawser, server: &Registered, more: usize) {
+        let client = hawser.ground().dynamodb();
+        let key = |sk: String| {
+            let pk = format!("T#acme#S#{}", server.ulid());
+            HashMap::from(
+                [("PK", pk), ("SK", sk)].map(|(n, v)| (n.to_owned(), AttributeValue::S(v))),
+            )
+        };
+        let one = client.get_item().table_name(hawser_local::TABLE);
+        let one = one.set_key(Some(key("C#user#ada#override".to_owned())));
+        let one = one.send().await.unwrap().item.unwrap();
+        let like = |i: usize| {
+            let mut item = one.clone();
+            item.extend(key(format!("C#user#s{i}#override")));
+            item.insert("subject_id".to_owned(), AttributeValue::S(format!("s{i}")));
+            let put = PutRequest::builder().set_item(Some(item)).build().unwrap();
+            WriteRequest::builder().put_request(put).build()
+        };
+        for start in (0..more).step_by(25) {
+            let some = (start..more.min(start + 25)).map(like).collect();
+            let write = client
+                .batch_write_item()
+                .request_items(hawser_local::TABLE, some);
+            let left = write.send().await.unwrap().unprocessed_items;
+            assert!(left.is_none_or(|left| left.is_empty()));
+        }
+    }
+
     /// Installs an override at a server.
     pub async fn install(&self, mcp: &str, kind: &str, subject: &str) -> Answer {
         let own = json!({"type": "header", "headerValue": "v"});
@@ -613,6 +750,27 @@ impl Wire {
     }
 }
 
+/// Whether a transaction changes a server, a credential, an API key or a session without saying so in the audit trail.
+fn changes_unseen(body: &Value) -> bool {
+    let actions = body["TransactItems"].as_array().unwrap();
+    let key = |action: &Value| {
+        let put = &action["Put"]["Item"];
+        let other = ["Update", "Delete"].map(|kind| action[kind]["Key"].clone());
+        let key = other.iter().find(|key| key.is_object()).unwrap_or(put);
+        let part = |name: &str| key[name]["S"].as_str().unwrap_or_default().to_owned();
+        (part("PK"), part("SK"))
+    };
+    let changes = |(pk, sk): (String, String)| {
+        let in_server = pk.contains("#S#");
+        let credential = sk.starts_with("C#") && !sk.ends_with("#reason");
+        let of_server = credential || sk.starts_with("A#") || sk.starts_with("M#");
+        let of_tenant = sk.starts_with("S#") || sk.starts_with("KEY#");
+        if in_server { of_server } else { of_tenant }
+    };
+    let is_event = |action: &Value| action["Put"]["Item"]["entity"]["S"] == "event";
+    actions.iter().map(key).any(changes) && !actions.iter().any(is_event)
+}
+
 impl Intercept for Wire {
     fn name(&self) -> &'static str {
         "wire"
@@ -628,6 +786,9 @@ impl Intercept for Wire {
         let target = request.headers().get("x-amz-target").unwrap_or_default();
         let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
         let body = serde_json::from_slice(request.body().bytes().unwrap_or_default())?;
+        if operation == "TransactWriteItems" && changes_unseen(&body) {
+            return Err("a change without an event".into());
+        }
         let mut state = self.0.lock().unwrap();
         let number = state.log.len();
         let transactions = state

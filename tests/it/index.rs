@@ -9,7 +9,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Binaries that serve no endpoint.
-const WORKERS: [&str; 2] = ["workers-purge", "workers-sweep"];
+const WORKERS: [&str; 4] = [
+    "workers-audit",
+    "workers-chain",
+    "workers-purge",
+    "workers-sweep",
+];
 
 type Routes = BTreeSet<(String, String, String)>;
 

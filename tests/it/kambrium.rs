@@ -3,8 +3,8 @@
 
 use crate::harness::{Answer, Caller, Cut, Hawser};
 use aws_sdk_dynamodb::types::AttributeValue;
-use hawser_core::caller::hash;
-use hawser_core::domain::id::{ServerId, TenantId};
+use hawser_core::domain::event::Action;
+use hawser_core::domain::id::{ServerId, TenantId, hash};
 use hawser_core::domain::server::{KeyCheck, Place, Server};
 use hawser_core::domain::subject::Subject;
 use hawser_core::operations::servers::{self, Voiding};
@@ -1583,7 +1583,8 @@ async fn a_new_api_key_is_pending_again_and_nothing_else_makes_it_so() {
     let before = stored(&hawser).await;
     let mut after = before.clone();
     after.connection.key_check = KeyCheck::Verified;
-    servers::change(&hawser.app, &acme(), &before, after, None, Voiding::Refused)
+    let caller = hawser.settled("acme", "ada").await;
+    servers::change(&hawser.app, &caller, &before, after, None, Voiding::Refused)
         .await
         .unwrap();
     for (body, status) in [
@@ -1608,10 +1609,11 @@ async fn list_is_ordered_by_id_and_not_by_age() {
     second.created_at = second.created_at.plus_seconds(-60);
     second.id = ServerId::new(second.created_at).unwrap();
     second.name = "older".to_owned();
+    let created = [hawser.event(&acme(), Action::ServerCreated)];
     let inserted = hawser
         .app
         .table
-        .insert_server(&acme(), &second, &Companions::default())
+        .insert_server(&acme(), &second, &Companions::default(), &created)
         .await;
     assert_eq!(inserted.unwrap(), Inserted::Done);
     let listed = ada.get(BASE).await.json();
@@ -1631,10 +1633,11 @@ async fn an_owner_has_a_thousand_connections_at_most() {
         server.number = hawser.app.table.next_number(&acme()).await.unwrap();
         server.id = ServerId::new(hawser.app.now()).unwrap();
         server.name = format!("pipedrive-{}", server.number);
+        let created = [hawser.event(&acme(), Action::ServerCreated)];
         let inserted = hawser
             .app
             .table
-            .insert_server(&acme(), server, &Companions::default())
+            .insert_server(&acme(), server, &Companions::default(), &created)
             .await
             .unwrap();
         assert_eq!(inserted, Inserted::Done);

@@ -8,8 +8,10 @@
     reason = "tests"
 )]
 
-mod audit;
+mod auditor;
 mod budget;
+mod client_tokens;
+mod connections;
 mod crash;
 mod dry_run;
 mod ending;
@@ -30,7 +32,10 @@ mod receipts;
 mod refresh;
 mod ssrf;
 mod streams;
+mod tools;
+mod trail;
 mod truefoundry;
 mod truefoundry_oauth;
 mod upstream;
 mod wire;
+mod workers;

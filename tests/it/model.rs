@@ -1,6 +1,7 @@
 //! Random histories over all three contracts and two tenants, held against a model small enough to be seen to be right.
 
 use crate::harness::{Caller, Hawser};
+use hawser_core::operations::auditor;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +51,7 @@ enum Step {
         contract: usize,
     },
     Purge,
+    Audit,
 }
 
 fn step() -> impl Strategy<Value = (usize, Step)> {
@@ -65,6 +67,7 @@ fn step() -> impl Strategy<Value = (usize, Step)> {
         3 => (server.clone(), subject).prop_map(|(server, subject)| Step::Disconnect { server, subject }),
         3 => (server, 0usize..3).prop_map(|(server, contract)| Step::Delete { server, contract }),
         1 => Just(Step::Purge),
+        1 => Just(Step::Audit),
     ];
     (0..TENANTS.len(), step)
 }
@@ -306,6 +309,13 @@ impl Side {
                 self.model.dead.push(server);
             }
             Step::Purge => hawser.settle().await,
+            Step::Audit => {
+                // In the middle of everything, too.
+                let (table, now) = (&hawser.app.table, hawser.app.now());
+                let app = Some(&*hawser.app);
+                let report = auditor::examine(table, app, now, true).await.unwrap();
+                assert!(report.is_sound(), "{report:?}");
+            }
         }
     }
 

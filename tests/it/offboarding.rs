@@ -1,6 +1,6 @@
 //! One call takes away all that a subject has.
 
-use crate::harness::{Answer, Caller, Cut, Ground, Hawser, per_user};
+use crate::harness::{Answer, Caller, Cut, Ground, Hawser, ample, per_user};
 use hawser_core::operations::work::work_off_due;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -54,7 +54,7 @@ async fn everything_of_one_subject_goes_and_nothing_of_others() {
     let dry = admin.delete(&format!("{ADA}?dryRun=true")).await;
     dry.is(
         200,
-        json!({"data": {"dryRun": true, "removed": {"oauthRecords": 1, "overrides": 2},
+        json!({"data": {"dryRun": true, "removed": {"oauthRecords": 1, "overrides": 2}, "subjects": 1,
                         "issuers": [{"issuer": "as.example", "oauthRecords": 1, "supportsRevocation": false}]}}),
     );
     assert_eq!(reason(&admin, &wiki, "user", "ada").await, "authenticated");
@@ -179,7 +179,7 @@ async fn dies_at(ground: &Arc<Ground>, cut: Cut, k: usize) -> bool {
     }
     hawser.wire.arm(Some(cut));
     let answer = admin.delete(ADA).await;
-    while work_off_due(&hawser.app).await.unwrap_or(false) {}
+    while work_off_due(&hawser.app, ample()).await.unwrap_or(false) {}
     let reached = hawser.wire.sent().len() > k;
     drop(hawser);
 

@@ -1,6 +1,6 @@
 //! The `hawser` program itself: what it prints, how it ends, what survives, and what it never writes anywhere.
 
-use crate::harness::{Browser, items};
+use crate::harness::{Browser, ample, items};
 use crate::issuer::Issuer;
 use crate::upstream::{Reply, Upstream};
 use bytes::Bytes;
@@ -273,7 +273,7 @@ async fn what_was_answered_survives_a_kill() {
         |_| unreachable!(),
     )
     .unwrap();
-    while work_off_due(&app).await.unwrap() {}
+    while work_off_due(&app, ample()).await.unwrap() {}
     let left = items(&client).await;
     assert!(left.iter().all(|item| {
         !item["PK"]

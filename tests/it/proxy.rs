@@ -627,10 +627,8 @@ async fn without_a_credential_the_caller_is_told_where_to_get_one() {
     let url = needs_consent(&call(&ada, &mcp).await, "never_connected");
     assert_eq!(issuer.log().len(), 0, "nobody was asked");
     consent(&issuer, &url).await;
-    call(&ada, &mcp).await.is(
-        200,
-        json!({"jsonrpc": "2.0", "id": 7, "result": {"subject": "ada"}}),
-    );
+    let answer = call(&ada, &mcp).await;
+    assert_eq!(answer.json()["result"]["subject"], "ada", "{answer:?}");
     let bob = call(&user(&hawser, "bob"), &mcp).await;
     needs_consent(&bob, "never_connected");
     disconnect(&hawser, &mcp, "ada", "oauth").await;
@@ -719,7 +717,7 @@ async fn a_step_up_asks_for_what_is_wanted_besides_and_is_not_repeated() {
 
 #[tokio::test]
 async fn a_refused_token_is_replaced_once_and_the_call_repeated_once() {
-    let (hawser, issuer) = (Hawser::start().await, Issuer::start().await);
+    let (hawser, issuer) = (Hawser::start_by_hand().await, Issuer::start().await);
     let mcp = register(&hawser, "wiki", &issuer.mcp_url(), oauth()).await;
     connect(&hawser, &issuer, &mcp, "ada").await;
     let ada = user(&hawser, "ada");
@@ -735,20 +733,23 @@ async fn a_refused_token_is_replaced_once_and_the_call_repeated_once() {
     for one in issuer.log().iter().filter(|one| one.path == "/mcp") {
         assert_eq!(one.body, body.to_string());
     }
-    // A server that takes no token at all is asked twice and no more.
+    // A server that takes no token at all is asked twice and no more, and the issuer not at every call.
     let refusal = |status: u16, challenge: &str| Fault {
         status: Some(status),
         headers: vec![("www-authenticate", challenge.to_owned())],
         body: "foreign".to_owned(),
         ..Fault::always("/mcp")
     };
-    issuer.clear_log();
     issuer.fault(refusal(401, "Bearer realm=\"upstream\""));
-    needs_consent(&call(&ada, &mcp).await, "credential_refused");
-    assert_eq!(
-        (issuer.count("POST", "/token"), issuer.count("POST", "/mcp")),
-        (1, 2)
-    );
+    for (seconds, sent) in [(29, (0, 1)), (1, (1, 2)), (0, (0, 1))] {
+        hawser.pass(seconds);
+        issuer.clear_log();
+        needs_consent(&call(&ada, &mcp).await, "credential_refused");
+        assert_eq!(
+            (issuer.count("POST", "/token"), issuer.count("POST", "/mcp")),
+            sent
+        );
+    }
     issuer.clear_faults();
     issuer.clear_log();
     issuer.fault(refusal(
@@ -768,6 +769,7 @@ async fn a_refused_token_is_replaced_once_and_the_call_repeated_once() {
     assert_eq!(answer.header("www-authenticate"), None);
     issuer.clear_faults();
     // A refresh token that is over ends it.
+    hawser.pass(30);
     issuer.expire(&issuer.issued().last().unwrap().access);
     issuer.fault(Fault {
         status: Some(400),
@@ -1089,11 +1091,14 @@ async fn a_connection_s_own_limits_hold_for_everyone() {
                       "disabled_tools": [1_270_100_515_418_183u64]});
     let made = admin.post("/api/v1/mcp-servers", body).await.json();
     let number = made["data"]["id"].to_string();
+    upstream.has_tools(json!([{"name": "search"}, {"name": "other"},
+                              {"name": "look", "annotations": {"readOnlyHint": true}}]));
     let tool = |name: &str| json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": name}});
     for caller in [&admin, &owner] {
         let answer = send(caller, &number, &[MODERN], tool("search")).await;
-        assert_eq!(answer.json()["error"]["code"], -32002, "{answer:?}");
-        assert_eq!(answer.json()["error"]["data"]["tool_name"], "search");
+        let data = json!({"tool_name": "search", "available_tools": ["other", "look"], "suggestion":
+                          "Use one of available_tools, or ask the owner of the connection to enable it."});
+        is_refused(&answer, 403, -32002, "Tool not available", data);
         let hidden = json!([tool("search")]);
         let answer = send(caller, &number, &[MODERN], hidden).await;
         assert_eq!(answer.json()["error"]["code"], -32002, "{answer:?}");
@@ -1109,6 +1114,11 @@ async fn a_connection_s_own_limits_hold_for_everyone() {
     for caller in [&admin, &owner] {
         let answer = send(caller, &number, &[MODERN], tool("other")).await;
         assert_eq!(answer.status, 403, "{answer:?}");
+        assert_eq!(answer.json()["error"]["code"], -32002, "{answer:?}");
+        assert_eq!(
+            send(caller, &number, &[MODERN], tool("look")).await.status,
+            200
+        );
         assert_eq!(
             send(caller, &number, &[MODERN], message("tools/list"))
                 .await

@@ -3,6 +3,7 @@
 use crate::harness::{Cut, Hawser};
 use crate::issuer::{Fault, Gate, Issuer};
 use hawser_core::App;
+use hawser_core::domain::event::Who;
 use hawser_core::domain::id::{ServerId, TenantId};
 use hawser_core::domain::status::Reason;
 use hawser_core::domain::subject::Subject;
@@ -56,9 +57,10 @@ impl Ground {
         let keys = vec![hawser_core::table::servers::key(&tenant(), self.id())];
         let found = app.table.read(keys).await.unwrap();
         let server = found.server(&tenant(), self.id()).unwrap().unwrap();
+        let caller = self.hawser.settled("acme", user).await;
         let begun = consent::begin(
             app,
-            &tenant(),
+            &caller,
             &server,
             &subject(user),
             serde_json::from_value(json!("019bc0fd-8a38-7a17-83e9-4b02d86f31ae")).unwrap(),
@@ -114,7 +116,17 @@ impl Ground {
 }
 
 async fn access(app: &App, id: ServerId, need: Need<'_>) -> hawser_core::Result<Usable> {
-    grants::access(app, &tenant(), id, &subject("ada"), need).await
+    let patience = grants::PATIENCE;
+    grants::access(
+        app,
+        &tenant(),
+        &Who::Operator,
+        id,
+        &subject("ada"),
+        need,
+        patience,
+    )
+    .await
 }
 
 fn token(usable: &Usable) -> &str {

@@ -2,7 +2,7 @@
 //! says, and not by any spelling of an address. The judge is a listener that every forbidden address of this machine leads
 //! to. `tests/ssrf` does the same to the Lambda binaries, where every address there is leads to the listener.
 
-use crate::harness::{Browser, Ground, Hawser};
+use crate::harness::{Browser, Ground, Hawser, ample};
 use crate::issuer::{Fault, Issuer, StaticClient};
 use crate::upstream::*;
 use hawser_core::egress::is_public;
@@ -66,12 +66,13 @@ impl Inside {
         let own = marker.local_addr().unwrap().port();
         let strangers = soon(async {
             loop {
-                let mut peers = self.peers.lock().unwrap();
-                if let Some(at) = peers.iter().position(|peer| peer.port() == own) {
-                    peers.remove(at);
-                    return peers.clone();
+                {
+                    let mut peers = self.peers.lock().unwrap();
+                    if let Some(at) = peers.iter().position(|peer| peer.port() == own) {
+                        peers.remove(at);
+                        return peers.clone();
+                    }
                 }
-                drop(peers);
                 tokio::task::yield_now().await;
             }
         });
@@ -346,7 +347,7 @@ impl Stage {
         assert_eq!(hawser.admin("acme").delete(&path).await.status, 200);
         // What is left over is for later.
         for _ in 0..if granted { 3 } else { 1 } {
-            while work_off_due(&hawser.app).await.unwrap() {}
+            while work_off_due(&hawser.app, ample()).await.unwrap() {}
             hawser.pass(61);
         }
         issuer.clear_faults();

@@ -4,6 +4,7 @@
 use crate::harness::{Answer, Caller, Hawser};
 use crate::upstream::*;
 use bytes::Bytes;
+use hawser_core::domain::event::Action;
 use hawser_core::domain::id::TenantId;
 use hawser_core::domain::time::Clock;
 use hawser_functions::ENDPOINTS;
@@ -338,7 +339,10 @@ impl End {
                 let id = caller.headers[0].1.split('_').nth(2).unwrap();
                 let tenant = TenantId::parse("acme").unwrap();
                 let table = &hawser.app.table;
-                let gone = table.remove_api_key(&tenant, &id.to_uppercase()).await;
+                let removed = hawser.event(&tenant, Action::KeyRemoved);
+                let gone = table
+                    .remove_api_key(&tenant, &id.to_uppercase(), &removed)
+                    .await;
                 assert!(gone.unwrap());
             }
         }

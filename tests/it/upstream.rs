@@ -38,7 +38,11 @@ struct State {
     seen: Vec<Seen>,
     replies: VecDeque<Reply>,
     sessions: usize,
+    tools: Option<Value>,
+    by: Option<Answering>,
 }
+
+type Answering = Box<dyn FnMut(&Seen) -> Reply + Send>;
 
 /// One request as it arrived.
 #[derive(Clone, Debug)]
@@ -95,6 +99,11 @@ impl Events {
 }
 
 impl Seen {
+    /// Its body, if that is JSON.
+    pub fn message(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut all = self.headers.iter().filter(|(n, _)| n == name);
         let first = all.next().map(|(_, value)| value.as_str());
@@ -112,6 +121,11 @@ impl Reply {
             body: body.boxed_unsync(),
             hold: None,
         }
+    }
+
+    /// Adds a header.
+    pub fn set(&mut self, name: &'static str, value: &str) {
+        self.headers.push((name, value.to_owned()));
     }
 
     /// A stream of events, each piece of which is asked for when there is room for it.
@@ -185,7 +199,14 @@ impl Upstream {
             state.seen.push(seen.clone());
             match state.replies.pop_front() {
                 Some(reply) => reply,
-                None => state.default(&seen),
+                None => match state.by.take() {
+                    Some(mut by) => {
+                        let reply = by(&seen);
+                        state.by = Some(by);
+                        reply
+                    }
+                    None => state.default(&seen),
+                },
             }
         };
         if let Some(gate) = &reply.hold {
@@ -204,6 +225,16 @@ impl Upstream {
         self.state.lock().unwrap().replies.push_back(reply);
     }
 
+    /// From now on these are its tools.
+    pub fn has_tools(&self, tools: Value) {
+        self.state.lock().unwrap().tools = Some(tools);
+    }
+
+    /// From now on requests without a reply of their own are answered by this.
+    pub fn answers(&self, by: impl FnMut(&Seen) -> Reply + Send + 'static) {
+        self.state.lock().unwrap().by = Some(Box::new(by));
+    }
+
     pub fn seen(&self) -> Vec<Seen> {
         self.state.lock().unwrap().seen.clone()
     }
@@ -219,7 +250,7 @@ impl Upstream {
 
 impl State {
     fn default(&mut self, seen: &Seen) -> Reply {
-        let message: Value = serde_json::from_slice(&seen.body).unwrap_or_default();
+        let message = seen.message();
         let mut headers = vec![("content-type", "application/json".to_owned())];
         if message["method"] == "initialize" {
             self.sessions += 1;
@@ -227,7 +258,13 @@ impl State {
         } else if let Some(id) = seen.header(SESSION) {
             headers.push((SESSION, id.to_owned()));
         }
-        let body = json!({"jsonrpc": "2.0", "id": message["id"], "result": {}});
+        let mut body = json!({"jsonrpc": "2.0", "id": message["id"], "result": {}});
+        match &self.tools {
+            Some(tools) if message["method"] == "tools/list" => {
+                body["result"]["tools"] = tools.clone()
+            }
+            _ => {}
+        }
         Reply::new(200, headers, body.to_string())
     }
 }

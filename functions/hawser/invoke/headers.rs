@@ -2,7 +2,7 @@
 
 use crate::http::Request;
 use hawser_core::App;
-use hawser_core::operations::invoke::SESSION_HEADER;
+use hawser_core::mcp::SESSION_HEADER;
 use lambda_http::http::header::{CONNECTION, ORIGIN};
 use lambda_http::http::{HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};

@@ -29,8 +29,14 @@ pub(super) enum Problem {
     SessionNotFound(String),
     /// The connection's switch is off.
     Disabled,
-    /// The connection does not offer the tool of this name; empty if the call names none that could be read.
-    ToolDisabled(String),
+    /// The connection does not offer the tool of this name, which is empty if the call names none that could be read.
+    ToolNotOffered {
+        name: String,
+        /// What it offers, as far as that is known.
+        offered: Vec<String>,
+    },
+    /// What the server answers to a request for its tools is not understood.
+    ToolsUnreadable,
     /// Kambrium's scope is missing.
     ScopeMissing(&'static str),
     /// Every contract's permission is missing.
@@ -103,13 +109,20 @@ impl Problem {
                 "Access denied",
                 json!({"error": "Connection disabled"}),
             ),
-            Self::ToolDisabled(name) => (
+            Self::ToolNotOffered { name, offered } => (
                 403,
-                "tool_disabled",
+                "tool_not_offered",
                 -32002,
                 "Tool not available",
-                json!({"tool_name": name, "available_tools": [],
-                       "suggestion": "Ask the owner of the connection to enable it."}),
+                json!({"tool_name": name, "available_tools": offered,
+                       "suggestion": "Use one of available_tools, or ask the owner of the connection to enable it."}),
+            ),
+            Self::ToolsUnreadable => (
+                502,
+                "tools_unreadable",
+                -32603,
+                "The MCP server does not list its tools as it should",
+                none,
             ),
             Self::ScopeMissing(scope) => (
                 403,
@@ -160,12 +173,12 @@ impl Problem {
                 "Invalid Request",
                 "Authentication required".into(),
             ),
-            Self::Domain(Error::Unauthenticated(Unauthenticated::Expired(at))) => (
+            Self::Domain(Error::Unauthenticated(Unauthenticated::Expired(end))) => (
                 401,
                 "token_expired",
                 -32000,
                 "Authentication failed",
-                json!({"error": "Token expired", "expires_at": at.seconds_z(), "refresh_required": true}),
+                json!({"error": "Token expired", "expires_at": end.seconds_z(), "refresh_required": true}),
             ),
             Self::Domain(Error::Unauthenticated(_)) => (
                 401,

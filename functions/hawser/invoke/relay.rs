@@ -1,6 +1,7 @@
 //! A server's answer on its way to the caller: each piece as it comes, and nothing but pieces. Dropped by either side, it
 //! ends at the other.
 
+use super::offer::Filter;
 use crate::http::Streamed;
 use bytes::Bytes;
 use hawser_core::operations::invoke::Watch;
@@ -11,24 +12,30 @@ use lambda_http::http::header::CONTENT_TYPE;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+/// Whether an answer is a stream of events.
+pub fn is_of_events(answer: &reqwest::Response) -> bool {
+    answer.headers().get(CONTENT_TYPE).is_some_and(|kind| {
+        let kind = kind.as_bytes().to_ascii_lowercase();
+        kind.starts_with(b"text/event-stream")
+    })
+}
+
 /// The body of a server's answer.
 pub struct Relay {
     body: reqwest::Body,
     over: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     of_events: bool,
+    filter: Option<Filter>,
 }
 
 impl Relay {
-    /// The body of an answer, which ends when its watch says so.
-    pub fn new(answer: reqwest::Response, watch: Watch) -> Self {
-        let of_events = answer.headers().get(CONTENT_TYPE).is_some_and(|kind| {
-            let kind = kind.as_bytes().to_ascii_lowercase();
-            kind.starts_with(b"text/event-stream")
-        });
+    /// The body of an answer, which ends when its watch says so; with a filter only what that lets through goes on.
+    pub fn new(answer: reqwest::Response, watch: Watch, filter: Option<Filter>) -> Self {
         Self {
+            of_events: is_of_events(&answer),
             body: answer.into(),
             over: Some(Box::pin(watch.over())),
-            of_events,
+            filter,
         }
     }
 
@@ -54,18 +61,37 @@ impl Body for Relay {
             return Poll::Ready((!self.of_events).then(|| Err("the answer was cut off".into())));
         }
         loop {
-            match ready!(Pin::new(&mut self.body).poll_frame(context)) {
-                // Headers after the body would pass by the list of those that may return.
-                Some(Ok(frame)) if frame.is_trailers() => {}
-                Some(Ok(frame)) => return Poll::Ready(Some(Ok(frame))),
+            let piece = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(piece) => Some(piece),
+                    // Headers after the body would pass by the list of those that may return.
+                    Err(_) => continue,
+                },
                 // What went wrong between the server and us stays there.
                 Some(Err(_)) => return Poll::Ready(Some(Err("the answer broke off".into()))),
-                None => return Poll::Ready(None),
+                None => None,
+            };
+            let Some(filter) = &mut self.filter else {
+                return Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))));
+            };
+            let shown = match piece {
+                Some(piece) => filter.push(&piece).map_err(|_| "an event is too long")?,
+                None => {
+                    let rest = filter.finish();
+                    self.filter = None;
+                    rest
+                }
+            };
+            if !shown.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(shown.into()))));
             }
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &self.filter {
+            None => self.body.size_hint(),
+            Some(_) => SizeHint::default(),
+        }
     }
 }

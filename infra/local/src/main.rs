@@ -2,11 +2,13 @@
 
 use clap::{Args, Parser, Subcommand};
 use hawser_core::App;
-use hawser_core::caller::mint_api_key;
-use hawser_core::config::Config;
+use hawser_core::caller::{mint_api_key, mint_personal};
+use hawser_core::config::{Config, KeyServiceConfig};
+use hawser_core::domain::event::{Action, Event, Who};
 use hawser_core::domain::id::TenantId;
 use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::domain::time::{Clock, Timestamp};
+use hawser_core::operations::auditor;
 use hawser_core::table::Table;
 use hawser_core::table::api_keys::ApiKey;
 use hawser_local::identity::{self, Identity};
@@ -20,6 +22,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tracing::warn;
 
@@ -27,6 +30,8 @@ use tracing::warn;
 const TENANT: &str = "local";
 /// The label of the API key printed at start; the next start replaces it.
 const START_KEY: &str = "printed at start";
+/// How often the store is rid of what has expired.
+const FORGETTING: Duration = Duration::from_secs(600);
 /// How long the credentials printed at start serve, in seconds.
 const START_LIFETIME: i64 = 86_400;
 
@@ -55,8 +60,18 @@ enum Command {
     Serve(Serve),
     /// Print a token of the local server
     Token(Token),
-    /// Look for anything that dangles: one JSON object a line, then the figures; fails if there is any
-    Audit(At),
+    /// Look for anything that dangles, and verify the audit trails: one JSON object a line, then the figures; fails if
+    /// anything is wrong
+    Audit {
+        #[command(flatten)]
+        at: At,
+        /// With --table: the KMS key that the tenants' keys are wrapped by. Without it audit trails are not verified
+        #[arg(long, requires = "table")]
+        kms_key_id: Option<String>,
+        /// Put right what can be
+        #[arg(long)]
+        repair: bool,
+    },
     /// Create, list and revoke API keys
     #[command(subcommand)]
     ApiKey(ApiKeyCommand),
@@ -170,6 +185,12 @@ enum ApiKeyCommand {
         /// Seconds until it ends (default: never)
         #[arg(long)]
         expires_in: Option<i64>,
+        /// Make a personal access token of the subject's instead, to be sent as a bearer token
+        #[arg(long, requires = "subject")]
+        personal: bool,
+        /// The one connection that a personal access token is for, by its number
+        #[arg(long, requires = "personal")]
+        connection: Option<u64>,
     },
     /// List the keys of a tenant, one JSON object a line
     List {
@@ -210,7 +231,11 @@ async fn main() -> Outcome {
         None => serve(cli.serve).await,
         Some(Command::Serve(options)) => serve(options).await,
         Some(Command::Token(options)) => token(&options),
-        Some(Command::Audit(at)) => audit(&at).await,
+        Some(Command::Audit {
+            at,
+            kms_key_id,
+            repair,
+        }) => audit(&at, kms_key_id.as_deref(), repair).await,
         Some(Command::ApiKey(command)) => api_key(command).await,
     }
 }
@@ -238,9 +263,21 @@ async fn serve(options: Serve) -> Outcome {
     let (admin_token, api_key) = start_credentials(&app, &identity).await?;
     announce(&url, &admin_token, api_key.expose_secret())?;
     let worker = tokio::spawn(server::work(app.clone()));
-    server::serve(app, listener, stopped()).await?;
+    let serving = server::serve(app, listener, stopped());
+    tokio::select! {
+        served = serving => served?,
+        () = forget_expired(&store) => {}
+    }
     worker.abort();
     Ok(())
+}
+
+/// Removes what has expired, every now and then, for ever.
+async fn forget_expired(store: &Store) {
+    loop {
+        tokio::time::sleep(FORGETTING).await;
+        store.forget_expired();
+    }
 }
 
 /// Resolves at Ctrl-C and at SIGTERM.
@@ -267,7 +304,8 @@ async fn start_credentials(app: &App, identity: &Identity) -> Outcome<(String, S
         .iter()
         .filter(|key| key.label.as_deref() == Some(START_KEY))
     {
-        app.table.remove_api_key(&tenant, &old.id).await?;
+        let removed = key_event(&tenant, Action::KeyRemoved, &old.id, app.now())?;
+        app.table.remove_api_key(&tenant, &old.id, &removed).await?;
     }
     let holder = Holder {
         tenant: TENANT.to_owned(),
@@ -281,16 +319,13 @@ async fn start_credentials(app: &App, identity: &Identity) -> Outcome<(String, S
     let now = app.now();
     let token = identity.token(holder.claims(&subject, now.plus_seconds(START_LIFETIME)))?;
     let end = Some(now.plus_seconds(START_LIFETIME));
-    let key = add_key(
-        &app.table,
-        &tenant,
-        &holder,
-        Some(subject),
-        Some(START_KEY.to_owned()),
-        now,
-        end,
-    )
-    .await?;
+    let wanted = Wanted {
+        owner: Some(subject),
+        label: Some(START_KEY.to_owned()),
+        expires_at: end,
+        ..Wanted::default()
+    };
+    let key = add_key(&app.table, &tenant, &holder, wanted, now).await?;
     Ok((token, key))
 }
 
@@ -397,22 +432,31 @@ fn with_all(given: &[String], all: &[&str], every: bool) -> BTreeSet<String> {
     given.iter().cloned().chain(all).collect()
 }
 
-async fn audit(at: &At) -> Outcome {
+async fn audit(at: &At, key: Option<&str>, repair: bool) -> Outcome {
     let (table, _store) = at.open().await?;
-    let audit = table.audit().await?;
+    let app = at.app(key, _store.as_ref()).await?;
+    let report = auditor::examine(&table, app.as_ref(), Clock::System.now(), repair).await?;
     let mut out = std::io::stdout().lock();
-    for orphan in &audit.orphans {
-        writeln!(out, "{}", serde_json::to_string(orphan)?)?;
+    for (orphan, repaired) in &report.orphans {
+        let mut line = serde_json::to_value(orphan)?;
+        if repair {
+            line["repaired"] = (*repaired).into();
+        }
+        writeln!(out, "{line}")?;
     }
-    writeln!(
-        out,
-        "{}",
-        json!({"items": audit.items, "orphans": audit.orphans.len()})
-    )?;
-    if audit.orphans.is_empty() {
+    for (tenant, month, flaw) in report.flaws.iter().flatten() {
+        let mut line = serde_json::to_value(flaw)?;
+        line["tenant"] = tenant.as_str().into();
+        line["month"] = month.as_str().into();
+        writeln!(out, "{line}")?;
+    }
+    let flaws = report.flaws.as_ref().map(Vec::len);
+    let figures = json!({"items": report.items, "orphans": report.orphans.len(), "flaws": flaws});
+    writeln!(out, "{figures}")?;
+    if report.is_sound() {
         Ok(())
     } else {
-        Err("something dangles".into())
+        Err("something dangles, or an audit trail is not sound".into())
     }
 }
 
@@ -426,13 +470,22 @@ async fn api_key(command: ApiKeyCommand) -> Outcome {
             subject,
             label,
             expires_in,
+            personal,
+            connection,
         } => {
             let tenant = tenant_id(&holder.tenant)?;
             let subject = subject.as_deref().map(record_holder).transpose()?;
             let now = Clock::System.now();
             let end = expires_in.map(|seconds| now.plus_seconds(seconds));
             let (table, _store) = at.open().await?;
-            let key = add_key(&table, &tenant, &holder, subject, label, now, end).await?;
+            let wanted = Wanted {
+                owner: subject,
+                label,
+                expires_at: end,
+                personal,
+                bound_to: connection,
+            };
+            let key = add_key(&table, &tenant, &holder, wanted, now).await?;
             writeln!(std::io::stdout(), "{}", key.expose_secret())?;
         }
         ApiKeyCommand::List { at, tenant } => {
@@ -445,6 +498,8 @@ async fn api_key(command: ApiKeyCommand) -> Outcome {
                     "roles": key.roles,
                     "permissions": key.permissions,
                     "scopes": key.scopes,
+                    "personal": key.personal,
+                    "connection": key.bound_to,
                     "createdAt": key.created_at.seconds_z(),
                     "expiresAt": key.expires_at.map(Timestamp::seconds_z),
                 });
@@ -453,7 +508,9 @@ async fn api_key(command: ApiKeyCommand) -> Outcome {
         }
         ApiKeyCommand::Revoke { at, tenant, id } => {
             let (table, _store) = at.open().await?;
-            if !table.remove_api_key(&tenant_id(&tenant)?, &id).await? {
+            let tenant = tenant_id(&tenant)?;
+            let removed = key_event(&tenant, Action::KeyRemoved, &id, Clock::System.now())?;
+            if !table.remove_api_key(&tenant, &id, &removed).await? {
                 return Err("there is no key of that id".into());
             }
         }
@@ -473,18 +530,56 @@ impl At {
         let client = aws_sdk_dynamodb::Client::from_conf(store.client_config().build());
         Ok((Table::new(client, TABLE), Some(store)))
     }
+
+    /// An application that can open keys: with those of a data folder, or on AWS by this KMS key.
+    async fn app(&self, key: Option<&str>, store: Option<&Store>) -> Outcome<Option<App>> {
+        let Some(table) = &self.table else {
+            let store = store.ok_or("there is no store")?;
+            let key = Identity::open(&self.data.data_dir)?.master_key().clone();
+            let config = Config::bare(TABLE, KeyServiceConfig::Key(key));
+            let client = aws_sdk_dynamodb::Client::from_conf(store.client_config().build());
+            return Ok(Some(App::new(config, client, |_| {
+                unreachable!("the key is a file's")
+            })?));
+        };
+        Ok(match key {
+            Some(key) => {
+                let config = Config::bare(table, KeyServiceConfig::Kms(key.to_owned()));
+                Some(App::connect(config).await?)
+            }
+            None => None,
+        })
+    }
+}
+
+/// What sets one key apart from another of the same holder.
+#[derive(Default)]
+struct Wanted {
+    owner: Option<Subject>,
+    label: Option<String>,
+    expires_at: Option<Timestamp>,
+    personal: bool,
+    bound_to: Option<u64>,
 }
 
 async fn add_key(
     table: &Table,
     tenant: &TenantId,
     holder: &Holder,
-    owner: Option<Subject>,
-    label: Option<String>,
+    wanted: Wanted,
     now: Timestamp,
-    expires_at: Option<Timestamp>,
 ) -> Outcome<SecretString> {
-    let (id, text, secret_hash) = mint_api_key(tenant, now)?;
+    let Wanted {
+        owner,
+        label,
+        expires_at,
+        personal,
+        bound_to,
+    } = wanted;
+    let (id, text, secret_hash) = match personal {
+        true => mint_personal(now)?,
+        false => mint_api_key(tenant, now)?,
+    };
     let key = ApiKey {
         id,
         secret_hash,
@@ -495,9 +590,17 @@ async fn add_key(
         teams: holder.teams.iter().cloned().collect(),
         permissions: holder.permissions(),
         scopes: holder.scopes(),
+        personal,
+        bound_to,
         created_at: now,
         expires_at,
     };
-    table.add_api_key(tenant, &key).await?;
+    let mut created = key_event(tenant, Action::KeyCreated, &key.id, now)?;
+    created.subject.clone_from(&key.owner);
+    table.add_api_key(tenant, &key, &created).await?;
     Ok(text)
+}
+
+fn key_event(tenant: &TenantId, action: Action, id: &str, now: Timestamp) -> Outcome<Event> {
+    Ok(Event::new(now, tenant, Who::Operator, action)?.of_key(id))
 }

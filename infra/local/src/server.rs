@@ -4,6 +4,7 @@
 use crate::template::{Router, Template};
 use bytes::Bytes;
 use hawser_core::App;
+use hawser_core::operations::trail;
 use hawser_core::operations::work::work_off_due;
 use hawser_functions::Streamed;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -21,12 +22,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tracing::warn;
 
 /// The largest request the gateway passes on: API Gateway's own limit.
 const GATEWAY_LIMIT: usize = 10 << 20;
 /// How often due work is looked for when nobody announces any: what an earlier process left behind.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long the worker goes on without a break.
+const SHIFT: Duration = Duration::from_secs(600);
 /// How long open connections may take to finish at the end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -130,10 +134,14 @@ fn refusal(status: StatusCode) -> Response<Streamed> {
 /// Works off what is due, whenever there may be some, for ever.
 pub async fn work(app: Arc<App>) {
     loop {
-        match work_off_due(&app).await {
+        let until = Instant::now() + SHIFT;
+        match work_off_due(&app, until).await {
             Ok(true) => continue,
             Ok(false) => {}
             Err(error) => warn!(%error, "work is unfinished and will be taken up again"),
+        }
+        if let Err(error) = trail::chain_all(&app, until).await {
+            warn!(%error, "events are not chained yet");
         }
         tokio::select! {
             () = app.work_appeared.notified() => {}

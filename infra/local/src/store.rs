@@ -11,10 +11,12 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tracing::warn;
 
 /// A running store; it stops when this is dropped.
 pub struct Store {
     url: String,
+    database: dynoxide::Database,
     _stop: oneshot::Sender<()>,
 }
 
@@ -42,15 +44,26 @@ impl Store {
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(dynoxide::server::serve_with_shutdown(
             listener,
-            database,
+            database.clone(),
             async {
                 let _ = stopped.await;
             },
         ));
-        let store = Self { url, _stop: stop };
+        let store = Self {
+            url,
+            database,
+            _stop: stop,
+        };
         let client = aws_sdk_dynamodb::Client::from_conf(store.client_config().build());
         Template::load()?.create_table(&client, TABLE).await?;
         Ok(store)
+    }
+
+    /// Removes what is past its `ttl`, as DynamoDB does by itself.
+    pub fn forget_expired(&self) {
+        if let Err(error) = self.database.sweep_ttl() {
+            warn!(?error, "the store could not be rid of what has expired");
+        }
     }
 
     /// Where it listens.

@@ -4,6 +4,7 @@ use aws_sdk_dynamodb::error::BuildError;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
     ProjectionType, ScalarAttributeType, StreamSpecification, StreamViewType,
+    TimeToLiveSpecification,
 };
 use hawser_functions::{ENDPOINTS, Endpoint};
 use serde_yaml_ng::Value;
@@ -72,7 +73,7 @@ impl Template {
             .collect()
     }
 
-    /// The actions that a binary's own policy allows.
+    /// The actions that a binary's own policy allows, whatever the conditions of the template.
     pub fn actions(&self, binary: &str) -> Vec<String> {
         let properties = self
             .functions()
@@ -82,6 +83,10 @@ impl Template {
             .and_then(|p| p["Policies"].as_sequence())
             .into_iter()
             .flatten();
+        let policies = policies.map(|policy| match policy {
+            Value::Tagged(choice) if choice.tag == "If" => &choice.value[1],
+            policy => policy,
+        });
         let statements = policies
             .filter_map(|policy| policy["Statement"].as_sequence())
             .flatten();
@@ -172,7 +177,15 @@ impl Template {
             )
         };
         match build().map_err(Error::other)?.send().await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                let ttl = &table["TimeToLiveSpecification"];
+                let ttl = TimeToLiveSpecification::builder()
+                    .attribute_name(text(&ttl["AttributeName"]))
+                    .enabled(ttl["Enabled"].as_bool().unwrap_or_default());
+                let set = client.update_time_to_live().table_name(name);
+                let set = set.time_to_live_specification(ttl.build().map_err(Error::other)?);
+                set.send().await.map(drop).map_err(Error::other)
+            }
             // Another process on the same data folder was faster.
             Err(error)
                 if error

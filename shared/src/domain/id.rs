@@ -3,6 +3,8 @@
 
 use super::time::Timestamp;
 use crate::{Error, Result};
+use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use uuid::Uuid;
@@ -23,25 +25,40 @@ pub fn random<const N: usize>() -> Result<[u8; N]> {
     Ok(bytes)
 }
 
+/// SHA-256, lower-case hex.
+pub fn hash(text: &str) -> String {
+    HEXLOWER.encode(digest(&SHA256, text.as_bytes()).as_ref())
+}
+
 /// 128 bits, time-ordered: a valid UUIDv7 and, by the same bits, a ULID.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sortable(u128);
 
 impl Sortable {
-    /// A new id whose leading 48 bits are the milliseconds of `now`.
+    /// A new id whose leading 48 bits are the milliseconds of `now`, and the next 12, after the version, the part of a
+    /// millisecond beyond (RFC 9562 6.2, method 3): what one process makes one after the other sorts so.
     ///
     /// # Errors
     /// [`Error::Internal`] when the random generator fails.
     pub fn new(now: Timestamp) -> Result<Self> {
-        let millis = u128::from(u64::try_from(now.micros() / 1000).unwrap_or(0)) & 0xffff_ffff_ffff;
-        let noise = u128::from_be_bytes(random()?) & 0x0fff_3fff_ffff_ffff_ffff;
-        Ok(Self((millis << 80) | (7 << 76) | (0b10 << 62) | noise))
+        let micros = u128::from(u64::try_from(now.micros()).unwrap_or(0));
+        let millis = (micros / 1000) & 0xffff_ffff_ffff;
+        let beyond = (micros % 1000) * 4096 / 1000;
+        let noise = u128::from_be_bytes(random()?) & 0x3fff_ffff_ffff_ffff;
+        Ok(Self(
+            (millis << 80) | (7 << 76) | (beyond << 64) | (0b10 << 62) | noise,
+        ))
     }
 
     /// The least id of an instant.
     pub fn first_of(instant: Timestamp) -> Self {
         let millis = u128::from(u64::try_from(instant.micros() / 1000).unwrap_or(0));
         Self((millis & 0xffff_ffff_ffff) << 80)
+    }
+
+    /// When it was made, to the millisecond.
+    pub fn at(self) -> Timestamp {
+        Timestamp::from_micros((self.0 >> 80) as i64 * 1000)
     }
 
     /// 26 characters of upper-case Crockford base32.
@@ -74,7 +91,8 @@ impl Sortable {
 }
 
 /// The id of a registered MCP server.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct ServerId(Sortable);
 
 impl ServerId {
@@ -134,7 +152,13 @@ impl fmt::Debug for ServerId {
     }
 }
 
-impl Serialize for ServerId {
+impl fmt::Debug for Sortable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.ulid())
+    }
+}
+
+impl Serialize for Sortable {
     fn serialize<S: serde::Serializer>(
         &self,
         serializer: S,
@@ -143,19 +167,17 @@ impl Serialize for ServerId {
     }
 }
 
-impl<'de> Deserialize<'de> for ServerId {
+impl<'de> Deserialize<'de> for Sortable {
     fn deserialize<D: serde::Deserializer<'de>>(
         deserializer: D,
     ) -> std::result::Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Sortable::parse_ulid(&text)
-            .map(Self)
-            .ok_or_else(|| serde::de::Error::custom("not a ULID"))
+        Self::parse_ulid(&text).ok_or_else(|| serde::de::Error::custom("not a ULID"))
     }
 }
 
 /// The isolation boundary: a TrueFoundry tenant, a LangSmith workspace, a Kambrium account space.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TenantId(String);
 
@@ -236,6 +258,8 @@ mod tests {
             prop_assert_eq!(new.get_version_num(), 7);
             prop_assert_eq!(new.get_variant(), uuid::Variant::RFC4122);
             prop_assert_eq!((new.as_u128() >> 80) as i64, micros / 1000);
+            let next = Timestamp::from_micros(micros + 1);
+            prop_assert!(new < ServerId::new(next).unwrap().uuid());
         }
 
         #[test]

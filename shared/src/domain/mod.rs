@@ -3,6 +3,7 @@
 
 pub mod credential;
 pub mod error;
+pub mod event;
 pub mod header;
 pub mod id;
 pub mod issuance;
@@ -14,3 +15,4 @@ pub mod session;
 pub mod status;
 pub mod subject;
 pub mod time;
+pub mod tool;

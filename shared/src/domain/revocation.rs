@@ -141,6 +141,11 @@ impl Revocation {
         })
     }
 
+    /// Whether its issuer has been given all the time it gets.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        now >= self.at.plus_seconds(PATIENCE)
+    }
+
     /// How it ended as a whole, once nothing is due: as its refresh token did if there was one, else as its access token.
     pub fn outcome(&self) -> Option<Outcome> {
         match (self.refresh, self.access) {

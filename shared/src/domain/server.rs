@@ -4,7 +4,7 @@ use super::id::ServerId;
 use super::status::Reason;
 use super::subject::Actor;
 use super::time::Timestamp;
-use crate::seal::{Sealed, WrappedKey};
+use crate::seal::{Sealed, SigningKey, WrappedKey};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -221,6 +221,9 @@ pub struct Connection {
     pub times_off: u64,
     /// What is known of the api key.
     pub key_check: KeyCheck,
+    /// The verification that is to find it out, for as long as that goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<String>,
     /// The integration it was made from; its OAuth settings are looked up there at each use, until a sibling contract
     /// gives it other outbound authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -229,6 +232,9 @@ pub struct Connection {
     pub client_id: String,
     /// SHA-256 of the client's secret, lower-case hex; sibling contracts make clients without one.
     pub client_secret_hash: Option<String>,
+    /// What the client's tokens are signed with, where it has a secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing_key: Option<SigningKey>,
 }
 
 impl Connection {

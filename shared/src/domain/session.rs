@@ -1,6 +1,6 @@
 //! Authorization sessions: consents in progress.
 
-use super::id::{ServerId, TenantId};
+use super::id::{ServerId, Sortable, TenantId};
 use super::issuance::Issuance;
 use super::secret;
 use super::subject::Subject;
@@ -154,9 +154,14 @@ impl Session {
     /// What the ids of a subject's sessions begin with, so that they can be found together.
     pub fn tag(subject: &Subject) -> String {
         let whose = format!("{}#{}", subject.kind().as_str(), subject.id());
-        let mut tag = crate::caller::hash(&whose);
+        let mut tag = super::id::hash(&whose);
         tag.truncate(Self::TAG);
         tag
+    }
+
+    /// The second part of its id.
+    pub fn ulid(&self) -> Option<Sortable> {
+        Sortable::parse_ulid(self.id.get(Self::TAG..)?)
     }
 
     /// Whether its URL may still be used.

@@ -55,6 +55,13 @@ impl Timestamp {
         format!("{}Z", self.date_and_time())
     }
 
+    /// `2026-01`.
+    pub fn month(self) -> String {
+        let mut text = self.date_and_time();
+        text.truncate(7);
+        text
+    }
+
     fn date_and_time(self) -> String {
         let at = OffsetDateTime::from_unix_timestamp(self.seconds())
             .unwrap_or(OffsetDateTime::UNIX_EPOCH);

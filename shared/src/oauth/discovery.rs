@@ -4,16 +4,15 @@
 
 use super::is_outage;
 use crate::egress::{self, Egress, Outgoing, TOTAL_TIMEOUT};
+use crate::mcp;
 use crate::oauth::challenge::{Challenge, bearer};
 use reqwest::Method;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 use url::Url;
 
-const PROTOCOL_VERSION: &str = "2026-07-28";
 const DISCOVER: &str = "server/discover";
 
 /// What an MCP server says about its protection.
@@ -171,33 +170,12 @@ pub async fn issuer(egress: &Egress, issuer: &str) -> Result<Issuer, Failure> {
 
 /// The challenge of a request without a token. Only its head is read: a server that wants none may stream for ever.
 async fn challenge(egress: &Egress, server_url: &str) -> Result<Option<Challenge>, Failure> {
-    let plain = [
-        (CONTENT_TYPE, "application/json"),
-        (ACCEPT, "application/json, text/event-stream"),
-        (
-            HeaderName::from_static("mcp-protocol-version"),
-            PROTOCOL_VERSION,
-        ),
-        (HeaderName::from_static("mcp-method"), DISCOVER),
-    ];
-    let headers: HeaderMap = plain
-        .into_iter()
-        .map(|(name, value)| (name, HeaderValue::from_static(value)))
-        .collect();
-    let body = json!({
-        "jsonrpc": "2.0",
-        "id": 1,
-        "method": DISCOVER,
-        "params": {"_meta": {
-            "io.modelcontextprotocol/protocolVersion": PROTOCOL_VERSION,
-            "io.modelcontextprotocol/clientInfo": {"name": "hawser", "version": env!("CARGO_PKG_VERSION")},
-            "io.modelcontextprotocol/clientCapabilities": {},
-        }},
-    });
+    let body =
+        json!({"jsonrpc": "2.0", "id": 1, "method": DISCOVER, "params": {"_meta": mcp::meta()}});
     let request = Outgoing {
         method: Method::POST,
         url: server_url,
-        headers,
+        headers: mcp::headers(DISCOVER, Some(mcp::STATELESS)),
         body: body.to_string().into_bytes(),
     };
     let answer = timeout(TOTAL_TIMEOUT, egress.open(request))

@@ -344,20 +344,24 @@ pub(super) async fn deregister(
     let (Some(uri), Some(token)) = (&record.management_uri, token) else {
         return Ok(true);
     };
+    if !app.silence.admits(&record.issuer, app.now()) {
+        return Ok(false);
+    }
+    let answer = registration::deregister(&app.egress, uri, &token).await;
+    let answered = !matches!(answer, Deregistered::TryLater);
+    app.silence.note(&record.issuer, answered, app.now());
     let issuer = host(&record.issuer);
-    Ok(
-        match registration::deregister(&app.egress, uri, &token).await {
-            Deregistered::Gone => {
-                info!(tenant = tenant.as_str(), server = ?record.server, issuer, "deregistered a client");
-                true
-            }
-            Deregistered::Refused => {
-                warn!(tenant = tenant.as_str(), server = ?record.server, issuer, "a client could not be deregistered");
-                true
-            }
-            Deregistered::TryLater => false,
-        },
-    )
+    Ok(match answer {
+        Deregistered::Gone => {
+            info!(tenant = tenant.as_str(), server = ?record.server, issuer, "deregistered a client");
+            true
+        }
+        Deregistered::Refused => {
+            warn!(tenant = tenant.as_str(), server = ?record.server, issuer, "a client could not be deregistered");
+            true
+        }
+        Deregistered::TryLater => false,
+    })
 }
 
 /// The issuer does not know a client any more: if it was registered, the next consent registers another.

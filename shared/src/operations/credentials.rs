@@ -1,13 +1,13 @@
 //! What one subject has at one server: its status, installing an override, ending it.
 
 use super::servers::data_key;
-use super::subjects::SERVERS_AT_ONCE;
 use super::{Permitted, Unchecked};
 use crate::app::App;
 use crate::caller::{Caller, Presented};
 use crate::domain::credential::{
     KeptReason, Override, OverrideValue, Records, Source, new_version,
 };
+use crate::domain::event::{Action, Event};
 use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::server::{Auth, Server};
 use crate::domain::status::Reason;
@@ -19,6 +19,9 @@ use crate::table::servers::{self, Numbered};
 use crate::table::{Found, Key, Table};
 use crate::{Error, Result};
 use std::collections::HashMap;
+
+/// Servers whose records are read at once: three keys each, and a batch holds a hundred.
+const SERVERS_AT_ONCE: usize = 33;
 
 /// A server and all that one subject has there.
 #[derive(Debug)]
@@ -128,7 +131,20 @@ pub async fn find_own(
 /// [`Error::ServerNotFound`] when it has just been deleted; [`Error::Unavailable`], [`Error::Internal`].
 pub async fn load_of_owner(app: &App, numbered: &Permitted<Numbered>) -> Result<AtServer> {
     let Numbered { id, owner, .. } = &numbered.found;
-    AtServer::load(&app.table, &numbered.caller.tenant, *id, owner)
+    load(app, &numbered.caller.tenant, *id, owner).await
+}
+
+/// A server with what a subject has there, in one round trip.
+///
+/// # Errors
+/// [`Error::ServerNotFound`], [`Error::Unavailable`], [`Error::Internal`].
+pub async fn load(
+    app: &App,
+    tenant: &TenantId,
+    server: ServerId,
+    subject: &Subject,
+) -> Result<AtServer> {
+    AtServer::load(&app.table, tenant, server, subject)
         .await?
         .ok_or(Error::ServerNotFound)
 }
@@ -189,9 +205,15 @@ pub async fn disconnect(app: &App, at: &Permitted<AtServer>, source: Source) -> 
         presented: Vec::new(),
     };
     let kept = KeptReason::removed(subject, Reason::Revoked, now);
+    let tenant = &at.caller.tenant;
+    let event = Event::new(now, tenant, &at.caller, Action::CredentialRemoved)?
+        .at(server.id)
+        .of(subject)
+        .from(source)
+        .under(Some(&receipt.id));
     match app
         .table
-        .remove_credential(&at.caller.tenant, server.id, &credential, &kept, &receipt)
+        .remove_credential(tenant, server.id, &credential, &kept, &receipt, &event)
         .await?
     {
         Outcome::Done => {
@@ -236,13 +258,14 @@ pub async fn install_override(
             &json,
         )?,
     };
+    let event = Event::new(now, &caller.tenant, caller, Action::CredentialInstalled)?
+        .at(server.id)
+        .of(subject)
+        .from(Source::Override);
+    let replacing = keeping.map(|kept| kept.version.as_str());
     match app
         .table
-        .put_override(
-            &caller.tenant,
-            &own,
-            keeping.map(|kept| kept.version.as_str()),
-        )
+        .put_override(&caller.tenant, &own, replacing, &event)
         .await?
     {
         Outcome::Done => Ok(own),
@@ -256,17 +279,12 @@ pub async fn install_override(
 /// [`Error::Unavailable`], [`Error::Internal`].
 pub async fn open_override(
     app: &App,
-    caller: &Caller,
+    tenant: &TenantId,
     server: &Server,
     own: &Override,
 ) -> Result<OverrideValue> {
-    let key = data_key(app, &caller.tenant, server).await?;
-    let json = key.open(
-        &caller.tenant,
-        server.id,
-        Kind::Override(&own.subject),
-        &own.sealed,
-    )?;
+    let key = data_key(app, tenant, server).await?;
+    let json = key.open(tenant, server.id, Kind::Override(&own.subject), &own.sealed)?;
     OverrideValue::from_json(&own.shape, &json)
         .map_err(|_| Error::internal("an override does not decode"))
 }

@@ -9,7 +9,8 @@ use super::clients::Settings;
 use super::credentials::AtServer;
 use super::{clients, revocations, servers};
 use crate::app::App;
-use crate::domain::credential::{Grant, RefreshOutcome, Tokens, new_version};
+use crate::domain::credential::{Grant, RefreshOutcome, Source, Tokens, new_version};
+use crate::domain::event::{self, Action, Event, Who, Worker};
 use crate::domain::id::{ServerId, TenantId, random};
 use crate::domain::issuance::Issuance;
 use crate::domain::revocation::{Presentation, Revocation};
@@ -28,8 +29,8 @@ use tracing::{error, info, warn};
 
 /// How long a lease is held at most, in seconds: longer than the call to the issuer and the write together.
 const LEASE: i64 = 20;
-/// How long a caller waits for someone else's refresh.
-const PATIENCE: Duration = Duration::from_secs(25);
+/// How long a caller waits for someone else's refresh who has all the time that it takes.
+pub const PATIENCE: Duration = Duration::from_secs(25);
 /// How long a grant whose refresh failed is left alone, in seconds.
 const PAUSE: i64 = 30;
 
@@ -69,28 +70,16 @@ impl Need<'_> {
     }
 }
 
-/// The access token of a subject at a server, refreshed if it should be.
+/// The access token of a subject at a server, for a call of `who`, refreshed if it should be. Someone else's refresh is waited for no longer than
+/// `patience`. One of the caller's own is never broken off: that would lose the tokens that are on their way; so without any
+/// patience none is begun.
 ///
 /// # Errors
 /// [`Error::ServerNotFound`] when the server is gone; [`Error::Unavailable`], [`Error::Internal`].
 pub async fn access(
     app: &App,
     tenant: &TenantId,
-    server: ServerId,
-    subject: &Subject,
-    need: Need<'_>,
-) -> Result<Usable> {
-    access_within(app, tenant, server, subject, need, PATIENCE).await
-}
-
-/// The same for a caller who waits no longer than `patience` for someone else's refresh. One of its own is never broken off:
-/// that would lose the tokens that are on their way.
-///
-/// # Errors
-/// As [`access`].
-pub async fn access_within(
-    app: &App,
-    tenant: &TenantId,
+    who: &Who,
     server: ServerId,
     subject: &Subject,
     need: Need<'_>,
@@ -109,7 +98,8 @@ pub async fn access_within(
         let met = need.is_met(&grant, now) || (newer && !grant.is_expired(now));
         let paused = grant.retry_at.is_some_and(|at| now < at);
         let due = !met || grant.due_for_refresh(now);
-        if !due || !grant.refreshable || paused || (met && grant.is_leased(now)) {
+        let left_alone = paused || patience.is_zero();
+        if !due || !grant.refreshable || left_alone || (met && grant.is_leased(now)) {
             return match met {
                 true => token_of(app, tenant, &server, grant).await,
                 false if !grant.refreshable => Ok(Usable::Not(Reason::Expired)),
@@ -123,7 +113,8 @@ pub async fn access_within(
                 .table
                 .lease_grant(tenant, &grant, &lease, now, until)
                 .await?
-                && let Some(usable) = refresh(app, tenant, &server, grant, &lease, need).await?
+                && let Some(usable) =
+                    refresh(app, tenant, who, &server, grant, &lease, need).await?
             {
                 return Ok(usable);
             }
@@ -182,6 +173,7 @@ pub(super) async fn token_of(
 async fn refresh(
     app: &App,
     tenant: &TenantId,
+    who: &Who,
     server: &Server,
     grant: Box<Grant>,
     lease: &str,
@@ -222,7 +214,7 @@ async fn refresh(
             let (id, subject) = (server.id, &grant.subject);
             next.sealed = seal(&key, tenant, id, subject, &grant.issuance, &tokens)?;
             log(tenant, &grant, None);
-            match store(app, tenant, &grant, lease, &next).await {
+            match store(app, tenant, who, &grant, lease, &next).await {
                 Ok(true) => {
                     let token = tokens.access;
                     let grant = Box::new(next);
@@ -231,7 +223,7 @@ async fn refresh(
                 // It may be stored after all, so it is not given up.
                 Err(error @ Error::Unavailable(_)) => Err(error),
                 refused => {
-                    give_up(app, tenant, &next, &tokens).await;
+                    give_up(app, tenant, who, &next, &tokens).await;
                     refused.map(|_| None)
                 }
             }
@@ -251,9 +243,10 @@ async fn refresh(
             } else {
                 None
             };
+            let event = refreshed(&next, tenant, who, now)?;
             let stored = app
                 .table
-                .continue_grant(tenant, &grant, lease, &next, revocation.as_ref())
+                .continue_grant(tenant, &grant, lease, &next, revocation.as_ref(), &event)
                 .await?;
             if !stored {
                 return Ok(None);
@@ -302,20 +295,35 @@ const fn reason(outcome: Option<RefreshOutcome>) -> Reason {
     }
 }
 
+/// That a grant was refreshed, or was not, for the sake of a call of theirs.
+fn refreshed(next: &Grant, tenant: &TenantId, who: &Who, now: Timestamp) -> Result<Event> {
+    let event = Event::new(now, tenant, who.clone(), Action::CredentialRefreshed)?
+        .at(next.server)
+        .of(&next.subject)
+        .from(Source::Oauth);
+    Ok(event.with(match next.last_refresh {
+        Some(RefreshOutcome::Succeeded) => event::Outcome::Succeeded,
+        Some(RefreshOutcome::InvalidGrant) => event::Outcome::Refused,
+        _ => event::Outcome::Failed,
+    }))
+}
+
 /// Stores a refreshed grant, through outages of the store as long as the lease holds. Answers `false` when the grant is
 /// another one by now, or gone.
 async fn store(
     app: &App,
     tenant: &TenantId,
+    who: &Who,
     read: &Grant,
     lease: &str,
     next: &Grant,
 ) -> Result<bool> {
     const TRIES: usize = 5;
+    let event = refreshed(next, tenant, who, app.now())?;
     for _ in 0..TRIES {
         match app
             .table
-            .continue_grant(tenant, read, lease, next, None)
+            .continue_grant(tenant, read, lease, next, None, &event)
             .await
         {
             Ok(true) => return Ok(true),
@@ -332,14 +340,28 @@ async fn store(
 }
 
 /// Hands tokens that belong to no stored grant to revocation.
-pub(super) async fn give_up(app: &App, tenant: &TenantId, grant: &Grant, tokens: &Tokens) {
+pub(super) async fn give_up(
+    app: &App,
+    tenant: &TenantId,
+    who: &Who,
+    grant: &Grant,
+    tokens: &Tokens,
+) {
     const TRIES: usize = 5;
-    let Ok(revocation) = Revocation::of(tenant, grant, None, app.now()) else {
+    let now = app.now();
+    let event = |who: Who, action| {
+        let event = Event::new(app.now(), tenant, who, action)?;
+        let event = event.at(grant.server).of(&grant.subject);
+        Ok::<_, Error>(event.from(Source::Oauth))
+    };
+    let made = Revocation::of(tenant, grant, None, now);
+    let (Ok(revocation), Ok(discarded)) = (made, event(who.clone(), Action::CredentialDiscarded))
+    else {
         error!("tokens could not be handed to revocation");
         return;
     };
     for _ in 0..TRIES {
-        match app.table.add_revocation(&revocation).await {
+        match app.table.add_revocation(&revocation, &discarded).await {
             Ok(true) => {
                 app.work_appeared.notify_one();
                 return;
@@ -352,7 +374,17 @@ pub(super) async fn give_up(app: &App, tenant: &TenantId, grant: &Grant, tokens:
             }
         }
     }
-    revocations::present_now(app, revocation, tokens).await;
+    let outcome = revocations::present_now(app, revocation, tokens).await;
+    let settled = event(Worker::Revocation.into(), Action::RevocationSettled);
+    for event in [Ok(discarded), settled.map(|event| event.with(outcome))] {
+        let told = match event {
+            Ok(event) => app.table.tell(&event).await,
+            Err(error) => Err(error),
+        };
+        if let Err(cause) = told {
+            warn!(%cause, "a change could not be told");
+        }
+    }
 }
 
 fn log(tenant: &TenantId, grant: &Grant, failure: Option<&TokenFailure>) {

@@ -10,10 +10,11 @@ use super::grants::{self, Need, Usable};
 use super::servers::{data_key, open_with};
 use super::{Permitted, Unchecked};
 use crate::app::App;
-use crate::caller::{Caller, Presented, hash};
-use crate::domain::credential::{Grant, OverrideValue, Records};
+use crate::caller::{Caller, Presented};
+use crate::domain::credential::{Grant, OverrideValue, Records, RefreshOutcome};
 use crate::domain::error::Unauthenticated;
-use crate::domain::id::{ServerId, TenantId, random};
+use crate::domain::event::{Action, Event, Who};
+use crate::domain::id::{ServerId, TenantId, hash, random};
 use crate::domain::issuance::{Client, ClientAuth, ClientSource};
 use crate::domain::mcp_session::{MCP_SESSION_LIFETIME, McpSession};
 use crate::domain::server::{
@@ -22,7 +23,8 @@ use crate::domain::server::{
 use crate::domain::status::{Reason, Status, status};
 use crate::domain::subject::Subject;
 use crate::domain::time::{Clock, Timestamp};
-use crate::egress::Outgoing;
+use crate::egress::{Failure, Outgoing, TOTAL_TIMEOUT};
+use crate::mcp::SESSION_HEADER;
 use crate::oauth::challenge;
 use crate::oauth::token::{self, Class, Credentials, Endpoint};
 use crate::seal::Kind;
@@ -37,11 +39,12 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
-/// The header that names a session, here and at the server.
-pub const SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
+/// A token that was replaced less than so many seconds ago is not replaced because a server refuses it: whatever the
+/// server has against it, it would have against the next one too, and the issuer would be asked at every call.
+const REPLACED_LATELY: i64 = 30;
 
 /// The most entries that a process remembers of a kind.
 const REMEMBERED: usize = 10_000;
@@ -99,6 +102,8 @@ pub(crate) struct Remembered {
     keys: Mutex<HashMap<(TenantId, String), Subject>>,
     /// Tokens of servers' own.
     tokens: Mutex<HashMap<(TenantId, ServerId), OwnToken>>,
+    /// Origins whose servers want sessions (checklist row 43).
+    pub(super) with_sessions: Mutex<HashMap<String, ()>>,
 }
 
 /// A token that a server's own client has obtained.
@@ -108,9 +113,11 @@ struct OwnToken {
     fence: String,
     token: SecretString,
     until: Option<Timestamp>,
+    /// When it replaced one that was refused.
+    replaced_at: Option<Timestamp>,
 }
 
-fn locked<K, V>(map: &Mutex<HashMap<K, V>>) -> MutexGuard<'_, HashMap<K, V>> {
+pub(super) fn locked<K, V>(map: &Mutex<HashMap<K, V>>) -> MutexGuard<'_, HashMap<K, V>> {
     let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
     if map.len() >= REMEMBERED {
         map.clear();
@@ -203,10 +210,16 @@ async fn refuse_unbound(app: &App, caller: &Caller, server: Option<&Server>) -> 
     }
 }
 
-/// What a subject's calls to a server rest on, in one word: another one as soon as the server's address, its
-/// authentication, one of its secrets or the subject's credential is another one, or the server was switched off. A refresh
-/// changes nothing.
+/// What a subject's calls to a server rest on, in one word: another one as soon as where they go or what they carry is another
+/// one, or the server was switched off.
 fn fence(server: &Server, records: &Records) -> Result<String> {
+    let off = server.connection.times_off;
+    Ok(hash(&format!("{off} {}", outbound(server, records)?)))
+}
+
+/// Where a subject's calls to a server go and what they carry, in one word: another one as soon as the server's address, its
+/// authentication, one of its secrets or the subject's credential is another one. A refresh changes nothing.
+pub(super) fn outbound(server: &Server, records: &Records) -> Result<String> {
     let credential = match (&records.own, &records.grant) {
         (Some(own), _) => own.version.as_str(),
         (None, Some(grant)) => grant.session.as_str(),
@@ -218,7 +231,6 @@ fn fence(server: &Server, records: &Records) -> Result<String> {
         &server.auth,
         &server.additional_headers,
         &server.secrets,
-        server.connection.times_off,
         credential,
     );
     serde_json::to_string(&all)
@@ -228,6 +240,8 @@ fn fence(server: &Server, records: &Records) -> Result<String> {
 
 /// A call, as far as it is to be passed on.
 pub struct Call {
+    /// Whose it is, for what has to be done for its sake.
+    pub who: Who,
     /// Its method.
     pub method: Method,
     /// Its headers: those that may pass.
@@ -236,6 +250,19 @@ pub struct Call {
     pub body: Vec<u8>,
     /// The server's id of the session that it belongs to.
     pub session: Option<SecretString>,
+    /// When its answer must have begun; a tool may take its time.
+    pub end: Option<Instant>,
+}
+
+impl Call {
+    /// How long a call may wait for someone else's refresh. One of its own is never broken off, so it must not begin when it
+    /// might not end in time.
+    fn patience(&self) -> Duration {
+        self.end.map_or(grants::PATIENCE, |end| {
+            let left = end.saturating_duration_since(Instant::now());
+            left.saturating_sub(TOTAL_TIMEOUT)
+        })
+    }
 }
 
 impl fmt::Debug for Call {
@@ -263,14 +290,18 @@ pub enum Refusal {
         /// What a new consent has to ask for besides, if one may help.
         besides: Option<Vec<String>>,
     },
-    /// The server cannot be reached, or must not be, or does not answer itself.
+    /// The server cannot be reached, or must not be, or does not answer in time.
     Unreachable,
+    /// The server does not answer itself.
+    Redirected,
 }
 
 /// What a call carries, and where that comes from.
 struct Carried {
     headers: HeaderMap,
     from: Carrier,
+    /// When its token was last replaced, not counting consents.
+    replaced_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug)]
@@ -289,39 +320,51 @@ enum Carrier {
 /// [`Error::ServerNotFound`] when the server has just gone; [`Error::Unavailable`], [`Error::Internal`].
 pub async fn exchange(
     app: &App,
-    at: &Permitted<AtServer>,
+    tenant: &TenantId,
+    at: &AtServer,
     call: Call,
 ) -> Result<Result<Response, Refusal>> {
     let mut refused = None;
     loop {
-        let carried = match carry(app, at, refused.as_ref()).await? {
+        let carried = match carry(app, tenant, at, refused.as_ref(), &call).await? {
             Ok(carried) => carried,
             Err(refusal) => return Ok(Err(refusal)),
         };
         let request = Outgoing {
             method: call.method.clone(),
-            url: &at.found.server.url,
+            url: &at.server.url,
             headers: outgoing(&call, carried.headers),
             body: call.body.clone(),
         };
-        let Ok(answer) = app.egress.open(request).await else {
+        let answer = app.egress.open(request);
+        let answer = match call.end {
+            Some(end) => timeout_at(end, answer)
+                .await
+                .unwrap_or(Err(Failure::Unreachable)),
+            None => answer.await,
+        };
+        let Ok(answer) = answer else {
             return Ok(Err(Refusal::Unreachable));
         };
         let from = carried.from;
         let consent_helps = matches!(from, Carrier::Grant(_));
+        let lately = |at: Timestamp| app.now() < at.plus_seconds(REPLACED_LATELY);
+        let replaceable = !matches!(from, Carrier::Fixed)
+            && !carried.replaced_at.is_some_and(lately)
+            && !call.patience().is_zero();
         match answer.status().as_u16() {
-            401 if refused.is_none() && !matches!(from, Carrier::Fixed) => refused = Some(from),
+            401 if refused.is_none() && replaceable => refused = Some(from),
             401 => return Ok(Err(Refusal::NotAccepted { consent_helps })),
             403 => {
                 let Some(wanted) = wants_more(answer.headers()) else {
                     return Ok(Ok(answer));
                 };
-                let grant = at.found.records.grant.as_ref().filter(|_| consent_helps);
+                let grant = at.records.grant.as_ref().filter(|_| consent_helps);
                 let besides = grant.and_then(|grant| step_up(grant, wanted));
                 return Ok(Err(Refusal::ScopeInsufficient { besides }));
             }
             // Where it leads is nobody's business, and what it says belongs to nowhere else.
-            100..=199 | 300..=399 => return Ok(Err(Refusal::Unreachable)),
+            100..=199 | 300..=399 => return Ok(Err(Refusal::Redirected)),
             _ => return Ok(Ok(answer)),
         }
     }
@@ -388,10 +431,12 @@ fn outgoing(call: &Call, carried: HeaderMap) -> HeaderMap {
 /// What a call carries. `refused` is what the server has just refused, which is then replaced if it can be.
 async fn carry(
     app: &App,
-    at: &Permitted<AtServer>,
+    tenant: &TenantId,
+    at: &AtServer,
     refused: Option<&Carrier>,
+    call: &Call,
 ) -> Result<Result<Carried, Refusal>> {
-    let (tenant, server) = (&at.caller.tenant, &at.found.server);
+    let server = &at.server;
     if server.auth == Auth::Passthrough {
         return Ok(Err(Refusal::Passthrough));
     }
@@ -403,18 +448,18 @@ async fn carry(
             put(&mut headers, name, value)?;
         }
     }
-    let own = match &at.found.records.own {
-        Some(own) => Some(open_override(app, &at.caller, server, own).await?),
+    let own = match &at.records.own {
+        Some(own) => Some(open_override(app, tenant, server, own).await?),
         None => None,
     };
-    let mut from = Carrier::Fixed;
+    let (mut from, mut replaced_at) = (Carrier::Fixed, None);
     let refusal = match &server.auth {
         Auth::None | Auth::LegacyProvider { .. } | Auth::Passthrough => None,
         Auth::Headers {
             level,
             headers: specs,
         } => put_headers(&mut headers, *level, specs, &secrets, own.as_ref())?
-            .then(|| missing(app, &at.found)),
+            .then(|| missing(app, at)),
         Auth::Oauth(oauth) => {
             let value = match (&own, oauth.grant_type) {
                 (Some(OverrideValue::Header(value)), _) => Ok(value.clone()),
@@ -425,15 +470,22 @@ async fn carry(
                     from = Carrier::Client;
                     own_token(app, tenant, server, oauth, &secrets, refused.is_some())
                         .await?
-                        .map(bearer)
+                        .map(|own| {
+                            replaced_at = own.replaced_at;
+                            bearer(own.token)
+                        })
                 }
-                (None, GrantType::AuthorizationCode) => match grant(app, at, refused).await? {
-                    Usable::Token { token, grant } => {
-                        from = Carrier::Grant(grant.version);
-                        Ok(bearer(token))
+                (None, GrantType::AuthorizationCode) => {
+                    match grant(app, tenant, at, refused, call).await? {
+                        Usable::Token { token, grant } => {
+                            let refreshed = grant.last_refresh == Some(RefreshOutcome::Succeeded);
+                            replaced_at = refreshed.then_some(grant.obtained_at);
+                            from = Carrier::Grant(grant.version);
+                            Ok(bearer(token))
+                        }
+                        Usable::Not(reason) => Err(reason),
                     }
-                    Usable::Not(reason) => Err(reason),
-                },
+                }
             };
             match value {
                 Ok(value) => {
@@ -445,7 +497,11 @@ async fn carry(
         }
     };
     Ok(match refusal {
-        None => Ok(Carried { headers, from }),
+        None => Ok(Carried {
+            headers,
+            from,
+            replaced_at,
+        }),
         Some(reason) => Err(Refusal::NoCredential(reason)),
     })
 }
@@ -518,15 +574,18 @@ fn fill(template: &str, own: Option<&OverrideValue>) -> Result<SecretString> {
 }
 
 /// The access token of the caller's grant. One that was just read and is good is used without another look.
-async fn grant(app: &App, at: &Permitted<AtServer>, refused: Option<&Carrier>) -> Result<Usable> {
-    let (
-        tenant,
-        AtServer {
-            server,
-            subject,
-            records,
-        },
-    ) = (&at.caller.tenant, &at.found);
+async fn grant(
+    app: &App,
+    tenant: &TenantId,
+    at: &AtServer,
+    refused: Option<&Carrier>,
+    call: &Call,
+) -> Result<Usable> {
+    let AtServer {
+        server,
+        subject,
+        records,
+    } = at;
     let need = match refused {
         Some(Carrier::Grant(version)) => Need::Other(version),
         _ => {
@@ -542,7 +601,8 @@ async fn grant(app: &App, at: &Permitted<AtServer>, refused: Option<&Carrier>) -
             }
         }
     };
-    let usable = grants::access(app, tenant, server.id, subject, need).await?;
+    let (id, patience) = (server.id, call.patience());
+    let usable = grants::access(app, tenant, &call.who, id, subject, need, patience).await?;
     // Meanwhile the server may have moved and the subject consented anew: that token is for another address than the one
     // that this call goes to.
     let is_ours = |new: &Grant| {
@@ -566,7 +626,7 @@ async fn own_token(
     oauth: &OauthConfig,
     secrets: &Secrets,
     refused: bool,
-) -> Result<Result<SecretString, Reason>> {
+) -> Result<Result<OwnToken, Reason>> {
     const MARGIN: i64 = 60;
     let (place, fence) = (
         (tenant.clone(), server.id),
@@ -577,7 +637,7 @@ async fn own_token(
         let good =
             |one: &OwnToken| one.fence == fence && one.until.is_none_or(|until| app.now() < until);
         if let Some(one) = known.filter(good) {
-            return Ok(Ok(one.token));
+            return Ok(Ok(one));
         }
     }
     let (Some(url), Some(id)) = (&oauth.token_url, &oauth.client_id) else {
@@ -605,14 +665,14 @@ async fn own_token(
                 let margin = MARGIN.min(life / 3);
                 app.now().plus_seconds(life - margin)
             });
-            let token = tokens.access;
             let one = OwnToken {
                 fence,
-                token: token.clone(),
+                token: tokens.access,
                 until,
+                replaced_at: refused.then(|| app.now()),
             };
-            locked(&app.remembered.tokens).insert(place, one);
-            Ok(Ok(token))
+            locked(&app.remembered.tokens).insert(place, one.clone());
+            Ok(Ok(one))
         }
         Err(failure) => {
             locked(&app.remembered.tokens).remove(&place);
@@ -664,7 +724,8 @@ pub async fn keep_session(
         ttl: now.plus_seconds(MCP_SESSION_LIFETIME).seconds(),
         id_hash,
     };
-    if app.table.add_mcp_session(&session).await? {
+    let opened = of_mcp_session(&at.caller, &session, now, Action::McpSessionOpened)?;
+    if app.table.add_mcp_session(&session, &opened).await? {
         return Ok(id.into());
     }
     let found = app
@@ -675,6 +736,25 @@ pub async fn keep_session(
         None => Err(Error::ServerNotFound),
         Some(_) => Err(Error::Contended),
     }
+}
+
+/// Forgets a session that its client has closed.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub async fn close_session(app: &App, caller: &Caller, session: &McpSession) -> Result<()> {
+    let closed = of_mcp_session(caller, session, app.now(), Action::McpSessionClosed)?;
+    app.table.remove_mcp_session(session, &closed).await
+}
+
+fn of_mcp_session(
+    caller: &Caller,
+    session: &McpSession,
+    now: Timestamp,
+    action: Action,
+) -> Result<Event> {
+    let event = Event::new(now, &session.tenant, caller, action)?;
+    Ok(event.at(session.server).of(&session.subject))
 }
 
 /// What the server calls a session.
@@ -741,7 +821,7 @@ impl Watch {
     async fn stands(&self) -> Result<bool> {
         let tenant = self.who.tenant();
         let mut keys = AtServer::keys(tenant, self.server, &self.subject);
-        keys.extend(self.who.needs());
+        self.who.need(&mut keys);
         let found = self.table.read(keys).await?;
         match self.who.clone().settle(&found, self.clock.now()) {
             Err(Error::Unauthenticated(_)) => return Ok(false),

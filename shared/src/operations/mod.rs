@@ -1,21 +1,29 @@
 //! What Hawser does, in the words of no contract. Each operation is one decision and at most one transaction; what has
 //! been read for a caller cannot be used before a contract's rule has permitted it.
 
+pub mod auditor;
 pub mod clients;
 pub mod consent;
 pub mod credentials;
 pub mod grants;
 pub mod invoke;
 pub mod providers;
+mod purge;
 pub mod receipts;
 mod revocations;
 pub mod servers;
 pub mod sessions;
+pub(crate) mod silence;
 pub mod subjects;
+pub mod tokens;
+pub mod tools;
+pub mod trail;
+mod verifications;
 pub mod work;
 
 use crate::caller::Caller;
 use crate::domain::server::host;
+use crate::domain::subject::Subject;
 use crate::table::credentials::Credential;
 use crate::table::receipts::Counts;
 use crate::{Error, Result};
@@ -95,14 +103,21 @@ impl<T> Permitted<Option<T>> {
 pub struct Taking {
     /// How many credentials of each source.
     pub counts: Counts,
+    /// How many subjects have them.
+    pub subjects: u64,
+    last: Option<Subject>,
     /// Of the grants among them, how many each issuer gave, by its host, and whether it is known to revoke.
     pub issuers: BTreeMap<String, (u64, bool)>,
 }
 
 impl Taking {
-    /// Adds one credential.
+    /// Adds one credential; those of one subject one after the other.
     pub fn add(&mut self, credential: &Credential) {
         self.counts.add(credential.source());
+        if self.last.as_ref() != Some(credential.subject()) {
+            self.subjects += 1;
+            self.last = Some(credential.subject().clone());
+        }
         if let Credential::Grant(grant) = credential {
             let issuance = &grant.issuance;
             let (grants, revokes) = self

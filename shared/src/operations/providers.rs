@@ -3,7 +3,7 @@
 
 use super::{Unchecked, consent};
 use crate::app::App;
-use crate::caller::{Caller, Presented};
+use crate::caller::Presented;
 use crate::domain::error::OauthSetup;
 use crate::domain::id::{ServerId, TenantId, random};
 use crate::domain::issuance::Provider;
@@ -36,7 +36,7 @@ pub async fn find(app: &App, who: Presented, id: ServerId) -> Result<Unchecked<O
     // Whom an API key speaks for is known only once its item has been read.
     let known = match &who {
         Presented::Caller(caller) => Some(caller.subject().clone()),
-        Presented::Key(_) => None,
+        Presented::Key(_) | Presented::Client(_) => None,
     };
     let own = known.iter().map(|known| provider_key(&tenant, id, known));
     let keys = own.chain([servers::key(&tenant, id)]).collect();
@@ -52,16 +52,16 @@ pub async fn find(app: &App, who: Presented, id: ServerId) -> Result<Unchecked<O
     Ok(Unchecked::new(caller, Some(AtServer { server, provider })))
 }
 
-/// The caller's own providers at servers whose subjects consent.
+/// A subject's providers at servers whose subjects consent.
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].
 pub async fn all(
     app: &App,
-    caller: &Caller,
+    tenant: &TenantId,
+    subject: &Subject,
     among: &[Server],
 ) -> Result<HashMap<ServerId, Provider>> {
-    let (tenant, subject) = (&caller.tenant, caller.subject());
     let consenting: Vec<_> = among.iter().filter(|s| s.subjects_consent()).collect();
     let mut all = HashMap::new();
     for some in consenting.chunks(AT_ONCE) {

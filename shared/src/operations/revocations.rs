@@ -3,12 +3,13 @@
 //! exactly once, in the transaction that erases its tokens.
 
 use super::clients::Settings;
-use super::{grants, servers, work};
+use super::{grants, purge, servers};
 use crate::app::App;
-use crate::domain::credential::Tokens;
+use crate::domain::credential::{Source, Tokens};
+use crate::domain::event::{Action, Event, Worker};
 use crate::domain::id::random;
 use crate::domain::issuance::{Client, ClientSource};
-use crate::domain::revocation::{Outcome, PATIENCE, Presentation, Revocation};
+use crate::domain::revocation::{Outcome, Presentation, Revocation};
 use crate::domain::server::{Auth, Server, host};
 use crate::domain::time::Timestamp;
 use crate::oauth::discovery;
@@ -19,6 +20,7 @@ use crate::table::receipts::PresentedToken;
 use crate::table::revocations::keys_of;
 use crate::{Error, Result};
 use secrecy::SecretString;
+use tokio::time::Instant;
 use tracing::{error, info};
 
 /// How often an issuer may refuse the client before that is believed.
@@ -26,11 +28,12 @@ const CLIENT_REFUSALS: u32 = 3;
 /// The longest pause between two attempts, in seconds.
 const LONGEST_PAUSE: i64 = 3600;
 
-/// Presents what is due of a revocation, and records where that leaves it.
+/// Presents what is due of a revocation, and records where that leaves it. The last one of a deleted server lets its purge
+/// go on.
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].
-pub(super) async fn present(app: &App, found: &Revocation) -> Result<()> {
+pub(super) async fn present(app: &App, found: &Revocation, until: Instant) -> Result<()> {
     let read = app.table.read(keys_of(found)).await?;
     let Some(mut one) = read.revocation(found)? else {
         return Ok(());
@@ -56,6 +59,8 @@ pub(super) async fn present(app: &App, found: &Revocation) -> Result<()> {
         &one.sealed,
     );
     let wait = match opened {
+        // Out of patience with an issuer that is known not to answer: once more would only hold back others.
+        Ok(_) if one.is_over(app.now()) && !app.silence.admits(&issuance.issuer, app.now()) => None,
         Ok(tokens) => {
             let secret = client_secret(app, &one, server.as_ref(), &key, &tokens)?;
             attempt(app, &mut one, &tokens, secret.as_ref()).await
@@ -67,7 +72,7 @@ pub(super) async fn present(app: &App, found: &Revocation) -> Result<()> {
         }
     };
     let now = app.now();
-    if now >= one.at.plus_seconds(PATIENCE) {
+    if one.is_over(now) {
         end_due(&mut one, Outcome::Failed, None, now);
     }
     let Some(outcome) = one.outcome() else {
@@ -77,12 +82,23 @@ pub(super) async fn present(app: &App, found: &Revocation) -> Result<()> {
     };
     log(&one, outcome);
     let presented = one.itemised.then(|| presented(&one));
+    let event = Event::new(
+        now,
+        &one.tenant,
+        Worker::Revocation,
+        Action::RevocationSettled,
+    )?
+    .at(one.server)
+    .of(&one.subject)
+    .from(Source::Oauth)
+    .under(one.receipt.as_deref())
+    .with(outcome);
     app.table
-        .finish_revocation(&before, &one, outcome, presented.as_deref(), now)
+        .finish_revocation(&before, &one, outcome, presented.as_deref(), &event)
         .await?;
     match tombstone {
         Some(tombstone) if !app.table.has_revocations(&one.tenant, one.server).await? => {
-            work::purge(app, &tombstone).await
+            purge::purge(app, &tombstone, until).await
         }
         _ => Ok(()),
     }
@@ -90,17 +106,18 @@ pub(super) async fn present(app: &App, found: &Revocation) -> Result<()> {
 
 /// Presents tokens that nothing durable can hold any more, a few times at once. The last resort, for a server that was
 /// deleted and cleared away while an issuer was answering.
-pub(super) async fn present_now(app: &App, mut one: Revocation, tokens: &Tokens) {
+pub(super) async fn present_now(app: &App, mut one: Revocation, tokens: &Tokens) -> Outcome {
     const TRIES: u32 = 3;
     for _ in 0..TRIES {
         one.attempts += 1;
         attempt(app, &mut one, tokens, tokens.client_secret.as_ref()).await;
         if let Some(outcome) = one.outcome() {
             log(&one, outcome);
-            return;
+            return outcome;
         }
     }
     log(&one, Outcome::Failed);
+    Outcome::Failed
 }
 
 /// Asks the issuer about each token that is due. Answers how long it wants to be left alone, if it says so.
@@ -119,11 +136,16 @@ async fn attempt(
             Err(_) => Ok(None),
         },
     };
-    let Ok(endpoint) = endpoint else { return None };
+    let issuer = &one.issuance.issuer;
+    let Ok(endpoint) = endpoint else {
+        app.silence.note(issuer, false, app.now());
+        return None;
+    };
     one.issuance.revocation_endpoint = endpoint;
     let now = app.now();
     let mut wait = None;
     let mut refused_client = false;
+    let mut answered = true;
     for (hint, token) in [
         (Hint::Refresh, tokens.refresh.as_ref()),
         (Hint::Access, Some(&tokens.access)),
@@ -157,7 +179,10 @@ async fn attempt(
                 refused_client = true;
                 (one.refused_clients + 1 >= CLIENT_REFUSALS).then_some(Outcome::Failed)
             }
-            Verdict::TryLater => None,
+            Verdict::TryLater => {
+                answered = false;
+                None
+            }
         };
         wait = wait.max(answer.retry_after.map(|wait| wait.as_secs() as i64));
         if let Some(outcome) = outcome {
@@ -173,6 +198,7 @@ async fn attempt(
         }
     }
     one.refused_clients += u32::from(refused_client);
+    app.silence.note(&one.issuance.issuer, answered, app.now());
     wait
 }
 

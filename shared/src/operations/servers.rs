@@ -3,14 +3,19 @@
 use super::{Permitted, Taking, Unchecked};
 use crate::app::App;
 use crate::caller::{Caller, Presented};
+use crate::client_token::client_id;
+use crate::domain::credential::new_version;
+use crate::domain::event::{Action, Event};
 use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::server::{
-    AccessType, ApiKeyHeader, Auth, Connection, KeyCheck, LangsmithFields, Secrets, Server,
+    AccessType, ApiKeyHeader, Auth, Connection, KeyCheck, LangsmithFields, Place, Secrets, Server,
 };
 use crate::domain::status::Reason;
+use crate::domain::time::Timestamp;
 use crate::seal::{DataKey, Kind};
 use crate::table::receipts::{Counts, Outcomes, Receipt, Removed};
 use crate::table::servers::{self, Companions, Inserted, Numbered};
+use crate::table::verifications::Verification;
 use crate::table::work::{Sweep, Tombstone};
 use crate::{Error, Result};
 use std::collections::BTreeSet;
@@ -204,7 +209,16 @@ pub async fn list(app: &App, who: Presented) -> Result<Unchecked<Vec<Server>>> {
 /// [`Error::NameTaken`], [`Error::TooLarge`], [`Error::Unavailable`], [`Error::Internal`].
 pub async fn create(app: &App, caller: &Caller, draft: Draft) -> Result<Server> {
     let prepared = prepare(app, caller, draft).await?;
-    insert(app, caller, &prepared, &Companions::default()).await
+    let verification = verification(&caller.tenant, &prepared.server, prepared.server.created_at);
+    let companions = Companions {
+        verification: verification.as_ref(),
+        ..Companions::default()
+    };
+    let server = insert(app, caller, &prepared, &companions).await?;
+    if verification.is_some() {
+        app.work_appeared.notify_one();
+    }
+    Ok(server)
 }
 
 /// A server that is not stored yet.
@@ -228,6 +242,7 @@ pub(super) async fn prepare(app: &App, caller: &Caller, draft: Draft) -> Result<
         DraftName::Given(name) => (name, false),
         DraftName::After(integration) => (format!("{integration}-{number}"), true),
     };
+    let by_key = draft.connection.api_key.is_some();
     let server = Server {
         id,
         number,
@@ -249,8 +264,13 @@ pub(super) async fn prepare(app: &App, caller: &Caller, draft: Draft) -> Result<
             agent_enabled: draft.connection.agent_enabled,
             times_off: 0,
             key_check: KeyCheck::Pending,
+            verification: by_key.then(|| new_version(now)).transpose()?,
             integration: draft.connection.integration,
-            client_id: format!("hwc_{}", Sortable::new(now)?.ulid().to_ascii_lowercase()),
+            client_id: client_id(tenant, id),
+            signing_key: match draft.connection.client_secret_hash {
+                Some(_) => Some(data_key.new_signing_key(tenant, id)?),
+                None => None,
+            },
             client_secret_hash: draft.connection.client_secret_hash,
         },
         consent_failed: false,
@@ -280,11 +300,22 @@ pub(super) async fn insert(
     companions: &Companions<'_>,
 ) -> Result<Server> {
     let mut server = prepared.server.clone();
+    let now = app.now();
+    let created = Event::new(now, &caller.tenant, caller, Action::ServerCreated)?.at(server.id);
+    let mut events = vec![created];
+    if let Some(session) = companions.session {
+        events.push(Event::of_session(
+            now,
+            caller,
+            session,
+            Action::SessionBegun,
+        )?);
+    }
     let base = server.name.clone();
     for suffix in 2.. {
         match app
             .table
-            .insert_server(&caller.tenant, &server, companions)
+            .insert_server(&caller.tenant, &server, companions, &events)
             .await?
         {
             Inserted::Done => break,
@@ -306,31 +337,44 @@ pub(super) async fn insert(
 /// [`Error::TooLarge`], [`Error::Unavailable`], [`Error::Internal`].
 pub async fn change(
     app: &App,
-    tenant: &TenantId,
+    caller: &Caller,
     before: &Server,
     mut after: Server,
     secrets: Option<&Secrets>,
     voiding: Voiding,
 ) -> Result<Server> {
+    let (tenant, now) = (&caller.tenant, app.now());
     if let Some(secrets) = secrets {
         let key = data_key(app, tenant, before).await?;
-        if open_with(&key, tenant, before)? != *secrets {
+        let stored = open_with(&key, tenant, before)?;
+        if stored != *secrets {
             after.secrets = seal(&key, tenant, before.id, secrets)?;
         }
+        if api_key(&after, secrets) != api_key(before, &stored) {
+            after.connection.key_check = KeyCheck::Pending;
+            after.connection.verification = None;
+        }
+    }
+    // A new api key, or the same one once more, is tried anew.
+    if after.connection.verification.is_none()
+        && after.connection.api_key.is_some()
+        && after.connection.key_check == KeyCheck::Pending
+    {
+        after.connection.verification = Some(new_version(now)?);
     }
     if after == *before {
         return Ok(after);
     }
+    let verification = verification(tenant, &after, now)
+        .filter(|one| before.connection.verification.as_ref() != Some(&one.id));
     after.version = before.version + 1;
-    after.updated_at = app.now();
+    after.updated_at = now;
     let mut sweep = None;
-    let moved = voiding == Voiding::AgreedForAnyAddress && before.url != after.url;
-    let differs = after.outbound_auth_differs(before);
-    if differs {
+    if after.outbound_auth_differs(before) {
         // From now on it goes by its own settings: the integration's client and secret are for the integration's server.
         after.connection.integration = None;
     }
-    if moved || differs {
+    if voids(before, &after, voiding) {
         refuse_voiding(app, tenant, before, voiding).await?;
         after.auth_revision = before.auth_revision + 1;
         if voiding != Voiding::Refused {
@@ -344,17 +388,72 @@ pub async fn change(
         });
     }
     fits(&after)?;
+    let action = match sweep {
+        Some(_) => Action::ServerMoved,
+        None => Action::ServerChanged,
+    };
+    let event = Event::new(after.updated_at, tenant, caller, action)?.at(after.id);
+    let change = (before.version, &after);
     if !app
         .table
-        .replace_server(tenant, (before.version, &after), sweep.as_ref(), None)
+        .replace_server(
+            tenant,
+            change,
+            sweep.as_ref(),
+            None,
+            verification.as_ref(),
+            &event,
+        )
         .await?
     {
         return Err(Error::Contended);
     }
-    if sweep.is_some() {
+    if sweep.is_some() || verification.is_some() {
         app.work_appeared.notify_one();
     }
     Ok(after)
+}
+
+/// Whether a change voids what subjects have stored.
+fn voids(before: &Server, after: &Server, voiding: Voiding) -> bool {
+    let moved = voiding == Voiding::AgreedForAnyAddress && before.url != after.url;
+    moved || after.outbound_auth_differs(before)
+}
+
+/// The credentials that a change would void; for a dry run.
+///
+/// # Errors
+/// [`Error::TooLarge`], [`Error::Unavailable`], [`Error::Internal`].
+pub async fn voided(
+    app: &App,
+    tenant: &TenantId,
+    before: &Server,
+    after: &Server,
+    voiding: Voiding,
+) -> Result<Taking> {
+    fits(after)?;
+    if voids(before, after, voiding) {
+        standing(app, tenant, before).await
+    } else {
+        Ok(Taking::default())
+    }
+}
+
+/// The header that carries the api key of a connection.
+fn api_key<'a>(server: &Server, secrets: &'a Secrets) -> Option<&'a str> {
+    let place = server.connection.api_key.as_ref()?;
+    secrets.get(Place::Header(&place.header))
+}
+
+/// The verification that a server's record names.
+fn verification(tenant: &TenantId, server: &Server, now: Timestamp) -> Option<Verification> {
+    Some(Verification {
+        id: server.connection.verification.clone()?,
+        tenant: tenant.clone(),
+        server: server.id,
+        at: now,
+        attempts: 0,
+    })
 }
 
 /// Takes away every credential at a server that lives on, and voids its pending consents: the auth revision rises, and
@@ -389,10 +488,13 @@ pub async fn revoke_all(app: &App, server: &Permitted<Server>) -> Result<(Counts
         receipt: Some(receipt.id.clone()),
         ..Sweep::of(tenant, before, &after, now)
     };
+    let event = Event::new(now, tenant, &server.caller, Action::ServerDisconnected)?
+        .at(before.id)
+        .under(Some(&receipt.id));
     let change = (before.version, &after);
     if !app
         .table
-        .replace_server(tenant, change, Some(&sweep), Some(&receipt))
+        .replace_server(tenant, change, Some(&sweep), Some(&receipt), None, &event)
         .await?
     {
         return Err(Error::Contended);
@@ -480,15 +582,19 @@ pub async fn delete(app: &App, caller: &Caller, server: &Numbered) -> Result<Str
     let tombstone = Tombstone {
         tenant: caller.tenant.clone(),
         server: server.id,
+        number: server.number,
         receipt: receipt.id.clone(),
         at: now,
         data_key: server.data_key.clone(),
-        counts: None,
+        count: None,
         touched: None,
     };
+    let event = Event::new(now, &caller.tenant, caller, Action::ServerDeleted)?
+        .at(server.id)
+        .under(Some(&receipt.id));
     if !app
         .table
-        .bury_server(&caller.tenant, server, &tombstone, &receipt)
+        .bury_server(&caller.tenant, server, &tombstone, &receipt, &event)
         .await?
     {
         return Err(Error::ServerNotFound);

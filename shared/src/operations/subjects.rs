@@ -1,24 +1,27 @@
 //! Offboarding: all that one subject has, on every server of the tenant, taken away by one call.
 
+use super::credentials::AtServer;
 use super::{Permitted, Taking};
 use crate::app::App;
 use crate::domain::credential::KeptReason;
+use crate::domain::event::{Action, Event, Worker};
 use crate::domain::id::{ServerId, Sortable, TenantId};
-use crate::domain::server::Auth;
+use crate::domain::server::{Auth, Server};
 use crate::domain::session::Session;
 use crate::domain::status::Reason;
 use crate::domain::subject::Subject;
-use crate::table::credentials::{Credential, Outcome, record_keys};
+use crate::table::credentials::{Credential, Outcome};
 use crate::table::receipts::{Counts, Outcomes, Receipt, Removed};
 use crate::table::work::Offboarding;
 use crate::{Error, Result};
+use futures_util::future::try_join_all;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::Instant;
 use tracing::warn;
 
-/// Servers whose records are read at once: three keys each, and a batch holds a hundred.
-pub(super) const SERVERS_AT_ONCE: usize = 33;
-/// How often the servers are gone through for what was replaced meanwhile.
+/// Servers that are gone through at once: four keys each, and a batch holds a hundred.
+const SERVERS_AT_ONCE: i32 = 25;
+/// How often they are looked at again for what was replaced meanwhile.
 const PASSES: usize = 5;
 /// How long a call works on it; what is left then goes on in the background.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -50,12 +53,16 @@ pub async fn offboard(app: &App, subject: &Permitted<Subject>) -> Result<Receipt
         subject: subject.found.clone(),
         receipt: receipt.id.clone(),
         at: now,
+        after: None,
     };
-    app.table.begin_offboarding(&offboarding, &receipt).await?;
-    match timeout(PATIENCE, carry_out(app, &offboarding)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(cause)) => warn!(%cause, "an offboarding goes on in the background"),
-        Err(_) => warn!("an offboarding takes long and goes on in the background"),
+    let event = Event::new(now, tenant, &subject.caller, Action::SubjectOffboarded)?
+        .of(&subject.found)
+        .under(Some(&receipt.id));
+    app.table
+        .begin_offboarding(&offboarding, &receipt, &event)
+        .await?;
+    if let Err(cause) = carry_out(app, &offboarding, Instant::now() + PATIENCE).await {
+        warn!(%cause, "an offboarding goes on in the background");
     }
     app.work_appeared.notify_one();
     let read = app
@@ -71,42 +78,86 @@ pub async fn offboard(app: &App, subject: &Permitted<Subject>) -> Result<Receipt
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].
 pub async fn rehearse(app: &App, subject: &Permitted<Subject>) -> Result<Taking> {
+    let tenant = &subject.caller.tenant;
     let mut taking = Taking::default();
-    let standing = standing(app, &subject.caller.tenant, &subject.found).await?;
-    for (_, credential) in &standing.credentials {
-        taking.add(credential);
+    let mut after = None;
+    loop {
+        let servers = app
+            .table
+            .servers_after(tenant, after, SERVERS_AT_ONCE)
+            .await?;
+        let Some(last) = servers.last() else {
+            return Ok(taking);
+        };
+        after = Some(last.id);
+        let standing = standing(app, tenant, &subject.found, &servers).await?;
+        for (_, credential) in &standing.credentials {
+            taking.add(credential);
+        }
     }
-    Ok(taking)
 }
 
-/// Does or goes on with an offboarding.
-pub(super) async fn carry_out(app: &App, offboarding: &Offboarding) -> Result<()> {
+/// Does an offboarding or goes on with it, server by server in the order of their creation, until the time is over.
+pub(super) async fn carry_out(app: &App, begun: &Offboarding, until: Instant) -> Result<()> {
+    let Some(offboarding) = app.table.offboarding(begun).await? else {
+        return Ok(());
+    };
+    let tenant = &offboarding.tenant;
+    let mut after = offboarding.after;
+    loop {
+        let servers = app
+            .table
+            .servers_after(tenant, after, SERVERS_AT_ONCE)
+            .await?;
+        let Some(last) = servers.last() else {
+            return app.table.finish_offboarding(begun, app.now()).await;
+        };
+        if !clear(app, &offboarding, &servers).await? {
+            // Another worker has finished: what is stored since is none of this offboarding's.
+            return app.table.finish_offboarding(begun, app.now()).await;
+        }
+        after = Some(last.id);
+        if Instant::now() >= until {
+            return app.table.continue_offboarding(begun, last.id).await;
+        }
+    }
+}
+
+/// Takes away what the subject has at some servers. Answers `false` if the receipt is closed already.
+async fn clear(app: &App, offboarding: &Offboarding, servers: &[Server]) -> Result<bool> {
     let Offboarding {
         tenant,
         subject,
         receipt,
         at,
+        ..
     } = offboarding;
-    if !app.table.has_offboarding(offboarding).await? {
-        return Ok(());
-    }
+    let kept = KeptReason::removed(subject, Reason::Revoked, *at);
     for _ in 0..PASSES {
-        let standing = standing(app, tenant, subject).await?;
+        let standing = standing(app, tenant, subject, servers).await?;
         if standing.credentials.is_empty() && standing.consents.is_empty() {
-            return app.table.finish_offboarding(offboarding, app.now()).await;
+            return Ok(true);
         }
-        let kept = KeptReason::removed(subject, Reason::Revoked, *at);
+        let event = |action| {
+            let event = Event::new(app.now(), tenant, Worker::Offboarding, action)?;
+            Ok::<_, Error>(event.of(subject).under(Some(receipt)))
+        };
         for session in &standing.consents {
-            app.table.fail_session(session, session.phase).await?;
+            let mut ended = event(Action::SessionEnded)?.at(session.server);
+            ended.session = session.ulid();
+            let phase = session.phase;
+            app.table.fail_session(session, phase, &ended).await?;
         }
         for (server, credential) in &standing.credentials {
+            let event = event(Action::CredentialRemoved)?
+                .at(*server)
+                .from(credential.source());
             let removed = app
                 .table
-                .offboard_credential(tenant, *server, credential, &kept, receipt, app.now())
+                .offboard_credential(tenant, *server, credential, &kept, receipt, &event)
                 .await?;
             if removed == Outcome::ReceiptClosed {
-                // Another worker has finished: what is stored since is none of this offboarding's.
-                return app.table.finish_offboarding(offboarding, app.now()).await;
+                return Ok(false);
             }
         }
     }
@@ -115,37 +166,43 @@ pub(super) async fn carry_out(app: &App, offboarding: &Offboarding) -> Result<()
 }
 
 /// What a subject has.
-#[derive(Default)]
 struct Standing {
     credentials: Vec<(ServerId, Credential)>,
     consents: Vec<Session>,
 }
 
-/// The subject's credentials that their servers stand behind, and the consents in progress. Read from the servers
+/// The subject's credentials that these servers stand behind, and the consents in progress. Read from the servers
 /// themselves: an index would lag.
-async fn standing(app: &App, tenant: &TenantId, subject: &Subject) -> Result<Standing> {
-    let servers = app.table.servers(tenant).await?;
-    let mut all = Standing::default();
+async fn standing(
+    app: &App,
+    tenant: &TenantId,
+    subject: &Subject,
+    servers: &[Server],
+) -> Result<Standing> {
     // Sessions first: one that completes meanwhile shows as the grant that it became.
-    for server in servers
+    let with_consent = servers
         .iter()
-        .filter(|one| matches!(one.auth, Auth::Oauth(_)))
-    {
-        let open = app.table.open_sessions(tenant, server.id, subject).await?;
-        all.consents.extend(open);
+        .filter(|one| matches!(one.auth, Auth::Oauth(_)));
+    let open = with_consent.map(|one| app.table.open_sessions(tenant, one.id, subject));
+    let consents = try_join_all(open).await?.into_iter().flatten().collect();
+    let keys = servers
+        .iter()
+        .flat_map(|one| AtServer::keys(tenant, one.id, subject));
+    let found = app.table.read(keys.collect()).await?;
+    let mut credentials = Vec::new();
+    for server in servers {
+        let Some(at) = AtServer::from_found(&found, tenant, server.id, subject)? else {
+            continue;
+        };
+        let own = at
+            .records
+            .own
+            .map(|own| Credential::Override(Box::new(own)));
+        let grant = at.records.grant.map(|one| Credential::Grant(Box::new(one)));
+        credentials.extend(own.into_iter().chain(grant).map(|one| (server.id, one)));
     }
-    for some in servers.chunks(SERVERS_AT_ONCE) {
-        let keys = some
-            .iter()
-            .flat_map(|server| record_keys(tenant, server.id, subject));
-        let found = app.table.read(keys.collect()).await?;
-        for server in some {
-            let records = found.records(tenant, server, subject)?;
-            let own = records.own.map(|own| Credential::Override(Box::new(own)));
-            let grant = records.grant.map(|one| Credential::Grant(Box::new(one)));
-            all.credentials
-                .extend(own.into_iter().chain(grant).map(|one| (server.id, one)));
-        }
-    }
-    Ok(all)
+    Ok(Standing {
+        credentials,
+        consents,
+    })
 }

@@ -1,83 +1,157 @@
-//! The purge: durable work that follows a delete or a voiding change, continued until it is done. Every step may be
-//! repeated, run by two workers at once, or be the last one before the process dies.
+//! Durable work, several pieces at once, for as long as there is time: what is not begun or not finished by then stays due.
+//! Every step may be repeated, run by two workers at once, or be the last one before the process dies.
 
-use super::{revocations, subjects};
+use super::{purge, revocations, subjects, verifications};
 use crate::app::App;
-use crate::domain::credential::KeptReason;
-use crate::domain::revocation::{PATIENCE, Revocation};
-use crate::table::credentials::Outcome;
-use crate::table::work::{Remaining, Remains, Sweep, Tombstone, Work};
-use crate::table::{clients, servers};
+use crate::table::Key;
+use crate::table::work::Work;
 use crate::{Error, Result};
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-use tracing::warn;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, FuturesUnordered};
+use futures_util::{FutureExt, Stream, StreamExt};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::pin::pin;
+use std::time::Duration;
+use tokio::time::Instant;
+use tracing::{error, warn};
 
-/// Pieces of due work fetched at once.
-const PAGE: usize = 20;
-/// How often a sweep looks again for what was replaced meanwhile.
-const PASSES: usize = 5;
+/// Pieces worked off at once.
+const AT_ONCE: usize = 32;
+/// How many of them may need the same issuer; also how many may need none.
+const OF_ONE: usize = 8;
+/// Pieces of one issuer that are kept until there is room. What is more is passed over, and found again.
+const WAITING: usize = 200;
+/// For how long a piece may go on before it is another's turn.
+const TURN: Duration = Duration::from_secs(10);
 /// How long work that failed is put off.
 const PAUSE_SECONDS: i64 = 60;
 
-/// Works off one piece.
+/// Works off one piece, a first step of it in any case and more until the time is over.
 ///
 /// # Errors
 /// [`crate::Error::Unavailable`], [`crate::Error::Internal`]; what was done stays done.
-pub async fn work_off(app: &App, work: &Work) -> Result<()> {
+pub async fn work_off(app: &App, work: &Work, until: Instant) -> Result<()> {
     match work {
-        Work::Tombstone(tombstone) => purge(app, tombstone).await,
-        Work::Sweep(sweep) => clear_voided(app, sweep).await,
-        Work::Offboarding(offboarding) => subjects::carry_out(app, offboarding).await,
-        Work::Revocation(revocation) => revocations::present(app, revocation).await,
+        Work::Tombstone(tombstone) => purge::purge(app, tombstone, until).await,
+        Work::Sweep(sweep) => purge::clear_voided(app, sweep, until).await,
+        Work::Offboarding(offboarding) => subjects::carry_out(app, offboarding, until).await,
+        Work::Revocation(revocation) => revocations::present(app, revocation, until).await,
+        Work::Verification(verification) => verifications::carry_out(app, verification).await,
     }
 }
 
-/// Works off what is due, several pieces at once. Answers whether there was anything. What fails, or may take the process
-/// with it, is put off, so that it never stands before the rest.
+/// Works off these pieces as far as there is time, and answers the marks of those that failed. What is left is due.
+pub async fn work_off_these<T: Send>(app: &App, pieces: Vec<(T, Work)>, until: Instant) -> Vec<T> {
+    let mut crew = Crew::new(app, Found::New, until);
+    let mut failed = Vec::new();
+    pieces.into_iter().for_each(|piece| crew.queue(piece));
+    loop {
+        crew.begin();
+        match crew.ended().await {
+            Some((mark, Err(cause))) => {
+                error!(%cause, "work from the stream is unfinished");
+                failed.push(mark);
+            }
+            Some((_, Ok(()))) => {}
+            None => return failed,
+        }
+    }
+}
+
+/// Goes through what is due, and again whenever more has appeared, until all that was begun is over. Answers whether there
+/// was anything to begin. What fails, or may take the process with it, is put off, so that it never stands before the rest.
 ///
 /// # Errors
 /// The first failure, after everything has been tried.
-pub async fn work_off_due(app: &App) -> Result<bool> {
-    let due = app.table.due_work(app.now(), PAGE).await?;
-    let mut pieces: FuturesUnordered<_> = due.iter().map(|work| one(app, work)).collect();
-    let mut failure = None;
-    while let Some(ended) = pieces.next().await {
-        if let Err(error) = ended {
-            failure.get_or_insert(error);
+pub async fn work_off_due(app: &App, until: Instant) -> Result<bool> {
+    let mut crew = Crew::new(app, Found::Due, until);
+    let mut pages = pin!(due(app));
+    let (mut to_read, mut failure) = (true, None);
+    loop {
+        crew.begin();
+        let room = crew.has_room();
+        let waits = room && !to_read && !crew.running.is_empty();
+        tokio::select! {
+            Some(((), ended)) = crew.ended() => {
+                if let Err(error) = ended {
+                    failure.get_or_insert(error);
+                }
+            }
+            page = pages.next(), if room && to_read => match page {
+                Some(Ok(page)) => page.into_iter().for_each(|work| crew.queue(((), work))),
+                Some(Err(error)) => {
+                    to_read = false;
+                    failure.get_or_insert(error);
+                }
+                None => to_read = false,
+            },
+            () = app.work_appeared.notified(), if waits => {
+                to_read = true;
+                pages.set(due(app));
+            }
+            else => return failure.map_or(Ok(crew.begun), Err),
         }
     }
-    failure.map_or(Ok(!due.is_empty()), Err)
 }
 
-/// Works off everything that is due now.
+/// Pages of what is due now.
+fn due(app: &App) -> impl Stream<Item = Result<Vec<Work>>> {
+    let now = app.now();
+    stream::try_unfold(Some(None), move |place| async move {
+        let Some(after) = place else { return Ok(None) };
+        let (due, next) = app.table.due_work(now, after).await?;
+        Ok(Some((due, next.map(Some))))
+    })
+}
+
+/// Works off everything that is due, until there is nothing left or the time is over.
 ///
 /// # Errors
 /// The first failure, after everything has been tried; what failed stays due.
-pub async fn work_off_all(app: &App) -> Result<()> {
+pub async fn work_off_all(app: &App, until: Instant) -> Result<()> {
     let mut failure = None;
-    loop {
-        match work_off_due(app).await {
+    while Instant::now() < until {
+        match work_off_due(app, until).await {
             Ok(true) => {}
-            Ok(false) => return failure.map_or(Ok(()), Err),
+            Ok(false) => break,
             Err(error) => {
                 // A store that does not answer cannot be asked what is due, either.
                 let passing = matches!(error, Error::Unavailable(_)) && failure.is_some();
                 failure.get_or_insert(error);
                 if passing {
-                    return failure.map_or(Ok(()), Err);
+                    break;
                 }
             }
         }
     }
+    failure.map_or(Ok(()), Err)
 }
 
-async fn one(app: &App, work: &Work) -> Result<()> {
-    // An issuer may keep its answer until this process is gone.
-    if matches!(work, Work::Revocation(_)) {
-        put_off(app, work).await?;
+pub(super) async fn put_off(app: &App, work: &Work) -> Result<bool> {
+    let until = app.now().plus_seconds(PAUSE_SECONDS);
+    app.table.put_off(work, until).await
+}
+
+/// Where pieces come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// From the stream: they have only just been written.
+    New,
+    /// From the index: others may find them too, and there may be more of them than can be begun.
+    Due,
+}
+
+async fn one(app: &App, work: &Work, found: Found, until: Instant) -> Result<()> {
+    let mut until = until;
+    if found == Found::Due {
+        until = until.min(Instant::now() + TURN);
+        // An issuer or a server may keep its answer until this process is gone.
+        let asks = matches!(work, Work::Revocation(_) | Work::Verification(_));
+        if asks && !put_off(app, work).await? {
+            return Ok(());
+        }
     }
-    let ended = work_off(app, work).await;
+    let ended = work_off(app, work, until).await;
     if ended.is_err()
         && let Err(cause) = put_off(app, work).await
     {
@@ -86,153 +160,130 @@ async fn one(app: &App, work: &Work) -> Result<()> {
     ended
 }
 
-async fn put_off(app: &App, work: &Work) -> Result<()> {
-    let until = app.now().plus_seconds(PAUSE_SECONDS);
-    app.table.put_off(work, until).await
+/// Pieces at work, [`AT_ONCE`] together and [`OF_ONE`] for each issuer, so that a slow one holds back its own alone; and
+/// those that wait for a place. Each has a mark by which its end is told.
+struct Crew<'a, T> {
+    app: &'a App,
+    found: Found,
+    until: Instant,
+    lanes: HashMap<String, Lane<T>>,
+    /// What waits or runs, so that nothing is begun twice.
+    known: HashSet<Key>,
+    running: FuturesUnordered<BoxFuture<'a, Ended<T>>>,
+    begun: bool,
 }
 
-/// Empties a deleted server's partition. Nothing but revocations can appear there meanwhile: everything else created under
-/// a server is conditional on its item, and ids never come back.
-///
-/// Grants become revocations, each in one transaction. What an issuer may be answering just now - a refresh, an exchange -
-/// is left until its lease is over. Clients are deregistered once no revocation needs them. The tombstone, and with it the
-/// data key, goes last.
-pub(super) async fn purge(app: &App, tombstone: &Tombstone) -> Result<()> {
-    let Tombstone { tenant, server, .. } = tombstone;
-    let tombstone = loop {
-        match app.table.tombstone(tenant, *server).await? {
-            None => return Ok(()),
-            Some(counted) if counted.counts.is_some() => break counted,
-            Some(_) => app.table.count_on_tombstone(tenant, *server).await?,
-        }
-    };
-    let settled = clear(app, &tombstone).await? && deregister(app, &tombstone).await?;
-    if settled {
-        app.table.finish_purge(&tombstone, app.now()).await
-    } else {
-        // The last revocation to be settled comes back here at once; this is for what it does not see.
-        put_off(app, &Work::Tombstone(tombstone)).await
-    }
+/// Pieces that need the same issuer.
+struct Lane<T> {
+    running: usize,
+    waiting: VecDeque<(T, Work)>,
 }
 
-/// Clears everything but clients, revocations and the tombstone. Answers whether nothing is left that these must wait for.
-async fn clear(app: &App, tombstone: &Tombstone) -> Result<bool> {
-    let Tombstone {
-        tenant,
-        server,
-        receipt,
-        ..
-    } = tombstone;
-    let mut settled = true;
-    let mut failure = None;
-    let mut after = None;
-    loop {
-        let (some, next) = app.table.remains(tenant, *server, after).await?;
-        let mut doomed = Vec::new();
-        for Remains { key, item } in some {
-            let now = app.now();
-            match item {
-                Remaining::Tombstone | Remaining::Client(_) => {}
-                Remaining::Revocation(_) => settled = false,
-                Remaining::Grant(grant) => {
-                    settled = false;
-                    if !grant.is_leased(now) {
-                        let revocation = Revocation::of(tenant, &grant, Some(receipt), now)?;
-                        let ended = app
-                            .table
-                            .end_remaining_grant(&grant, &revocation, now)
-                            .await;
-                        app.work_appeared.notify_one();
-                        // One that cannot be ended keeps none of the others.
-                        if let Err(error) = ended {
-                            failure.get_or_insert(error);
-                        }
-                    }
-                }
-                Remaining::Session(session) if session.is_busy(now) => settled = false,
-                Remaining::Provider(provider) => {
-                    doomed.extend([clients::lead_key(tenant, provider.id), key]);
-                }
-                // Its server is gone, and the tombstone counts what it would have.
-                Remaining::Sweep(sweep) => app.table.finish_sweep(&sweep, now).await?,
-                Remaining::Session(_) | Remaining::Other => doomed.push(key),
-            }
-        }
-        app.table.clear(&doomed).await?;
-        after = next;
-        if after.is_none() {
-            return failure.map_or(Ok(settled), Err);
+struct Ended<T> {
+    lane: String,
+    key: Key,
+    mark: T,
+    result: Result<()>,
+}
+
+impl<'a, T: Send + 'a> Crew<'a, T> {
+    fn new(app: &'a App, found: Found, until: Instant) -> Self {
+        Self {
+            app,
+            found,
+            until,
+            lanes: HashMap::new(),
+            known: HashSet::new(),
+            running: FuturesUnordered::new(),
+            begun: false,
         }
     }
-}
 
-/// Deregisters the clients that were registered for a dead server (RFC 7592). Answers whether none is left. One whose
-/// issuer does not answer for a day is given up.
-async fn deregister(app: &App, tombstone: &Tombstone) -> Result<bool> {
-    let Tombstone { tenant, server, .. } = tombstone;
-    let patient = app.now() < tombstone.at.plus_seconds(PATIENCE);
-    let mut settled = true;
-    let mut asked = false;
-    let mut after = None;
-    loop {
-        let (some, next) = app.table.remains(tenant, *server, after).await?;
-        for Remains { key, item } in some {
-            if let Remaining::Client(record) = item {
-                if !asked {
-                    // As with revocations.
-                    put_off(app, &Work::Tombstone(tombstone.clone())).await?;
-                    asked = true;
+    /// Whether a piece could be begun if there were one.
+    fn has_room(&self) -> bool {
+        self.running.len() < AT_ONCE && Instant::now() < self.until
+    }
+
+    /// Takes a piece in, unless it is there or too many of its kind are. It stays due.
+    fn queue(&mut self, (mark, work): (T, Work)) {
+        let lane = self.lanes.entry(lane_of(&work).to_owned());
+        let lane = lane.or_insert_with(|| Lane {
+            running: 0,
+            waiting: VecDeque::new(),
+        });
+        if lane.waiting.len() < WAITING && self.known.insert(work.key()) {
+            lane.waiting.push_back((mark, work));
+        }
+    }
+
+    /// Begins as many as there is room for.
+    fn begin(&mut self) {
+        while self.has_room()
+            && let Some((lane, mark, work)) = self.next()
+        {
+            self.begun = true;
+            let (app, found, until) = (self.app, self.found, self.until);
+            let piece = async move {
+                let result = one(app, &work, found, until).await;
+                let key = work.key();
+                Ended {
+                    lane,
+                    key,
+                    mark,
+                    result,
                 }
-                let key_of_data = app.data_key(tenant, *server, &tombstone.data_key).await?;
-                if super::clients::deregister(app, tenant, &key_of_data, &record).await? || !patient
-                {
-                    app.table.clear(&[key]).await?;
+            };
+            self.running.push(piece.boxed());
+        }
+    }
+
+    /// The next piece that may be begun, of the lane in which the fewest are running.
+    fn next(&mut self) -> Option<(String, T, Work)> {
+        self.lanes
+            .retain(|_, lane| lane.running > 0 || !lane.waiting.is_empty());
+        let mut free: Vec<_> = self.lanes.iter_mut().collect();
+        free.retain(|(_, lane)| lane.running < OF_ONE);
+        free.sort_by_key(|(_, lane)| lane.running);
+        for (name, lane) in free {
+            while let Some((mark, work)) = lane.waiting.pop_front() {
+                if rests(self.app, &work) {
+                    self.known.remove(&work.key());
                 } else {
-                    settled = false;
+                    lane.running += 1;
+                    return Some((name.clone(), mark, work));
                 }
             }
         }
-        after = next;
-        if after.is_none() {
-            return Ok(settled);
+        None
+    }
+
+    /// Waits for the end of a piece; `None` if none is running.
+    async fn ended(&mut self) -> Option<(T, Result<()>)> {
+        let ended = self.running.next().await?;
+        self.known.remove(&ended.key);
+        if let Some(lane) = self.lanes.get_mut(&ended.lane) {
+            lane.running -= 1;
         }
+        Some((ended.mark, ended.result))
     }
 }
 
-/// Takes away what a change voided at a living server, and keeps the reason why. If the server is deleted meanwhile, its
-/// tombstone takes care of the rest.
-async fn clear_voided(app: &App, sweep: &Sweep) -> Result<()> {
-    let Sweep {
-        tenant, server, at, ..
-    } = sweep;
-    for _ in 0..PASSES {
-        let read = app.table.read(vec![servers::key(tenant, *server)]).await?;
-        let Some(current) = read.server(tenant, *server)? else {
-            return app.table.finish_sweep(sweep, app.now()).await;
-        };
-        let mut moved = false;
-        let mut after = None;
-        loop {
-            let (some, next) = app.table.credentials(tenant, *server, after).await?;
-            for credential in some.iter().filter(|one| sweep.takes(one)) {
-                let kept = KeptReason::removed(credential.subject(), sweep.reason, *at);
-                let receipt = sweep.receipt.as_deref();
-                let ended = app
-                    .table
-                    .sweep_credential(tenant, &current, credential, &kept, receipt, app.now())
-                    .await?;
-                moved |= ended != Outcome::Done;
-                app.work_appeared.notify_one();
-            }
-            after = next;
-            if after.is_none() {
-                break;
-            }
-        }
-        if !moved {
-            return app.table.finish_sweep(sweep, app.now()).await;
-        }
+/// Which issuer a piece needs; those that need a server wait for each other, as do those that need nobody.
+fn lane_of(work: &Work) -> &str {
+    match work {
+        Work::Revocation(one) => &one.issuance.issuer,
+        Work::Verification(_) => "verifications",
+        Work::Tombstone(_) | Work::Sweep(_) | Work::Offboarding(_) => "",
     }
-    // Refreshed or replaced as fast as this looks. It stays due.
-    Err(Error::Contended)
+}
+
+/// Whether a piece is left for later since its issuer does not answer. What has waited long enough is ended all the same.
+fn rests(app: &App, work: &Work) -> bool {
+    let now = app.now();
+    match work {
+        Work::Revocation(one) => {
+            !one.is_over(now) && !app.silence.admits(&one.issuance.issuer, now)
+        }
+        Work::Tombstone(_) | Work::Sweep(_) | Work::Offboarding(_) | Work::Verification(_) => false,
+    }
 }

@@ -1,7 +1,9 @@
-//! API keys: what each may do, and the hash of its secret.
+//! API keys: what each may do, and the hash of its secret. Kambrium's personal access tokens are such keys, whose text names no
+//! tenant, so that each has an item that leads to it.
 
-use super::{Condition, Found, Key, Table, Write, encode, keys};
+use super::{Condition, Found, Key, Table, Write, encode, keys, trail};
 use crate::Result;
+use crate::domain::event::Event;
 use crate::domain::id::TenantId;
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
@@ -36,11 +38,29 @@ pub struct ApiKey {
     /// Kambrium scopes.
     #[serde(default)]
     pub scopes: BTreeSet<String>,
+    /// Whether it is a personal access token (Kambrium 13).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub personal: bool,
+    /// The one connection that it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound_to: Option<u64>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it ends, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+}
+
+/// What a personal access token leads to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PersonalLead {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The id of the key.
+    pub id: String,
+    /// The one connection that it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound_to: Option<u64>,
 }
 
 /// Key of an API key's item.
@@ -58,21 +78,48 @@ impl Found {
     }
 }
 
+/// What leads to a personal access token.
+pub(crate) fn put_lead(tenant: &TenantId, api_key: &ApiKey) -> Result<Write> {
+    let lead = PersonalLead {
+        tenant: tenant.clone(),
+        id: api_key.id.clone(),
+        bound_to: api_key.bound_to,
+    };
+    let key = keys::personal(&api_key.secret_hash);
+    let item = encode(&key, "personal-lead", &lead)?;
+    Ok(Write::Put(item, Condition::Absent))
+}
+
 impl Table {
     /// Stores a new key.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn add_api_key(&self, tenant: &TenantId, api_key: &ApiKey) -> Result<()> {
+    pub async fn add_api_key(
+        &self,
+        tenant: &TenantId,
+        api_key: &ApiKey,
+        event: &Event,
+    ) -> Result<()> {
         let item = encode(&key(tenant, &api_key.id), "api-key", api_key)?;
-        if self
-            .write_if(vec![Write::Put(item, Condition::Absent)])
-            .await?
-        {
+        let mut writes = vec![Write::Put(item, Condition::Absent), trail::put(event)?];
+        if api_key.personal {
+            writes.push(put_lead(tenant, api_key)?);
+        }
+        if self.write_if(writes).await? {
             Ok(())
         } else {
             Err(crate::Error::internal("a fresh key id was in use"))
         }
+    }
+
+    /// What the personal access token of this hash leads to. It is how its tenant is found.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn personal(&self, hash: &str) -> Result<Option<PersonalLead>> {
+        let key = keys::personal(hash);
+        self.read(vec![key.clone()]).await?.get(&key)
     }
 
     /// All keys of a tenant, oldest first.
@@ -88,8 +135,19 @@ impl Table {
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn remove_api_key(&self, tenant: &TenantId, id: &str) -> Result<bool> {
-        self.write_if(vec![Write::Delete(key(tenant, id), Condition::Exists)])
-            .await
+    pub async fn remove_api_key(&self, tenant: &TenantId, id: &str, event: &Event) -> Result<bool> {
+        let found = self.read(vec![key(tenant, id)]).await?;
+        let Some(api_key) = found.api_key(tenant, id)? else {
+            return Ok(false);
+        };
+        let mut writes = vec![
+            Write::Delete(key(tenant, id), Condition::Exists),
+            trail::put(event)?,
+        ];
+        if api_key.personal {
+            let lead = keys::personal(&api_key.secret_hash);
+            writes.push(Write::Delete(lead, Condition::Any));
+        }
+        self.write_if(writes).await
     }
 }

@@ -1,12 +1,14 @@
 //! Credentials in their server's partition: overrides, grants, and the kept reason why there is none.
 
-use super::receipts::{self, Receipt};
+use super::receipts::{self, Counts, Receipt};
+use super::work::Sweep;
 use super::{
-    Condition, Found, Item, Key, SUBJECT_INDEX, Table, Write, WriteError, decode, encode, keys, n,
-    revocations, s, servers, sessions,
+    Condition, Found, Item, Key, Table, Write, WriteError, decode, encode, keys, n, revocations, s,
+    servers, sessions, trail,
 };
 use crate::Result;
 use crate::domain::credential::{Grant, KeptReason, Override, Records, Source, Stored};
+use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::revocation::Revocation;
 use crate::domain::server::Server;
@@ -14,6 +16,7 @@ use crate::domain::session::{Phase, Session};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// The keys of all that may be stored for a subject at a server.
 pub fn record_keys(tenant: &TenantId, server: ServerId, subject: &Subject) -> [Key; 3] {
@@ -208,6 +211,7 @@ impl Table {
         tenant: &TenantId,
         own: &Override,
         replacing: Option<&str>,
+        event: &Event,
     ) -> Result<Outcome> {
         let condition = replacing.map_or(Condition::Any, Condition::version);
         let item = credential_item(tenant, own.server, &own.subject, Source::Override, own)?;
@@ -216,6 +220,7 @@ impl Table {
         let writes = vec![
             Write::Put(item, condition),
             servers::stands(tenant, own.server, Some(own.auth_revision)),
+            trail::put(event)?,
         ];
         settle(self.write(writes).await, 1)
     }
@@ -225,7 +230,7 @@ impl Table {
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn put_grant(&self, granting: &Granting<'_>, now: Timestamp) -> Result<Outcome> {
+    pub async fn put_grant(&self, granting: &Granting<'_>, event: &Event) -> Result<Outcome> {
         let Granting {
             grant,
             replacing,
@@ -244,10 +249,12 @@ impl Table {
             servers::stands(tenant, grant.server, Some(grant.auth_revision)),
             Write::Delete(reason, unchanged(replacing.reason.as_ref())),
             sessions::step(session, Phase::Exchanging, Phase::Completed),
+            trail::put(event)?,
         ];
         if let Some(old) = &replacing.grant
             && *revoking
         {
+            let now = event.id.at();
             writes.push(revocations::put(&Revocation::of(tenant, old, None, now)?)?);
         }
         settle(self.write(writes).await, 1)
@@ -287,10 +294,11 @@ impl Table {
         lease: &str,
         next: &Grant,
         revocation: Option<&Revocation>,
+        event: &Event,
     ) -> Result<bool> {
         let item = credential_item(tenant, next.server, &next.subject, Source::Oauth, next)?;
         let held = Condition::Has(vec![("version", s(&read.version)), ("lease_id", s(lease))]);
-        let mut writes = vec![Write::Put(item, held)];
+        let mut writes = vec![Write::Put(item, held), trail::put(event)?];
         if let Some(revocation) = revocation {
             writes.push(revocations::put(revocation)?);
         }
@@ -308,11 +316,13 @@ impl Table {
         credential: &Credential,
         kept: &KeptReason,
         receipt: &Receipt,
+        event: &Event,
     ) -> Result<Outcome> {
         let mut writes = vec![
             receipts::put(tenant, receipt)?,
             servers::stands(tenant, server, None),
             put_reason(tenant, server, kept, Condition::Any)?,
+            trail::put(event)?,
         ];
         writes.extend(credential.end(tenant, server, Some(&receipt.id), true, kept.at)?);
         settle(self.write(writes).await, 1)
@@ -329,41 +339,49 @@ impl Table {
         credential: &Credential,
         kept: &KeptReason,
         receipt: &str,
-        now: Timestamp,
+        event: &Event,
     ) -> Result<Outcome> {
         let mut writes = vec![
-            receipts::count(tenant, receipt, credential.source()),
+            receipts::count(tenant, receipt, Counts::one(credential.source())),
             servers::stands(tenant, server, None),
             put_reason(tenant, server, kept, Condition::Any)?,
+            trail::put(event)?,
         ];
-        writes.extend(credential.end(tenant, server, Some(receipt), false, now)?);
+        writes.extend(credential.end(tenant, server, Some(receipt), false, event.id.at())?);
         match self.write(writes).await {
             Err(WriteError::Refused(at)) if at.contains(&0) => Ok(Outcome::ReceiptClosed),
             done => settle(done, 1),
         }
     }
 
-    /// Takes away a credential that `server` does not stand behind and keeps the reason why, if server and credential still
-    /// are those that were read; counted on a receipt if the change has one.
+    /// Takes away credentials that a sweep is for and keeps the reason why, if the server and all of them still are those
+    /// that were read; counted on the receipt if the sweep has one. Answers `false` otherwise.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn sweep_credential(
+    pub async fn sweep_credentials(
         &self,
-        tenant: &TenantId,
+        sweep: &Sweep,
         server: &Server,
-        credential: &Credential,
-        kept: &KeptReason,
-        receipt: Option<&str>,
-        now: Timestamp,
-    ) -> Result<Outcome> {
-        let mut writes = vec![
-            servers::stands(tenant, server.id, Some(server.auth_revision)),
-            put_reason(tenant, server.id, kept, Condition::Any)?,
-        ];
-        writes.extend(credential.end(tenant, server.id, receipt, false, now)?);
-        writes.extend(receipt.map(|id| receipts::count(tenant, id, credential.source())));
-        settle(self.write(writes).await, 0)
+        group: &[(Credential, Event)],
+    ) -> Result<bool> {
+        let (tenant, receipt) = (&sweep.tenant, sweep.receipt.as_deref());
+        let revision = Some(server.auth_revision);
+        let mut writes = vec![servers::stands(tenant, server.id, revision)];
+        let mut counts = Counts::default();
+        // A subject may have one of each kind, and a transaction takes an item once.
+        let subjects: BTreeSet<_> = group.iter().map(|(one, _)| one.subject()).collect();
+        for subject in subjects {
+            let kept = KeptReason::removed(subject, sweep.reason, sweep.at);
+            writes.push(put_reason(tenant, server.id, &kept, Condition::Any)?);
+        }
+        for (credential, event) in group {
+            writes.push(trail::put(event)?);
+            writes.extend(credential.end(tenant, server.id, receipt, false, event.id.at())?);
+            counts.add(credential.source());
+        }
+        writes.extend(receipt.map(|id| receipts::count(tenant, id, counts)));
+        self.write_if(writes).await
     }
 }
 
@@ -395,20 +413,11 @@ fn credential_item(
         Source::Override => "override",
         Source::Oauth => "grant",
     };
-    let mut item = encode(
+    encode(
         &keys::credential(tenant, server, subject, source),
         entity,
         value,
-    )?;
-    item.insert(
-        SUBJECT_INDEX.0.to_owned(),
-        s(keys::subject_partition(tenant, subject)),
-    );
-    item.insert(
-        SUBJECT_INDEX.1.to_owned(),
-        s(format!("{}#{}", server.ulid(), source.as_str())),
-    );
-    Ok(item)
+    )
 }
 
 fn settle(written: Result<(), WriteError>, server_check: usize) -> Result<Outcome> {

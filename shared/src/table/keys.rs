@@ -2,7 +2,8 @@
 //! a separator nor outgrow a key.
 
 use crate::domain::credential::Source;
-use crate::domain::id::{ServerId, TenantId};
+use crate::domain::event::Month;
+use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::subject::Subject;
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
@@ -21,6 +22,8 @@ fn key(pk: String, sk: impl Into<String>) -> Key {
 
 /// Sort-key prefix of the servers in a tenant's partition.
 pub(crate) const SERVERS: &str = "S#";
+/// Sort-key prefix of what leads from numbers to servers.
+pub(crate) const NUMBERS: &str = "NUM#";
 /// Sort-key prefix of the API keys in a tenant's partition.
 pub(crate) const API_KEYS: &str = "KEY#";
 /// Sort-key prefix of the credentials in a server's partition.
@@ -29,8 +32,23 @@ pub(crate) const CREDENTIALS: &str = "C#";
 pub(crate) const SESSIONS: &str = "A#";
 /// Sort-key prefix of the revocations in a server's partition.
 pub(crate) const REVOCATIONS: &str = "REVOKE#";
-/// Partition of the second index: work to be done, by time.
+/// Sort-key prefix of the clients in a server's partition.
+pub(crate) const CLIENTS: &str = "CLIENT#";
+/// Sort-key prefix of the heads of a tenant's audit trails, one for each month.
+pub(crate) const TRAILS: &str = "AUDIT#";
+/// Partition of the index: work to be done, by time.
 pub(crate) const DUE: &str = "DUE";
+/// How many partitions of the index events wait in to be chained: an index partition takes as many writes as one of
+/// the table.
+pub(crate) const UNCHAINED: u8 = 4;
+
+/// Sort-key prefix of providers in a server's partition, and of what their ids lead to in a tenant's.
+pub(crate) const PROVIDERS: &str = "PROVIDER#";
+
+/// A sort key behind all that have this prefix, and before whatever else is in the partition: every prefix ends in `#`.
+pub(crate) fn behind(prefix: &str) -> String {
+    format!("{}$", prefix.trim_end_matches('#'))
+}
 
 /// The longest encoded part; a sort key holds 1024 bytes.
 const LONGEST_PART: usize = 512;
@@ -76,7 +94,7 @@ pub(crate) fn name_sort_key(name: &str) -> String {
 }
 
 pub(crate) fn number_sort_key(number: u64) -> String {
-    format!("NUM#{number:020}")
+    format!("{NUMBERS}{number:020}")
 }
 
 pub(crate) fn receipt_sort_key(id: &str) -> String {
@@ -91,8 +109,17 @@ pub(crate) fn api_key(tenant: &TenantId, id: &str) -> Key {
     key(tenant_partition(tenant), format!("{API_KEYS}{}", part(id)))
 }
 
+/// The item that leads from a personal access token, by its hash, to the tenant and the key behind it.
+pub(crate) fn personal(hash: &str) -> Key {
+    key(format!("PAT#{}", part(hash)), "PAT")
+}
+
 pub(crate) fn tenant_key(tenant: &TenantId, number: u32) -> Key {
-    key(tenant_partition(tenant), format!("TENANTKEY#{number}"))
+    key(tenant_partition(tenant), tenant_key_sort_key(number))
+}
+
+pub(crate) fn tenant_key_sort_key(number: u32) -> String {
+    format!("TENANTKEY#{number}")
 }
 
 pub(crate) fn receipt(tenant: &TenantId, id: &str) -> Key {
@@ -155,6 +182,13 @@ pub(crate) fn revocation(tenant: &TenantId, server: ServerId, id: &str) -> Key {
     )
 }
 
+pub(crate) fn verification(tenant: &TenantId, server: ServerId, id: &str) -> Key {
+    key(
+        server_partition(tenant, server),
+        format!("VERIFY#{}", part(id)),
+    )
+}
+
 pub(crate) fn session(tenant: &TenantId, server: ServerId, id: &str) -> Key {
     key(
         server_partition(tenant, server),
@@ -181,11 +215,24 @@ pub(crate) fn client(
     )
 }
 
+/// The tools that one subject finds at a server, or that all find who bring nothing of their own.
+pub(crate) fn tools(tenant: &TenantId, server: ServerId, owner: Option<&Subject>) -> Key {
+    let owner = match owner {
+        None => "shared".to_owned(),
+        Some(subject) => format!("{}#{}", subject.kind().as_str(), part(subject.id())),
+    };
+    key(server_partition(tenant, server), format!("TOOLS#{owner}"))
+}
+
 /// Sort-key prefix of the clients of one subject, or of those that serve all.
 pub(crate) fn clients(owner: Option<&Subject>) -> String {
     match owner {
-        None => "CLIENT#shared#".to_owned(),
-        Some(subject) => format!("CLIENT#{}#{}#", subject.kind().as_str(), part(subject.id())),
+        None => format!("{CLIENTS}shared#"),
+        Some(subject) => format!(
+            "{CLIENTS}{}#{}#",
+            subject.kind().as_str(),
+            part(subject.id())
+        ),
     }
 }
 
@@ -193,7 +240,7 @@ pub(crate) fn provider(tenant: &TenantId, server: ServerId, subject: &Subject) -
     key(
         server_partition(tenant, server),
         format!(
-            "PROVIDER#{}#{}",
+            "{PROVIDERS}{}#{}",
             subject.kind().as_str(),
             part(subject.id())
         ),
@@ -206,7 +253,32 @@ pub(crate) fn provider_lead(tenant: &TenantId, id: Uuid) -> Key {
 }
 
 pub(crate) fn provider_lead_sort_key(id: Uuid) -> String {
-    format!("PROVIDER#{}", id.as_hyphenated())
+    format!("{PROVIDERS}{}", id.as_hyphenated())
+}
+
+pub(crate) fn events(tenant: &TenantId, month: &Month) -> String {
+    format!("{}#{TRAILS}{}", tenant_partition(tenant), month.as_str())
+}
+
+pub(crate) fn event(tenant: &TenantId, month: &Month, id: Sortable) -> Key {
+    key(events(tenant, month), id.ulid())
+}
+
+pub(crate) fn trail(tenant: &TenantId, month: &Month) -> Key {
+    key(
+        tenant_partition(tenant),
+        format!("{TRAILS}{}", month.as_str()),
+    )
+}
+
+/// The partition of the second index in which a tenant's events wait.
+pub(crate) fn unchained_of(tenant: &TenantId) -> String {
+    let digest = digest(&SHA256, tenant.as_str().as_bytes());
+    unchained(digest.as_ref().first().unwrap_or(&0) % UNCHAINED)
+}
+
+pub(crate) fn unchained(shard: u8) -> String {
+    format!("UNCHAINED#{shard}")
 }
 
 pub(crate) fn offboarding(tenant: &TenantId, receipt: &str) -> Key {
@@ -219,14 +291,20 @@ pub(crate) fn offboarding(tenant: &TenantId, receipt: &str) -> Key {
 /// Sort key of a tombstone.
 pub(crate) const TOMBSTONE: &str = "TOMBSTONE";
 
-/// Partition of the first index: the credentials of one subject, on every server.
-pub(crate) fn subject_partition(tenant: &TenantId, subject: &Subject) -> String {
-    format!(
-        "{}#U#{}#{}",
-        tenant_partition(tenant),
-        subject.kind().as_str(),
-        part(subject.id())
-    )
+/// The tenant's partition above another of its partitions, or itself.
+pub(crate) fn tenant_of(partition: &str) -> &str {
+    let end = partition.match_indices('#').nth(1);
+    end.map_or(partition, |(end, _)| partition.split_at(end).0)
+}
+
+/// The tenant of a partition, and the server if it is one's. None if the tenant's name is too long to stand in a key.
+pub(crate) fn owners(partition: &str) -> Option<(TenantId, Option<ServerId>)> {
+    let tenant = tenant_of(partition).strip_prefix("T#")?;
+    let tenant = tenant.replace("%23", "#").replace("%25", "%");
+    let tenant =
+        TenantId::parse(&tenant).filter(|it| tenant_of(partition) == tenant_partition(it))?;
+    let server = partition.rsplit_once("#S#").map(|(_, ulid)| ulid);
+    Some((tenant, server.and_then(ServerId::parse_ulid)))
 }
 
 #[cfg(test)]
@@ -240,6 +318,18 @@ mod tests {
             prop_assert!(!part(&a).contains('#'));
             prop_assert!(part(&a).len() <= LONGEST_PART);
             prop_assert_eq!(a == b, part(&a) == part(&b));
+        }
+
+        #[test]
+        fn a_partition_names_its_owners(name in "[%#23 5a-z]{1,40}", bits: u128) {
+            let tenant = TenantId::parse(&name);
+            prop_assume!(tenant.is_some());
+            let tenant = tenant.unwrap();
+            let server = ServerId::parse_uuid(&Uuid::from_u128(bits).to_string()).unwrap();
+            let partition = server_partition(&tenant, server);
+            prop_assert_eq!(tenant_of(&partition), tenant_partition(&tenant));
+            prop_assert_eq!(owners(&partition), Some((tenant.clone(), Some(server))));
+            prop_assert_eq!(owners(&tenant_partition(&tenant)), Some((tenant, None)));
         }
     }
 

@@ -1,7 +1,8 @@
 //! Sessions with MCP servers in their server's partition.
 
-use super::{Condition, Found, Key, Table, Write, encode, keys, servers};
+use super::{Condition, Found, Key, Table, Write, encode, keys, servers, trail};
 use crate::Result;
+use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::mcp_session::McpSession;
 
@@ -30,7 +31,7 @@ impl Table {
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn add_mcp_session(&self, session: &McpSession) -> Result<bool> {
+    pub async fn add_mcp_session(&self, session: &McpSession, event: &Event) -> Result<bool> {
         let (tenant, server) = (&session.tenant, session.server);
         let item = encode(
             &key(tenant, server, &session.id_hash),
@@ -40,6 +41,7 @@ impl Table {
         let writes = vec![
             Write::Put(item, Condition::Absent),
             servers::stands(tenant, server, Some(session.auth_revision)),
+            trail::put(event)?,
         ];
         self.write_if(writes).await
     }
@@ -48,9 +50,10 @@ impl Table {
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn remove_mcp_session(&self, session: &McpSession) -> Result<()> {
+    pub async fn remove_mcp_session(&self, session: &McpSession, event: &Event) -> Result<()> {
         let key = key(&session.tenant, session.server, &session.id_hash);
-        self.write_if(vec![Write::Delete(key, Condition::Any)])
+        let bury = Write::Delete(key, Condition::Exists);
+        self.write_if(vec![bury, trail::put(event)?])
             .await
             .map(drop)
     }

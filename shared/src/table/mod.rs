@@ -2,7 +2,7 @@
 //! takes the tenant first. All reads are strongly consistent; every write states the condition under which it holds.
 
 pub mod api_keys;
-pub mod audit;
+pub mod auditor;
 pub mod clients;
 pub mod credentials;
 mod keys;
@@ -12,6 +12,9 @@ pub mod revocations;
 pub mod servers;
 pub mod sessions;
 pub mod tenant_keys;
+pub mod tools;
+pub mod trail;
+pub mod verifications;
 pub mod work;
 
 pub use keys::Key;
@@ -34,7 +37,6 @@ pub(crate) type Item = HashMap<String, AttributeValue>;
 const PK: &str = "PK";
 const SK: &str = "SK";
 const ENTITY: &str = "entity";
-const SUBJECT_INDEX: (&str, &str) = ("GSI1PK", "GSI1SK");
 const DUE_INDEX_NAME: &str = "GSI2";
 const DUE_INDEX: (&str, &str) = ("GSI2PK", "GSI2SK");
 
@@ -60,15 +62,17 @@ pub struct Table {
 pub struct Found(HashMap<(String, String), Item>);
 
 impl Found {
+    /// The item of this key as it is stored, if there is one.
+    fn item(&self, key: &Key) -> Option<&Item> {
+        self.0.get(&(key.pk.clone(), key.sk.clone()))
+    }
+
     /// The item of this key, if there is one.
     ///
     /// # Errors
     /// [`Error::Internal`] when it is not of the expected shape.
     pub(crate) fn get<T: DeserializeOwned>(&self, key: &Key) -> Result<Option<T>> {
-        self.0
-            .get(&(key.pk.clone(), key.sk.clone()))
-            .map(decode)
-            .transpose()
+        self.item(key).map(decode).transpose()
     }
 }
 
@@ -87,8 +91,8 @@ pub(crate) enum Write {
 pub(crate) struct Update {
     pub key: Key,
     pub set: Vec<(&'static str, AttributeValue)>,
-    /// A number inside a map attribute that grows by one.
-    pub count: Option<(&'static str, &'static str)>,
+    /// Numbers inside map attributes, and by how much they grow.
+    pub count: Vec<(&'static str, &'static str, u64)>,
     /// Must imply that the item exists.
     pub condition: Condition,
 }
@@ -99,7 +103,7 @@ impl Update {
         Write::Update(Self {
             key,
             set,
-            count: None,
+            count: Vec::new(),
             condition,
         })
     }
@@ -351,6 +355,26 @@ impl Table {
         }
     }
 
+    /// Deletes one item, if the condition, which must imply that it exists, holds. Returns whether.
+    pub(crate) async fn delete(&self, key: &Key, condition: Condition) -> Result<bool> {
+        let (expression, names, values) = condition.expression();
+        let sent = self
+            .client
+            .delete_item()
+            .table_name(&self.name)
+            .set_key(Some(primary(key)))
+            .set_condition_expression(expression)
+            .set_expression_attribute_names(names)
+            .set_expression_attribute_values(values)
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some("ConditionalCheckFailedException") => Ok(false),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
     /// Whether a transaction whose answer was lost has happened: whether the item that it puts first is in the table. A
     /// receipt is told by its key alone, which is random: a worker may have gone on with it already.
     async fn happened(&self, writes: &[Write]) -> bool {
@@ -404,11 +428,11 @@ impl Table {
                 let (mut names, mut values) =
                     (names.unwrap_or_default(), values.unwrap_or_default());
                 let mut assignments = assign(&change.set, &mut names, &mut values);
-                if let Some((map, field)) = change.count {
-                    names.insert("#map".to_owned(), map.to_owned());
-                    names.insert("#field".to_owned(), field.to_owned());
-                    values.insert(":one".to_owned(), n(1));
-                    assignments.push("#map.#field = #map.#field + :one".to_owned());
+                for (i, (map, field, more)) in change.count.iter().enumerate() {
+                    names.insert(format!("#m{i}"), (*map).to_owned());
+                    names.insert(format!("#f{i}"), (*field).to_owned());
+                    values.insert(format!(":m{i}"), n(more));
+                    assignments.push(format!("#m{i}.#f{i} = #m{i}.#f{i} + :m{i}"));
                 }
                 let update = types::Update::builder()
                     .table_name(&self.name)

@@ -41,10 +41,15 @@ pub struct Receipt {
 }
 
 impl Receipt {
+    /// How many of the grants that it counts have no outcome yet; `None` if there are more outcomes than grants.
+    pub fn unsettled(&self) -> Option<u64> {
+        let grants = self.counts.unwrap_or_default().oauth;
+        grants.checked_sub(self.outcomes.total())
+    }
+
     /// Whether nothing is left to be done: all is removed, and each grant's revocation has ended.
     pub fn is_complete(&self) -> bool {
-        let grants = self.counts.unwrap_or_default().oauth;
-        self.closed && self.outcomes.total() == grants
+        self.closed && self.unsettled() == Some(0)
     }
 }
 
@@ -144,16 +149,16 @@ pub(crate) fn put(tenant: &TenantId, receipt: &Receipt) -> Result<Write> {
     Ok(Write::Put(item, Condition::Absent))
 }
 
-/// Counts one credential more on a receipt.
-pub(crate) fn count(tenant: &TenantId, receipt: &str, source: Source) -> Write {
-    let field = match source {
-        Source::Oauth => "oauth",
-        Source::Override => "overrides",
-    };
+/// Counts more credentials on a receipt.
+pub(crate) fn count(tenant: &TenantId, receipt: &str, more: Counts) -> Write {
+    let fields = [("oauth", more.oauth), ("overrides", more.overrides)];
+    let fields = fields.into_iter().filter(|(_, more)| *more > 0);
     Write::Update(Update {
         key: keys::receipt(tenant, receipt),
         set: Vec::new(),
-        count: Some(("counts", field)),
+        count: fields
+            .map(|(field, more)| ("counts", field, more))
+            .collect(),
         condition: Condition::Has(vec![("closed", AttributeValue::Bool(false))]),
     })
 }
@@ -174,7 +179,7 @@ pub(crate) fn settle(
     Ok(Write::Update(Update {
         key: keys::receipt(tenant, receipt),
         set,
-        count: Some(("outcomes", outcome.as_str())),
+        count: vec![("outcomes", outcome.as_str(), 1)],
         condition: Condition::Exists,
     }))
 }
@@ -199,6 +204,17 @@ pub(crate) fn close(
         set,
         Condition::Exists,
     ))
+}
+
+/// Replaces a receipt that has not changed since it was read.
+pub(crate) fn mend(tenant: &TenantId, read: &Receipt, mended: &Receipt) -> Result<Write> {
+    let item = encode(&keys::receipt(tenant, &read.id), "receipt", mended)?;
+    let closed = ("closed", AttributeValue::Bool(read.closed));
+    let unchanged = match read.changed_at {
+        Some(at) => Condition::Has(vec![closed, ("changed_at", n(at.micros()))]),
+        None => Condition::Lacks("changed_at"),
+    };
+    Ok(Write::Put(item, unchanged))
 }
 
 /// Key of a receipt.

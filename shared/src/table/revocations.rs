@@ -2,8 +2,9 @@
 
 use super::receipts::{self, PresentedToken};
 use super::work::{Tombstone, due_item};
-use super::{Condition, Found, Key, Table, Update, Write, keys, s, servers};
+use super::{Condition, Found, Key, Table, Update, Write, keys, s, servers, trail};
 use crate::Result;
+use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::revocation::{Outcome, Revocation};
 use crate::domain::time::Timestamp;
@@ -52,7 +53,7 @@ impl Table {
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn add_revocation(&self, one: &Revocation) -> Result<bool> {
+    pub async fn add_revocation(&self, one: &Revocation, event: &Event) -> Result<bool> {
         let holders = [
             servers::stands(&one.tenant, one.server, None),
             Update::set(
@@ -62,7 +63,10 @@ impl Table {
             ),
         ];
         for holder in holders {
-            if self.write_if(vec![put(one)?, holder]).await? {
+            if self
+                .write_if(vec![put(one)?, holder, trail::put(event)?])
+                .await?
+            {
                 return Ok(true);
             }
         }
@@ -95,17 +99,14 @@ impl Table {
         one: &Revocation,
         outcome: Outcome,
         presented: Option<&[PresentedToken]>,
-        now: Timestamp,
+        event: &Event,
     ) -> Result<()> {
         let key = keys::revocation(&one.tenant, one.server, &one.id);
         let bury = Write::Delete(key, Condition::version(read));
-        match &one.receipt {
-            Some(receipt) => {
-                let note = receipts::settle(&one.tenant, receipt, outcome, presented, now)?;
-                self.end(bury, note).await
-            }
-            None => self.write_if(vec![bury]).await.map(drop),
-        }
+        let note = one.receipt.as_ref().map(|receipt| {
+            receipts::settle(&one.tenant, receipt, outcome, presented, event.id.at())
+        });
+        self.end(bury, Some(event), note.transpose()?).await
     }
 
     /// Whether any revocation is left in a server's partition.

@@ -1,9 +1,11 @@
 //! Servers in their tenant's partition: the record itself, the items that make its name and number unique, and the
 //! counter.
 
+use super::verifications::{self, Verification};
 use super::work::{Sweep, Tombstone};
 use super::{Condition, Found, Key, Table, Write, WriteError, decode, encode, keys, n, s};
-use super::{clients, receipts, sessions};
+use super::{clients, receipts, sessions, trail};
+use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::issuance::ClientRecord;
 use crate::domain::server::Server;
@@ -16,7 +18,7 @@ use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use serde::{Deserialize, Serialize};
 
-const SERVER: &str = "server";
+pub(super) const SERVER: &str = "server";
 
 /// What a number leads to: enough of the server to delete it without reading it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,9 +54,10 @@ impl From<&Server> for Numbered {
     }
 }
 
+/// What a name leads to; a number leads to as much, and more.
 #[derive(Serialize, Deserialize)]
-struct Named {
-    id: ServerId,
+pub(crate) struct Named {
+    pub id: ServerId,
 }
 
 /// Key of a server.
@@ -107,6 +110,8 @@ pub struct Companions<'a> {
     pub client: Option<&'a ClientRecord>,
     /// The consent that its creator is sent to.
     pub session: Option<&'a Session>,
+    /// The try of its api key.
+    pub verification: Option<&'a Verification>,
 }
 
 /// How an insert ended.
@@ -126,6 +131,23 @@ impl Table {
     pub async fn servers(&self, tenant: &TenantId) -> Result<Vec<Server>> {
         self.query(keys::tenant_partition(tenant), keys::SERVERS)
             .await
+    }
+
+    /// Some of the servers of a tenant, oldest first, from those created after `after` on; an empty page is the last.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn servers_after(
+        &self,
+        tenant: &TenantId,
+        after: Option<ServerId>,
+        limit: i32,
+    ) -> Result<Vec<Server>> {
+        let after = after.map(|id| key(tenant, id));
+        let (items, _) = self
+            .query_page(keys::tenant_partition(tenant), keys::SERVERS, after, limit)
+            .await?;
+        items.iter().map(decode).collect()
     }
 
     /// The next number of a tenant. Taken before a server is written, so one may be skipped, and never given out again.
@@ -190,6 +212,7 @@ impl Table {
         tenant: &TenantId,
         server: &Server,
         companions: &Companions<'_>,
+        events: &[Event],
     ) -> Result<Inserted> {
         let mut writes = vec![
             Write::Put(
@@ -219,6 +242,12 @@ impl Table {
         if let Some(session) = companions.session {
             writes.push(sessions::put(session)?);
         }
+        if let Some(verification) = companions.verification {
+            writes.push(verifications::put(verification)?);
+        }
+        for event in events {
+            writes.push(trail::put(event)?);
+        }
         match self.write(writes).await {
             Ok(()) => Ok(Inserted::Done),
             Err(WriteError::Refused(at)) if at.contains(&1) => Ok(Inserted::NameTaken),
@@ -228,7 +257,8 @@ impl Table {
     }
 
     /// Replaces a server that still has the version that was read; with a sweep, if credentials were voided by the change,
-    /// and the receipt of that, if the call has one. Answers `false` when it was changed or deleted since.
+    /// the receipt of that, if the call has one, and the try of a new api key. Answers `false` when it was changed or deleted
+    /// since.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
@@ -238,11 +268,17 @@ impl Table {
         (read, server): (u64, &Server),
         sweep: Option<&Sweep>,
         receipt: Option<&Receipt>,
+        verification: Option<&Verification>,
+        event: &Event,
     ) -> Result<bool> {
         let item = encode(&key(tenant, server.id), SERVER, server)?;
-        let mut writes = vec![Write::Put(item, Condition::Has(vec![("version", n(read))]))];
+        let unchanged = Condition::Has(vec![("version", n(read))]);
+        let mut writes = vec![Write::Put(item, unchanged), trail::put(event)?];
         if let Some(sweep) = sweep {
             writes.push(sweep.put(tenant)?);
+        }
+        if let Some(verification) = verification {
+            writes.push(verifications::put(verification)?);
         }
         if let Some(receipt) = receipt {
             writes.insert(0, receipts::put(tenant, receipt)?);
@@ -261,6 +297,7 @@ impl Table {
         server: &Numbered,
         tombstone: &Tombstone,
         receipt: &Receipt,
+        event: &Event,
     ) -> Result<bool> {
         let writes = vec![
             receipts::put(tenant, receipt)?,
@@ -268,6 +305,7 @@ impl Table {
             Write::Delete(name_key(tenant, &server.name), Condition::Any),
             Write::Delete(number_key(tenant, server.number), Condition::Any),
             tombstone.put(tenant)?,
+            trail::put(event)?,
         ];
         self.write_if(writes).await
     }

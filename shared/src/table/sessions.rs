@@ -3,10 +3,11 @@
 
 use super::{
     Condition, Found, Key, Table, Update, Write, credentials, decode, encode, failed, keys, n, s,
-    servers,
+    servers, trail,
 };
 use crate::Result;
 use crate::domain::credential::KeptReason;
+use crate::domain::event::Event;
 use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::session::{Phase, Session};
 use crate::domain::subject::Subject;
@@ -56,29 +57,41 @@ impl Table {
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn add_session(&self, session: &Session) -> Result<bool> {
+    pub async fn add_session(&self, session: &Session, event: &Event) -> Result<bool> {
         let stands = servers::stands(&session.tenant, session.server, Some(session.auth_revision));
-        self.write_if(vec![put(session)?, stands]).await
+        self.write_if(vec![put(session)?, stands, trail::put(event)?])
+            .await
     }
 
     /// Replaces a session that was offered by one whose issuer is known. Answers `false` if its URL was used before.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn open_session(&self, session: &Session, offered_hash: &str) -> Result<bool> {
+    pub async fn open_session(
+        &self,
+        session: &Session,
+        offered_hash: &str,
+        event: &Event,
+    ) -> Result<bool> {
         let item = encode(&key_of(session), "session", session)?;
         let unused = Condition::Has(vec![
             ("phase", s(Phase::Offered.as_str())),
             ("secret_hash", s(offered_hash)),
         ]);
-        self.write_if(vec![Write::Put(item, unused)]).await
+        self.write_if(vec![Write::Put(item, unused), trail::put(event)?])
+            .await
     }
 
     /// Takes a pending session for its one callback, until `until`. Answers `false` if another callback has.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn claim_session(&self, session: &Session, until: Timestamp) -> Result<bool> {
+    pub async fn claim_session(
+        &self,
+        session: &Session,
+        until: Timestamp,
+        event: &Event,
+    ) -> Result<bool> {
         let claim = Update::set(
             key_of(session),
             vec![
@@ -92,15 +105,15 @@ impl Table {
         );
         // The purge of a server leaves alone what is claimed, so nothing may be claimed once it looks.
         let stands = servers::stands(&session.tenant, session.server, Some(session.auth_revision));
-        self.write_if(vec![claim, stands]).await
+        self.write_if(vec![claim, stands, trail::put(event)?]).await
     }
 
     /// Ends a session without a grant. One that is gone needs no end.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn fail_session(&self, session: &Session, from: Phase) -> Result<()> {
-        self.write_if(vec![step(session, from, Phase::Failed)])
+    pub async fn fail_session(&self, session: &Session, from: Phase, event: &Event) -> Result<()> {
+        self.write_if(vec![step(session, from, Phase::Failed), trail::put(event)?])
             .await
             .map(drop)
     }
@@ -115,6 +128,7 @@ impl Table {
         session: &Session,
         kept: &KeptReason,
         replacing: Option<&KeptReason>,
+        event: &Event,
     ) -> Result<bool> {
         let writes = vec![
             step(session, Phase::Exchanging, Phase::Failed),
@@ -125,6 +139,7 @@ impl Table {
                 kept,
                 credentials::unchanged(replacing),
             )?,
+            trail::put(event)?,
         ];
         self.write_if(writes).await
     }

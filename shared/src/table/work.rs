@@ -1,12 +1,13 @@
 //! Work that outlives its request: the tombstone of a deleted server, the sweep after a change that voided credentials, an
-//! offboarding, the revocations of all of these.
+//! offboarding, the revocations of all of these, the try of an api key.
 //! Each stays in the server's partition and in the index of due work until it is done.
 
 use super::{
-    Condition, DUE_INDEX, DUE_INDEX_NAME, Item, Key, SK, Table, Update, Write, WriteError, encode,
-    failed, keys, n, revocations, s,
+    Condition, DUE_INDEX, DUE_INDEX_NAME, Item, Key, Table, Update, Write, WriteError, encode,
+    failed, keys, n, revocations, s, trail,
 };
-use crate::domain::credential::{Grant, Source};
+use crate::domain::credential::{Grant, Override, Source};
+use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::issuance::{ClientRecord, Provider};
 use crate::domain::revocation::Revocation;
@@ -18,14 +19,26 @@ use crate::domain::time::Timestamp;
 use crate::seal::WrappedKey;
 use crate::table::credentials::Credential;
 use crate::table::receipts::{self, Counts, Receipt};
+use crate::table::verifications::{self, Verification};
 use crate::{Error, Result};
 use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
+use tokio::time::Instant;
 use tracing::error;
 
 /// Deletes in one BatchWriteItem, at most.
 const BATCH: usize = 25;
+/// Items that are read at once.
+const PAGE: i32 = 200;
+/// Clients that are read at once: for each of them an issuer is asked.
+const CLIENTS_PAGE: i32 = 25;
+/// Overrides of a dead server that one transaction ends, at most, each by two of its hundred actions.
+pub const OVERRIDES_AT_ONCE: usize = 50;
+/// Grants of a dead server that one transaction ends, at most, each by three actions.
+pub const GRANTS_AT_ONCE: usize = 33;
+/// Credentials that one transaction of a sweep ends, at most, each by four actions, beside two for them all.
+pub const VOID_AT_ONCE: usize = 24;
 
 /// What stays in a deleted server's partition until everything under it is gone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,6 +47,8 @@ pub struct Tombstone {
     pub tenant: TenantId,
     /// The server that was.
     pub server: ServerId,
+    /// The number that it had.
+    pub number: u64,
     /// The receipt to complete.
     pub receipt: String,
     /// When the server was deleted.
@@ -43,10 +58,20 @@ pub struct Tombstone {
     /// How many credentials it had; counted before the first of them is removed, so that the receipt is right however
     /// often the purge is interrupted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub counts: Option<Counts>,
+    pub count: Option<Count>,
     /// Another one whenever a revocation is added to the partition after the server's deletion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub touched: Option<String>,
+}
+
+/// How far the credentials of a deleted server have been counted.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Count {
+    /// How many so far.
+    pub found: Counts,
+    /// The sort key after which it goes on; `None` once it is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
 }
 
 /// Credentials of a living server that a change of its outbound authentication voided, to be cleared away.
@@ -70,6 +95,9 @@ pub struct Sweep {
     pub receipt: Option<String>,
     /// When the change happened.
     pub at: Timestamp,
+    /// The sort key up to which it is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
 }
 
 /// A subject whose credentials are being taken away on every server.
@@ -84,6 +112,9 @@ pub struct Offboarding {
     pub receipt: String,
     /// When it was asked for.
     pub at: Timestamp,
+    /// The last server of those that are done; they are taken in the order of their creation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<ServerId>,
 }
 
 /// An item in a dead server's partition.
@@ -101,10 +132,8 @@ pub struct Remains {
 pub enum Remaining {
     /// To become a revocation.
     Grant(Box<Grant>),
-    /// To be settled before the data key goes.
-    Revocation(Box<Revocation>),
-    /// To be deregistered after that.
-    Client(Box<ClientRecord>),
+    /// To go, with an event of its own.
+    Override(Box<Override>),
     /// To go, unless an issuer's answer is on its way.
     Session(Box<Session>),
     /// To go, with its receipt closed.
@@ -118,6 +147,10 @@ pub enum Remaining {
     Other,
 }
 
+/// Where a page of due work ends.
+#[derive(Debug)]
+pub struct DuePlace(Item);
+
 /// One piece of due work.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "entity", rename_all = "kebab-case")]
@@ -130,20 +163,29 @@ pub enum Work {
     Offboarding(Offboarding),
     /// Tell an issuer that a grant is over.
     Revocation(Box<Revocation>),
+    /// Try an api key.
+    Verification(Verification),
 }
 
 impl Work {
-    fn key(&self) -> Key {
+    pub(crate) fn key(&self) -> Key {
         match self {
             Self::Tombstone(one) => keys::tombstone(&one.tenant, one.server),
             Self::Sweep(one) => keys::sweep(&one.tenant, one.server, one.auth_revision),
             Self::Offboarding(one) => keys::offboarding(&one.tenant, &one.receipt),
             Self::Revocation(one) => keys::revocation(&one.tenant, one.server, &one.id),
+            Self::Verification(one) => verifications::key_of(one),
         }
     }
 }
 
 impl Tombstone {
+    /// How many credentials the server had, once they are counted.
+    pub fn counts(&self) -> Option<Counts> {
+        let count = self.count.as_ref().filter(|count| count.after.is_none());
+        count.map(|count| count.found)
+    }
+
     pub(crate) fn put(&self, tenant: &TenantId) -> Result<Write> {
         due(
             &keys::tombstone(tenant, self.server),
@@ -166,7 +208,15 @@ impl Sweep {
             reason: after.void_reason,
             receipt: None,
             at,
+            after: None,
         }
+    }
+
+    /// Where it goes on among the credentials; `None` for the start.
+    pub(crate) fn place(&self) -> Option<Key> {
+        let sk = self.after.clone()?;
+        let pk = keys::server_partition(&self.tenant, self.server);
+        Some(Key { pk, sk })
     }
 
     /// Whether this is what takes a credential away.
@@ -180,6 +230,13 @@ impl Sweep {
     pub(crate) fn put(&self, tenant: &TenantId) -> Result<Write> {
         let key = keys::sweep(tenant, self.server, self.auth_revision);
         due(&key, "sweep", self, self.at)
+    }
+
+    /// For a sweep that no change has left; not in place of one that a change has.
+    pub(crate) fn put_anew(&self) -> Result<Write> {
+        let key = keys::sweep(&self.tenant, self.server, self.auth_revision);
+        let item = due_item(&key, "sweep", self, self.at)?;
+        Ok(Write::Put(item, Condition::Absent))
     }
 }
 
@@ -215,13 +272,17 @@ impl Work {
 }
 
 impl Table {
-    /// Work that is due at `now`, oldest first, at most `limit`. The index may lag behind by moments; nothing is lost by
-    /// that. An item that does not decode is logged and left.
+    /// A page of the work that is due at `now`, oldest first, from `after` on, and where the rest starts. The index may lag
+    /// behind by moments; nothing is lost by that. An item that does not decode is logged and left.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
-    pub async fn due_work(&self, now: Timestamp, limit: usize) -> Result<Vec<Work>> {
-        let mut items = self
+    pub async fn due_work(
+        &self,
+        now: Timestamp,
+        after: Option<DuePlace>,
+    ) -> Result<(Vec<Work>, Option<DuePlace>)> {
+        let page = self
             .client
             .query()
             .table_name(&self.name)
@@ -229,32 +290,32 @@ impl Table {
             .key_condition_expression("GSI2PK = :due AND GSI2SK <= :now")
             .expression_attribute_values(":due", s(keys::DUE))
             .expression_attribute_values(":now", s(due_time(now)))
-            .into_paginator()
-            .items()
-            .send();
+            .set_exclusive_start_key(after.map(|place| place.0))
+            .limit(PAGE)
+            .send()
+            .await
+            .map_err(failed)?;
         let mut due = Vec::new();
-        while due.len() < limit
-            && let Some(item) = items.next().await
-        {
-            match super::decode(&item.map_err(failed)?) {
+        for item in page.items() {
+            match super::decode(item) {
                 Ok(work) => due.push(work),
                 Err(cause) => error!(%cause, "due work cannot be read"),
             }
         }
-        Ok(due)
+        Ok((due, page.last_evaluated_key.map(DuePlace)))
     }
 
-    /// Makes work due later, if it still is to be done.
+    /// Makes work due later. Answers `false` if it is not to be done any more.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
-    pub async fn put_off(&self, work: &Work, until: Timestamp) -> Result<()> {
+    pub async fn put_off(&self, work: &Work, until: Timestamp) -> Result<bool> {
         let later = Update::set(
             work.key(),
             vec![(DUE_INDEX.1, s(due_time(until)))],
             Condition::Exists,
         );
-        self.write_if(vec![later]).await.map(drop)
+        self.write_if(vec![later]).await
     }
 
     /// A server's tombstone, as long as it stands.
@@ -270,39 +331,47 @@ impl Table {
         self.read(vec![key.clone()]).await?.get(&key)
     }
 
-    /// Counts the credentials in a dead server's partition and writes the result on its tombstone, once: the first
-    /// count is from before anything was removed, a later one may not be.
+    /// Counts the credentials in a dead server's partition, from where an earlier count has stopped: a page of them, and more
+    /// until the time is over. The result is written on the tombstone unless another worker has gone on meanwhile: nothing
+    /// is removed before the count is done, and what it says then stands.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
-    pub async fn count_on_tombstone(&self, tenant: &TenantId, server: ServerId) -> Result<()> {
-        let mut pages = self
-            .client
-            .query()
-            .table_name(&self.name)
-            .consistent_read(true)
-            .key_condition_expression("PK = :pk AND begins_with(SK, :credentials)")
-            .projection_expression("SK")
-            .expression_attribute_values(":pk", s(keys::server_partition(tenant, server)))
-            .expression_attribute_values(":credentials", s(keys::CREDENTIALS))
-            .into_paginator()
-            .items()
-            .send();
-        let mut counts = Counts::default();
-        while let Some(item) = pages.next().await {
-            let item = item.map_err(failed)?;
-            let sk = item.get(SK).and_then(|sk| sk.as_s().ok());
-            if let Some(source) = sk.and_then(|sk| keys::credential_source(sk)) {
-                counts.add(source);
+    pub async fn count_on_tombstone(&self, tombstone: &Tombstone, until: Instant) -> Result<()> {
+        let partition = keys::server_partition(&tombstone.tenant, tombstone.server);
+        let mut count = tombstone.count.clone().unwrap_or_default();
+        loop {
+            let after = count.after.take().map(|sk| Key {
+                pk: partition.clone(),
+                sk,
+            });
+            let (items, next) = self
+                .query_page(partition.clone(), keys::CREDENTIALS, after, PAGE)
+                .await?;
+            for key in items.iter().filter_map(super::key_of) {
+                if let Some(source) = keys::credential_source(&key.sk) {
+                    count.found.add(source);
+                }
+            }
+            count.after = next.map(|next| next.sk);
+            if count.after.is_none() || Instant::now() >= until {
+                break;
             }
         }
-        let map = AttributeValue::M(serde_dynamo::to_item(counts).map_err(Error::internal)?);
-        let key = keys::tombstone(tenant, server);
-        let count = Update::set(key, vec![("counts", map)], Condition::Lacks("counts"));
-        self.write_if(vec![count]).await.map(drop)
+        let map = |count: &Count| {
+            let map = serde_dynamo::to_item(count).map_err(Error::internal)?;
+            Ok::<_, Error>(AttributeValue::M(map))
+        };
+        let unchanged = match &tombstone.count {
+            Some(read) => Condition::Has(vec![("count", map(read)?)]),
+            None => Condition::Lacks("count"),
+        };
+        let key = keys::tombstone(&tombstone.tenant, tombstone.server);
+        let note = Update::set(key, vec![("count", map(&count)?)], unchanged);
+        self.write_if(vec![note]).await.map(drop)
     }
 
-    /// Some of what is in a dead server's partition, from `after` on, and where the rest starts.
+    /// Some of what is in a dead server's partition besides revocations and clients, from `after` on, and where the rest starts.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
@@ -312,17 +381,51 @@ impl Table {
         server: ServerId,
         after: Option<Key>,
     ) -> Result<(Vec<Remains>, Option<Key>)> {
+        let partition = keys::server_partition(tenant, server);
+        let (items, mut next) = self.query_page(partition.clone(), "", after, PAGE).await?;
+        let mut remains = Vec::new();
+        for item in items {
+            let key =
+                super::key_of(&item).ok_or_else(|| Error::internal("an item without a key"))?;
+            let mut waits = [keys::CLIENTS, keys::REVOCATIONS].into_iter();
+            if let Some(prefix) = waits.find(|prefix| key.sk.starts_with(prefix)) {
+                // There may be as many as there were grants.
+                let sk = keys::behind(prefix);
+                next = Some(Key { pk: partition, sk });
+                break;
+            }
+            let item = match super::decode(&item) {
+                // Nothing is owed to an override but to go.
+                Err(_) if keys::credential_source(&key.sk) == Some(Source::Override) => {
+                    Remaining::Other
+                }
+                read => read?,
+            };
+            remains.push(Remains { key, item });
+        }
+        Ok((remains, next))
+    }
+
+    /// Some of the clients in a dead server's partition, from `after` on, and where the rest starts.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn remaining_clients(
+        &self,
+        tenant: &TenantId,
+        server: ServerId,
+        after: Option<Key>,
+    ) -> Result<(Vec<(Key, ClientRecord)>, Option<Key>)> {
+        let partition = keys::server_partition(tenant, server);
         let (items, next) = self
-            .query_page(keys::server_partition(tenant, server), "", after, 200)
+            .query_page(partition, keys::CLIENTS, after, CLIENTS_PAGE)
             .await?;
-        let remains = items.into_iter().map(|item| {
-            Ok(Remains {
-                key: super::key_of(&item)
-                    .ok_or_else(|| Error::internal("an item without a key"))?,
-                item: super::decode(&item)?,
-            })
+        let clients = items.iter().map(|item| {
+            let key =
+                super::key_of(item).ok_or_else(|| Error::internal("an item without a key"))?;
+            Ok((key, super::decode(item)?))
         });
-        Ok((remains.collect::<Result<_>>()?, next))
+        Ok((clients.collect::<Result<_>>()?, next))
     }
 
     /// Deletes items that nothing has to be done about any more.
@@ -337,29 +440,46 @@ impl Table {
         Ok(())
     }
 
-    /// Turns a dead server's grant into its revocation, if it still is the one that was read and nobody refreshes
-    /// it at `now`. Answers `false` otherwise.
+    /// Turns grants of a dead server into their revocations, at most [`GRANTS_AT_ONCE`], if all of them still are those that
+    /// were read and nobody refreshes any. Answers `false` otherwise.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
-    pub async fn end_remaining_grant(
+    pub async fn end_remaining_grants(
         &self,
-        grant: &Grant,
-        revocation: &Revocation,
-        now: Timestamp,
+        group: &[(Box<Grant>, Revocation, Event)],
     ) -> Result<bool> {
-        let tenant = &revocation.tenant;
-        let key = keys::credential(tenant, grant.server, &grant.subject, Source::Oauth);
-        let writes = vec![
-            revocations::put(revocation)?,
-            Write::Delete(
-                key,
-                Condition::HasBefore(
-                    vec![("version", s(&grant.version))],
-                    ("lease_until", n(now.micros())),
-                ),
-            ),
-        ];
+        let mut writes = Vec::new();
+        for (grant, revocation, event) in group {
+            let (tenant, subject) = (&revocation.tenant, &grant.subject);
+            let key = keys::credential(tenant, grant.server, subject, Source::Oauth);
+            let free = Condition::HasBefore(
+                vec![("version", s(&grant.version))],
+                ("lease_until", n(revocation.at.micros())),
+            );
+            writes.push(revocations::put(revocation)?);
+            writes.push(Write::Delete(key, free));
+            writes.push(trail::put(event)?);
+        }
+        self.write_if(writes).await
+    }
+
+    /// Takes overrides of a dead server away, at most [`OVERRIDES_AT_ONCE`], each with its event. Answers `false` if one of
+    /// them is gone already.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn end_remaining_overrides(
+        &self,
+        tenant: &TenantId,
+        group: &[(Box<Override>, Event)],
+    ) -> Result<bool> {
+        let mut writes = Vec::new();
+        for (own, event) in group {
+            let key = keys::credential(tenant, own.server, &own.subject, Source::Override);
+            writes.push(Write::Delete(key, Condition::Exists));
+            writes.push(trail::put(event)?);
+        }
         self.write_if(writes).await
     }
 
@@ -403,24 +523,34 @@ impl Table {
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
-    pub async fn finish_purge(&self, tombstone: &Tombstone, now: Timestamp) -> Result<()> {
+    pub async fn finish_purge(&self, tombstone: &Tombstone, event: &Event) -> Result<()> {
         let key = keys::tombstone(&tombstone.tenant, tombstone.server);
-        let counts = Some(tombstone.counts.unwrap_or_default());
-        let close = receipts::close(&tombstone.tenant, &tombstone.receipt, counts, now)?;
+        let counts = tombstone.counts();
+        let close = receipts::close(&tombstone.tenant, &tombstone.receipt, counts, event.id.at())?;
         // A revocation that was written down since it was read needs its key.
         let unchanged = match &tombstone.touched {
             Some(touch) => Condition::Has(vec![("touched", s(touch))]),
             None => Condition::Lacks("touched"),
         };
-        self.end(Write::Delete(key, unchanged), close).await
+        self.end(Write::Delete(key, unchanged), Some(event), Some(close))
+            .await
     }
 
-    /// Takes a piece of work away and says so on its receipt.
-    pub(super) async fn end(&self, bury: Write, note: Write) -> Result<()> {
-        match self.write(vec![bury.clone(), note]).await {
+    /// Takes a piece of work away and says so on its receipt, if it has one.
+    pub(super) async fn end(
+        &self,
+        bury: Write,
+        event: Option<&Event>,
+        note: Option<Write>,
+    ) -> Result<()> {
+        let mut writes = vec![bury];
+        writes.extend(event.map(trail::put).transpose()?);
+        let without_note = writes.clone();
+        writes.extend(note);
+        match self.write(writes).await {
             // The receipt was taken away by hand, which is no reason to go on for ever.
             Err(WriteError::Refused(at)) if !at.contains(&0) => {
-                self.write_if(vec![bury]).await.map(drop)
+                self.write_if(without_note).await.map(drop)
             }
             Ok(()) | Err(WriteError::Refused(_)) => Ok(()),
             Err(WriteError::Failed(error)) => Err(error),
@@ -435,11 +565,13 @@ impl Table {
         &self,
         offboarding: &Offboarding,
         receipt: &Receipt,
+        event: &Event,
     ) -> Result<()> {
         let key = keys::offboarding(&offboarding.tenant, &offboarding.receipt);
         let writes = vec![
             receipts::put(&offboarding.tenant, receipt)?,
             due(&key, "offboarding", offboarding, offboarding.at)?,
+            trail::put(event)?,
         ];
         if self.write_if(writes).await? {
             Ok(())
@@ -448,17 +580,24 @@ impl Table {
         }
     }
 
-    /// Whether an offboarding still is to be done.
+    /// An offboarding as it stands, if it still is to be done.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
-    pub async fn has_offboarding(&self, offboarding: &Offboarding) -> Result<bool> {
-        let key = keys::offboarding(&offboarding.tenant, &offboarding.receipt);
-        Ok(self
-            .read(vec![key.clone()])
-            .await?
-            .get::<Offboarding>(&key)?
-            .is_some())
+    pub async fn offboarding(&self, begun: &Offboarding) -> Result<Option<Offboarding>> {
+        let key = keys::offboarding(&begun.tenant, &begun.receipt);
+        self.read(vec![key.clone()]).await?.get(&key)
+    }
+
+    /// Notes how far an offboarding has come, if it still is to be done.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn continue_offboarding(&self, begun: &Offboarding, after: ServerId) -> Result<()> {
+        let key = keys::offboarding(&begun.tenant, &begun.receipt);
+        let after = serde_dynamo::to_attribute_value(after).map_err(Error::internal)?;
+        let note = Update::set(key, vec![("after", after)], Condition::Exists);
+        self.write_if(vec![note]).await.map(drop)
     }
 
     /// Ends an offboarding and completes its receipt.
@@ -474,8 +613,18 @@ impl Table {
             tenant, receipt, ..
         } = offboarding;
         let bury = Write::Delete(keys::offboarding(tenant, receipt), Condition::Exists);
-        self.end(bury, receipts::close(tenant, receipt, None, now)?)
-            .await
+        let close = receipts::close(tenant, receipt, None, now)?;
+        self.end(bury, None, Some(close)).await
+    }
+
+    /// Notes how far a sweep has come, if it still is to be done.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn continue_sweep(&self, sweep: &Sweep, after: &Key) -> Result<()> {
+        let key = keys::sweep(&sweep.tenant, sweep.server, sweep.auth_revision);
+        let note = Update::set(key, vec![("after", s(&after.sk))], Condition::Exists);
+        self.write_if(vec![note]).await.map(drop)
     }
 
     /// Ends a sweep.
@@ -485,12 +634,8 @@ impl Table {
     pub async fn finish_sweep(&self, sweep: &Sweep, now: Timestamp) -> Result<()> {
         let key = keys::sweep(&sweep.tenant, sweep.server, sweep.auth_revision);
         let bury = Write::Delete(key, Condition::Exists);
-        match &sweep.receipt {
-            Some(receipt) => {
-                let close = receipts::close(&sweep.tenant, receipt, None, now)?;
-                self.end(bury, close).await
-            }
-            None => self.write_if(vec![bury]).await.map(drop),
-        }
+        let receipt = sweep.receipt.as_ref();
+        let close = receipt.map(|receipt| receipts::close(&sweep.tenant, receipt, None, now));
+        self.end(bury, None, close.transpose()?).await
     }
 }

@@ -6,6 +6,7 @@
 //   ACCESS_TOKENS  opaque (default) or jwt; JWTs can be neither introspected nor revoked, their refresh tokens can
 //   ACCESS_TTL, REFRESH_TTL  seconds (600, 3600)
 //   SCOPES         what it knows, the first being the default ("mcp:tools mcp:read")
+//   WITHHELD       a scope that it knows and the user never grants
 //   REGISTRATION   1 (default) or 0: dynamic registration (RFC 7591), with management (RFC 7592)
 //   DOCUMENTS      1 (default) or 0: client ID metadata documents
 //   ORIGINS        {"https://made-up.test": "http://127.0.0.1:1234"}: where such a document, its id https, really is
@@ -91,7 +92,8 @@ async function approve(ctx) {
   const grant = new provider.Grant({ accountId: oidc.account.accountId, clientId: oidc.client.clientId });
   grant.addOIDCScope([...oidc.requestParamOIDCScopes].join(' '));
   for (const resource of Object.keys(oidc.resourceServers)) {
-    grant.addResourceScope(resource, [...oidc.requestParamScopes].join(' '));
+    const granted = [...oidc.requestParamScopes].filter((scope) => scope !== setting('WITHHELD'));
+    grant.addResourceScope(resource, granted.join(' '));
   }
   await grant.save();
   return grant;
@@ -177,10 +179,18 @@ async function forTests(ctx, next) {
     '/__clients': () => [...Store.kinds.get('Client').rows.keys()],
     '/__fault': () => faults,
   };
+  if (ctx.path === '/__end') {
+    const { token, grant } = await body(ctx.req);
+    if (token) Store.kinds.get('AccessToken').rows.delete(token);
+    for (const store of grant ? Store.kinds.values() : []) await store.revokeByGrantId(grant);
+    ctx.status = 204;
+    return undefined;
+  }
   if (!(ctx.path in lists)) return next();
   if (ctx.method === 'POST' && ctx.path === '/__fault') faults.push({ times: 1, ...await body(ctx.req) });
   ctx.body = [...lists[ctx.path]()];
   if (ctx.method === 'DELETE') lists[ctx.path]().length = 0;
+  return undefined;
 }
 
 async function logged(ctx, next) {

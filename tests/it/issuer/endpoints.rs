@@ -510,7 +510,8 @@ impl State {
             return Err(empty(405));
         }
         let body: Value = serde_json::from_str(&call.body).unwrap_or_default();
-        let result = json!({"subject": one.subject});
+        let tool = json!({"name": format!("of-{}", one.family), "description": one.subject});
+        let result = json!({"subject": one.subject, "tools": [tool]});
         let answer = json!({"jsonrpc": "2.0", "id": body["id"], "result": result});
         Ok(json(200, &answer))
     }

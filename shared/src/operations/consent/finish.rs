@@ -4,11 +4,12 @@ use super::super::clients::{self, Settings};
 use super::super::credentials::AtServer;
 use super::super::grants;
 use super::super::servers::{data_key, open_with};
-use super::{Ticket, find_ticket};
+use super::{Ticket, end, find_ticket};
 use crate::app::App;
-use crate::caller::hash;
 use crate::catalogue::RevocationScope;
-use crate::domain::credential::{Grant, KeptReason, Tokens, new_version};
+use crate::domain::credential::{Grant, KeptReason, Source, Tokens, new_version};
+use crate::domain::event::{self, Action, Event, Who};
+use crate::domain::id::hash;
 use crate::domain::server::{Server, host};
 use crate::domain::session::{Consent, ConsentSecrets, Origin, Phase, Session};
 use crate::domain::status::{Reason, Status, status};
@@ -84,7 +85,9 @@ pub async fn finish(
         return Err(Error::SessionNotFound);
     }
     let until = app.now().plus_seconds(EXCHANGE);
-    if !app.table.claim_session(&session, until).await? {
+    let answered = Event::of_session(app.now(), Who::Browser, &session, Action::SessionAnswered)?;
+    let table = &app.table;
+    if !table.claim_session(&session, until, &answered).await? {
         return Err(Error::SessionNotFound);
     }
     let ended = answer(app, &server, &session, callback).await;
@@ -92,7 +95,7 @@ pub async fn finish(
     let marked = match &ended {
         Ok(Ended::Connected) => Ok(()),
         Ok(Ended::Refused(code)) if code == "access_denied" => deny(app, &session).await,
-        _ => app.table.fail_session(&session, Phase::Exchanging).await,
+        _ => end(app, &session, Phase::Exchanging, event::Outcome::Failed).await,
     };
     let ended = ended?;
     marked?;
@@ -213,11 +216,14 @@ async fn deny(app: &App, session: &Session) -> Result<()> {
             at: app.now(),
             fence: read.and_then(|reason| reason.fence),
         };
-        if app.table.deny_session(session, &kept, read).await? {
+        let ended = Event::of_session(kept.at, Who::Browser, session, Action::SessionEnded)?;
+        let ended = ended.with(event::Outcome::Refused);
+        let table = &app.table;
+        if table.deny_session(session, &kept, read, &ended).await? {
             return Ok(());
         }
     }
-    app.table.fail_session(session, Phase::Exchanging).await
+    end(app, session, Phase::Exchanging, event::Outcome::Refused).await
 }
 
 /// Stores what was exchanged, or has it revoked.
@@ -283,7 +289,7 @@ async fn store(
         return Ok(Ended::Connected);
     }
     // Whatever went wrong: what was exchanged is in nobody's hands but ours.
-    grants::give_up(app, tenant, &grant, &secret).await;
+    grants::give_up(app, tenant, &Who::Browser, &grant, &secret).await;
     placed?;
     Ok(Ended::Void)
 }
@@ -334,7 +340,10 @@ async fn place(app: &App, session: &Session, grant: &mut Grant, revoking: bool) 
             revoking,
             session,
         };
-        match app.table.put_grant(&granting, app.now()).await {
+        let actor = Who::Browser;
+        let granted = Event::of_session(app.now(), actor, session, Action::CredentialGranted)?;
+        let granted = granted.from(Source::Oauth);
+        match app.table.put_grant(&granting, &granted).await {
             Ok(Outcome::Done) => return Ok(true),
             Ok(_) => {}
             Err(error @ Error::Unavailable(_)) => outage = Some(error),

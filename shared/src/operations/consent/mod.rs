@@ -15,8 +15,9 @@ use super::Permitted;
 use super::clients::{Settings, integration_callback};
 use super::servers::{self, Draft, data_key, open_with};
 use crate::app::App;
-use crate::caller::{Caller, hash};
-use crate::domain::id::{ServerId, Sortable, TenantId, random};
+use crate::caller::Caller;
+use crate::domain::event::{self, Action, Event, Who};
+use crate::domain::id::{ServerId, Sortable, TenantId, hash, random};
 use crate::domain::server::Server;
 use crate::domain::session::{CONSENT_LIFETIME, Origin, Phase, SESSION_LIFETIME, Session};
 use crate::domain::subject::Subject;
@@ -161,7 +162,9 @@ pub async fn offer(
     let (ticket, secret_hash) = new_ticket(tenant, server.found.id, &session.id)?;
     session.secret_hash = secret_hash;
     let url = format!("{base}{START_PATH}?session={}", ticket.expose_secret()).into();
-    if app.table.add_session(&session).await? {
+    let caller = &server.caller;
+    let begun = Event::of_session(session.at, caller, &session, Action::SessionBegun)?;
+    if app.table.add_session(&session, &begun).await? {
         Ok(Begun { session, url })
     } else {
         Err(Error::Contended)
@@ -219,7 +222,8 @@ pub async fn open(app: &App, ticket: &str) -> Result<Opening> {
     let setup = match setup {
         Ok(setup) => setup,
         Err(error @ (Error::Oauth(_) | Error::UpstreamUnavailable)) => {
-            app.table.fail_session(&session, Phase::Offered).await?;
+            let failed = event::Outcome::Failed;
+            end(app, &session, Phase::Offered, failed).await?;
             return Ok(Opening::Refused(Box::new(session), error));
         }
         Err(error) => return Err(error),
@@ -229,7 +233,9 @@ pub async fn open(app: &App, ticket: &str) -> Result<Opening> {
     let cookie = BASE64URL_NOPAD.encode(&random::<32>()?);
     let url = whom.address(&setup, &mut session)?;
     session.browser = Some(hash(&cookie));
-    if !app.table.open_session(&session, &offered).await? {
+    let opened = Event::of_session(app.now(), Who::Browser, &session, Action::SessionOpened)?;
+    let table = &app.table;
+    if !table.open_session(&session, &offered, &opened).await? {
         return Err(Error::SessionNotFound);
     }
     Ok(Opening::Go(Opened {
@@ -247,13 +253,14 @@ pub async fn open(app: &App, ticket: &str) -> Result<Opening> {
 /// [`Error::Unavailable`], [`Error::Internal`].
 pub async fn begin(
     app: &App,
-    tenant: &TenantId,
+    caller: &Caller,
     server: &Server,
     subject: &Subject,
     provider: uuid::Uuid,
     base: &str,
     scopes: &[String],
 ) -> Result<Begun> {
+    let tenant = &caller.tenant;
     require_room(app, tenant, server.id, subject).await?;
     let key = data_key(app, tenant, server).await?;
     let secrets = open_with(&key, tenant, server)?;
@@ -272,11 +279,19 @@ pub async fn begin(
     let origin = Origin::Langsmith { provider };
     let mut session = new_session(app, tenant, server, subject, origin)?;
     let url = whom.address(&setup, &mut session)?;
-    if app.table.add_session(&session).await? {
+    let begun = Event::of_session(session.at, caller, &session, Action::SessionBegun)?;
+    if app.table.add_session(&session, &begun).await? {
         Ok(Begun { session, url })
     } else {
         Err(Error::Contended)
     }
+}
+
+/// Ends a session without a grant.
+async fn end(app: &App, session: &Session, from: Phase, outcome: event::Outcome) -> Result<()> {
+    let ended = Event::of_session(app.now(), Who::Browser, session, Action::SessionEnded)?;
+    let ended = ended.with(outcome);
+    app.table.fail_session(session, from, &ended).await
 }
 
 /// Finds a server's issuer and makes sure that there is a client for a subject.
@@ -346,6 +361,7 @@ pub async fn create_server(
             let companions = Companions {
                 client: setup.client.new.as_ref(),
                 session: Some(&begun.session),
+                verification: None,
             };
             servers::insert(app, caller, &prepared, &companions)
                 .await

@@ -76,21 +76,24 @@ impl For<'_> {
         } else {
             Vec::new()
         };
-        let (issuer, resource, advised) = find_issuer(app, self.server, &settings).await?;
+        let (issuer, resource, mut advised) = find_issuer(app, self.server, &settings).await?;
         let mut scopes = if self.scopes.is_empty() {
             settings.scopes.clone()
         } else {
             self.scopes.to_vec()
         };
-        if scopes.is_empty() {
-            scopes = advised;
+        let offline = "offline_access";
+        let is_new = |scope: &String| scope != offline && !scopes.contains(scope);
+        // A server that wants more and does not name it gets what it advises (row 17).
+        let unnamed = !self.besides.is_empty() && !self.besides.iter().any(is_new);
+        if !scopes.is_empty() && !unnamed {
+            advised.clear();
         }
-        for scope in self.besides {
+        for scope in advised.iter().chain(self.besides) {
             if !scopes.contains(scope) {
                 scopes.push(scope.clone());
             }
         }
-        let offline = "offline_access";
         let offered = issuer.scopes_supported.iter().flatten();
         // Alone it would narrow the issuer's default to nothing else.
         if !scopes.is_empty()

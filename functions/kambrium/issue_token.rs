@@ -1,0 +1,119 @@
+//! `POST /oauth2/token`: a token for the OAuth client of a connection (13; RFC 6749 4.4). Errors are those of RFC 6749 5.2.
+
+use crate::http::{self, BODY_LIMIT, Code, Request, Response, header, json, with_header};
+use data_encoding::BASE64;
+use hawser_core::App;
+use hawser_core::client_token::LIFETIME;
+use hawser_core::domain::error::Error;
+use hawser_core::operations::tokens::{self, Issued, Refusal};
+use lambda_http::Body;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+use tracing::error;
+
+/// Why there is no token.
+#[derive(Debug)]
+pub enum Problem {
+    /// A parameter is missing, there twice, or not readable.
+    InvalidRequest,
+    /// The credentials are missing, or no client's.
+    InvalidClient,
+    /// The connection does not have a scope that was asked for.
+    InvalidScope,
+    /// Only client credentials are taken.
+    UnsupportedGrantType,
+    /// Whatever the operation said.
+    Domain(Error),
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        Self::Domain(error)
+    }
+}
+
+/// Answers 200 with a bearer token for the scopes asked for, or for all that the connection has.
+///
+/// # Errors
+/// [`Problem`].
+pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
+    let (client, secret) = basic(request).ok_or(Problem::InvalidClient)?;
+    if http::body(request).len() > BODY_LIMIT {
+        return Err(Problem::InvalidRequest);
+    }
+    let grant_type = parameter(request, "grant_type")?.ok_or(Problem::InvalidRequest)?;
+    if grant_type != "client_credentials" {
+        return Err(Problem::UnsupportedGrantType);
+    }
+    let scopes = parameter(request, "scope")?.unwrap_or_default();
+    let scopes = scopes.split_whitespace().map(str::to_owned).collect();
+    let issued = tokens::issue(app, &client, &secret, scopes).await?;
+    let Issued { token, scopes } = issued.map_err(|refusal| match refusal {
+        Refusal::InvalidClient => Problem::InvalidClient,
+        Refusal::InvalidScope => Problem::InvalidScope,
+    })?;
+    Ok(json(
+        200,
+        &json!({
+            "access_token": token.expose_secret(),
+            "token_type": "Bearer",
+            "expires_in": LIFETIME,
+            "scope": scopes.into_iter().collect::<Vec<_>>().join(" "),
+        }),
+    ))
+}
+
+/// The client's id and secret, from HTTP Basic (RFC 6749 2.3.1: each encoded as in a form).
+fn basic(request: &Request) -> Option<(String, SecretString)> {
+    let header = header(request, "authorization")?;
+    let (scheme, credentials) = header.trim().split_once(' ')?;
+    let credentials = scheme
+        .eq_ignore_ascii_case("basic")
+        .then(|| credentials.trim())?;
+    let text = String::from_utf8(BASE64.decode(credentials.as_bytes()).ok()?).ok()?;
+    let (client, secret) = text.split_once(':')?;
+    let decoded = |part: &str| {
+        let mut pairs = url::form_urlencoded::parse(part.as_bytes());
+        pairs
+            .next()
+            .map_or_else(String::new, |(name, _)| name.into_owned())
+    };
+    Some((decoded(client), decoded(secret).into()))
+}
+
+/// A parameter of the form; the empty one is none.
+fn parameter(request: &Request, name: &str) -> Result<Option<String>, Problem> {
+    let mut values = http::form(request)
+        .into_iter()
+        .filter(|(n, _)| n == name)
+        .map(|(_, value)| value);
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value.filter(|value| !value.is_empty())),
+        _ => Err(Problem::InvalidRequest),
+    }
+}
+
+impl From<Problem> for Response<Body> {
+    fn from(problem: Problem) -> Self {
+        let (status, word) = match &problem {
+            Problem::InvalidRequest => (400, "invalid_request"),
+            Problem::InvalidClient => (401, "invalid_client"),
+            Problem::InvalidScope => (400, "invalid_scope"),
+            Problem::UnsupportedGrantType => (400, "unsupported_grant_type"),
+            Problem::Domain(cause) => {
+                error!(%cause, "the request failed");
+                match cause {
+                    Error::Unavailable(_) => (503, "temporarily_unavailable"),
+                    _ => (500, "server_error"),
+                }
+            }
+        };
+        let mut response = json(status, &json!({"error": word}));
+        response.extensions_mut().insert(Code(word));
+        if status == 401 {
+            with_header(response, "www-authenticate", "Basic")
+        } else {
+            response
+        }
+    }
+}

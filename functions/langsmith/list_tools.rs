@@ -1,0 +1,171 @@
+//! `GET /mcp/tools`: the tools of the server at a URL, as the acting user finds them there (2.7).
+
+use super::problem::Problem;
+use super::{Permission, acting_user, admit};
+use crate::http::{Request, Response, json, query};
+use hawser_core::domain::id::{TenantId, parse_hyphenated};
+use hawser_core::domain::server::{Auth, Server};
+use hawser_core::domain::subject::Subject;
+use hawser_core::domain::tool::{self, Object, Tool};
+use hawser_core::operations::invoke::Refusal;
+use hawser_core::operations::tools::{self, Failure, Reading, Tools};
+use hawser_core::operations::{credentials, providers, servers};
+use hawser_core::{App, Error};
+use lambda_http::Body;
+use serde::Serialize;
+
+/// The most tools that are answered.
+const LIMIT: usize = 1000;
+
+/// Answers 200 with the tools in the server's order.
+pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
+    let (who, asked) = admit(app, request, Permission::Read, parse(request)).await?;
+    let listed = servers::list(app, who)
+        .await?
+        .permit(|caller, _| Permission::Read.require(caller))?;
+    let tenant = &listed.caller.tenant;
+    let subject = acting_user(&listed.caller, asked.user.as_deref())
+        .ok_or(Problem::InvalidQuery("ls_user_id", "the id of a user"))?;
+    let server = chosen(app, tenant, &subject, &asked, listed.found).await?;
+    let at = credentials::load(app, tenant, server.id, &subject).await?;
+    let tools = tools::list(app, tenant, &at, &listed.caller, asked.reading)
+        .await
+        .map_err(|failure| refused(&at.server, failure))?;
+    if tools.all.len() > LIMIT {
+        return Err(Problem::BadUpstreamAnswer);
+    }
+    Ok(json(200, &Listed::new(&at.server, &tools)))
+}
+
+struct Asked {
+    url: String,
+    provider: Option<String>,
+    reading: Reading,
+    /// Whom a service key acts for, if it says so.
+    user: Option<String>,
+}
+
+fn parse(request: &Request) -> Result<Asked, Problem> {
+    let query = query(request);
+    // Nothing in particular is said of a parameter that is repeated: the last one counts.
+    let sent = |name: &str| {
+        let mut all = query.iter().rev().filter(|(sent, _)| sent == name);
+        all.next().map(|(_, value)| value.clone())
+    };
+    let given = |name: &str| sent(name).filter(|value| !value.trim().is_empty());
+    let url = given("url").ok_or(Problem::FieldMissing {
+        field: "url".to_owned(),
+        expected: "a non-empty string",
+    })?;
+    let refresh = given("force_refresh").unwrap_or_default();
+    let reading = match refresh.to_ascii_lowercase().as_str() {
+        "true" | "1" => Reading::Anew,
+        "false" | "0" | "" => Reading::Kept,
+        _ => return Err(Problem::InvalidQuery("force_refresh", "true or false")),
+    };
+    Ok(Asked {
+        url,
+        provider: given("oauth_provider_id"),
+        reading,
+        user: given("ls_user_id"),
+    })
+}
+
+/// Which of a tenant's servers is meant: of those at that URL the one of the provider, else those that are spelt the same,
+/// else all; of these the newest.
+async fn chosen(
+    app: &App,
+    tenant: &TenantId,
+    subject: &Subject,
+    asked: &Asked,
+    mut servers: Vec<Server>,
+) -> Result<Server, Problem> {
+    let wanted = plain(&asked.url);
+    servers.retain(|server| plain(&server.url) == wanted);
+    if servers.is_empty() {
+        return Err(Error::ServerNotFound.into());
+    }
+    if let Some(provider) = &asked.provider {
+        let id = parse_hyphenated(provider).ok_or(Problem::ProviderNotFound)?;
+        let own = providers::all(app, tenant, subject, &servers).await?;
+        servers.retain(|server| {
+            let own = own.get(&server.id);
+            let stored = matches!(&server.auth, Auth::LegacyProvider { provider_id } if *provider_id == Some(id));
+            stored || own.is_some_and(|own| own.id == id && own.stands_under(server))
+        });
+    }
+    let same = servers.iter().any(|server| server.url == asked.url);
+    servers
+        .into_iter()
+        .filter(|server| !same || server.url == asked.url)
+        .max_by_key(|server| (server.created_at, server.id))
+        .ok_or(Problem::ProviderNotFound)
+}
+
+/// A URL as the clients compare it.
+fn plain(url: &str) -> String {
+    url.trim().trim_end_matches('/').to_lowercase()
+}
+
+fn refused(server: &Server, failure: Failure) -> Problem {
+    let refusal = match failure {
+        Failure::Refused(refusal) => refusal,
+        Failure::BadAnswer => return Problem::BadUpstreamAnswer,
+        Failure::Failed(error) => return error.into(),
+    };
+    match refusal {
+        // Its own client is refused: there is nothing that a user could connect.
+        Refusal::NoCredential(_)
+            if matches!(server.auth, Auth::Oauth(_)) && !server.subjects_consent() =>
+        {
+            Problem::UpstreamAuthFailed
+        }
+        Refusal::NoCredential(_) | Refusal::Passthrough => Problem::ConnectionRequired,
+        Refusal::NotAccepted { .. } | Refusal::ScopeInsufficient { .. } => {
+            Problem::UpstreamAuthFailed
+        }
+        Refusal::Unreachable => Problem::UpstreamUnreachable,
+        Refusal::Redirected => Problem::BadUpstreamAnswer,
+    }
+}
+
+#[derive(Serialize)]
+struct Listed<'a> {
+    tools: Vec<Shown<'a>>,
+    cached: bool,
+    fetched_at: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown<'a> {
+    name: &'a str,
+    description: &'a str,
+    input_schema: tool::Shown<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    annotations: Option<&'a Object>,
+}
+
+impl<'a> Listed<'a> {
+    /// What a sibling contract keeps back of a connection can be called by nobody, so nobody is shown it.
+    fn new(server: &Server, tools: &'a Tools) -> Self {
+        let offered = tools.all.iter();
+        let offered = offered.filter(|tool| server.connection.offers(tool));
+        Self {
+            tools: offered.map(Shown::of).collect(),
+            cached: tools.cached,
+            fetched_at: tools.fetched_at.seconds_z(),
+        }
+    }
+}
+
+impl<'a> Shown<'a> {
+    fn of(tool: &'a Tool) -> Self {
+        Self {
+            name: &tool.name,
+            description: tool.description.as_deref().unwrap_or_default(),
+            input_schema: tool.schema(),
+            annotations: tool.annotations.as_ref(),
+        }
+    }
+}

@@ -1,0 +1,536 @@
+//! The audit trail: one event for every change of a server, a credential, an API key or a session, written in the
+//! transaction that makes the change. No field of an event can hold a secret: each is an id, a subject, or a word of a
+//! closed list.
+//!
+//! The events of a tenant and month are chained afterwards, in the order in which the worker meets them: the link of each is
+//! `SHA-256(link before it, newline, line)`, in lower-case hexadecimal, where the line is the event as [`Event::line`] writes
+//! it, and before the first stands [`Month::root`]. So an event that is changed, removed or slipped in shows.
+
+use super::credential::Source;
+use super::id::{ServerId, Sortable, TenantId, hash};
+use super::revocation;
+use super::session::Session;
+use super::subject::Subject;
+use super::time::Timestamp;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its own id; the milliseconds in it are its time.
+    pub id: Sortable,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Who made it.
+    pub actor: Who,
+    /// What it is.
+    pub action: Action,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// The server that it concerns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerId>,
+    /// Whose credential, consent or session it concerns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Subject>,
+    /// Which of the subject's credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+    /// The API key that it concerns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Sortable>,
+    /// The consent that it concerns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Sortable>,
+    /// The receipt that says more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<Sortable>,
+    /// Its place in the chain, once it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<Link>,
+}
+
+/// Who made a change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Who {
+    /// A user or a virtual account.
+    Subject {
+        /// Which.
+        subject: Subject,
+        /// The API key that it used, if it used one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<Sortable>,
+        /// Whether it was the OAuth client of the subject's connection.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        client: bool,
+    },
+    /// Whoever had the address of a consent, which may be another person than the one whom it is for.
+    Browser,
+    /// Work that goes on after the call that asked for it.
+    Worker {
+        /// Which.
+        worker: Worker,
+    },
+    /// Whoever runs `hawser` with access to the table itself.
+    Operator,
+}
+
+impl From<Worker> for Who {
+    fn from(worker: Worker) -> Self {
+        Self::Worker { worker }
+    }
+}
+
+/// Work that changes something by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Worker {
+    /// Empties a deleted server's partition.
+    Purge,
+    /// Takes away what a change has voided.
+    Sweep,
+    /// Takes away what an offboarded subject has.
+    Offboarding,
+    /// Tells issuers that grants are over.
+    Revocation,
+    /// Tries api keys.
+    Verification,
+    /// Repairs what the auditor finds.
+    Auditor,
+}
+
+impl Worker {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Purge => "purge",
+            Self::Sweep => "sweep",
+            Self::Offboarding => "offboarding",
+            Self::Revocation => "revocation",
+            Self::Verification => "verification",
+            Self::Auditor => "auditor",
+        }
+    }
+}
+
+/// What was changed, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// A server was registered.
+    #[serde(rename = "server.created")]
+    ServerCreated,
+    /// A server was changed; the credentials at it stand.
+    #[serde(rename = "server.changed")]
+    ServerChanged,
+    /// A server was changed in a way that voids the credentials at it.
+    #[serde(rename = "server.moved")]
+    ServerMoved,
+    /// The api key of a connection was tried.
+    #[serde(rename = "server.verified")]
+    ServerVerified,
+    /// All credentials at a server were taken away; it lives on.
+    #[serde(rename = "server.disconnected")]
+    ServerDisconnected,
+    /// A server was deleted, with everything under it.
+    #[serde(rename = "server.deleted")]
+    ServerDeleted,
+    /// Nothing of a deleted server is left.
+    #[serde(rename = "server.purged")]
+    ServerPurged,
+    /// An override was stored.
+    #[serde(rename = "credential.installed")]
+    CredentialInstalled,
+    /// A consent was completed and its grant stored.
+    #[serde(rename = "credential.granted")]
+    CredentialGranted,
+    /// A grant was refreshed, or was not.
+    #[serde(rename = "credential.refreshed")]
+    CredentialRefreshed,
+    /// A credential was taken away.
+    #[serde(rename = "credential.removed")]
+    CredentialRemoved,
+    /// Tokens came too late to be stored and go to revocation.
+    #[serde(rename = "credential.discarded")]
+    CredentialDiscarded,
+    /// An issuer was told that a grant is over, or it was given up.
+    #[serde(rename = "revocation.settled")]
+    RevocationSettled,
+    /// Everything of a subject is being taken away.
+    #[serde(rename = "subject.offboarded")]
+    SubjectOffboarded,
+    /// An API key was made.
+    #[serde(rename = "key.created")]
+    KeyCreated,
+    /// An API key was taken away.
+    #[serde(rename = "key.removed")]
+    KeyRemoved,
+    /// A consent was begun.
+    #[serde(rename = "session.begun")]
+    SessionBegun,
+    /// A consent's URL was opened.
+    #[serde(rename = "session.opened")]
+    SessionOpened,
+    /// The issuer has answered.
+    #[serde(rename = "session.answered")]
+    SessionAnswered,
+    /// A consent ended without a grant.
+    #[serde(rename = "session.ended")]
+    SessionEnded,
+    /// A session with an MCP server was opened.
+    #[serde(rename = "mcp-session.opened")]
+    McpSessionOpened,
+    /// A session with an MCP server was closed by its client.
+    #[serde(rename = "mcp-session.closed")]
+    McpSessionClosed,
+}
+
+/// What came of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outcome {
+    /// It was made.
+    Succeeded,
+    /// It was tried, and what there was before stands.
+    Failed,
+    /// The subject, or its issuer, said no.
+    Refused,
+    /// The issuer confirmed a revocation.
+    Revoked,
+    /// The issuer had ended the grant before, or it is over by itself.
+    AlreadyInvalid,
+    /// The issuer cannot revoke.
+    Unsupported,
+}
+
+impl From<revocation::Outcome> for Outcome {
+    fn from(outcome: revocation::Outcome) -> Self {
+        match outcome {
+            revocation::Outcome::Revoked => Self::Revoked,
+            revocation::Outcome::AlreadyInvalid => Self::AlreadyInvalid,
+            revocation::Outcome::Unsupported => Self::Unsupported,
+            revocation::Outcome::Failed => Self::Failed,
+        }
+    }
+}
+
+/// An event's place in the chain of its month.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Counted from 1.
+    pub seq: u64,
+    /// SHA-256, lower-case hexadecimal.
+    pub link: String,
+}
+
+impl Link {
+    /// The one after this, of an event whose line is this; `None`: the first of a month.
+    pub fn after(before: Option<&Self>, tenant: &TenantId, month: &Month, line: &str) -> Self {
+        let (seq, root) = (before.map_or(0, |link| link.seq), month.root(tenant));
+        let before = before.map_or(&root, |link| &link.link);
+        Self {
+            seq: seq + 1,
+            link: hash(&format!("{before}\n{line}")),
+        }
+    }
+}
+
+/// A month of a tenant's trail: `2026-01`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Month(String);
+
+impl Month {
+    /// The one that an instant lies in.
+    pub fn of(instant: Timestamp) -> Self {
+        Self(instant.month())
+    }
+
+    /// Reads `2026-01`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_month = text.len() == 7
+            && text.bytes().enumerate().all(|(i, b)| match i {
+                4 => b == b'-',
+                _ => b.is_ascii_digit(),
+            })
+            && (1..=12).contains(&text.get(5..)?.parse::<u8>().ok()?);
+        is_month.then(|| Self(text.to_owned()))
+    }
+
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The one before.
+    #[must_use]
+    pub fn before(&self) -> Self {
+        let (year, month) = self.0.split_once('-').unwrap_or_default();
+        let (year, month): (u32, u32) = (
+            year.parse().unwrap_or_default(),
+            month.parse().unwrap_or_default(),
+        );
+        Self(match month {
+            0 | 1 => format!("{:04}-12", year.saturating_sub(1)),
+            _ => format!("{year:04}-{:02}", month - 1),
+        })
+    }
+
+    /// What stands before the first link, so that no chain passes for another one.
+    pub fn root(&self, tenant: &TenantId) -> String {
+        hash(&format!("hawser audit\n{}\n{}", tenant.as_str(), self.0))
+    }
+}
+
+impl Event {
+    /// A change that is made now, and succeeds with the transaction that it is written in.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the random generator fails.
+    pub fn new(
+        now: Timestamp,
+        tenant: &TenantId,
+        actor: impl Into<Who>,
+        action: Action,
+    ) -> Result<Self> {
+        Ok(Self {
+            id: Sortable::new(now)?,
+            tenant: tenant.clone(),
+            actor: actor.into(),
+            action,
+            outcome: Outcome::Succeeded,
+            server: None,
+            subject: None,
+            source: None,
+            key: None,
+            session: None,
+            receipt: None,
+            chain: None,
+        })
+    }
+
+    /// At this server.
+    #[must_use]
+    pub fn at(mut self, server: ServerId) -> Self {
+        self.server = Some(server);
+        self
+    }
+
+    /// Of this subject.
+    #[must_use]
+    pub fn of(mut self, subject: &Subject) -> Self {
+        self.subject = Some(subject.clone());
+        self
+    }
+
+    /// Of this credential of the subject's.
+    #[must_use]
+    pub const fn from(mut self, source: Source) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// A step of a consent.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_session(
+        now: Timestamp,
+        actor: impl Into<Who>,
+        session: &Session,
+        action: Action,
+    ) -> Result<Self> {
+        let mut event = Self::new(now, &session.tenant, actor, action)?
+            .at(session.server)
+            .of(&session.subject);
+        event.session = session.ulid();
+        Ok(event)
+    }
+
+    /// Of the API key of this id.
+    #[must_use]
+    pub fn of_key(mut self, id: &str) -> Self {
+        self.key = Sortable::parse_ulid(id);
+        self
+    }
+
+    /// With the receipt of this id.
+    #[must_use]
+    pub fn under(mut self, receipt: Option<&str>) -> Self {
+        self.receipt = receipt.and_then(Sortable::parse_ulid);
+        self
+    }
+
+    /// With this end.
+    #[must_use]
+    pub fn with(mut self, outcome: impl Into<Outcome>) -> Self {
+        self.outcome = outcome.into();
+        self
+    }
+
+    /// The month whose trail it is in.
+    pub fn month(&self) -> Month {
+        Month::of(self.id.at())
+    }
+
+    /// The event as the world sees it, and as the chain is made of: one line of JSON, its members in this order, without
+    /// its place in the chain.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when it does not encode.
+    pub fn line(&self) -> Result<String> {
+        serde_json::to_string(&Line::of(self, None)).map_err(Error::internal)
+    }
+
+    /// The same, with its place in the chain at the end, once it has one.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn chained_line(&self) -> Result<String> {
+        serde_json::to_string(&Line::of(self, self.chain.as_ref())).map_err(Error::internal)
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Line<'a> {
+    id: Sortable,
+    at: String,
+    actor: LineActor<'a>,
+    action: Action,
+    outcome: Outcome,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth_source: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_id: Option<Sortable>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<Sortable>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt_id: Option<Sortable>,
+    #[serde(flatten)]
+    chain: Option<&'a Link>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LineActor<'a> {
+    r#type: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_id: Option<Sortable>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    client: bool,
+}
+
+impl<'a> LineActor<'a> {
+    const fn of_nobody(kind: &'a str) -> Self {
+        Self {
+            r#type: kind,
+            id: None,
+            key_id: None,
+            client: false,
+        }
+    }
+}
+
+impl<'a> Line<'a> {
+    fn of(event: &'a Event, chain: Option<&'a Link>) -> Self {
+        let actor = match &event.actor {
+            Who::Subject {
+                subject,
+                key,
+                client,
+            } => LineActor {
+                r#type: subject.kind().as_str(),
+                id: Some(subject.id()),
+                key_id: *key,
+                client: *client,
+            },
+            Who::Worker { worker } => LineActor {
+                id: Some(worker.as_str()),
+                ..LineActor::of_nobody("worker")
+            },
+            Who::Browser => LineActor::of_nobody("browser"),
+            Who::Operator => LineActor::of_nobody("operator"),
+        };
+        let subject = event.subject.as_ref();
+        Self {
+            id: event.id,
+            at: event.id.at().millis_z(),
+            actor,
+            action: event.action,
+            outcome: event.outcome,
+            server_id: event.server.map(ServerId::prefixed),
+            subject_type: subject.map(|subject| subject.kind().as_str()),
+            subject_id: subject.map(Subject::id),
+            auth_source: event.source.map(Source::as_str),
+            key_id: event.key,
+            session_id: event.session,
+            receipt_id: event.receipt,
+            chain,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::subject::SubjectType;
+
+    #[test]
+    fn a_line_is_fixed_to_the_byte() {
+        let tenant = TenantId::parse("acme").unwrap();
+        let ada = Subject::new(SubjectType::User, "ada \"é\"").unwrap();
+        let now = Timestamp::from_micros(1_768_469_400_120_456);
+        let actor = Who::Subject {
+            subject: ada.clone(),
+            key: None,
+            client: false,
+        };
+        let mut event = Event::new(now, &tenant, actor, Action::CredentialRemoved)
+            .unwrap()
+            .at(ServerId::parse_ulid("01KF0FV2HRF8BR7TAB0BC6YCDE").unwrap())
+            .of(&ada)
+            .from(Source::Oauth)
+            .under(Some("01KF0FV2HRF8BR7TAB0BC6YCDF"));
+        event.id = Sortable::first_of(now);
+        let line = r#"{"id":"01KF0FV2HR0000000000000000","at":"2026-01-15T09:30:00.120Z","actor":{"type":"user","id":"ada \"é\""},"action":"credential.removed","outcome":"succeeded","serverId":"mcp-01KF0FV2HRF8BR7TAB0BC6YCDE","subjectType":"user","subjectId":"ada \"é\"","authSource":"oauth","receiptId":"01KF0FV2HRF8BR7TAB0BC6YCDF"}"#;
+        assert_eq!(event.line().unwrap(), line);
+        let month = event.month();
+        assert_eq!(month, Month::parse("2026-01").unwrap());
+        let first = Link::after(None, &tenant, &month, line);
+        let root = hash("hawser audit\nacme\n2026-01");
+        assert_eq!(
+            (first.seq, &first.link),
+            (1, &hash(&format!("{root}\n{line}")))
+        );
+        event.chain = Some(first.clone());
+        let ending = format!(",\"seq\":1,\"link\":\"{}\"}}", first.link);
+        let bare = line.strip_suffix('}').unwrap();
+        assert_eq!(event.chained_line().unwrap(), format!("{bare}{ending}"));
+        let second = Link::after(Some(&first), &tenant, &month, line);
+        assert_eq!(
+            (second.seq, second.link),
+            (2, hash(&format!("{}\n{line}", first.link)))
+        );
+    }
+
+    #[test]
+    fn months_are_read_exactly() {
+        for text in [
+            "2026-00", "2026-13", "2026-1", "26-01", "2026/01", "2026-+1", "2026-01 ",
+        ] {
+            assert_eq!(Month::parse(text), None, "{text}");
+        }
+        let before = |text| Month::parse(text).unwrap().before();
+        assert_eq!(before("2026-01").as_str(), "2025-12");
+        assert_eq!(before("2026-11").as_str(), "2026-10");
+    }
+}

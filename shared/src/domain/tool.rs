@@ -1,0 +1,171 @@
+//! The tools of an MCP server, as far as Hawser knows them, and which of them a connection offers (Kambrium 8).
+
+use super::server::{AccessType, Connection};
+use aws_lc_rs::digest::{SHA256, digest};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+/// One tool, in its server's own words.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tool {
+    /// What calls it.
+    pub name: String,
+    /// Text for models and people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// JSON Schema of its arguments, byte for byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_schema: Option<Object>,
+    /// Hints of its behaviour, byte for byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<Object>,
+}
+
+/// A JSON object, byte for byte.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Object(Box<RawValue>);
+
+/// An object that a server may have left out.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Shown<'a> {
+    /// It has not.
+    Given(&'a Object),
+    /// What stands for it.
+    Instead(Map<String, Value>),
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        if raw.get().starts_with('{') {
+            Ok(Self(raw))
+        } else {
+            Err(serde::de::Error::custom("not an object"))
+        }
+    }
+}
+
+impl Object {
+    /// Its text.
+    pub fn get(&self) -> &str {
+        self.0.get()
+    }
+}
+
+impl Tool {
+    /// Reads one; `None` if it has no name, or a part of it is not what it should be.
+    pub fn read(object: &Object) -> Option<Self> {
+        serde_json::from_str(object.get()).ok()
+    }
+
+    /// The id by which Kambrium switches it off: made of its name alone.
+    pub fn id(&self) -> u64 {
+        id_of(&self.name)
+    }
+
+    /// Its schema; without one it takes whatever is an object.
+    pub fn schema(&self) -> Shown<'_> {
+        let any = || Map::from_iter([("type".to_owned(), "object".into())]);
+        let given = self.input_schema.as_ref().map(Shown::Given);
+        given.unwrap_or_else(|| Shown::Instead(any()))
+    }
+
+    /// Its hints; without any an empty object.
+    pub fn hints(&self) -> Shown<'_> {
+        let given = self.annotations.as_ref().map(Shown::Given);
+        given.unwrap_or_else(|| Shown::Instead(Map::new()))
+    }
+
+    /// Whether its server says that it only reads. What cannot be told may write.
+    pub fn only_reads(&self) -> bool {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Hints {
+            read_only_hint: Option<bool>,
+        }
+        let hints = self.annotations.as_ref();
+        let hints = hints.and_then(|hints| serde_json::from_str::<Hints>(hints.get()).ok());
+        hints.is_some_and(|hints| hints.read_only_hint == Some(true))
+    }
+}
+
+/// The id of the tool of this name: the first 53 bits of its SHA-256, and never 0.
+pub fn id_of(name: &str) -> u64 {
+    let digest = digest(&SHA256, name.as_bytes());
+    let first = digest.as_ref().iter().take(8);
+    let first = first.fold(0, |sum, byte| (sum << 8) | u64::from(*byte));
+    (first >> 11).max(1)
+}
+
+impl Connection {
+    /// Whether a tool may be listed and called through it, by anyone.
+    pub fn offers(&self, tool: &Tool) -> bool {
+        !self.disabled_tools.contains(&tool.id())
+            && (self.access_type != AccessType::Read || tool.only_reads())
+    }
+
+    /// Whether that is so for whatever its server has.
+    pub fn offers_everything(&self) -> bool {
+        self.disabled_tools.is_empty() && self.access_type != AccessType::Read
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tool(json: &str) -> Option<Tool> {
+        Tool::read(&serde_json::from_str(json).ok()?)
+    }
+
+    #[test]
+    fn tools_have_the_ids_of_the_contract() {
+        assert_eq!(id_of("search"), 1_270_100_515_418_183);
+        assert_eq!(id_of("get_deals"), 3_815_743_325_853_446);
+    }
+
+    #[test]
+    fn a_tool_reads_only_where_its_server_says_so_once_and_clearly() {
+        let hinted = |hints: &str| {
+            let json = format!(r#"{{"name":"a","annotations":{hints}}}"#);
+            tool(&json).is_some_and(|tool| tool.only_reads())
+        };
+        assert!(hinted(r#"{"readOnlyHint":true,"title":"t"}"#));
+        for hints in [
+            "{}",
+            "null",
+            "[true]",
+            r#"{"readOnlyHint":false}"#,
+            r#"{"readOnlyHint":"true"}"#,
+            r#"{"readOnlyHint":1}"#,
+            r#"{"readOnlyHint":null}"#,
+            r#"{"readonlyhint":true}"#,
+            r#"{"readOnlyHint":true,"readOnlyHint":false}"#,
+            r#"{"readOnlyHint":false,"readOnlyHint":true}"#,
+        ] {
+            assert!(!hinted(hints), "{hints}");
+        }
+    }
+
+    #[test]
+    fn objects_stay_as_they_were_written() {
+        let json = r#"{"name":"a","inputSchema":{ "b" : 1e400, "a":12345678901234567890123 }}"#;
+        let kept = serde_json::to_string(&tool(json).unwrap()).unwrap();
+        assert_eq!(kept, json);
+        for other in [
+            r#"{"name":"a","inputSchema":true}"#,
+            r#"{"name":"a","annotations":[]}"#,
+            r#"{"name":7}"#,
+            r#"{"name":"a","name":"b"}"#,
+            "{}",
+            r#""a""#,
+            r#"["a"]"#,
+        ] {
+            assert!(tool(other).is_none(), "{other}");
+        }
+    }
+}

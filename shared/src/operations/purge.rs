@@ -1,0 +1,285 @@
+//! What follows a delete or a voiding change: the partition of a dead server is emptied, the void credentials of a living
+//! one are cleared away. Both go page by page until the time is over, and on from there when they are taken up again.
+
+use super::work::put_off;
+use crate::app::App;
+use crate::domain::credential::Source;
+use crate::domain::event::{Action, Event, Worker};
+use crate::domain::revocation::{PATIENCE, Revocation};
+use crate::domain::subject::Subject;
+use crate::table::work::{
+    GRANTS_AT_ONCE, OVERRIDES_AT_ONCE, Remaining, Remains, Sweep, Tombstone, VOID_AT_ONCE, Work,
+};
+use crate::table::{Key, clients, servers};
+use crate::{Error, Result};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+use std::slice;
+use tokio::time::Instant;
+
+/// How often a sweep looks again at what was replaced meanwhile.
+const PASSES: usize = 5;
+/// Clients that are deregistered at once.
+const CLIENTS_AT_ONCE: usize = 8;
+
+/// How far a part of the work has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stand {
+    /// Nothing is left.
+    Done,
+    /// Something is left that has to be waited for.
+    Waits,
+    /// The time is over.
+    Unfinished,
+}
+
+/// Empties a deleted server's partition. Nothing but revocations can appear there meanwhile: everything else created under
+/// a server is conditional on its item, and ids never come back.
+///
+/// Grants become revocations. What an issuer may be answering just now - a refresh, an exchange - is left until its lease
+/// is over. Clients are deregistered once no revocation needs them. The tombstone, and with it the data key, goes last.
+pub(super) async fn purge(app: &App, tombstone: &Tombstone, until: Instant) -> Result<()> {
+    let Tombstone { tenant, server, .. } = tombstone;
+    let tombstone = loop {
+        match app.table.tombstone(tenant, *server).await? {
+            None => return Ok(()),
+            Some(counted) if counted.counts().is_some() => break counted,
+            Some(found) => {
+                app.table.count_on_tombstone(&found, until).await?;
+                if Instant::now() >= until {
+                    return Ok(());
+                }
+            }
+        }
+    };
+    let cleared = clear(app, &tombstone, until).await;
+    // Revocations, and more of this where the time was over.
+    app.work_appeared.notify_one();
+    let mut stand = cleared?;
+    if stand == Stand::Done && app.table.has_revocations(tenant, *server).await? {
+        stand = Stand::Waits;
+    }
+    if stand == Stand::Done {
+        stand = deregister(app, &tombstone, until).await?;
+    }
+    match stand {
+        Stand::Done => {
+            remove_bound_keys(app, &tombstone).await?;
+            let event = Event::new(app.now(), tenant, Worker::Purge, Action::ServerPurged)?
+                .at(*server)
+                .under(Some(&tombstone.receipt));
+            app.table.finish_purge(&tombstone, &event).await
+        }
+        // The last revocation to be settled comes back here at once; this is for what it does not see.
+        Stand::Waits => put_off(app, &Work::Tombstone(tombstone)).await.map(drop),
+        Stand::Unfinished => {
+            let now = app.now();
+            let again = Work::Tombstone(tombstone);
+            app.table.put_off(&again, now).await.map(drop)
+        }
+    }
+}
+
+/// Removes the personal access tokens that were for a dead server alone. They have opened nothing since it died.
+async fn remove_bound_keys(app: &App, tombstone: &Tombstone) -> Result<()> {
+    let Tombstone { tenant, number, .. } = tombstone;
+    let keys = app.table.api_keys(tenant).await?.into_iter();
+    for key in keys.filter(|key| key.bound_to == Some(*number)) {
+        let event = Event::new(app.now(), tenant, Worker::Purge, Action::KeyRemoved)?
+            .at(tombstone.server)
+            .of_key(&key.id);
+        app.table.remove_api_key(tenant, &key.id, &event).await?;
+    }
+    Ok(())
+}
+
+/// Clears everything but clients, revocations and the tombstone.
+async fn clear(app: &App, tombstone: &Tombstone, until: Instant) -> Result<Stand> {
+    let Tombstone {
+        tenant,
+        server,
+        receipt,
+        ..
+    } = tombstone;
+    let removed = |subject: &Subject, source| {
+        let event = Event::new(app.now(), tenant, Worker::Purge, Action::CredentialRemoved)?;
+        let event = event.at(*server).of(subject).from(source);
+        Ok::<_, Error>(event.under(Some(receipt)))
+    };
+    let mut settled = true;
+    let mut failure = None;
+    let mut after = None;
+    loop {
+        let (some, next) = app.table.remains(tenant, *server, after).await?;
+        let (mut doomed, mut grants, mut overrides) = (Vec::new(), Vec::new(), Vec::new());
+        let now = app.now();
+        for Remains { key, item } in some {
+            match item {
+                Remaining::Tombstone => {}
+                Remaining::Grant(grant) if grant.is_leased(now) => settled = false,
+                Remaining::Grant(grant) => {
+                    let revocation = Revocation::of(tenant, &grant, Some(receipt), now)?;
+                    let event = removed(&grant.subject, Source::Oauth)?;
+                    grants.push((grant, revocation, event));
+                }
+                Remaining::Override(own) => {
+                    let event = removed(&own.subject, Source::Override)?;
+                    overrides.push((own, event));
+                }
+                Remaining::Session(session) if session.is_busy(now) => settled = false,
+                Remaining::Provider(provider) => {
+                    doomed.extend([clients::lead_key(tenant, provider.id), key]);
+                }
+                // Its server is gone, and the tombstone counts what it would have.
+                Remaining::Sweep(sweep) => app.table.finish_sweep(&sweep, now).await?,
+                Remaining::Session(_) | Remaining::Other => doomed.push(key),
+            }
+        }
+        let end = |group| app.table.end_remaining_grants(group).boxed();
+        match in_groups(&grants, GRANTS_AT_ONCE, end).await {
+            Ok(ended) => settled &= ended,
+            Err(error @ Error::Unavailable(_)) => return Err(error),
+            // One that cannot be ended keeps none of the others.
+            Err(error) => {
+                failure.get_or_insert(error);
+            }
+        }
+        // One that is not there any more was another worker's.
+        let end = |group| app.table.end_remaining_overrides(tenant, group).boxed();
+        in_groups(&overrides, OVERRIDES_AT_ONCE, end).await?;
+        app.table.clear(&doomed).await?;
+        // What only waits is passed by, or this would never come to the rest.
+        let worked = !(grants.is_empty() && overrides.is_empty() && doomed.is_empty());
+        after = next;
+        let stand = match after {
+            Some(_) if worked && Instant::now() >= until => Stand::Unfinished,
+            Some(_) => continue,
+            None if settled => Stand::Done,
+            None => Stand::Waits,
+        };
+        return failure.map_or(Ok(stand), Err);
+    }
+}
+
+/// Deregisters the clients that were registered for a dead server (RFC 7592). One whose issuer does not answer for a day is
+/// given up.
+async fn deregister(app: &App, tombstone: &Tombstone, until: Instant) -> Result<Stand> {
+    let Tombstone { tenant, server, .. } = tombstone;
+    let patient = app.now() < tombstone.at.plus_seconds(PATIENCE);
+    let mut stand = Stand::Done;
+    let mut asked = false;
+    let mut after = None;
+    loop {
+        let (some, next) = app.table.remaining_clients(tenant, *server, after).await?;
+        if !some.is_empty() {
+            if !asked {
+                // As with revocations.
+                put_off(app, &Work::Tombstone(tombstone.clone())).await?;
+                asked = true;
+            }
+            let data_key = &app.data_key(tenant, *server, &tombstone.data_key).await?;
+            let asking = some.iter().map(|(key, record)| async move {
+                let gone = super::clients::deregister(app, tenant, data_key, record).await?;
+                Ok::<_, Error>((gone || !patient).then(|| key.clone()))
+            });
+            let asking: Vec<_> = asking.collect();
+            let ended: Vec<_> = stream::iter(asking)
+                .buffer_unordered(CLIENTS_AT_ONCE)
+                .try_collect()
+                .await?;
+            let gone: Vec<_> = ended.into_iter().flatten().collect();
+            if gone.len() < some.len() {
+                stand = Stand::Waits;
+            }
+            app.table.clear(&gone).await?;
+        }
+        after = next;
+        if after.is_none() {
+            return Ok(stand);
+        }
+        if Instant::now() >= until {
+            return Ok(Stand::Unfinished);
+        }
+    }
+}
+
+/// Takes away what a change voided at a living server, and keeps the reason why. If the server is deleted meanwhile, its
+/// tombstone takes care of the rest.
+pub(super) async fn clear_voided(app: &App, sweep: &Sweep, until: Instant) -> Result<()> {
+    let mut place = sweep.place();
+    loop {
+        let cleared = clear_voided_page(app, sweep, place).await;
+        app.work_appeared.notify_one();
+        let Some(next) = cleared? else {
+            return app.table.finish_sweep(sweep, app.now()).await;
+        };
+        if Instant::now() >= until {
+            return app.table.continue_sweep(sweep, &next).await;
+        }
+        place = Some(next);
+    }
+}
+
+/// The same for one page of credentials. Answers where the next one starts, if there is any.
+async fn clear_voided_page(app: &App, sweep: &Sweep, place: Option<Key>) -> Result<Option<Key>> {
+    let Sweep { tenant, server, .. } = sweep;
+    for _ in 0..PASSES {
+        let read = app.table.read(vec![servers::key(tenant, *server)]).await?;
+        let Some(current) = read.server(tenant, *server)? else {
+            return Ok(None);
+        };
+        let page = app.table.credentials(tenant, *server, place.clone());
+        let (some, next) = page.await?;
+        let mut void = Vec::new();
+        for one in some.into_iter().filter(|one| sweep.takes(one)) {
+            let event = Event::new(app.now(), tenant, Worker::Sweep, Action::CredentialRemoved)?
+                .at(*server)
+                .of(one.subject())
+                .from(one.source())
+                .under(sweep.receipt.as_deref());
+            void.push((one, event));
+        }
+        let end = |group| {
+            let table = &app.table;
+            table.sweep_credentials(sweep, &current, group).boxed()
+        };
+        if in_groups(&void, VOID_AT_ONCE, end).await? {
+            return Ok(next);
+        }
+    }
+    // Refreshed or replaced as fast as this looks. It stays due.
+    Err(Error::Contended)
+}
+
+/// Ends things in groups, each group in one transaction; of one that does not come about each alone, so that what has moved
+/// or cannot be ended keeps none of the others. Answers whether all are ended.
+///
+/// # Errors
+/// The first failure, after everything has been tried; at once if the store does not answer.
+async fn in_groups<'a, T>(
+    all: &'a [T],
+    at_once: usize,
+    end: impl Fn(&'a [T]) -> BoxFuture<'a, Result<bool>>,
+) -> Result<bool> {
+    let (mut ended, mut failure) = (true, None);
+    for group in all.chunks(at_once) {
+        let whole = end(group).await;
+        let rest = match &whole {
+            Ok(true) => &[],
+            Ok(false) | Err(_) => group,
+        };
+        if let Err(error @ Error::Unavailable(_)) = whole {
+            return Err(error);
+        }
+        for one in rest {
+            match end(slice::from_ref(one)).await {
+                Ok(done) => ended &= done,
+                Err(error @ Error::Unavailable(_)) => return Err(error),
+                Err(error) => {
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+    }
+    failure.map_or(Ok(ended), Err)
+}

@@ -1,0 +1,343 @@
+//! Asking a server for its tools, in the words of either era (checklist 8, "detection").
+
+use super::{BYTES_LIMIT, Failure, TOOLS_LIMIT};
+use crate::app::App;
+use crate::domain::event::Who;
+use crate::domain::id::TenantId;
+use crate::domain::server::origin;
+use crate::domain::tool::{Object, Tool};
+use crate::mcp::{self, SESSION_HEADER};
+use crate::operations::credentials::AtServer;
+use crate::operations::invoke::{self, Call, Refusal, locked};
+use crate::sse::Events;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::{Method, Response};
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use std::ops::Deref;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// How long the end of a session may take, when everything is known.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+const LIST: &str = "tools/list";
+const INITIALIZE: &str = "initialize";
+const INITIALIZED: &str = "notifications/initialized";
+
+/// Codes of errors that only a server of the stateless era gives.
+const HEADER_MISMATCH: i64 = -32020;
+const MISSING_CAPABILITY: i64 = -32021;
+const UNSUPPORTED_VERSION: i64 = -32022;
+/// Given with a 404.
+const METHOD_NOT_FOUND: i64 = -32601;
+
+/// A conversation with one server.
+pub struct Talk<'a> {
+    app: &'a App,
+    tenant: &'a TenantId,
+    at: &'a AtServer,
+    who: Who,
+    end: Instant,
+    /// Bytes that its answers may still have.
+    left: usize,
+    requests: u64,
+}
+
+/// What a session has agreed on; nothing where requests stand alone.
+struct Session {
+    version: String,
+    id: Option<SecretString>,
+}
+
+/// What a request came back with.
+enum Reply {
+    Result(Box<RawValue>),
+    /// No result, and whether a server of the other era might say so.
+    Refused {
+        other_era: bool,
+    },
+}
+
+/// What is read of a JSON-RPC message.
+#[derive(Deserialize)]
+struct Message {
+    #[serde(default)]
+    id: Value,
+    result: Option<Box<RawValue>>,
+    error: Option<RpcError>,
+}
+
+#[derive(Deserialize)]
+struct RpcError {
+    code: i64,
+    #[serde(default)]
+    data: Value,
+}
+
+/// One page of the list.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Page {
+    tools: Vec<Object>,
+    next_cursor: Option<String>,
+    /// Of the stateless era: anything but `complete` asks for something first.
+    result_type: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Initialized {
+    protocol_version: String,
+}
+
+impl<'a> Talk<'a> {
+    pub fn new(app: &'a App, tenant: &'a TenantId, at: &'a AtServer, who: Who) -> Self {
+        Self {
+            app,
+            tenant,
+            at,
+            who,
+            end: Instant::now() + app.listing_limit,
+            left: BYTES_LIMIT,
+            requests: 0,
+        }
+    }
+
+    /// All tools. Servers are taken to be of the stateless era until they answer otherwise; that is remembered for as long as
+    /// it serves (row 43).
+    pub async fn tools(mut self) -> Result<Vec<Tool>, Failure> {
+        let app = self.app;
+        let origin = origin(&self.at.server.url);
+        let with_sessions = || locked(&app.remembered.with_sessions);
+        if with_sessions().contains_key(&origin) {
+            match self.in_a_session().await {
+                Err(Failure::BadAnswer) => drop(with_sessions().remove(&origin)),
+                answered => return answered,
+            }
+        }
+        if let Some(tools) = self.pages(None).await? {
+            return Ok(tools);
+        }
+        let tools = self.in_a_session().await?;
+        with_sessions().insert(origin, ());
+        Ok(tools)
+    }
+
+    async fn in_a_session(&mut self) -> Result<Vec<Tool>, Failure> {
+        let params = json!({
+            "protocolVersion": mcp::LAST_WITH_SESSIONS, "capabilities": {}, "clientInfo": mcp::client_info(),
+        });
+        let (reply, headers) = self.ask(INITIALIZE, params, None).await?;
+        let Reply::Result(result) = reply else {
+            return Err(Failure::BadAnswer);
+        };
+        let agreed: Initialized = read(result.get())?;
+        let id = headers.get(SESSION_HEADER);
+        let session = Session {
+            version: agreed.protocol_version,
+            id: id.and_then(|id| id.to_str().ok()).map(SecretString::from),
+        };
+        let tools = match mcp::is_revision(&session.version) {
+            true => self.listed_in(&session).await,
+            false => Err(Failure::BadAnswer),
+        };
+        self.close(session).await;
+        tools
+    }
+
+    async fn listed_in(&mut self, session: &Session) -> Result<Vec<Tool>, Failure> {
+        let message = json!({"jsonrpc": "2.0", "method": INITIALIZED});
+        self.send(Method::POST, INITIALIZED, Some(&message), Some(session))
+            .await?;
+        self.pages(Some(session)).await?.ok_or(Failure::BadAnswer)
+    }
+
+    /// Nobody has to be told, but it is polite.
+    async fn close(&mut self, session: Session) {
+        if session.id.is_some() {
+            let end = std::mem::replace(&mut self.end, Instant::now() + FAREWELL);
+            let _ = self.send(Method::DELETE, "", None, Some(&session)).await;
+            self.end = end;
+        }
+    }
+
+    /// The list, page by page; `None` if the server seems to be of the other era.
+    async fn pages(&mut self, session: Option<&Session>) -> Result<Option<Vec<Tool>>, Failure> {
+        let mut tools = Vec::new();
+        let mut cursor = None;
+        loop {
+            let mut params = json!({});
+            if let Some(cursor) = &cursor {
+                params["cursor"] = json!(cursor);
+            }
+            if session.is_none() {
+                params["_meta"] = mcp::meta();
+            }
+            let page: Page = match self.ask(LIST, params, session).await? {
+                (Reply::Result(result), _) => read(result.get())?,
+                (Reply::Refused { other_era: true }, _)
+                    if session.is_none() && cursor.is_none() =>
+                {
+                    return Ok(None);
+                }
+                (Reply::Refused { .. }, _) => return Err(Failure::BadAnswer),
+            };
+            for tool in &page.tools {
+                tools.push(Tool::read(tool).ok_or(Failure::BadAnswer)?);
+            }
+            let is_complete = page.result_type.is_none_or(|kind| kind == "complete");
+            let next = page.next_cursor.filter(|next| !next.is_empty());
+            // A server that leads back to where one is leads nowhere.
+            if tools.len() > TOOLS_LIMIT || !is_complete || (next.is_some() && next == cursor) {
+                return Err(Failure::BadAnswer);
+            }
+            if next.is_none() {
+                return Ok(Some(tools));
+            }
+            cursor = next;
+        }
+    }
+
+    /// Sends a request and reads until its answer is there; with that, the answer's headers.
+    async fn ask(
+        &mut self,
+        method: &str,
+        params: Value,
+        session: Option<&Session>,
+    ) -> Result<(Reply, HeaderMap), Failure> {
+        self.requests += 1;
+        let id = Value::from(self.requests);
+        let message = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
+        let mut answer = self
+            .send(Method::POST, method, Some(&message), session)
+            .await?;
+        let headers = std::mem::take(answer.headers_mut());
+        let status = answer.status().as_u16();
+        if matches!(status, 408 | 429 | 500..) {
+            return Err(Failure::BadAnswer);
+        }
+        let reply = match self.message(answer, &headers, &id).await? {
+            Some(Message {
+                result: Some(result),
+                ..
+            }) if status < 300 => Reply::Result(result),
+            Some(Message { error, .. }) => Reply::Refused {
+                other_era: !error.is_some_and(|error| error.is_stateless(status)),
+            },
+            None if status < 300 => return Err(Failure::BadAnswer),
+            None => Reply::Refused { other_era: true },
+        };
+        Ok((reply, headers))
+    }
+
+    /// Sends a message with what a call carries.
+    async fn send(
+        &self,
+        verb: Method,
+        method: &str,
+        message: Option<&Value>,
+        session: Option<&Session>,
+    ) -> Result<Response, Failure> {
+        let version = match session {
+            Some(session) => Some(session.version.as_str()),
+            None => (method != INITIALIZE).then_some(mcp::STATELESS),
+        };
+        let call = Call {
+            who: self.who.clone(),
+            method: verb,
+            headers: mcp::headers(method, version),
+            body: message.map_or_else(Vec::new, |message| message.to_string().into_bytes()),
+            session: session.and_then(|session| session.id.clone()),
+            end: Some(self.end),
+        };
+        match invoke::exchange(self.app, self.tenant, self.at, call).await? {
+            Ok(answer) if answer.status().as_u16() == 403 => {
+                Err(Failure::Refused(Refusal::NotAccepted {
+                    consent_helps: false,
+                }))
+            }
+            Ok(answer) => Ok(answer),
+            Err(Refusal::Redirected) => Err(Failure::BadAnswer),
+            Err(refusal) => Err(Failure::Refused(refusal)),
+        }
+    }
+
+    /// The message in an answer that answers the request of this id: the whole body, or an event of it. The rest of a stream
+    /// is left.
+    async fn message(
+        &mut self,
+        mut answer: Response,
+        headers: &HeaderMap,
+        id: &Value,
+    ) -> Result<Option<Message>, Failure> {
+        let answers = |text: &[u8]| {
+            let text = str::from_utf8(text).unwrap_or_default();
+            let message: Option<Message> = read(text).ok();
+            // An error may come before the id was read.
+            message.filter(|one| one.id == *id || (one.id.is_null() && one.error.is_some()))
+        };
+        let is_stream = headers.get(CONTENT_TYPE).is_some_and(|kind| {
+            let kind = kind.as_bytes().to_ascii_lowercase();
+            kind.starts_with(b"text/event-stream")
+        });
+        let mut events = Events::new(BYTES_LIMIT);
+        let mut body = Vec::new();
+        while let Some(piece) = self.piece(&mut answer).await? {
+            if !is_stream {
+                body.extend_from_slice(&piece);
+                continue;
+            }
+            for event in events.push(&piece).map_err(|_| Failure::BadAnswer)? {
+                let message = event.data().and_then(|data| answers(data.as_bytes()));
+                if message.is_some() {
+                    return Ok(message);
+                }
+            }
+        }
+        let last = events.take().and_then(|event| event.data());
+        Ok(last.map_or_else(|| answers(&body), |data| answers(data.as_bytes())))
+    }
+
+    /// The next piece of a body.
+    async fn piece(
+        &mut self,
+        answer: &mut Response,
+    ) -> Result<Option<impl Deref<Target = [u8]> + use<>>, Failure> {
+        let unreachable = Failure::Refused(Refusal::Unreachable);
+        let Ok(Ok(piece)) = timeout_at(self.end, answer.chunk()).await else {
+            return Err(unreachable);
+        };
+        let length = piece.as_ref().map_or(0, |piece| piece.len());
+        self.left = self.left.checked_sub(length).ok_or(Failure::BadAnswer)?;
+        Ok(piece)
+    }
+}
+
+impl RpcError {
+    /// Whether only a server of the stateless era says this. One that names the revisions it supports, and all of them have
+    /// sessions, is of the other.
+    fn is_stateless(&self, status: u16) -> bool {
+        match self.code {
+            HEADER_MISMATCH | MISSING_CAPABILITY => true,
+            UNSUPPORTED_VERSION => {
+                let supported = self.data["supported"].as_array();
+                supported.is_none_or(|all| {
+                    let mut all = all.iter().filter_map(Value::as_str);
+                    all.any(mcp::is_stateless)
+                })
+            }
+            METHOD_NOT_FOUND => status == 404,
+            _ => false,
+        }
+    }
+}
+
+/// Reads an object; a sequence would be read field by field.
+fn read<T: for<'de> Deserialize<'de>>(json: &str) -> Result<T, Failure> {
+    let object: Option<Object> = serde_json::from_str(json).ok();
+    let read = object.and_then(|object| serde_json::from_str(object.get()).ok());
+    read.ok_or(Failure::BadAnswer)
+}

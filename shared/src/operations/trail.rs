@@ -1,0 +1,365 @@
+//! The audit trail: chaining what transactions have written, reading it, and proving that nothing was changed.
+//!
+//! Events are chained by a worker behind the stream, so that no caller's transaction contends for a head. One that is changed
+//! or removed before the worker has met it, within seconds, does not show.
+
+use crate::app::App;
+use crate::caller::Caller;
+use crate::domain::event::{Event, Link, Month};
+use crate::domain::id::{Sortable, TenantId};
+use crate::table::trail::{MOST_AT_ONCE, Stray, Trail, shards};
+use crate::{Error, Result};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use tokio::time::Instant;
+use tracing::{error, info};
+
+/// How often a chain is extended anew when another worker was first.
+const ATTEMPTS: u32 = 10;
+/// How many events may be met before their turn in a chain.
+const FARTHEST_AHEAD: usize = 10_000;
+/// Seconds after which an event should be in its chain.
+const PATIENCE: i64 = 3600;
+
+/// Chains the events that wait for it, of all tenants, until there are none or the time is over.
+///
+/// # Errors
+/// The first failure, after everything has been tried; what is not chained goes on waiting.
+pub async fn chain_all(app: &App, until: Instant) -> Result<()> {
+    let mut failure = None;
+    for shard in shards() {
+        let mut after = None;
+        while Instant::now() < until {
+            let (events, next) = app.table.unchained(shard, after).await?;
+            if let Err(error) = chain(app, events).await {
+                failure.get_or_insert(error);
+            }
+            after = next;
+            if after.is_none() {
+                break;
+            }
+        }
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+/// Chains those of these events that are not yet.
+///
+/// # Errors
+/// The first failure, after all chains have been tried.
+pub async fn chain(app: &App, events: impl IntoIterator<Item = Event>) -> Result<()> {
+    let mut waiting: BTreeMap<(String, Month), (TenantId, Vec<Sortable>)> = BTreeMap::new();
+    for event in events {
+        let place = (event.tenant.as_str().to_owned(), event.month());
+        let (_, ids) = waiting
+            .entry(place)
+            .or_insert_with(|| (event.tenant.clone(), Vec::new()));
+        ids.push(event.id);
+    }
+    let mut failure = None;
+    for ((_, month), (tenant, mut ids)) in waiting {
+        ids.sort_unstable();
+        ids.dedup();
+        for some in ids.chunks(MOST_AT_ONCE) {
+            if let Err(error) = extend(app, &tenant, &month, some).await {
+                failure.get_or_insert(error);
+            }
+        }
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+/// Extends one chain, if its head is one of ours: whoever has put another one there must not get our mark on it.
+async fn extend(app: &App, tenant: &TenantId, month: &Month, ids: &[Sortable]) -> Result<()> {
+    for _ in 0..ATTEMPTS {
+        let (head, mut events) = app.table.unchained_among(tenant, month, ids).await?;
+        if events.is_empty() {
+            return Ok(());
+        }
+        let previous = match &head {
+            Some(head) if !is_marked(app, head).await? => {
+                let (tenant, month) = (tenant.as_str(), month.as_str());
+                error!(tenant, month, "the head of an audit trail is not ours");
+                return Err(Error::internal("the head of an audit trail is not ours"));
+            }
+            Some(head) => head.previous.clone(),
+            None => {
+                let earlier = app.table.trails(tenant).await?.into_iter().rev();
+                let mut earlier = earlier.filter(|one| one.month < *month);
+                earlier.next().map(|one| (one.month, one.seq))
+            }
+        };
+        let mut last = head.as_ref().map(Trail::last);
+        for event in &mut events {
+            let link = Link::after(last.as_ref(), tenant, month, &event.line()?);
+            last = Some(link.clone());
+            event.chain = Some(link);
+        }
+        let Some(last) = last else {
+            return Ok(());
+        };
+        let key = app.current_tenant_key(tenant).await?;
+        let trail = Trail {
+            tenant: tenant.clone(),
+            month: month.clone(),
+            mark: key.mark(&text(tenant, month, &last, previous.as_ref()))?,
+            seq: last.seq,
+            link: last.link,
+            previous,
+        };
+        if app.table.chain(head.as_ref(), &trail, &events).await? {
+            // Whoever rolls the head back in the table still has to change the log.
+            let (tenant, month) = (tenant.as_str(), month.as_str());
+            let Trail { seq, link, .. } = trail;
+            info!(tenant, month, seq, link, "the audit trail grew");
+            return Ok(());
+        }
+    }
+    Err(Error::Contended)
+}
+
+/// What a head's mark is of.
+fn text(tenant: &TenantId, month: &Month, last: &Link, previous: Option<&(Month, u64)>) -> String {
+    let (tenant, month, Link { seq, link }) = (tenant.as_str(), month.as_str(), last);
+    let previous = previous.map_or_else(String::new, |(month, seq)| {
+        format!("{}\n{seq}", month.as_str())
+    });
+    format!("trail\n{tenant}\n{month}\n{seq}\n{link}\n{previous}")
+}
+
+async fn is_marked(app: &App, head: &Trail) -> Result<bool> {
+    let key = match app.tenant_key(&head.tenant, head.mark.tenant_key).await {
+        Ok(key) => key,
+        Err(error @ Error::Unavailable(_)) => return Err(error),
+        Err(_) => return Ok(false),
+    };
+    let previous = head.previous.as_ref();
+    let text = text(&head.tenant, &head.month, &head.last(), previous);
+    Ok(key.has_marked(&text, &head.mark))
+}
+
+/// A page of the caller's tenant's events that `wanted` picks, newest first, and where the next one starts. A page may be
+/// short, even empty, with more behind it: how many are looked at for one is bounded.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub async fn list(
+    app: &App,
+    caller: &Caller,
+    before: Option<Sortable>,
+    limit: usize,
+    wanted: impl Fn(&Event) -> bool,
+) -> Result<(Vec<Event>, Option<Sortable>)> {
+    const LOOKED_AT: usize = 2000;
+    let (tenant, now) = (&caller.tenant, app.now());
+    let mut before = before.filter(|id| id.at() <= now);
+    let mut month = Month::of(before.map_or(now, Sortable::at));
+    let heads = app.table.trails(tenant).await?;
+    // Before the first head there can only be what was not chained when the month turned, and what has lost its head.
+    let oldest = heads.first().map_or(&month, |head| {
+        head.previous
+            .as_ref()
+            .map_or(&head.month, |(month, _)| month)
+    });
+    let oldest = oldest.before();
+    let (mut page, mut looked_at) = (Vec::new(), 0);
+    while month >= oldest {
+        let mut after = None;
+        loop {
+            let read = app.table.events_before(tenant, &month, before, after);
+            let (some, next) = read.await?;
+            looked_at += some.len();
+            let last = some.last().map(|event| event.id);
+            for event in some.into_iter().filter(&wanted) {
+                let id = event.id;
+                page.push(event);
+                if page.len() == limit {
+                    return Ok((page, Some(id)));
+                }
+            }
+            if looked_at >= LOOKED_AT
+                && let Some(last) = last
+            {
+                return Ok((page, Some(last)));
+            }
+            after = next;
+            if after.is_none() {
+                break;
+            }
+        }
+        before = None;
+        month = month.before();
+    }
+    Ok((page, None))
+}
+
+/// What is wrong with a month's trail.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(tag = "flaw", rename_all = "kebab-case")]
+pub enum Flaw {
+    /// The events of these places are not there.
+    Missing {
+        /// The first place.
+        from: u64,
+        /// The last place.
+        to: u64,
+    },
+    /// An event does not follow from the one before it: one of the two was changed, or slipped in.
+    Broken {
+        /// Its place.
+        seq: u64,
+        /// Its id.
+        id: Sortable,
+    },
+    /// The chain does not lead to its head, or the head does not have the tenant's mark.
+    HeadMoved,
+    /// A month that this one followed is gone, or shorter than it was then.
+    MonthCut {
+        /// That month.
+        month: Month,
+    },
+    /// An event has waited for long to be chained.
+    NeverChained {
+        /// Its id.
+        id: Sortable,
+    },
+    /// An item that is no event, or belongs elsewhere.
+    Stray {
+        /// Its sort key.
+        key: String,
+    },
+}
+
+/// Goes through a month's trail and says what is wrong with it.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub async fn verify(app: &App, tenant: &TenantId, month: &Month) -> Result<Vec<Flaw>> {
+    let overdue = app.now().plus_seconds(-PATIENCE);
+    let head = head(app, tenant, month).await?;
+    let mut reading = Reading {
+        tenant,
+        month,
+        head: head.as_ref().map_or(0, |head| head.seq),
+        at_head: None,
+        last: None,
+        ahead: BTreeMap::new(),
+        flaws: Vec::new(),
+    };
+    // What is chained while this reads: it has to be behind the head that there is in the end.
+    let mut beyond: Option<(u64, Sortable)> = None;
+    let mut after = None;
+    loop {
+        let (some, next) = app.table.events(tenant, month, after).await?;
+        for told in some {
+            match told {
+                Err(Stray(key)) => reading.flaws.push(Flaw::Stray { key }),
+                Ok(event) => match event.chain.as_ref().map(|link| link.seq) {
+                    Some(seq) if seq > reading.head => beyond = beyond.max(Some((seq, event.id))),
+                    Some(seq) => reading.meet(seq, event),
+                    None if event.id.at() < overdue => {
+                        reading.flaws.push(Flaw::NeverChained { id: event.id });
+                    }
+                    None => {}
+                },
+            }
+        }
+        reading.follow(FARTHEST_AHEAD)?;
+        after = next;
+        if after.is_none() {
+            break;
+        }
+    }
+    reading.follow(0)?;
+    let (next, end) = (reading.next(), reading.head);
+    let Reading {
+        at_head, mut flaws, ..
+    } = reading;
+    if next <= end {
+        flaws.push(Flaw::Missing {
+            from: next,
+            to: end,
+        });
+    }
+    if let Some(head) = &head {
+        let leads_there = next <= end || at_head.as_ref() == Some(&head.link);
+        if !leads_there || !is_marked(app, head).await? {
+            flaws.push(Flaw::HeadMoved);
+        }
+        if let Some((previous, seq)) = &head.previous {
+            let stands = self::head(app, tenant, previous).await?;
+            if stands.is_none_or(|stands| stands.seq < *seq) {
+                let month = previous.clone();
+                flaws.push(Flaw::MonthCut { month });
+            }
+        }
+    }
+    if let Some((seq, id)) = beyond {
+        let now = self::head(app, tenant, month).await?;
+        if now.is_none_or(|now| now.seq < seq) {
+            flaws.push(Flaw::Broken { seq, id });
+        }
+    }
+    Ok(flaws)
+}
+
+async fn head(app: &App, tenant: &TenantId, month: &Month) -> Result<Option<Trail>> {
+    let (head, _) = app.table.unchained_among(tenant, month, &[]).await?;
+    Ok(head)
+}
+
+/// A walk along a chain, whose events come by time, nearly as they are chained.
+struct Reading<'a> {
+    tenant: &'a TenantId,
+    month: &'a Month,
+    /// The place of the head, and the link that was found there.
+    head: u64,
+    at_head: Option<String>,
+    last: Option<Link>,
+    /// What was met before its turn.
+    ahead: BTreeMap<u64, Event>,
+    flaws: Vec<Flaw>,
+}
+
+impl Reading<'_> {
+    fn next(&self) -> u64 {
+        self.last.as_ref().map_or(1, |link| link.seq + 1)
+    }
+
+    fn meet(&mut self, seq: u64, event: Event) {
+        let id = event.id;
+        let taken = seq < self.next() || self.ahead.insert(seq, event).is_some();
+        if taken {
+            self.flaws.push(Flaw::Broken { seq, id });
+        }
+    }
+
+    /// Goes on as far as there are events; over a gap if so many wait behind it that nothing more will come to fill it.
+    fn follow(&mut self, farthest: usize) -> Result<()> {
+        while let Some((&seq, _)) = self.ahead.first_key_value() {
+            let next = self.next();
+            if seq > next && self.ahead.len() <= farthest {
+                break;
+            }
+            let Some((_, event)) = self.ahead.pop_first() else {
+                break;
+            };
+            if seq > next {
+                self.flaws.push(Flaw::Missing {
+                    from: next,
+                    to: seq - 1,
+                });
+            } else {
+                let due = Link::after(self.last.as_ref(), self.tenant, self.month, &event.line()?);
+                if event.chain.as_ref() != Some(&due) {
+                    self.flaws.push(Flaw::Broken { seq, id: event.id });
+                }
+            }
+            self.last = event.chain;
+            if seq == self.head {
+                self.at_head = self.last.as_ref().map(|last| last.link.clone());
+            }
+        }
+        Ok(())
+    }
+}

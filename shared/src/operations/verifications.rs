@@ -1,0 +1,97 @@
+//! Trying api keys: whether the server of a connection lets its tools be listed with the key that was stored (Kambrium 3).
+//! Nothing rests on the result but what the connection says of itself.
+
+use super::credentials::AtServer;
+use super::invoke::Refusal;
+use super::tools::{self, Failure, Reading};
+use super::until_settled;
+use crate::app::App;
+use crate::domain::credential::Records;
+use crate::domain::event::{Action, Event, Outcome, Worker};
+use crate::domain::server::{KeyCheck, Server};
+use crate::table::verifications::{Verification, keys_of};
+use crate::{Error, Result};
+use tracing::info;
+
+/// The pauses before the key is tried again, in seconds.
+const PAUSES: [i64; 5] = [5, 20, 60, 120, 240];
+/// How long a server has to answer, in seconds.
+const PATIENCE: i64 = 600;
+
+/// Tries a key once more, and records where that leaves it.
+///
+/// # Errors
+/// [`Error::Contended`], [`Error::Unavailable`], [`Error::Internal`].
+pub(super) async fn carry_out(app: &App, found: &Verification) -> Result<()> {
+    let Some((one, server)) = standing(app, found).await? else {
+        return app.table.drop_verification(found).await;
+    };
+    let subject = server.created_by.subject.clone();
+    // The key itself is tried, not what a subject has put in its place.
+    let at = AtServer {
+        server,
+        subject,
+        records: Records::default(),
+    };
+    let listed = tools::list(app, &one.tenant, &at, Worker::Verification, Reading::Anew).await;
+    let now = app.now();
+    let pause = PAUSES.get(one.attempts as usize);
+    let over = now >= one.at.plus_seconds(PATIENCE);
+    let outcome = match (listed, pause) {
+        (Ok(_), _) => KeyCheck::Verified,
+        (Err(Failure::Failed(error)), _) => return Err(error),
+        (
+            Err(Failure::Refused(Refusal::NotAccepted { .. } | Refusal::ScopeInsufficient { .. })),
+            _,
+        ) => KeyCheck::Failed,
+        (Err(_), Some(pause)) if !over => {
+            let due = now.plus_seconds(*pause);
+            return app.table.continue_verification(&one, due).await.map(drop);
+        }
+        (Err(_), _) => KeyCheck::Failed,
+    };
+    info!(tenant = one.tenant.as_str(), server = ?one.server, attempts = one.attempts + 1, ?outcome, "tried an api key");
+    until_settled(
+        || record(app, &one, outcome),
+        |error| matches!(error, Error::Contended),
+    )
+    .await
+}
+
+/// A verification that still is to be done, with the server whose record names it: another key has another verification.
+async fn standing(app: &App, found: &Verification) -> Result<Option<(Verification, Server)>> {
+    let read = app.table.read(keys_of(found)).await?;
+    let Some(one) = read.verification(found)? else {
+        return Ok(None);
+    };
+    let server = read.server(&one.tenant, one.server)?;
+    let server = server.filter(|server| server.connection.verification.as_ref() == Some(&one.id));
+    Ok(server.map(|server| (one, server)))
+}
+
+async fn record(app: &App, one: &Verification, outcome: KeyCheck) -> Result<()> {
+    let Some((one, before)) = standing(app, one).await? else {
+        return app.table.drop_verification(one).await;
+    };
+    let mut after = before.clone();
+    after.version += 1;
+    after.connection.key_check = outcome;
+    after.connection.verification = None;
+    let (change, server) = ((before.version, &after), one.server);
+    let event = Event::new(
+        app.now(),
+        &one.tenant,
+        Worker::Verification,
+        Action::ServerVerified,
+    )?
+    .at(server)
+    .with(match outcome {
+        KeyCheck::Verified => Outcome::Succeeded,
+        _ => Outcome::Failed,
+    });
+    if app.table.finish_verification(&one, change, &event).await? {
+        Ok(())
+    } else {
+        Err(Error::Contended)
+    }
+}

@@ -1,0 +1,202 @@
+//! Event streams (HTML 9.2), taken apart event by event without changing a byte.
+
+/// Splits a stream into its events.
+#[derive(Debug)]
+pub struct Events {
+    /// What has come of the next event.
+    pending: Vec<u8>,
+    /// Where its last line begins.
+    line: usize,
+    /// Whether the last byte was a carriage return, whose line feed belongs to the same end.
+    after_return: bool,
+    limit: usize,
+}
+
+/// An event with its fields and ends of lines, as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event(Vec<u8>);
+
+/// One event is longer than the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLong;
+
+impl Events {
+    /// For events of at most `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            pending: Vec::new(),
+            line: 0,
+            after_return: false,
+            limit,
+        }
+    }
+
+    /// Takes a piece of the stream; the events that end with it.
+    ///
+    /// # Errors
+    /// [`TooLong`]; the stream is lost then.
+    pub fn push(&mut self, piece: &[u8]) -> Result<Vec<Event>, TooLong> {
+        let mut complete = Vec::new();
+        let mut bytes = piece.iter().copied().peekable();
+        while let Some(byte) = bytes.next() {
+            let begins = self.pending.len();
+            self.pending.push(byte);
+            match byte {
+                // The second half of the last end.
+                b'\n' if std::mem::take(&mut self.after_return) => self.line = self.pending.len(),
+                b'\n' | b'\r' => {
+                    let is_blank = self.line == begins;
+                    let second = bytes.next_if(|next| (byte, *next) == (b'\r', b'\n'));
+                    self.pending.extend(second);
+                    self.after_return = byte == b'\r' && second.is_none();
+                    self.line = self.pending.len();
+                    if is_blank {
+                        complete.extend(self.take());
+                    }
+                }
+                _ => self.after_return = false,
+            }
+            if self.pending.len() > self.limit {
+                return Err(TooLong);
+            }
+        }
+        Ok(complete)
+    }
+
+    /// What has come of an event that the stream did not end. By the standard it is none, but not everybody is strict.
+    pub fn take(&mut self) -> Option<Event> {
+        self.line = 0;
+        Some(std::mem::take(&mut self.pending))
+            .filter(|bytes| !bytes.is_empty())
+            .map(Event)
+    }
+}
+
+impl Event {
+    /// As it came.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
+    /// Its data; `None` if it has no such field.
+    pub fn data(&self) -> Option<String> {
+        let lines: Vec<_> = self.lines().filter_map(data_of).collect();
+        let bytes = lines.join(&b'\n');
+        (!lines.is_empty()).then(|| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The same event with other data, which has no ends of lines.
+    pub fn with_data(&self, data: &str) -> Self {
+        let mut bytes = Vec::new();
+        for line in self.lines().filter(|line| data_of(line).is_none()) {
+            if !line.is_empty() {
+                bytes.extend_from_slice(line);
+                bytes.push(b'\n');
+            }
+        }
+        bytes.extend_from_slice(format!("data: {data}\n\n").as_bytes());
+        Self(bytes)
+    }
+
+    /// The lines without their ends; a carriage return before a line feed leaves an empty one, which says nothing.
+    fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        let bytes = self.0.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.0);
+        bytes.split(|byte| matches!(byte, b'\n' | b'\r'))
+    }
+}
+
+/// The value of a line that is a `data` field.
+fn data_of(line: &[u8]) -> Option<&[u8]> {
+    match line.strip_prefix(b"data")? {
+        [] => Some(&[]),
+        [b':', b' ', value @ ..] | [b':', value @ ..] => Some(value),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn split(pieces: &[&str]) -> Vec<String> {
+        let mut events = Events::new(1000);
+        let mut all = Vec::new();
+        for piece in pieces {
+            all.extend(events.push(piece.as_bytes()).unwrap());
+        }
+        all.extend(events.take());
+        let text = |event: Event| String::from_utf8(event.into_bytes()).unwrap();
+        all.into_iter().map(text).collect()
+    }
+
+    fn data(text: &str) -> Option<String> {
+        Event(text.as_bytes().to_vec()).data()
+    }
+
+    #[test]
+    fn an_event_ends_with_a_blank_line_however_lines_end() {
+        for end in ["\n", "\r", "\r\n"] {
+            let one = format!("id: 1{end}data: a{end}{end}");
+            let two = format!(": comment{end}data: b{end}{end}");
+            let events = split(&[&one, &two]);
+            assert_eq!(events.concat(), format!("{one}{two}"));
+            let found: Vec<_> = events.iter().filter_map(|one| data(one)).collect();
+            assert_eq!(found, ["a", "b"], "{end:?}");
+        }
+        assert_eq!(
+            split(&["data: a\r", "\n\r", "\ndata: b"]).concat(),
+            "data: a\r\n\r\ndata: b"
+        );
+    }
+
+    #[test]
+    fn an_event_is_there_as_soon_as_its_blank_line_is() {
+        let mut events = Events::new(1000);
+        assert_eq!(events.push(b"data: a\n").unwrap(), []);
+        assert_eq!(events.push(b"\n").unwrap().len(), 1);
+        assert_eq!(events.push(b"data: b\r\r").unwrap().len(), 1);
+        assert_eq!(events.push(b"data: c\r\n\r").unwrap().len(), 1);
+        assert_eq!(events.push(b"\ndata: d\n\n").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn data_is_what_the_standard_says() {
+        assert_eq!(
+            data("data: a\ndata:b\ndata\nid: 1\n\n").as_deref(),
+            Some("a\nb\n")
+        );
+        assert_eq!(data("data:  a\n\n").as_deref(), Some(" a"));
+        assert_eq!(data("\u{feff}data: a\n\n").as_deref(), Some("a"));
+        assert_eq!(data("id: 1\ndatabase: a\nevent: x\n\n"), None);
+    }
+
+    #[test]
+    fn other_data_leaves_the_other_fields() {
+        let event =
+            Event(b"id: 7\r\nevent: message\r\ndata: a\r\ndata: b\r\nretry: 5\r\n\r\n".to_vec());
+        assert_eq!(
+            event.with_data("{}").into_bytes(),
+            b"id: 7\nevent: message\nretry: 5\ndata: {}\n\n"
+        );
+    }
+
+    #[test]
+    fn a_long_event_is_refused() {
+        let mut events = Events::new(8);
+        assert_eq!(events.push(b"12345678"), Ok(vec![]));
+        assert_eq!(events.push(b"9"), Err(TooLong));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_or_changed_wherever_it_is_cut(text in "[ab:\n\r ]{0,40}", at in 0usize..40) {
+            let at = at.min(text.len());
+            let (one, two) = text.split_at(at);
+            prop_assert_eq!(split(&[one, two]).concat(), text.clone());
+            let cut: Vec<_> = split(&[one, two]).iter().filter_map(|one| data(one)).collect();
+            let whole: Vec<_> = split(&[&text]).iter().filter_map(|one| data(one)).collect();
+            prop_assert_eq!(cut, whole);
+        }
+    }
+}

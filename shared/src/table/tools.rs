@@ -1,0 +1,57 @@
+//! Lists of tools in their server's partition, kept for a while.
+
+use super::{Condition, Found, Key, Table, Write, encode, keys, servers};
+use crate::Result;
+use crate::domain::id::{ServerId, TenantId};
+use crate::domain::subject::Subject;
+use crate::domain::time::Timestamp;
+use crate::seal::Sealed;
+use serde::{Deserialize, Serialize};
+
+/// The tools that a server listed once.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeptTools {
+    /// What the list rests on; void with anything else.
+    pub fence: String,
+    /// When its server was asked.
+    pub at: Timestamp,
+    /// The list, compressed and sealed.
+    pub sealed: Sealed,
+    /// Housekeeping alone: DynamoDB removes it some time after this second.
+    pub ttl: i64,
+}
+
+/// Key of the list of one subject, or of all who bring nothing of their own.
+pub fn key(tenant: &TenantId, server: ServerId, owner: Option<&Subject>) -> Key {
+    keys::tools(tenant, server, owner)
+}
+
+impl Found {
+    /// The list under this key, if it was read and exists.
+    ///
+    /// # Errors
+    /// [`crate::Error::Internal`] when the item is corrupt.
+    pub fn tools(&self, key: &Key) -> Result<Option<KeptTools>> {
+        self.get(key)
+    }
+}
+
+impl Table {
+    /// Keeps a list in place of the last one, as long as its server stands under this auth revision.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn keep_tools(
+        &self,
+        tenant: &TenantId,
+        (server, auth_revision): (ServerId, u64),
+        key: &Key,
+        tools: &KeptTools,
+    ) -> Result<bool> {
+        let writes = vec![
+            Write::Put(encode(key, "tools", tools)?, Condition::Any),
+            servers::stands(tenant, server, Some(auth_revision)),
+        ];
+        self.write_if(writes).await
+    }
+}
