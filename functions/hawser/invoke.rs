@@ -180,7 +180,8 @@ async fn pass_on(
     *response.status_mut() = status;
     *response.headers_mut() = headers::of_answer(answer.headers(), ours.as_ref());
     if hides && !is_stream && content == Some(Content::Tools) {
-        let body = offer::rewritten(answer, &connection).await?;
+        let relay = Relay::new(answer, watch, None);
+        let body = offer::rewritten(status, relay, &connection).await?;
         return Ok(response.map(|()| http::whole(body)));
     }
     let filter = (hides && is_stream).then(|| Filter::new(&connection));

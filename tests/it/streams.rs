@@ -455,3 +455,29 @@ async fn only_so_many_calls_are_under_way_at_once() {
         assert_eq!(call(&ada, &mcp).await.status, 200);
     }
 }
+
+#[tokio::test]
+async fn a_list_that_is_looked_into_is_cut_off_as_well() {
+    let (hawser, upstream) = (watchful().await, Upstream::start().await);
+    let mcp = register(&hawser, "wiki", &upstream.url, per_user()).await;
+    install(&hawser, &mcp, "ada", own("v")).await;
+    let admin = hawser.admin("acme");
+    let path = admin.registered(&mcp).await.paths()[2].clone();
+    let hiding = json!({"access_type": "individual", "disabled_tools": [1]});
+    assert_eq!(admin.put(&path, hiding).await.status, 200);
+    let (reply, pieces) = Reply::stream();
+    upstream.reply(reply.of_type("application/json"));
+    let ada = user(&hawser, "ada");
+    let pending = tokio::spawn(async move { call(&ada, &mcp).await });
+    pieces.send("{\"jsonrpc\":");
+    soon(async {
+        while upstream.count() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(admin.delete(&path).await.status, 200);
+    let answer = soon(pending).await.unwrap();
+    assert_eq!(answer.status, 502, "{answer:?}");
+    soon(pieces.closed()).await;
+}

@@ -4,6 +4,8 @@
 use super::message::{Content, Members};
 use super::permission::Reach;
 use super::problem::Problem;
+use super::relay::Relay;
+use bytes::Bytes;
 use hawser_core::App;
 use hawser_core::domain::server::Connection;
 use hawser_core::domain::tool::{self, Tool};
@@ -12,6 +14,8 @@ use hawser_core::operations::credentials::AtServer;
 use hawser_core::operations::invoke::Refusal;
 use hawser_core::operations::tools::{self, Failure, Reading, Tools};
 use hawser_core::sse::{Event, Events};
+use http_body_util::{BodyExt, Limited};
+use lambda_http::http::StatusCode;
 use serde_json::value::{RawValue, to_raw_value};
 
 /// The most bytes of a list, and of an event, that is looked into.
@@ -95,24 +99,17 @@ pub struct Unreadable;
 
 /// The answer to a request for the list, without what the connection does not offer.
 pub async fn rewritten(
-    mut answer: reqwest::Response,
+    status: StatusCode,
+    body: Relay,
     connection: &Connection,
-) -> Result<Vec<u8>, Problem> {
-    let mut body = Vec::new();
-    let unreadable = |_| Problem::ToolsUnreadable;
-    while let Some(piece) = answer.chunk().await.map_err(unreadable)? {
-        body.extend_from_slice(&piece);
-        if body.len() > LOOKED_INTO {
-            return Err(Problem::ToolsUnreadable);
-        }
-    }
+) -> Result<Bytes, Problem> {
+    let body = Limited::new(body, LOOKED_INTO).collect().await;
+    let body = body.map_err(|_| Problem::ToolsUnreadable)?.to_bytes();
     let text = str::from_utf8(&body).map_err(|_| Unreadable);
     match text.and_then(|text| without_hidden(text, connection)) {
-        Ok(Some(rewritten)) => Ok(rewritten.into_bytes()),
+        Ok(Some(rewritten)) => Ok(rewritten.into()),
         Ok(None) => Ok(body),
-        Err(Unreadable) if answer.status().is_success() && !body.is_empty() => {
-            Err(Problem::ToolsUnreadable)
-        }
+        Err(Unreadable) if status.is_success() && !body.is_empty() => Err(Problem::ToolsUnreadable),
         // What went wrong is said in words that are no list.
         Err(Unreadable) => Ok(body),
     }
