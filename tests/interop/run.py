@@ -25,6 +25,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 
 import clients
+import endings
 import pages
 import parts
 import refusals
@@ -62,6 +63,7 @@ class World:
             "known": closed,
             "jwt": {"DOCUMENTS": "0", "ACCESS_TOKENS": "jwt"},
             "brief": {"DOCUMENTS": "0", "ACCESS_TTL": "30"},
+            "endless": {"DOCUMENTS": "0", "REVOCATION": "0"},
         }
         self.sites = {name: Site(name, tools, folder, settings) for name, settings in kinds.items()}
         # Tokens for too little are refused in these ways.
@@ -535,6 +537,17 @@ def revocation_is_repeated(world):
     finally:
         connection.site.issuer.mend()
     assert_ended(connection.site, since.every_token())
+
+
+scenario(endings.forced_update)
+each(*ALL)(endings.patch_that_moves)
+scenario(endings.tokens_after_disconnect)
+each(*ALL)(endings.tokens_after_delete)
+each(LangSmith)(endings.refresh_after_disconnect)
+scenario(endings.revocation_is_cut_off)
+scenario(endings.client_is_refused)
+each(*ALL)(endings.no_revocation_endpoint)
+scenario(endings.delete_server_of_a_thousand_subjects)
 
 
 # ---- Use of a connection

@@ -75,15 +75,20 @@ def assert_no_exchange(since):
     assert not since.requests("/token"), "the code went to the token endpoint"
 
 
-def assert_revoked(hawser, receipt_id, grants=1):
-    """The receipt is complete, and says that so many grants were revoked at the issuer."""
+def settled(hawser, receipt_id, seconds=60):
+    """The receipt, once it is complete."""
     assert receipt_id, "no receipt"
 
     def complete():
         receipt = hawser.call(200, "GET", f"/v1/receipts/{receipt_id}?waitSeconds=20").json["data"]
         return receipt if receipt["state"] == "complete" else None
 
-    receipt = wait_for("receipt complete", complete, 60)
+    return wait_for("receipt complete", complete, seconds)
+
+
+def assert_revoked(hawser, receipt_id, grants=1):
+    """The receipt says that so many grants were revoked at the issuer."""
+    receipt = settled(hawser, receipt_id)
     assert revoked(receipt) >= grants, receipt
 
 

@@ -8,7 +8,9 @@ use aws_sdk_dynamodb::config::interceptors::{
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_dynamodb::error::BoxError;
-use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, PutRequest, StreamSpecification, StreamViewType, WriteRequest,
+};
 use aws_smithy_types::body::SdkBody;
 use hawser_core::App;
 use hawser_core::caller::{self, mint_api_key, mint_personal};
@@ -65,6 +67,19 @@ impl Ground {
             store: Store::open(None).await.unwrap(),
             identity: Identity::ephemeral().unwrap(),
         })
+    }
+
+    /// One whose table has its stream.
+    pub async fn streaming() -> Arc<Self> {
+        let ground = Self::new().await;
+        let stream = StreamSpecification::builder()
+            .stream_enabled(true)
+            .stream_view_type(StreamViewType::NewAndOldImages);
+        let update = ground.dynamodb().update_table();
+        let update = update.table_name(hawser_local::TABLE);
+        let update = update.stream_specification(stream.build().unwrap());
+        update.send().await.unwrap();
+        ground
     }
 
     /// An application on this ground, as a new process would build it whose operator has made these settings.

@@ -713,6 +713,78 @@ async fn an_issuer_that_is_down_is_asked_again_until_it_answers() {
 }
 
 #[tokio::test]
+async fn an_hour_of_503_costs_few_attempts_and_loses_nothing() {
+    let stage = Stage::by_hand().await;
+    for user in ["ada", "bob", "eve"] {
+        stage.connect(user).await;
+    }
+    stage.hawser.pass(1);
+    stage.issuer.fault(Fault {
+        status: Some(503),
+        ..Fault::always("/revoke")
+    });
+    let one = stage.disconnect("ada").await;
+    let all = stage.revoke_all().await;
+    let all = all.header("hawser-receipt").unwrap();
+    for _ in 0..60 {
+        stage.hawser.settle().await;
+        for receipt in [&one, &all] {
+            let receipt = stage.receipt(receipt).await;
+            assert_nobody_says_revoked(&receipt);
+            assert_eq!(receipt["state"], "in_progress");
+        }
+        stage.hawser.pass(60);
+    }
+    assert_eq!(stage.issuer.live_tokens().len(), 6);
+    // Pauses of 5, 20, 80, 320, 1280 seconds and a part more.
+    let asked = stage.hints().len();
+    assert!((3 * 2 * 4..=3 * 2 * 6).contains(&asked), "{asked}");
+    stage.issuer.clear_faults();
+    stage.hawser.pass(4500);
+    stage.hawser.settle().await;
+    assert_eq!(stage.issuer.live_tokens().len(), 0);
+    for (receipt, grants) in [(&one, 1), (&all, 2)] {
+        let receipt = stage.receipt(receipt).await;
+        assert_eq!(
+            (&receipt["state"], &receipt["outcomes"]),
+            (&json!("complete"), &json!({"revoked": grants}))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_dropped_proves_nothing_whichever_side_of_the_work() {
+    for after in [false, true] {
+        let stage = Stage::by_hand().await;
+        let ada = stage.connect("ada").await;
+        stage.hawser.pass(1);
+        stage.issuer.fault(Fault {
+            drop: true,
+            after,
+            times: 4,
+            ..Fault::once("/revoke")
+        });
+        let receipt = stage.disconnect("ada").await;
+        for _ in 0..2 {
+            stage.hawser.settle().await;
+            let receipt = stage.receipt(&receipt).await;
+            assert_nobody_says_revoked(&receipt);
+            assert_eq!(receipt["state"], "in_progress", "{after}");
+            stage.hawser.pass(30);
+        }
+        stage.hawser.settle().await;
+        stage.assert_dead(&ada);
+        let receipt = stage.receipt(&receipt).await;
+        assert_eq!(
+            (&receipt["state"], &receipt["outcomes"]),
+            (&json!("complete"), &json!({"revoked": 1}))
+        );
+        assert_eq!(receipt["presented"][0]["attempts"], 3);
+        assert_eq!(stage.hints().len(), 6);
+    }
+}
+
+#[tokio::test]
 async fn an_issuer_that_is_down_for_a_day_has_failed() {
     let stage = Stage::by_hand().await;
     let ada = stage.connect("ada").await;

@@ -334,7 +334,7 @@ async fn an_issuer_that_is_silent_for_a_day_ends_them_all_as_failed() {
 
 #[tokio::test]
 async fn without_time_nothing_is_begun_and_nothing_is_lost() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::on(Ground::streaming().await).await;
     let server = crowded(&hawser, 0).await;
     let id = delete(&hawser, &server).await;
     let over = Instant::now();
@@ -385,7 +385,7 @@ enum Delivery {
 /// what differs from run to run.
 async fn ends(delivery: Delivery) -> BTreeMap<String, Value> {
     let issuer = Issuer::start().await;
-    let hawser = Hawser::start_by_hand().await;
+    let hawser = Hawser::by_hand(Ground::streaming().await).await;
     let admin = hawser.admin("acme");
     let mut servers = Vec::new();
     for name in ["deleted", "revoked", "moved", "left", "kept"] {

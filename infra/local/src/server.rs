@@ -59,6 +59,8 @@ pub async fn serve(
             },
             () = &mut stop => break,
         };
+        // An event is not to wait for another one. What cannot be told is slower, and no more than that.
+        let _ = stream.set_nodelay(true);
         let (app, router) = (app.clone(), router.clone());
         let service = service_fn(move |request| {
             let (app, router) = (app.clone(), router.clone());

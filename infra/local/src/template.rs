@@ -3,8 +3,7 @@
 use aws_sdk_dynamodb::error::BuildError;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
-    ProjectionType, ScalarAttributeType, StreamSpecification, StreamViewType,
-    TimeToLiveSpecification,
+    ProjectionType, ScalarAttributeType, TimeToLiveSpecification,
 };
 use hawser_functions::{ENDPOINTS, Endpoint};
 use serde_yaml_ng::Value;
@@ -132,7 +131,8 @@ impl Template {
         Ok(Router { routes, default })
     }
 
-    /// Creates the table under `name`, if it is not there yet.
+    /// Creates the table under `name`, if it is not there yet. Without its stream: nobody here listens to that, and the
+    /// embedded store takes the longer for a write the more it has to report.
     ///
     /// # Errors
     /// The store refuses, or the template's table is not one.
@@ -165,16 +165,8 @@ impl Template {
                     .projection(Projection::builder().projection_type(kind).build());
                 request = request.global_secondary_indexes(index.build()?);
             }
-            let view = StreamViewType::from(text(&table["StreamSpecification"]["StreamViewType"]));
-            let stream = StreamSpecification::builder()
-                .stream_enabled(true)
-                .stream_view_type(view)
-                .build()?;
-            Ok::<_, BuildError>(
-                request
-                    .set_key_schema(Some(key_schema(&table["KeySchema"])?))
-                    .stream_specification(stream),
-            )
+            let key = key_schema(&table["KeySchema"])?;
+            Ok::<_, BuildError>(request.set_key_schema(Some(key)))
         };
         match build().map_err(Error::other)?.send().await {
             Ok(_) => {

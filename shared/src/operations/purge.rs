@@ -19,6 +19,8 @@ use tokio::time::Instant;
 
 /// How often a sweep looks again at what was replaced meanwhile.
 const PASSES: usize = 5;
+/// Credentials that a sweep looks at before it looks at the clock.
+const VOIDED_PAGE: i32 = 200;
 /// Clients that are deregistered at once.
 const CLIENTS_AT_ONCE: usize = 8;
 
@@ -228,7 +230,9 @@ async fn clear_voided_page(app: &App, sweep: &Sweep, place: Option<Key>) -> Resu
         let Some(current) = read.server(tenant, *server)? else {
             return Ok(None);
         };
-        let page = app.table.credentials(tenant, *server, place.clone());
+        let page = app
+            .table
+            .credentials(tenant, *server, place.clone(), VOIDED_PAGE);
         let (some, next) = page.await?;
         let mut void = Vec::new();
         for one in some.into_iter().filter(|one| sweep.takes(one)) {

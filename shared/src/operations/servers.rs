@@ -19,9 +19,14 @@ use crate::table::verifications::Verification;
 use crate::table::work::{Sweep, Tombstone};
 use crate::{Error, Result};
 use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// The most bytes that the secrets of one server may have together.
 pub const SECRETS_LIMIT: usize = 256 * 1024;
+
+/// How long a revoke-all counts before it acts: it must not be kept from acting.
+const COUNTING: Duration = Duration::from_secs(5);
 
 /// The most bytes of a stored record; DynamoDB's own limit is 400 KiB with all attribute names.
 const RECORD_LIMIT: usize = 380 * 1024;
@@ -457,13 +462,15 @@ fn verification(tenant: &TenantId, server: &Server, now: Timestamp) -> Option<Ve
 }
 
 /// Takes away every credential at a server that lives on, and voids its pending consents: the auth revision rises, and
-/// the sweep does the rest. Returns how many were there, and the receipt's id.
+/// the sweep does the rest. Returns how many were there, as far as they could be counted in a few seconds, and the receipt's
+/// id: the receipt counts them all.
 ///
 /// # Errors
 /// [`Error::Contended`] when the server is no longer what was read; [`Error::Unavailable`], [`Error::Internal`].
 pub async fn revoke_all(app: &App, server: &Permitted<Server>) -> Result<(Counts, String)> {
     let (tenant, before) = (&server.caller.tenant, &server.found);
-    let counts = standing(app, tenant, before).await?.counts;
+    let until = Some(Instant::now() + COUNTING);
+    let counts = standing_until(app, tenant, before, until).await?.counts;
     let now = app.now();
     let mut after = before.clone();
     after.version += 1;
@@ -543,15 +550,26 @@ async fn refuse_voiding(
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].
 pub async fn standing(app: &App, tenant: &TenantId, server: &Server) -> Result<Taking> {
+    standing_until(app, tenant, server, None).await
+}
+
+/// The same, as far as there is time to count them.
+async fn standing_until(
+    app: &App,
+    tenant: &TenantId,
+    server: &Server,
+    until: Option<Instant>,
+) -> Result<Taking> {
     let mut standing = Taking::default();
     let mut after = None;
     loop {
-        let (some, next) = app.table.credentials(tenant, server.id, after).await?;
+        let page = app.table.credentials(tenant, server.id, after, 1000);
+        let (some, next) = page.await?;
         for credential in some.iter().filter(|one| !one.is_void_under(server)) {
             standing.add(credential);
         }
         after = next;
-        if after.is_none() {
+        if after.is_none() || until.is_some_and(|until| Instant::now() >= until) {
             return Ok(standing);
         }
     }

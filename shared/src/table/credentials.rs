@@ -173,7 +173,7 @@ impl Table {
         Ok(overrides.collect())
     }
 
-    /// Some of the credentials at a server, voided ones too, from `after` on, and where the rest starts.
+    /// Up to `limit` of the credentials at a server, voided ones too, from `after` on, and where the rest starts.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
@@ -182,14 +182,11 @@ impl Table {
         tenant: &TenantId,
         server: ServerId,
         after: Option<Key>,
+        limit: i32,
     ) -> Result<(Vec<Credential>, Option<Key>)> {
+        let partition = keys::server_partition(tenant, server);
         let (items, next) = self
-            .query_page(
-                keys::server_partition(tenant, server),
-                keys::CREDENTIALS,
-                after,
-                200,
-            )
+            .query_page(partition, keys::CREDENTIALS, after, limit)
             .await?;
         let mut all = Vec::new();
         for item in &items {

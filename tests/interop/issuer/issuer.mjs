@@ -9,6 +9,7 @@
 //   WITHHELD       a scope that it knows and the user never grants
 //   REGISTRATION   1 (default) or 0: dynamic registration (RFC 7591), with management (RFC 7592)
 //   DOCUMENTS      1 (default) or 0: client ID metadata documents
+//   REVOCATION     1 (default) or 0: the revocation endpoint
 //   ORIGINS        {"https://made-up.test": "http://127.0.0.1:1234"}: where such a document, its id https, really is
 //   CLIENTS        [{client metadata}]: pre-registered clients
 // `rs` with the secret `rs-secret` may introspect every token. `login_hint=NAME` on the authorization URL makes NAME
@@ -19,7 +20,8 @@
 //   GET /__tokens   every token answer ever given, and for which client, user, resource and grant
 //   GET /__clients  the dynamically registered clients that exist now
 //   POST /__fault   {"path": "/token", "times": 1, "delay": ms, "drop": true, "status": 503, "headers": {}, "body": ""}
-//                   with status: answers that without doing anything; with drop: does the work and hangs up
+//                   with status: answers that without doing anything; with drop: does the work and hangs up;
+//                   with late: does the work and answers after so many ms
 // A DELETE of /__log or /__fault empties it.
 
 import http from 'node:http';
@@ -144,7 +146,7 @@ const provider = new Provider(issuer, {
       enabled: setting('DOCUMENTS', '1') === '1', ack: 'draft-02', cacheDuration: { min: 0, max: 0 },
     },
     // A client can end its own tokens only; for another's the answer is 200 all the same.
-    revocation: { enabled: true, allowedPolicy: (_ctx, client, token) => token.clientId === client.clientId },
+    revocation: { enabled: setting('REVOCATION', '1') === '1', allowedPolicy: (_ctx, client, token) => token.clientId === client.clientId },
     introspection: {
       enabled: true, allowedPolicy: (_ctx, client, token) => ['rs', token.clientId].includes(client.clientId),
     },
@@ -220,6 +222,7 @@ async function faulty(ctx, next) {
     return undefined;
   }
   await next();
+  if (fault.late) await sleep(fault.late);
   if (fault.drop) {
     ctx.respond = false;
     ctx.res.destroy();
