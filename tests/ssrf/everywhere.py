@@ -214,8 +214,9 @@ class Function:
                 self.wfile.write(body)
 
             def do_GET(self):
-                deadline = str(int(time.time() * 1000) + 60_000)
-                self.reply(200, function.events.get(), Lambda_Runtime_Aws_Request_Id="r",
+                event = function.events.get()
+                deadline = str(int(time.time() * 1000) + 300_000)
+                self.reply(200, event, Lambda_Runtime_Aws_Request_Id="r",
                            Lambda_Runtime_Deadline_Ms=deadline, Content_Type="application/json",
                            Lambda_Runtime_Invoked_Function_Arn=f"arn:aws:lambda:x:1:function:{name}")
 
@@ -323,13 +324,33 @@ def turning():
     return f"turn{next(counter)}-{packed('10.0.0.1')}.{DOMAIN}"
 
 
-# The local server is the store here. Its own worker may reach loopback, so it is left without names.
-nameless = f'mount --bind /dev/null /etc/resolv.conf && exec {BINARIES}/hawser --listen 127.0.0.1:0 --data-dir {work}/data'
-store = subprocess.Popen(["unshare", "--mount", "sh", "-c", nameless], stdout=subprocess.PIPE,
-                         stderr=open(work / "hawser.log", "w"))
+# The local server is the store here. Its own worker may reach loopback, so it lives in yet another network, and the store is
+# passed on from there: a socket belongs to the network that it was made in, whoever accepts on it.
+door = listen("127.0.0.1", 0)
+pass_on = f"""
+import os, socket, subprocess, threading
+subprocess.run("ip link set lo up", shell=True, check=True)
+hawser = [{str(BINARIES / "hawser")!r}, "--listen", "127.0.0.1:0", "--data-dir", {str(work / "data")!r}]
+store = subprocess.Popen(hawser, stdout=subprocess.PIPE, stderr=open({str(work / "hawser.log")!r}, "w"), text=True)
+print(store.stdout.readline(), flush=True)
+url = next(line for line in open({str(work / "data/lambda.env")!r}) if line.startswith("AWS_ENDPOINT_URL_DYNAMODB"))
+host, port = url.split("//")[1].rstrip("'\\n").split(":")
+def pump(source, target):
+    while piece := source.recv(1 << 16):
+        target.sendall(piece)
+    target.shutdown(socket.SHUT_WR)
+door = socket.socket(fileno={door.fileno()})
+while True:
+    here, there = door.accept()[0], socket.create_connection((host, int(port)))
+    for ends in ((here, there), (there, here)):
+        threading.Thread(target=pump, args=ends, daemon=True).start()
+"""
+store = subprocess.Popen(["unshare", "--net", sys.executable, "-c", pass_on], pass_fds=[door.fileno()],
+                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 token = json.loads(store.stdout.readline())["adminToken"]
 env = dict(line.split("=", 1) for line in (work / "data/lambda.env").read_text().splitlines())
 env = {name: value.strip("'") for name, value in env.items()}
+env["AWS_ENDPOINT_URL_DYNAMODB"] = "http://127.0.0.1:%d" % door.getsockname()[1]
 integrations = {
     f"i{i}": {"display_name": "I", "mcp_url": f"https://{host}/mcp", "api_key": {}, "oauth": {}}
     for i, host in enumerate(hosts())
@@ -422,6 +443,9 @@ for i, host in enumerate(hosts()):
     assert made["statusCode"] in (400, 502), made
     silent(url)
 assert tried > 60, tried
+# The keys of connections are tried at their servers.
+sweep.invoke(sweep.template)
+silent("keys")
 print(f"registrations: nothing inside heard of {i + 1} hosts")
 
 FIELDS = ["challenge", "authorization_servers", "authorization_endpoint", "token_endpoint", "registration_endpoint",
