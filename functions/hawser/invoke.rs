@@ -14,22 +14,25 @@ pub use problem::Refused;
 
 use crate::http::{self, Request, Response, Streamed};
 use crate::route::capture;
+use futures_util::future::{Either, select};
 use hawser_core::App;
 use hawser_core::caller::Presented;
 use hawser_core::domain::error::Error;
-use hawser_core::domain::server::{Auth, GrantType};
+use hawser_core::domain::server::{Auth, Connection, GrantType};
 use hawser_core::domain::status::Reason;
 use hawser_core::mcp;
 use hawser_core::operations::credentials::AtServer;
 use hawser_core::operations::invoke::{self, Call, Refusal, Target, Watch};
 use hawser_core::operations::{Permitted, consent};
-use lambda_http::http::Method;
+use lambda_http::http::header::CONTENT_TYPE;
+use lambda_http::http::{HeaderValue, Method};
 use message::{Content, Message};
 use offer::{Denied, Filter};
 use permission::Reach;
 use problem::Problem;
-use relay::Relay;
+use relay::{Over, Relay};
 use secrecy::{ExposeSecret, SecretString};
+use std::pin::pin;
 
 /// The largest body that is passed on, in bytes.
 const BODY_LIMIT: usize = 4 << 20;
@@ -125,23 +128,39 @@ async fn pass_on(
     let posts = *request.method() == Method::POST;
     let hides = !connection.offers_everything();
     // Nobody looks where everything is let through.
-    let content =
-        (posts && (hides || reach != Reach::All)).then(|| Content::read(http::body(request)));
+    let content = (posts && (hides || reach != Reach::All)).then(|| read(request, message));
+    let watch = Watch::new(app, who, &at.found)?;
     if let Some(content) = &content {
         match offer::refuse(app, &at, reach, content).await {
             Ok(()) => {}
             Err(Denied::Problem(problem)) => return Err(problem),
             Err(Denied::Refusal(refusal)) => return Err(refused(app, at, refusal).await?),
         }
+        // The server may have taken its time to list its tools.
+        if matches!(content, Content::Call(_)) {
+            let now = watch.stands().await?.map(|server| server.connection);
+            let is_same = |now: &Connection| {
+                now.access_type == connection.access_type
+                    && now.disabled_tools == connection.disabled_tools
+            };
+            if !now.as_ref().is_some_and(is_same) {
+                return Err(Error::Contended.into());
+            }
+        }
     }
     let upstream_session = match &session {
         Some(session) => Some(invoke::upstream_session(app, &at, session).await?),
         None => None,
     };
+    let mut headers = headers::of_request(request);
+    if content.is_some() {
+        // In no other encoding than the one in which it was read.
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
     let call = Call {
         who: (&at.caller).into(),
         method: request.method().clone(),
-        headers: headers::of_request(request),
+        headers,
         body: if posts {
             http::body(request).to_vec()
         } else {
@@ -150,8 +169,9 @@ async fn pass_on(
         session: upstream_session.clone(),
         end: None,
     };
-    let watch = Watch::new(app, who, &at.found)?;
-    let answer = match invoke::exchange(app, &at.caller.tenant, &at.found, call).await? {
+    let mut over: Over = Box::pin(watch.over());
+    let answer = exchange(app, &at, call, &mut over).await?;
+    let answer = match answer {
         Ok(answer) => answer,
         Err(refusal) => return Err(refused(app, at, refusal).await?),
     };
@@ -180,12 +200,44 @@ async fn pass_on(
     *response.status_mut() = status;
     *response.headers_mut() = headers::of_answer(answer.headers(), ours.as_ref());
     if hides && !is_stream && content == Some(Content::Tools) {
-        let relay = Relay::new(answer, watch, None);
+        let relay = Relay::new(answer, over, None);
         let body = offer::rewritten(status, relay, &connection).await?;
         return Ok(response.map(|()| http::whole(body)));
     }
     let filter = (hides && is_stream).then(|| Filter::new(&connection));
-    Ok(response.map(|()| Relay::new(answer, watch, filter).boxed()))
+    Ok(response.map(|()| Relay::new(answer, over, filter).boxed()))
+}
+
+/// Sends a call. Not broken off when what it rests on is gone meanwhile, for a refresh may be under way for its sake; but then
+/// there is no answer.
+async fn exchange(
+    app: &App,
+    at: &Permitted<AtServer>,
+    call: Call,
+    over: &mut Over,
+) -> Result<Result<reqwest::Response, Refusal>, Problem> {
+    let sent = pin!(invoke::exchange(app, &at.caller.tenant, &at.found, call));
+    match select(sent, over).await {
+        Either::Left((answer, _)) => Ok(answer?),
+        Either::Right(((), sent)) => {
+            drop(sent.await?);
+            Err(Error::Contended.into())
+        }
+    }
+}
+
+/// Reads what is looked into, and holds the headers that mirror it against it.
+fn read(request: &Request, message: &Message) -> Content {
+    let content = Content::read(http::body(request));
+    let tool = match &content {
+        Content::Call(name) => Some(name.as_str()),
+        _ => None,
+    };
+    if headers::contradict(request, message.method.as_deref(), tool) {
+        Content::Unclear
+    } else {
+        content
+    }
 }
 
 /// Our own words for why there is no answer, with the address where a consent starts if that helps.

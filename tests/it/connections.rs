@@ -2,10 +2,11 @@
 //! serves. The judge is the server's own log.
 
 use crate::harness::{Answer, Caller, Cut, Hawser, ample};
-use crate::issuer::Issuer;
+use crate::issuer::{Gate, Issuer};
 use crate::upstream::{
     MODERN, Reply, SESSION, Upstream, initialize, is_refused, message, send, soon, user,
 };
+use data_encoding::BASE64;
 use hawser_core::domain::tool::id_of;
 use hawser_core::operations::work::work_off_due;
 use serde_json::{Value, json};
@@ -942,5 +943,80 @@ async fn a_try_that_is_cut_off_anywhere_is_made_again() {
             assert!(at > 4, "{at}");
             return;
         }
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_passed_on_in_no_other_reading_than_ours() {
+    let scene = Scene::new().await;
+    let id = scene.connect(json!({"access_type": "read"})).await;
+    let (id, bob) = (id.to_string(), user(&scene.hawser, "bob"));
+    for kinds in [
+        vec![],
+        vec![("content-type", "application/json; charset=utf-7")],
+        vec![
+            ("content-type", "text/plain"),
+            ("content-type", "application/json; charset=utf-16"),
+        ],
+    ] {
+        let headers = [&[MODERN][..], &kinds].concat();
+        let answer = send(&bob, &id, &headers, tool_call("look")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let kind = scene
+            .upstream
+            .last()
+            .header("content-type")
+            .map(str::to_owned);
+        assert_eq!(kind.as_deref(), Some("application/json"));
+    }
+    let encoded = |name: &str| format!("=?base64?{}?=", BASE64.encode(name.as_bytes()));
+    for (method, name, status) in [
+        ("tools/call", "look".to_owned(), 200),
+        ("tools/call", encoded("look"), 200),
+        ("tools/call", "Zap".to_owned(), 403),
+        ("tools/call", encoded("Zap"), 403),
+        ("tools/list", "look".to_owned(), 403),
+    ] {
+        let headers = [MODERN, ("mcp-method", method), ("mcp-name", &name)];
+        let before = scene.upstream.count();
+        let answer = send(&bob, &id, &headers, tool_call("look")).await;
+        assert_eq!(answer.status, status, "{method} {name}: {answer:?}");
+        assert_eq!(scene.upstream.count() - before, usize::from(status == 200));
+    }
+}
+
+#[tokio::test]
+async fn what_ends_while_the_tools_are_listed_ends_the_call() {
+    for end in ["delete", "tools", "off"] {
+        let scene = Scene::new().await;
+        let off = json!({"access_type": "individual", "disabled_tools": [id_of("Zap")]});
+        let id = scene.connect(off).await;
+        let gate = Gate::closed();
+        let list = json!({"jsonrpc": "2.0", "id": 1, "result": {"tools": some_tools(), "resultType": "complete"}});
+        let headers = vec![("content-type", "application/json".to_owned())];
+        scene
+            .upstream
+            .reply(Reply::new(200, headers, list.to_string()).behind(&gate));
+        let (bob, server) = (user(&scene.hawser, "bob"), id.to_string());
+        let called =
+            tokio::spawn(async move { send(&bob, &server, &[MODERN], tool_call("look")).await });
+        gate.reached().await;
+        match end {
+            "delete" => assert_eq!(scene.owner.delete(&at(id)).await.status, 200),
+            "tools" => {
+                scene
+                    .put(id, json!({"disabled_tools": [id_of("look")]}))
+                    .await
+            }
+            _ => scene.put(id, json!({"agent_enabled": false})).await,
+        }
+        gate.open();
+        let answer = called.await.unwrap();
+        assert_eq!(answer.status, 503, "{end}: {answer:?}");
+        let seen = scene.upstream.seen();
+        let calls = seen
+            .iter()
+            .filter(|seen| seen.message()["method"] == "tools/call");
+        assert_eq!(calls.count(), 0, "{end}");
     }
 }

@@ -1,6 +1,7 @@
 //! Which headers pass, in both directions: those of two lists, and no others (checklist 8). And where a call may come from.
 
 use crate::http::Request;
+use data_encoding::BASE64;
 use hawser_core::App;
 use hawser_core::mcp::SESSION_HEADER;
 use lambda_http::http::header::{CONNECTION, ORIGIN};
@@ -54,6 +55,23 @@ fn listed(headers: &HeaderMap, is_listed: fn(&str) -> bool) -> HeaderMap {
         }
     }
     kept
+}
+
+/// Whether headers that mirror a body say something else than it does: some servers go by the one, some by the other.
+pub fn contradict(request: &Request, method: Option<&str>, tool: Option<&str>) -> bool {
+    let differs = |name: &str, expected: Option<&str>| {
+        let mut values = request.headers().get_all(name).iter();
+        expected.is_some_and(|expected| {
+            values.any(|value| {
+                let value = value.as_bytes();
+                let encoded = value
+                    .strip_prefix(b"=?base64?")
+                    .and_then(|rest| BASE64.decode(rest.strip_suffix(b"?=")?).ok());
+                encoded.as_deref().unwrap_or(value) != expected.as_bytes()
+            })
+        })
+    };
+    differs("mcp-method", method) || differs("mcp-name", tool)
 }
 
 /// Those of a request that go on.

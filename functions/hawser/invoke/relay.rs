@@ -4,7 +4,6 @@
 use super::offer::Filter;
 use crate::http::Streamed;
 use bytes::Bytes;
-use hawser_core::operations::invoke::Watch;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, SizeHint};
 use lambda_http::Error;
@@ -20,21 +19,24 @@ pub fn is_of_events(answer: &reqwest::Response) -> bool {
     })
 }
 
+/// Resolves when an answer must not go on.
+pub type Over = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// The body of a server's answer.
 pub struct Relay {
     body: reqwest::Body,
-    over: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    over: Option<Over>,
     of_events: bool,
     filter: Option<Filter>,
 }
 
 impl Relay {
     /// The body of an answer, which ends when its watch says so; with a filter only what that lets through goes on.
-    pub fn new(answer: reqwest::Response, watch: Watch, filter: Option<Filter>) -> Self {
+    pub fn new(answer: reqwest::Response, over: Over, filter: Option<Filter>) -> Self {
         Self {
             of_events: is_of_events(&answer),
             body: answer.into(),
-            over: Some(Box::pin(watch.over())),
+            over: Some(over),
             filter,
         }
     }

@@ -3,6 +3,7 @@
 use super::credential::{Grant, RefreshOutcome};
 use super::id::{ServerId, Sortable, TenantId};
 use super::issuance::Issuance;
+use super::server::origin;
 use super::subject::Subject;
 use super::time::Timestamp;
 use crate::Result;
@@ -99,6 +100,18 @@ impl Outcome {
 }
 
 impl Revocation {
+    /// Whoever has to answer: the origin of the revocation endpoint, or where it is looked for. Never the issuer's name alone,
+    /// which anybody's registration may bear.
+    pub fn asks(&self) -> String {
+        let issuance = &self.issuance;
+        origin(
+            issuance
+                .revocation_endpoint
+                .as_ref()
+                .unwrap_or(&issuance.issuer),
+        )
+    }
+
     /// What is to be revoked of a grant that ends now.
     ///
     /// # Errors

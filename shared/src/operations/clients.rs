@@ -9,7 +9,7 @@ use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::issuance::{
     Client, ClientAuth, ClientRecord, ClientSecrets, ClientSource, Issuance,
 };
-use crate::domain::server::{Auth, GrantType, OauthConfig, Place, Secrets, Server, host};
+use crate::domain::server::{Auth, GrantType, OauthConfig, Place, Secrets, Server, host, origin};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 use crate::oauth::discovery::Issuer;
@@ -344,12 +344,13 @@ pub(super) async fn deregister(
     let (Some(uri), Some(token)) = (&record.management_uri, token) else {
         return Ok(true);
     };
-    if !app.silence.admits(&record.issuer, app.now()) {
+    let asked = origin(uri);
+    if !app.silence.admits(&asked, app.now()) {
         return Ok(false);
     }
     let answer = registration::deregister(&app.egress, uri, &token).await;
     let answered = !matches!(answer, Deregistered::TryLater);
-    app.silence.note(&record.issuer, answered, app.now());
+    app.silence.note(&asked, answered, app.now());
     let issuer = host(&record.issuer);
     Ok(match answer {
         Deregistered::Gone => {

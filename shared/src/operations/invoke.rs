@@ -353,7 +353,10 @@ pub async fn exchange(
             && !carried.replaced_at.is_some_and(lately)
             && !call.patience().is_zero();
         match answer.status().as_u16() {
-            401 if refused.is_none() && replaceable => refused = Some(from),
+            // The answer may have taken its time.
+            401 if refused.is_none() && replaceable && is_unchanged(app, tenant, at).await? => {
+                refused = Some(from);
+            }
             401 => return Ok(Err(Refusal::NotAccepted { consent_helps })),
             403 => {
                 let Some(wanted) = wants_more(answer.headers()) else {
@@ -367,6 +370,14 @@ pub async fn exchange(
             100..=199 | 300..=399 => return Ok(Err(Refusal::Redirected)),
             _ => return Ok(Ok(answer)),
         }
+    }
+}
+
+/// Whether what a call rests on is still what was read.
+async fn is_unchanged(app: &App, tenant: &TenantId, at: &AtServer) -> Result<bool> {
+    match AtServer::load(&app.table, tenant, at.server.id, &at.subject).await? {
+        Some(now) => Ok(fence(&now.server, &now.records)? == fence(&at.server, &at.records)?),
+        None => Ok(false),
     }
 }
 
@@ -812,26 +823,28 @@ impl Watch {
         loop {
             sleep(self.every).await;
             // While the store does not answer nobody can be disconnected either.
-            if let Ok(false) = self.stands().await {
+            if let Ok(None) = self.stands().await {
                 return;
             }
         }
     }
 
-    async fn stands(&self) -> Result<bool> {
+    /// The server as it is now, if all that the call rests on still stands.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn stands(&self) -> Result<Option<Server>> {
         let tenant = self.who.tenant();
         let mut keys = AtServer::keys(tenant, self.server, &self.subject);
         self.who.need(&mut keys);
         let found = self.table.read(keys).await?;
         match self.who.clone().settle(&found, self.clock.now()) {
-            Err(Error::Unauthenticated(_)) => return Ok(false),
+            Err(Error::Unauthenticated(_)) => return Ok(None),
             settled => settled?,
         };
         match AtServer::from_found(&found, tenant, self.server, &self.subject)? {
-            Some(AtServer {
-                server, records, ..
-            }) => Ok(fence(&server, &records)? == self.fence),
-            None => Ok(false),
+            Some(at) if fence(&at.server, &at.records)? == self.fence => Ok(Some(at.server)),
+            _ => Ok(None),
         }
     }
 }

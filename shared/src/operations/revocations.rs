@@ -59,8 +59,16 @@ pub(super) async fn present(app: &App, found: &Revocation, until: Instant) -> Re
         &one.sealed,
     );
     let wait = match opened {
-        // Out of patience with an issuer that is known not to answer: once more would only hold back others.
-        Ok(_) if one.is_over(app.now()) && !app.silence.admits(&issuance.issuer, app.now()) => None,
+        // Out of patience with an issuer that is known not to answer, and did not when it was asked about this one: once more
+        // would only hold back others.
+        Ok(_)
+            if one.attempts > 1
+                && one.is_over(app.now())
+                && !app.silence.admits(&one.asks(), app.now()) =>
+        {
+            one.attempts -= 1;
+            None
+        }
         Ok(tokens) => {
             let secret = client_secret(app, &one, server.as_ref(), &key, &tokens)?;
             attempt(app, &mut one, &tokens, secret.as_ref()).await
@@ -136,9 +144,8 @@ async fn attempt(
             Err(_) => Ok(None),
         },
     };
-    let issuer = &one.issuance.issuer;
     let Ok(endpoint) = endpoint else {
-        app.silence.note(issuer, false, app.now());
+        app.silence.note(&one.asks(), false, app.now());
         return None;
     };
     one.issuance.revocation_endpoint = endpoint;
@@ -198,7 +205,7 @@ async fn attempt(
         }
     }
     one.refused_clients += u32::from(refused_client);
-    app.silence.note(&one.issuance.issuer, answered, app.now());
+    app.silence.note(&one.asks(), answered, app.now());
     wait
 }
 

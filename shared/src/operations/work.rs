@@ -206,7 +206,7 @@ impl<'a, T: Send + 'a> Crew<'a, T> {
 
     /// Takes a piece in, unless it is there or too many of its kind are. It stays due.
     fn queue(&mut self, (mark, work): (T, Work)) {
-        let lane = self.lanes.entry(lane_of(&work).to_owned());
+        let lane = self.lanes.entry(lane_of(&work));
         let lane = lane.or_insert_with(|| Lane {
             running: 0,
             waiting: VecDeque::new(),
@@ -268,12 +268,12 @@ impl<'a, T: Send + 'a> Crew<'a, T> {
     }
 }
 
-/// Which issuer a piece needs; those that need a server wait for each other, as do those that need nobody.
-fn lane_of(work: &Work) -> &str {
+/// Whom a piece needs to answer; those that need a server wait for each other, as do those that need nobody.
+fn lane_of(work: &Work) -> String {
     match work {
-        Work::Revocation(one) => &one.issuance.issuer,
-        Work::Verification(_) => "verifications",
-        Work::Tombstone(_) | Work::Sweep(_) | Work::Offboarding(_) => "",
+        Work::Revocation(one) => one.asks(),
+        Work::Verification(_) => "verifications".to_owned(),
+        Work::Tombstone(_) | Work::Sweep(_) | Work::Offboarding(_) => String::new(),
     }
 }
 
@@ -281,9 +281,7 @@ fn lane_of(work: &Work) -> &str {
 fn rests(app: &App, work: &Work) -> bool {
     let now = app.now();
     match work {
-        Work::Revocation(one) => {
-            !one.is_over(now) && !app.silence.admits(&one.issuance.issuer, now)
-        }
+        Work::Revocation(one) => !one.is_over(now) && !app.silence.admits(&one.asks(), now),
         Work::Tombstone(_) | Work::Sweep(_) | Work::Offboarding(_) | Work::Verification(_) => false,
     }
 }

@@ -32,7 +32,7 @@ const BATCH: usize = 25;
 /// Items that are read at once.
 const PAGE: i32 = 200;
 /// Clients that are read at once: for each of them an issuer is asked.
-const CLIENTS_PAGE: i32 = 25;
+const CLIENTS_PAGE: i32 = 8;
 /// Overrides of a dead server that one transaction ends, at most, each by two of its hundred actions.
 pub const OVERRIDES_AT_ONCE: usize = 50;
 /// Grants of a dead server that one transaction ends, at most, each by three actions.

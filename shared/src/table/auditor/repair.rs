@@ -273,7 +273,8 @@ impl Repair<'_> {
             match self.read::<Named>(&lead).await? {
                 None => writes.push(Write::Put(item, Condition::Absent)),
                 Some(to) if to.id == id => {}
-                Some(_) => return Ok(false),
+                // Someone else's is left; the other one is mended all the same.
+                Some(_) => {}
             }
         }
         Ok(writes.len() > 1 && self.write(writes).await?)
