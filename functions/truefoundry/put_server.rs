@@ -1,16 +1,16 @@
 //! `PUT /mcp`: create or update by name (3.1).
 
-use super::admit;
 use super::manifest::{Manifest, Registration};
 use super::permission::{Permission, require};
 use super::problem::Problem;
 use super::reader::{Faults, Reader};
-use crate::http::{Request, Response, body, json};
+use super::{admit, dry_run};
+use crate::http::{Request, Response, body, json, rehearsal};
 use hawser_core::App;
 use hawser_core::caller::{Caller, Presented};
 use hawser_core::domain::server::{LangsmithFields, Server};
 use hawser_core::operations::servers::{self, Draft, DraftConnection, DraftName, Voiding};
-use hawser_core::operations::until_settled;
+use hawser_core::operations::{Taking, until_settled};
 use lambda_http::Body;
 use serde_json::{Value, json};
 
@@ -18,9 +18,12 @@ struct Put {
     manifest: Manifest,
     dry_run: bool,
     force: bool,
+    /// The query's `dryRun`, which is ours, and not the contract's own in the body.
+    rehearsed: bool,
 }
 
-/// Answers 200 with the server, created or updated.
+/// Answers 200 with the server, created or updated. With `dryRun=true` in the query nothing changes, and the answer counts
+/// what the update would void if it were forced.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, put) = admit(app, request, parse(app, request)).await?;
     let server = until_settled(|| attempt(app, who.clone(), &put), Problem::is_contended).await?;
@@ -28,6 +31,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
 }
 
 fn parse(app: &App, request: &Request) -> Result<Put, Problem> {
+    let rehearsed = dry_run(request)?;
     let mut faults = Faults::default();
     let put = Reader::body(body(request), &mut faults).and_then(|object| {
         let mut reader = Reader::new(&object, "", &mut faults);
@@ -39,6 +43,7 @@ fn parse(app: &App, request: &Request) -> Result<Put, Problem> {
             manifest: manifest?,
             dry_run,
             force: force || force_delete,
+            rehearsed,
         })
     });
     faults.settle(put)
@@ -60,6 +65,9 @@ async fn attempt(app: &App, who: Presented, put: &Put) -> Result<Value, Problem>
 async fn create(app: &App, caller: &Caller, put: &Put) -> Result<Value, Problem> {
     let manifest = &put.manifest;
     let secrets = manifest.resolve(None)?;
+    if put.rehearsed {
+        return Ok(rehearsal(&Taking::default()));
+    }
     if put.dry_run {
         let registration = Registration::rehearsed(manifest, &caller.actor);
         return Ok(registration.mcp_server(&caller.tenant, app.gateway_url.as_deref()));
@@ -91,6 +99,11 @@ async fn update(app: &App, caller: &Caller, before: &Server, put: &Put) -> Resul
     } else {
         Voiding::Refused
     };
+    if put.rehearsed {
+        let agreed = Voiding::Agreed;
+        let voided = servers::voided(app, &caller.tenant, before, &after, agreed).await?;
+        return Ok(rehearsal(&voided));
+    }
     if put.dry_run {
         servers::rehearse(app, &caller.tenant, before, &after, voiding).await?;
         // Whether a secret is the stored one is not to be found out by trying.

@@ -227,6 +227,10 @@ fn to_key(bytes: &[u8]) -> Result<KeyBytes> {
 }
 
 fn key_service_failed<E: ProvideErrorMetadata, R>(error: SdkError<E, R>) -> Error {
+    // No repeat opens what was wrapped by another key, or changed.
+    if let Some("InvalidCiphertextException" | "IncorrectKeyException") = error.code() {
+        return Error::internal("the key service does not open a tenant key");
+    }
     // Only the code: a KMS message may quote the request.
     Error::Unavailable(format!(
         "the key service answered {}",

@@ -140,6 +140,30 @@ async fn a_rehearsal_takes_the_permission_of_the_real_call() {
 }
 
 #[tokio::test]
+async fn an_update_counts_what_it_would_void_if_it_were_forced() {
+    let hawser = Hawser::start().await;
+    let admin = hawser.admin("acme");
+    admin.register("wiki", per_user(), &["ada", "bob"]).await;
+    let before = hawser.ground().items().await;
+    let manifest = |name: &str, url: &str| json!({"type": "mcp-server/remote", "name": name, "description": "d", "url": url, "auth_data": per_user()});
+    for (name, url, force, voided) in [
+        ("wiki", "https://elsewhere.example/mcp", true, 2),
+        ("wiki", "https://elsewhere.example/mcp", false, 2),
+        ("wiki", "https://x.example/mcp", true, 0),
+        ("new", "https://x.example/mcp", true, 0),
+    ] {
+        let body = json!({"manifest": manifest(name, url), "force": force});
+        let answer = admin.put("/api/svc/v1/mcp?dryRun=true", body).await;
+        answer.is(200, json!({"data": rehearsal(voided)}));
+    }
+    let body =
+        json!({"manifest": manifest("wiki", "https://elsewhere.example/mcp"), "force": true});
+    let misspelt = admin.put("/api/svc/v1/mcp?dry_run=true", body).await;
+    assert_eq!(misspelt.status, 400, "{misspelt:?}");
+    assert_eq!(hawser.ground().items().await, before);
+}
+
+#[tokio::test]
 async fn a_patch_counts_what_it_would_void() {
     let hawser = Hawser::start().await;
     let admin = hawser.admin("acme");
