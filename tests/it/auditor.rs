@@ -355,14 +355,14 @@ async fn items_without_a_server_are_removed_and_their_revocations_have_failed() 
     }
     let partition = partition(&server.mcp);
     assert_repaired(&hawser, &[("items-without-server", &partition, None)]).await;
-    let items = ground.items().await;
-    assert!(items.iter().all(|item| !server.holds(item)));
+    assert!(ground.left_of(&server).await.is_empty());
     assert_eq!(read(&ground, "T#acme", &lead).await, None);
     let after = receipt(&hawser, &id).await;
     assert_eq!(
         (&after["state"], &after["outcomes"]),
         (&json!("complete"), &json!({"failed": 1}))
     );
+    let items = ground.items().await;
     let told = items
         .iter()
         .filter(|item| item["actor"]["worker"] == "auditor");
@@ -405,8 +405,7 @@ async fn a_deleted_server_that_still_has_its_record_is_deleted() {
         assert_eq!(admin.get(&path).await.status, 404);
     }
     hawser.settle().await;
-    let items = ground.items().await;
-    assert!(items.iter().all(|item| !server.holds(item)));
+    assert!(ground.left_of(&server).await.is_empty());
     admin.register("wiki", per_user(), &[]).await;
 }
 
@@ -479,12 +478,7 @@ async fn work_that_nobody_does_is_late() {
     assert_orphans(&look(&hawser, false).await, &expected);
     // Put off again and again, and never done.
     for _ in 0..8 {
-        let (due, _) = hawser
-            .app
-            .table
-            .due_work(hawser.app.now(), None)
-            .await
-            .unwrap();
+        let due = hawser.due().await;
         let later = hawser.app.now().plus_seconds(4 * 3600);
         assert!(hawser.app.table.put_off(&due[0], later).await.unwrap());
         hawser.pass(4 * 3600);
@@ -716,12 +710,7 @@ async fn a_table_is_healthy_at_every_step_of_the_workers() {
     admin.install(&server.mcp, "user", "bob").await;
     admin.delete(&server.paths()[0]).await;
     loop {
-        let (due, _) = hawser
-            .app
-            .table
-            .due_work(hawser.app.now(), None)
-            .await
-            .unwrap();
+        let due = hawser.due().await;
         let Some(work) = due.first() else { break };
         work_off(&hawser.app, work, Instant::now()).await.unwrap();
         assert_orphans(&look(&hawser, true).await, &[]);

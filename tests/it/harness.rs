@@ -27,6 +27,7 @@ use hawser_core::operations::work::work_off_due;
 use hawser_core::table::api_keys::ApiKey;
 use hawser_core::table::credentials::{self, Granting, Outcome};
 use hawser_core::table::servers;
+use hawser_core::table::work::Work;
 use hawser_local::identity::Identity;
 use hawser_local::store::Store;
 use hawser_local::{config, server};
@@ -116,6 +117,13 @@ impl Ground {
     /// Every item in the table.
     pub async fn items(&self) -> Vec<Value> {
         items(&self.dynamodb()).await
+    }
+
+    /// Every item in the partition of a server.
+    pub async fn left_of(&self, server: &Registered) -> Vec<Value> {
+        let mut items = self.items().await;
+        items.retain(|item| server.holds(item));
+        items
     }
 
     /// Every record of the table's stream so far, in the shape in which Lambda delivers them.
@@ -281,6 +289,12 @@ impl Hawser {
     /// Chains every event there is.
     pub async fn chain(&self) {
         trail::chain_all(&self.app, ample()).await.unwrap();
+    }
+
+    /// A first page of the work that is due.
+    pub async fn due(&self) -> Vec<Work> {
+        let page = self.app.table.due_work(self.app.now(), None).await;
+        page.unwrap().0
     }
 
     /// Lets the workers finish everything that is due; then nothing may dangle.

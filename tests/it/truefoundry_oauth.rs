@@ -1052,7 +1052,7 @@ async fn each_revoke_all_counts_what_it_found_in_whatever_order_they_are_swept()
     let moved = put_server(&stage.admin, "https://moved.example/", true).await;
     assert_eq!(moved.status, 200, "{moved:?}");
     let app = &stage.hawser.app;
-    let due = app.table.due_work(app.now(), None).await.unwrap().0;
+    let due = stage.hawser.due().await;
     assert_eq!(due.len(), 3);
     for work in due.iter().rev() {
         work_off(app, work, ample()).await.unwrap();

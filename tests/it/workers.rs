@@ -50,12 +50,7 @@ async fn delete(hawser: &Hawser, server: &Registered) -> String {
 /// Invocations that have no time for more than a first step of each piece, until nothing is due; how many it took.
 async fn in_short_steps(hawser: &Hawser) -> usize {
     for invocation in 0.. {
-        let (due, _) = hawser
-            .app
-            .table
-            .due_work(hawser.app.now(), None)
-            .await
-            .unwrap();
+        let due = hawser.due().await;
         if due.is_empty() {
             return invocation;
         }
@@ -88,8 +83,7 @@ async fn a_purge_goes_on_over_many_short_invocations() {
             &json!({"failed": 50})
         )
     );
-    let items = hawser.ground().items().await;
-    assert!(items.iter().all(|item| !server.holds(item)));
+    assert!(hawser.ground().left_of(&server).await.is_empty());
     hawser.settle().await;
 }
 
@@ -134,14 +128,7 @@ async fn a_purge_that_is_killed_again_and_again_and_done_twice_at_once_counts_ri
         )
     );
     hawser.settle().await;
-    assert!(
-        hawser
-            .ground()
-            .items()
-            .await
-            .iter()
-            .all(|item| !server.holds(item))
-    );
+    assert!(hawser.ground().left_of(&server).await.is_empty());
 }
 
 async fn make_due(hawser: &Hawser, item: &Value) {
@@ -236,13 +223,7 @@ async fn a_slow_issuer_holds_back_its_own_alone() {
     let path = format!("{}/auth/tokens", first.paths()[0]);
     assert_eq!(hawser.admin("acme").delete(&path).await.status, 200);
     // So that all of its revocations come before the other's.
-    let sweep = hawser
-        .app
-        .table
-        .due_work(hawser.app.now(), None)
-        .await
-        .unwrap()
-        .0;
+    let sweep = hawser.due().await;
     work_off(&hawser.app, &sweep[0], ample()).await.unwrap();
     let id = delete(&hawser, &second).await;
 
@@ -328,8 +309,7 @@ async fn an_issuer_that_is_silent_for_a_day_ends_them_all_as_failed() {
         (&after["state"], &after["outcomes"]),
         (&json!("complete"), &json!({"failed": GRANTS}))
     );
-    let items = hawser.ground().items().await;
-    assert!(items.iter().all(|item| !server.holds(item)));
+    assert!(hawser.ground().left_of(&server).await.is_empty());
 }
 
 #[tokio::test]
@@ -448,12 +428,7 @@ async fn ends(delivery: Delivery) -> BTreeMap<String, Value> {
         .unwrap();
     assert_eq!(hawser.ground().items().await, before, "{delivery:?}");
     // The schedule finds nothing that is left.
-    let (due, _) = hawser
-        .app
-        .table
-        .due_work(hawser.app.now(), None)
-        .await
-        .unwrap();
+    let due = hawser.due().await;
     assert!(due.is_empty(), "{delivery:?}: {due:?}");
     hawser.settle().await;
 
