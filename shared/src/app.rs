@@ -91,6 +91,20 @@ impl App {
         dynamodb: aws_sdk_dynamodb::Client,
         kms: impl FnOnce(String) -> KeyService,
     ) -> Result<Self> {
+        let egress = Egress::new(config.allow_loopback_http)?;
+        Self::with_egress(config, dynamodb, kms, egress)
+    }
+
+    /// The same with another way out.
+    ///
+    /// # Errors
+    /// A configuration that cannot work.
+    pub fn with_egress(
+        config: Config,
+        dynamodb: aws_sdk_dynamodb::Client,
+        kms: impl FnOnce(String) -> KeyService,
+        egress: Egress,
+    ) -> Result<Self> {
         let key_service = match config.key_service {
             KeyServiceConfig::Kms(id) => kms(id),
             KeyServiceConfig::Key(digits) => KeyService::from_hex(digits.expose_secret())?,
@@ -120,7 +134,7 @@ impl App {
             return_origins: config.return_origins,
             ui_origin: config.ui_origin,
             allow_loopback_http: config.allow_loopback_http,
-            egress: Egress::new(config.allow_loopback_http)?,
+            egress,
             clock: Clock::System,
             stream_check: Duration::from_secs(5),
             listing_limit: Duration::from_secs(20),

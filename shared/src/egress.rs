@@ -31,11 +31,29 @@ const MAX_REDIRECTS: usize = 3;
 /// The guarded client.
 #[derive(Clone, Debug)]
 pub struct Egress {
-    client: reqwest::Client,
+    network: Network,
     rule: Rule,
     total_timeout: Duration,
     head_timeout: Duration,
     turns: Arc<Semaphore>,
+}
+
+/// What carries a request that was checked.
+#[derive(Clone, Debug)]
+enum Network {
+    Sockets(reqwest::Client),
+    #[cfg(feature = "simulation")]
+    InProcess(Arc<dyn InProcess>),
+}
+
+/// A simulated network.
+#[cfg(feature = "simulation")]
+pub trait InProcess: fmt::Debug + Send + Sync {
+    /// Carries a request to whoever plays its server.
+    fn carry(
+        &self,
+        request: reqwest::Request,
+    ) -> futures_util::future::BoxFuture<'static, Result<reqwest::Response, Failure>>;
 }
 
 /// A request to send.
@@ -110,13 +128,23 @@ impl Egress {
             .user_agent(concat!("hawser/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(Error::internal)?;
-        Ok(Self {
-            client,
+        Ok(Self::over(Network::Sockets(client), rule))
+    }
+
+    /// A client of a simulated network. All checks but that of resolved addresses, all limits and all times are the same.
+    #[cfg(feature = "simulation")]
+    pub fn in_process(network: Arc<dyn InProcess>) -> Self {
+        Self::over(Network::InProcess(network), Rule { loopback: false })
+    }
+
+    fn over(network: Network, rule: Rule) -> Self {
+        Self {
+            network,
             rule,
             total_timeout: TOTAL_TIMEOUT,
             head_timeout: HEAD_TIMEOUT,
             turns: Arc::new(Semaphore::new(EXCHANGES)),
-        })
+        }
     }
 
     /// Checks scheme, user info, IP literals and names that are known without DNS.
@@ -199,13 +227,21 @@ impl Egress {
         headers: HeaderMap,
         body: Vec<u8>,
     ) -> Result<reqwest::Response, Failure> {
-        let mut request = self.client.request(method, url).headers(headers);
+        let mut request = reqwest::Request::new(method, url);
+        *request.headers_mut() = headers;
         if !body.is_empty() {
-            request = request.body(body);
+            *request.body_mut() = Some(body.into());
         }
-        // A name that leads inside looks like one that leads nowhere: it may do so for a moment only, and nobody is to
-        // learn our names from the difference.
-        request.send().await.map_err(|_| Failure::Unreachable)
+        match &self.network {
+            // A name that leads inside looks like one that leads nowhere: it may do so for a moment only, and nobody is to
+            // learn our names from the difference.
+            Network::Sockets(client) => client
+                .execute(request)
+                .await
+                .map_err(|_| Failure::Unreachable),
+            #[cfg(feature = "simulation")]
+            Network::InProcess(network) => network.carry(request).await,
+        }
     }
 }
 

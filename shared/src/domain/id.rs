@@ -20,9 +20,47 @@ const TENANT_NAMESPACE: Uuid = Uuid::from_u128(0x6d6f_6f72_6564_4861_8773_6572_5
 /// [`Error::Internal`] when the generator fails.
 pub fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
+    #[cfg(feature = "simulation")]
+    if seeded::fill(&mut bytes) {
+        return Ok(bytes);
+    }
     aws_lc_rs::rand::fill(&mut bytes)
         .map_err(|_| Error::internal("the random generator failed"))?;
     Ok(bytes)
+}
+
+/// Makes [`random`] repeat itself on one thread, so that a simulation can be run again. No deployed binary has it.
+#[cfg(feature = "simulation")]
+pub mod seeded {
+    use std::cell::Cell;
+
+    thread_local! {
+        static STATE: Cell<Option<u64>> = const { Cell::new(None) };
+    }
+
+    /// From now on this thread's bytes follow from `seed`; `None` gives it back to the operating system.
+    pub fn set(seed: Option<u64>) {
+        STATE.set(seed);
+    }
+
+    /// Fills `bytes` if the thread has a seed (SplitMix64).
+    pub(super) fn fill(bytes: &mut [u8]) -> bool {
+        let Some(mut state) = STATE.get() else {
+            return false;
+        };
+        for chunk in bytes.chunks_mut(8) {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut word = state;
+            word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            word ^= word >> 31;
+            for (byte, random) in chunk.iter_mut().zip(word.to_le_bytes()) {
+                *byte = random;
+            }
+        }
+        STATE.set(Some(state));
+        true
+    }
 }
 
 /// SHA-256, lower-case hex.

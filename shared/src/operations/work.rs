@@ -9,7 +9,7 @@ use crate::{Error, Result};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, FuturesUnordered};
 use futures_util::{FutureExt, Stream, StreamExt};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::pin::pin;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -72,6 +72,8 @@ pub async fn work_off_due(app: &App, until: Instant) -> Result<bool> {
         let room = crew.has_room();
         let waits = room && !to_read && !crew.running.is_empty();
         tokio::select! {
+            // In order, so that a simulation can be run again. Reading waits for no more than what is running.
+            biased;
             Some(((), ended)) = crew.ended() => {
                 if let Err(error) = ended {
                     failure.get_or_insert(error);
@@ -166,7 +168,7 @@ struct Crew<'a, T> {
     app: &'a App,
     found: Found,
     until: Instant,
-    lanes: HashMap<String, Lane<T>>,
+    lanes: BTreeMap<String, Lane<T>>,
     /// What waits or runs, so that nothing is begun twice.
     known: HashSet<Key>,
     running: FuturesUnordered<BoxFuture<'a, Ended<T>>>,
@@ -192,7 +194,7 @@ impl<'a, T: Send + 'a> Crew<'a, T> {
             app,
             found,
             until,
-            lanes: HashMap::new(),
+            lanes: BTreeMap::new(),
             known: HashSet::new(),
             running: FuturesUnordered::new(),
             begun: false,
