@@ -224,7 +224,12 @@ fn domain(error: &Error) -> (u16, &'static str, String) {
             "oauth_discovery_failed",
             "Check the OAuth support of the MCP server: no authorization server was found",
         ),
-        Error::Oauth(OauthSetup::MetadataUnusable) => (
+        Error::Oauth(
+            OauthSetup::MetadataUnusable
+            | OauthSetup::ResourceMismatch
+            | OauthSetup::IssuerMismatch
+            | OauthSetup::NoS256,
+        ) => (
             400,
             "oauth_discovery_failed",
             "Check the OAuth support of the MCP server: its metadata is not usable",

@@ -30,6 +30,12 @@ pub enum OauthSetup {
     NoAuthorizationServer,
     /// Its metadata must not be used.
     MetadataUnusable,
+    /// The resource metadata is about another resource than the server.
+    ResourceMismatch,
+    /// The authorization server's metadata is about another one.
+    IssuerMismatch,
+    /// It does not say that it supports PKCE with S256.
+    NoS256,
     /// It refused to register a client.
     RegistrationRefused,
     /// It takes no client that could be had without the operator, and the operator gave none.

@@ -56,6 +56,12 @@ pub enum Failure {
     NotFound,
     /// There is some, and it must not be used.
     Unusable,
+    /// The resource metadata is about another resource (row 6).
+    ResourceMismatch,
+    /// The issuer's metadata is about another issuer (row 5).
+    IssuerMismatch,
+    /// The issuer does not say that it supports PKCE with S256 (row 15).
+    NoS256,
     /// An outage.
     TryLater,
 }
@@ -97,8 +103,8 @@ struct IssuerMetadata {
 /// the well-known places (rows 1 to 3, 6 and 17).
 ///
 /// # Errors
-/// [`Failure`]. Metadata without `resource`, or of another resource, is [`Failure::Unusable`]: a server could name the
-/// metadata of another one to be sent that one's tokens.
+/// [`Failure`]. Metadata of another resource is [`Failure::ResourceMismatch`]: a server could name the metadata of another one
+/// to be sent that one's tokens.
 pub async fn protected_resource(egress: &Egress, server_url: &str) -> Result<Protected, Failure> {
     let server = egress.check(server_url)?;
     let challenge = challenge(egress, server_url).await?.unwrap_or_default();
@@ -111,7 +117,7 @@ pub async fn protected_resource(egress: &Egress, server_url: &str) -> Result<Pro
     }
     let metadata: ResourceMetadata = first(egress, &places).await?;
     if !names(&metadata.resource, &server) {
-        return Err(Failure::Unusable);
+        return Err(Failure::ResourceMismatch);
     }
     Ok(Protected {
         resource: metadata.resource,
@@ -125,8 +131,8 @@ pub async fn protected_resource(egress: &Egress, server_url: &str) -> Result<Pro
 /// The metadata of an authorization server (rows 4, 5, 15, 23 and 24).
 ///
 /// # Errors
-/// [`Failure`]. Metadata of another issuer, without S256, with `response_types_supported` but no `code` in it, or with an
-/// endpoint that [`Egress::check`] refuses, is [`Failure::Unusable`].
+/// [`Failure`]. Metadata with `response_types_supported` but no `code` in it, or with an endpoint that [`Egress::check`]
+/// refuses, is [`Failure::Unusable`].
 pub async fn issuer(egress: &Egress, issuer: &str) -> Result<Issuer, Failure> {
     let url = egress.check(issuer)?;
     if url.query().is_some() || url.fragment().is_some() {
@@ -148,10 +154,13 @@ pub async fn issuer(egress: &Egress, issuer: &str) -> Result<Issuer, Failure> {
             return Err(Failure::Unusable);
         }
     }
-    if metadata.issuer != issuer
-        || lists(&metadata.code_challenge_methods_supported, "S256") != Some(true)
-        || lists(&metadata.response_types_supported, "code") == Some(false)
-    {
+    if metadata.issuer != issuer {
+        return Err(Failure::IssuerMismatch);
+    }
+    if lists(&metadata.code_challenge_methods_supported, "S256") != Some(true) {
+        return Err(Failure::NoS256);
+    }
+    if lists(&metadata.response_types_supported, "code") == Some(false) {
         return Err(Failure::Unusable);
     }
     let is_true = |flag: Option<bool>| flag == Some(true);
@@ -465,17 +474,23 @@ mod tests {
 
     #[tokio::test]
     async fn metadata_that_must_not_be_used_ends_the_search() {
-        for metadata in [
-            json!({"resource": "https://other.example"}),
-            json!({"authorization_servers": ["https://as.example"]}),
-            json!({"resource": 1}),
-            json!({}),
+        for (metadata, failure) in [
+            (
+                json!({"resource": "https://other.example"}),
+                Failure::ResourceMismatch,
+            ),
+            (
+                json!({"authorization_servers": ["https://as.example"]}),
+                Failure::Unusable,
+            ),
+            (json!({"resource": 1}), Failure::Unusable),
+            (json!({}), Failure::Unusable),
         ] {
             let server = at(move |_, target| match target {
                 "/mcp" => reply(401, "", ""),
                 _ => json(&metadata),
             });
-            assert_eq!(protected(&server, "/mcp").await, Err(Failure::Unusable));
+            assert_eq!(protected(&server, "/mcp").await, Err(failure));
             assert_eq!(server.requests().len(), 2);
         }
     }
@@ -569,6 +584,9 @@ mod tests {
             let server = at(move |base, _| json(&metadata(&format!("{base}{said}"))));
             let found = issuer_of(&server, asked).await;
             assert_eq!(found.is_ok(), is_same, "{asked:?} {said:?}");
+            if let Err(failure) = found {
+                assert_eq!(failure, Failure::IssuerMismatch);
+            }
             assert_eq!(server.requests().len(), 1);
         }
     }
@@ -605,16 +623,19 @@ mod tests {
             ("revocation_endpoint", json!("https://user@as.example/")),
         ] {
             let named = format!("{field} = {value}");
+            let odd_list = r#"code_challenge_methods_supported = "S256""#;
             let server = at(move |base, _| {
                 let mut metadata = metadata(base);
                 metadata[field] = value.clone();
                 json(&metadata)
             });
-            assert_eq!(
-                issuer_of(&server, "").await,
-                Err(Failure::Unusable),
-                "{named}"
-            );
+            let says_otherwise = field == "code_challenge_methods_supported" && named != odd_list;
+            let failure = if says_otherwise {
+                Failure::NoS256
+            } else {
+                Failure::Unusable
+            };
+            assert_eq!(issuer_of(&server, "").await, Err(failure), "{named}");
             assert_eq!(server.requests().len(), 1);
         }
         let server = at(|base, _| json(&metadata(base)));

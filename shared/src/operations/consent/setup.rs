@@ -205,6 +205,9 @@ async fn find_issuer(
     let refuse = |failure| match failure {
         discovery::Failure::NotFound => Error::Oauth(OauthSetup::NoAuthorizationServer),
         discovery::Failure::Unusable => Error::Oauth(OauthSetup::MetadataUnusable),
+        discovery::Failure::ResourceMismatch => Error::Oauth(OauthSetup::ResourceMismatch),
+        discovery::Failure::IssuerMismatch => Error::Oauth(OauthSetup::IssuerMismatch),
+        discovery::Failure::NoS256 => Error::Oauth(OauthSetup::NoS256),
         discovery::Failure::TryLater => Error::UpstreamUnavailable,
     };
     let protected = discovery::protected_resource(&app.egress, &server.url)
