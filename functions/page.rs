@@ -44,7 +44,6 @@ pub fn page(
         ("content-type", "text/html; charset=utf-8"),
         ("content-security-policy", policy.as_str()),
         ("referrer-policy", "no-referrer"),
-        ("x-content-type-options", "nosniff"),
         // A page that was opened as a popup may tell its opener.
         ("cross-origin-opener-policy", "unsafe-none"),
     ];

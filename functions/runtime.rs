@@ -5,6 +5,8 @@ use crate::{Endpoint, Handler, Request, Response};
 use hawser_core::App;
 use hawser_core::config::Config;
 use http_body_util::BodyExt;
+use lambda_http::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use lambda_http::http::{HeaderMap, HeaderValue};
 use lambda_http::{Body, Error, service_fn};
 use std::time::Instant;
 use tracing::info;
@@ -13,10 +15,11 @@ impl Endpoint {
     /// Answers one request and logs one line about it: never a path, a query, a header or a body.
     pub async fn answer(&self, app: &App, request: Request) -> Response<Streamed> {
         let (method, started) = (request.method().clone(), Instant::now());
-        let response = match &self.handle {
+        let mut response = match &self.handle {
             Handler::Whole(handle) => streamed(handle(app, &request).await),
             Handler::Streaming(handle) => handle(app, &request).await,
         };
+        guard(response.headers_mut());
         info!(
             endpoint = self.name,
             method = method.as_str(),
@@ -61,6 +64,14 @@ impl Endpoint {
             }
         })
     }
+}
+
+/// What every answer says: it is of the type that it names, and, where nothing is said of keeping it, nobody may.
+pub fn guard(headers: &mut HeaderMap) {
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers
+        .entry(CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
 }
 
 /// Starts the logs and a runtime: one thread, for Lambda sends one request at a time.

@@ -4,11 +4,12 @@ use crate::http::{Code, Request, Response, header};
 use crate::page::{page, redirect};
 use hawser_core::App;
 use hawser_core::Error;
+use hawser_core::domain::credential::Source;
 use hawser_core::domain::session::{CONSENT_LIFETIME, Origin, Session};
 use hawser_core::domain::status::Status;
 use hawser_core::operations::consent;
 use lambda_http::Body;
-use tracing::error;
+use tracing::{error, warn};
 use url::Url;
 
 /// Why a page cannot do its work.
@@ -101,8 +102,13 @@ pub fn cookie(request: &Request, session: &Session) -> Option<String> {
 }
 
 /// Where a browser goes when a consent is over: back to the application that sent it, with what came of it (TrueFoundry
-/// 3.10), or nowhere.
-pub async fn way_back(app: &App, session: &Session) -> Result<Option<Response<Body>>, Refusal> {
+/// 3.10), or nowhere. That a grant was stored is known without another look, so a store that does not answer one does not
+/// hide it.
+pub async fn way_back(
+    app: &App,
+    session: &Session,
+    connected: bool,
+) -> Result<Option<Response<Body>>, Refusal> {
     let Origin::Truefoundry {
         return_to: Some(url),
         ..
@@ -111,7 +117,13 @@ pub async fn way_back(app: &App, session: &Session) -> Result<Option<Response<Bo
         return Ok(None);
     };
     let mut url = Url::parse(url).map_err(|cause| Refusal::Domain(Error::internal(cause)))?;
-    let status = consent::status_after(app, session).await?;
+    let status = match consent::status_after(app, session).await {
+        Err(cause @ Error::Unavailable(_)) if connected => {
+            warn!(%cause, "the status after a consent was not read");
+            Status::Authenticated(Source::Oauth)
+        }
+        read => read?,
+    };
     let mut query = url.query_pairs_mut();
     query.append_pair("mcpServerId", &session.server.prefixed());
     match status {

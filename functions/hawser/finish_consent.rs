@@ -3,9 +3,9 @@
 use super::consent::{Refusal, cookie, once, way_back};
 use crate::http::{Request, Response, query};
 use crate::page::page;
-use hawser_core::App;
 use hawser_core::domain::session::{Origin, Session};
 use hawser_core::operations::consent::{self, Callback, Ended};
+use hawser_core::{App, Error};
 use lambda_http::Body;
 
 /// Answers 200 with a page that says how the consent ended, or 303 to the application that began it.
@@ -24,8 +24,13 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
     // A Kambrium consent is answered at its own path.
     let fits = |origin: &Origin| !matches!(origin, Origin::Kambrium { .. });
     let finished = consent::finish(app, callback, bound, fits).await?;
-    if let Some(back) = way_back(app, &finished.session).await? {
-        return Ok(back);
+    let connected = finished.ended == Ended::Connected;
+    match way_back(app, &finished.session, connected).await {
+        Ok(Some(back)) => return Ok(back),
+        Ok(None) => {}
+        // The page below says it as well.
+        Err(Refusal::Domain(Error::Unavailable(_))) => {}
+        Err(refusal) => return Err(refusal),
     }
     let name = &finished.server.name;
     let subject = finished.session.subject.id();

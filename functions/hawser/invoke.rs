@@ -176,6 +176,10 @@ async fn pass_on(
         Err(refusal) => return Err(refused(app, at, refusal).await?),
     };
     let status = answer.status();
+    // Statuses that nobody knows mean nothing to the caller, and some break the gateway between us.
+    if status.canonical_reason().is_none() || status.is_informational() {
+        return Err(Problem::Unreachable);
+    }
     if let Some(session) = session
         .as_ref()
         .filter(|_| *request.method() == Method::DELETE)

@@ -24,7 +24,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
         }
         Opening::Refused(session, why) => {
             debug_assert!(matches!(session.origin, Origin::Truefoundry { .. }));
-            if let Some(back) = way_back(app, &session).await? {
+            if let Some(back) = way_back(app, &session, false).await? {
                 return Ok(back);
             }
             let (status, sentence) = match why {

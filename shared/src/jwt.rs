@@ -8,7 +8,7 @@ use crate::domain::subject::{Actor, Subject, SubjectType};
 use crate::domain::time::Timestamp;
 use crate::{Error, Result};
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -121,6 +121,9 @@ impl Verifier {
     /// [`Error::Unavailable`] when the key set cannot be fetched.
     pub async fn verify(&self, token: &str, now: Timestamp) -> Result<Caller> {
         let header = decode_header(token).map_err(|_| Unauthenticated::InvalidToken)?;
+        if !is_plain_token(&header) {
+            return Err(Unauthenticated::InvalidToken.into());
+        }
         let kid = header.kid.as_deref().ok_or(Unauthenticated::InvalidToken)?;
         let key = self.key(kid).await?.ok_or(Unauthenticated::InvalidToken)?;
         let algorithm = algorithm(&key).ok_or(Unauthenticated::InvalidToken)?;
@@ -199,6 +202,15 @@ async fn fetch(client: &reqwest::Client, url: &str) -> Result<JwkSet> {
         .map_err(|_| Error::Unavailable("the issuer's key set is not one".to_owned()))
 }
 
+/// Whether a token is one for access whose header asks for nothing that is not done here. An extension that must be
+/// understood is none that is (RFC 7515 4.1.11), and what another type says, a logout token for one, was not said to let
+/// anybody in (RFC 8725 3.11, RFC 9068 2.1).
+fn is_plain_token(header: &Header) -> bool {
+    let kind = header.typ.as_deref().unwrap_or("JWT").to_ascii_lowercase();
+    let kind = kind.strip_prefix("application/").unwrap_or(&kind);
+    header.crit.is_none() && matches!(kind, "jwt" | "at+jwt")
+}
+
 /// The one algorithm a key may be used with.
 fn algorithm(key: &Jwk) -> Option<Algorithm> {
     let by_kind = match &key.algorithm {
@@ -257,7 +269,11 @@ fn caller(names: &ClaimNames, claims: &Map<String, Value>) -> Result<Caller, Una
         .and_then(TenantId::parse)
         .ok_or(Unauthenticated::NoTenant)?;
     // An address that its issuer does not vouch for makes nobody a collaborator, nor does a name in its place.
-    let vouched = claims.get("email_verified").is_none_or(|v| v != false);
+    let vouched = match claims.get("email_verified") {
+        None => true,
+        // As text, too, as some issuers write it.
+        Some(said) => *said == true || said == "true",
+    };
     let text = |name: &str| text(name).filter(|_| vouched || !matches!(name, "email" | "username"));
     let (email, username) = (
         text("email").map(str::to_owned),
@@ -302,7 +318,7 @@ mod tests {
     use aws_lc_rs::signature::{
         ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, RsaKeyPair,
     };
-    use jsonwebtoken::{EncodingKey, Header, encode};
+    use jsonwebtoken::{EncodingKey, encode};
     use serde_json::json;
 
     /// A signing key of each algorithm that is accepted.
@@ -476,6 +492,112 @@ mod tests {
                 .await
                 .is_err()
         );
+    }
+
+    #[tokio::test]
+    async fn a_header_that_asks_for_more_or_is_of_another_type_is_refused() {
+        let keys = keys();
+        let (alg, key) = &keys[1];
+        let verifier = verifier(vec![published(key, *alg, true)]);
+        let cases = [
+            (json!({}), true),
+            (json!({"typ": "JWT"}), true),
+            (json!({"typ": "jwt"}), true),
+            (json!({"typ": "at+jwt"}), true),
+            (json!({"typ": "application/at+JWT"}), true),
+            (json!({"typ": "logout+jwt"}), false),
+            (json!({"typ": "dpop+jwt"}), false),
+            (json!({"typ": "application/secevent+jwt"}), false),
+            (json!({"typ": ""}), false),
+            (json!({"typ": 1}), false),
+            (json!({"crit": ["b64"], "b64": false}), false),
+            (json!({"crit": ["exp"]}), false),
+            (json!({"crit": []}), false),
+            (json!({"crit": "exp"}), false),
+            (json!({"b64": true, "x": [1]}), true),
+        ];
+        for (more, accepted) in cases {
+            let mut header = json!({"alg": "ES256", "kid": "ES256"});
+            for (name, value) in more.as_object().unwrap() {
+                header[name] = value.clone();
+            }
+            let part =
+                |json: &Value| data_encoding::BASE64URL_NOPAD.encode(json.to_string().as_bytes());
+            let signed = format!("{}.{}", part(&header), part(&claims()));
+            let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), key, *alg).unwrap();
+            let verified = verifier
+                .verify(&format!("{signed}.{signature}"), Clock::System.now())
+                .await;
+            assert_eq!(verified.is_ok(), accepted, "{header}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_counts_where_its_issuer_vouches_and_nothing_else_does() {
+        let keys = keys();
+        let (alg, key) = &keys[1];
+        let verifier = verifier(vec![published(key, *alg, true)]);
+        let cases = [
+            (None, true),
+            (Some(json!(true)), true),
+            (Some(json!("true")), true),
+            (Some(json!(false)), false),
+            (Some(json!("false")), false),
+            (Some(json!("False")), false),
+            (Some(json!("TRUE")), false),
+            (Some(json!("yes")), false),
+            (Some(json!("")), false),
+            (Some(json!(1)), false),
+            (Some(json!(null)), false),
+            (Some(json!([true])), false),
+            (Some(json!({"true": true})), false),
+        ];
+        for (said, counts) in cases {
+            let mut claims = claims();
+            claims["email"] = json!("ada@acme.example");
+            claims["username"] = json!("ada@acme.example");
+            if let Some(said) = &said {
+                claims["email_verified"] = said.clone();
+            }
+            let caller = verifier
+                .verify(&token(*alg, "ES256", key, &claims), Clock::System.now())
+                .await
+                .unwrap();
+            assert_eq!(caller.email.is_some(), counts, "{said:?}");
+            assert_eq!(caller.username.is_some(), counts, "{said:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn claims_that_come_as_text_grant_nothing() {
+        let keys = keys();
+        let (alg, key) = &keys[1];
+        let verifier = verifier(vec![published(key, *alg, true)]);
+        let verify = async |more: Value| {
+            let mut claims = claims();
+            for (name, value) in more.as_object().unwrap() {
+                claims[name] = value.clone();
+            }
+            let text = token(*alg, "ES256", key, &claims);
+            verifier.verify(&text, Clock::System.now()).await
+        };
+        let texts = json!({"roles": "admin", "teams": "core", "permissions": "mcp-servers:create",
+                           "scopes": "mgmt.admin"});
+        let caller = verify(texts).await.unwrap();
+        assert!(caller.roles.is_empty() && caller.teams.is_empty());
+        assert!(caller.permissions.is_empty() && caller.scopes.is_empty());
+        for refused in [
+            json!({"nbf": "1"}),
+            json!({"exp": "99999999999"}),
+            json!({"mcp_server_id": "1"}),
+            json!({"mcp_server_id": true}),
+            json!({"token_use": true}),
+            json!({"token_use": ["access"]}),
+            json!({"subjectType": ["user"]}),
+            json!({"subjectType": true}),
+        ] {
+            assert!(verify(refused.clone()).await.is_err(), "{refused}");
+        }
     }
 
     #[tokio::test]

@@ -1688,6 +1688,18 @@ async fn an_address_that_is_not_vouched_for_makes_no_collaborator() {
             json!({"username": "mia@acme.example", "email_verified": false}),
             403,
         ),
+        (
+            json!({"email": "mia@acme.example", "email_verified": "true"}),
+            200,
+        ),
+        (
+            json!({"email": "mia@acme.example", "email_verified": "false"}),
+            403,
+        ),
+        (
+            json!({"username": "mia@acme.example", "email_verified": "no"}),
+            403,
+        ),
     ] {
         assert_eq!(
             hawser

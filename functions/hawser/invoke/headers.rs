@@ -4,7 +4,7 @@ use crate::http::Request;
 use data_encoding::BASE64;
 use hawser_core::App;
 use hawser_core::mcp::SESSION_HEADER;
-use lambda_http::http::header::{CONNECTION, ORIGIN};
+use lambda_http::http::header::{CACHE_CONTROL, CONNECTION, ORIGIN};
 use lambda_http::http::{HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
@@ -74,6 +74,34 @@ pub fn contradict(request: &Request, method: Option<&str>, tool: Option<&str>) -
     differs("mcp-method", method) || differs("mcp-name", tool)
 }
 
+/// What an answer says of being kept, made to hold for its caller alone: other callers have other credentials, and the same
+/// address. `None` where it says nothing.
+fn private(headers: &HeaderMap) -> Option<HeaderValue> {
+    let lines = headers.get_all(CACHE_CONTROL);
+    lines.iter().next()?;
+    let forbidden = HeaderValue::from_static("no-store");
+    let mut rules = Vec::new();
+    for line in lines {
+        match line.to_str() {
+            // Some rules name fields in quotes, which hold for those alone.
+            Ok(text) if !text.contains('"') => rules.extend(text.split(',').map(str::trim)),
+            _ => return Some(forbidden),
+        }
+    }
+    let is = |rule: &str, name: &str| {
+        let (said, _) = rule.split_once('=').unwrap_or((rule, ""));
+        said.trim().eq_ignore_ascii_case(name)
+    };
+    rules.retain(|rule| !rule.is_empty() && !is(rule, "public") && !is(rule, "s-maxage"));
+    if !rules
+        .iter()
+        .any(|rule| is(rule, "private") || is(rule, "no-store"))
+    {
+        rules.insert(0, "private");
+    }
+    Some(HeaderValue::from_str(&rules.join(", ")).unwrap_or(forbidden))
+}
+
 /// Those of a request that go on.
 pub fn of_request(request: &Request) -> HeaderMap {
     listed(request.headers(), passes)
@@ -82,6 +110,9 @@ pub fn of_request(request: &Request) -> HeaderMap {
 /// Those of an answer that go on, with our own id of its session.
 pub fn of_answer(headers: &HeaderMap, session: Option<&SecretString>) -> HeaderMap {
     let mut kept = listed(headers, returns);
+    if let Some(rule) = private(&kept) {
+        kept.insert(CACHE_CONTROL, rule);
+    }
     let session = session.map(|id| HeaderValue::from_str(id.expose_secret()));
     if let Some(Ok(mut id)) = session {
         id.set_sensitive(true);

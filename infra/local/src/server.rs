@@ -7,6 +7,7 @@ use hawser_core::App;
 use hawser_core::operations::trail;
 use hawser_core::operations::work::work_off_due;
 use hawser_functions::Streamed;
+use hawser_functions::runtime::guard;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -130,6 +131,7 @@ fn refusal(status: StatusCode) -> Response<Streamed> {
     let text = Full::<Bytes>::from(format!(r#"{{"message":"{reason}"}}"#));
     let mut response = Response::new(text.map_err(|never| match never {}).boxed_unsync());
     *response.status_mut() = status;
+    guard(response.headers_mut());
     response
 }
 

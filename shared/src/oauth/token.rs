@@ -70,6 +70,15 @@ pub struct Tokens {
     pub scopes: Option<Vec<String>>,
 }
 
+impl Tokens {
+    /// Whether the access token can be sent: it consists of what RFC 6749 makes tokens of (A.12), so that no line break or
+    /// other byte in it can end a header or begin another.
+    pub fn can_be_sent(&self) -> bool {
+        let token = self.access.expose_secret();
+        token.bytes().all(|b| matches!(b, b' '..=b'~')) && token.trim() == token
+    }
+}
+
 /// An answer without tokens, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenFailure {
@@ -81,6 +90,16 @@ pub struct TokenFailure {
     pub word: &'static str,
     /// How long the server asks to be left alone, five minutes at most.
     pub retry_after: Option<Duration>,
+}
+
+impl TokenFailure {
+    /// A good answer with tokens that cannot be used.
+    pub const UNUSABLE: Self = Self {
+        class: Class::Unusable,
+        status: Some(200),
+        word: "",
+        retry_after: None,
+    };
 }
 
 /// The classes of the table in section 6.

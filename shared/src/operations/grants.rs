@@ -192,8 +192,27 @@ async fn refresh(
     };
     let secret = tokens.client_secret.as_ref();
     let at = Endpoint::of(&grant.issuance, secret, &settings.token_params);
-    let answer = token::refresh(&app.egress, &at, &presented).await;
+    let mut answer = token::refresh(&app.egress, &at, &presented).await;
     let now = app.now();
+    if let Ok(new) = &answer
+        && !new.can_be_sent()
+    {
+        let unusable = Tokens {
+            access: new.access.clone(),
+            refresh: new.refresh.clone(),
+            client_secret: tokens.client_secret.clone(),
+        };
+        let (id, subject) = (server.id, &grant.subject);
+        let discarded = Grant {
+            sealed: seal(&key, tenant, id, subject, &grant.issuance, &unusable)?,
+            refreshable: unusable.refresh.is_some(),
+            last_refresh: None,
+            expires_at: new.expires_in.map(|life| now.plus_seconds(life)),
+            ..(*grant).clone()
+        };
+        give_up(app, tenant, who, &discarded, &unusable).await;
+        answer = Err(TokenFailure::UNUSABLE);
+    }
     let mut next = Grant {
         version: new_version(now)?,
         lease_id: None,

@@ -27,10 +27,12 @@ use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
     self, AttributeValue, ConditionCheck, Delete, KeysAndAttributes, Put, TransactWriteItem,
 };
+use data_encoding::HEXLOWER;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
@@ -42,6 +44,12 @@ const DUE_INDEX: (&str, &str) = ("GSI2PK", "GSI2SK");
 
 /// How often a transaction that met another one, or a partly served batch, is sent again before giving up.
 const ATTEMPTS: u32 = 8;
+
+/// How long a transaction whose answer was lost is looked into: a gateway ends ours after 30 seconds.
+const SECOND_LOOK: Duration = Duration::from_secs(8);
+
+/// The reason for a cancelled transaction that a condition did not hold.
+const REFUSED: &str = "ConditionalCheckFailed";
 
 /// Reasons for a cancelled transaction that a repeat may not meet again.
 const PASSING: [&str; 3] = [
@@ -271,47 +279,78 @@ impl Table {
         Ok((page.items.unwrap_or_default(), next))
     }
 
-    /// All of these, or none. Safe to repeat: where the answer is lost, if the first action puts an item it is read
-    /// back, and if it is there the transaction has happened.
+    /// All of these, or none. Where an answer is lost, the same transaction is sent once more under the same token, which
+    /// `DynamoDB` carries out at most once within ten minutes (API_TransactWriteItems, `ClientRequestToken`); and a
+    /// transaction with an event is known by it for ever, for an event's id is used once. So a refusal means that
+    /// nothing has happened, and only a store that stays silent leaves it open.
     pub(crate) async fn write(&self, writes: Vec<Write>) -> Result<(), WriteError> {
         let actions = writes
             .iter()
             .map(|write| self.action(write))
             .collect::<Result<Vec<_>>>()?;
+        let marker = marker(&writes);
+        let mut token = request_token()?;
+        // Whether an attempt may have happened although no answer said so, and until when that is looked into.
+        let mut unknown: Option<Instant> = None;
         for attempt in 0..ATTEMPTS {
             pause(attempt).await;
-            let sent = self
+            let sending = self
                 .client
                 .transact_write_items()
+                .client_request_token(&token)
                 .set_transact_items(Some(actions.clone()))
-                .send()
-                .await;
+                .send();
+            let sent = match unknown {
+                None => sending.await,
+                Some(until) => match timeout_at(until, sending).await {
+                    Ok(sent) => sent,
+                    Err(_) => break,
+                },
+            };
             let Err(error) = sent else { return Ok(()) };
             match cancellation(&error) {
-                Some(codes) if codes.iter().any(|c| c == "ConditionalCheckFailed") => {
-                    let failed = codes
-                        .iter()
-                        .enumerate()
-                        .filter(|(_, c)| *c == "ConditionalCheckFailed")
-                        .map(|(i, _)| i);
-                    return Err(WriteError::Refused(failed.collect()));
+                Some(codes) if codes.iter().any(|c| c == REFUSED) => {
+                    let refused = |at: usize| codes.get(at).is_some_and(|code| code == REFUSED);
+                    if marker.as_ref().is_some_and(|(at, _)| refused(*at)) {
+                        return Ok(());
+                    }
+                    // A store that knows the token no more meets what the lost attempt wrote.
+                    if unknown.is_some() && self.has_happened(marker.as_ref()).await? {
+                        return Ok(());
+                    }
+                    let refused = (0..codes.len()).filter(|at| refused(*at));
+                    return Err(WriteError::Refused(refused.collect()));
                 }
-                Some(codes) if codes.iter().any(|c| PASSING.contains(&c.as_str())) => {}
+                Some(codes) if codes.iter().any(|c| PASSING.contains(&c.as_str())) => {
+                    if unknown.is_none() {
+                        token = request_token()?;
+                    }
+                }
                 Some(codes) => {
                     return Err(WriteError::Failed(Error::internal(format!(
                         "transaction cancelled: {codes:?}"
                     ))));
                 }
+                None if unknown.is_none() && is_unanswered(&error) => {
+                    unknown = Some(Instant::now() + SECOND_LOOK);
+                }
                 None => {
                     let error = failed(error);
-                    let unknown = matches!(error, Error::Unavailable(_));
-                    return if unknown && self.happened(&writes).await {
-                        Ok(())
-                    } else {
-                        Err(WriteError::Failed(error))
-                    };
+                    if unknown.is_some() && matches!(error, Error::Unavailable(_)) {
+                        break;
+                    }
+                    return Err(WriteError::Failed(error));
                 }
             }
+        }
+        if let Some(until) = unknown {
+            let happened = timeout_at(until, self.has_happened(marker.as_ref())).await;
+            return match happened {
+                Ok(Ok(true)) => Ok(()),
+                _ => Err(WriteError::Failed(Error::Unavailable(
+                    "the store did not answer".to_owned(),
+                ))),
+            };
         }
         Err(WriteError::Failed(Error::Unavailable(
             "a transaction kept meeting others".to_owned(),
@@ -375,19 +414,13 @@ impl Table {
         }
     }
 
-    /// Whether a transaction whose answer was lost has happened: whether the item that it puts first is in the table. A
-    /// receipt is told by its key alone, which is random: a worker may have gone on with it already.
-    async fn happened(&self, writes: &[Write]) -> bool {
-        let Some(Write::Put(item, _)) = writes.first() else {
-            return false;
+    /// Whether the event of a transaction is in the table.
+    async fn has_happened(&self, marker: Option<&(usize, Key)>) -> Result<bool> {
+        let Some((_, key)) = marker else {
+            return Ok(false);
         };
-        let Some(key) = key_of(item) else {
-            return false;
-        };
-        let is_receipt = item.get(ENTITY) == Some(&s("receipt"));
-        self.read(vec![key])
-            .await
-            .is_ok_and(|found| found.0.values().any(|stored| is_receipt || stored == item))
+        let found = self.read(vec![key.clone()]).await?;
+        Ok(found.item(key).is_some())
     }
 
     fn action(&self, write: &Write) -> Result<TransactWriteItem> {
@@ -521,6 +554,35 @@ fn primary(key: &Key) -> Item {
         (PK.to_owned(), AttributeValue::S(key.pk.clone())),
         (SK.to_owned(), AttributeValue::S(key.sk.clone())),
     ])
+}
+
+/// What says of a transaction that it has happened: the event that it adds, by its place and its key. Its id is random, so
+/// it is nobody else's.
+fn marker(writes: &[Write]) -> Option<(usize, Key)> {
+    let event = |(at, write): (usize, &Write)| match write {
+        Write::Put(item, Condition::Absent) if item.get(ENTITY) == Some(&s(trail::EVENT)) => {
+            Some((at, key_of(item)?))
+        }
+        _ => None,
+    };
+    writes.iter().enumerate().find_map(event)
+}
+
+/// A token that one transaction is known by; 32 of the 36 characters that it may have.
+fn request_token() -> Result<String> {
+    Ok(HEXLOWER.encode(&random::<16>()?))
+}
+
+/// Whether a request may have been carried out although its answer does not say so.
+fn is_unanswered<R>(error: &SdkError<TransactWriteItemsError, R>) -> bool {
+    match error {
+        SdkError::ConstructionFailure(_) => false,
+        SdkError::ServiceError(_) => matches!(
+            error.code(),
+            Some("InternalServerError" | "ServiceUnavailable" | "TransactionInProgressException")
+        ),
+        _ => true,
+    }
 }
 
 /// The reason code of each action of a cancelled transaction.

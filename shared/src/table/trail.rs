@@ -12,6 +12,9 @@ use crate::seal::Mark;
 use serde::{Deserialize, Serialize};
 use tracing::error;
 
+/// The entity of an event's item.
+pub(super) const EVENT: &str = "event";
+
 /// The most events that one transaction can chain: DynamoDB's hundred, less the head.
 pub const MOST_AT_ONCE: usize = 99;
 
@@ -71,7 +74,7 @@ pub fn from_image(image: &serde_json::Value) -> Option<Event> {
 /// For a transaction that makes the change.
 pub(crate) fn put(event: &Event) -> Result<Write> {
     let key = keys::event(&event.tenant, &event.month(), event.id);
-    let mut item = encode(&key, "event", event)?;
+    let mut item = encode(&key, EVENT, event)?;
     let at = format!("{:020}", event.id.at().micros());
     item.insert(DUE_INDEX.0.to_owned(), s(keys::unchained_of(&event.tenant)));
     item.insert(DUE_INDEX.1.to_owned(), s(at));
@@ -215,7 +218,7 @@ impl Table {
         });
         let mut writes = vec![Write::Put(head, unmoved)];
         for event in events {
-            let item = encode(&keys::event(tenant, month, event.id), "event", event)?;
+            let item = encode(&keys::event(tenant, month, event.id), EVENT, event)?;
             writes.push(Write::Put(item, Condition::Lacks("chain")));
         }
         self.write_if(writes).await

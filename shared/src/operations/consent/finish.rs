@@ -84,13 +84,15 @@ pub async fn finish(
     if !bound || !fits(&session.origin) {
         return Err(Error::SessionNotFound);
     }
+    // All that the exchange needs is at hand before the answer is taken: what fails here leaves it to be taken again.
+    let ready = Ready::of(app, &server, &session).await?;
     let until = app.now().plus_seconds(EXCHANGE);
     let answered = Event::of_session(app.now(), Who::Browser, &session, Action::SessionAnswered)?;
     let table = &app.table;
     if !table.claim_session(&session, until, &answered).await? {
         return Err(Error::SessionNotFound);
     }
-    let ended = answer(app, &server, &session, callback).await;
+    let ended = answer(app, ready, &session, callback).await;
     // Whatever came of it, this state is used up.
     let marked = match &ended {
         Ok(Ended::Connected) => Ok(()),
@@ -131,17 +133,49 @@ pub async fn status_after(app: &App, session: &Session) -> Result<Status> {
     Ok(status(&at.server, &at.records, app.now()))
 }
 
+/// What an answer is judged and exchanged by.
+struct Ready<'a> {
+    consent: &'a Consent,
+    key: DataKey,
+    secrets: ConsentSecrets,
+    settings: Settings,
+}
+
+impl<'a> Ready<'a> {
+    async fn of(app: &App, server: &Server, session: &'a Session) -> Result<Self> {
+        let consent = session
+            .consent
+            .as_ref()
+            .ok_or_else(|| Error::internal("a pending session without its consent"))?;
+        let tenant = &session.tenant;
+        let key = data_key(app, tenant, server).await?;
+        let kind = Kind::Consent(&session.id, &session.subject, &consent.issuance);
+        let json = key.open(tenant, server.id, kind, &consent.sealed)?;
+        let secrets = ConsentSecrets::from_json(&json)
+            .ok_or_else(|| Error::internal("a consent does not decode"))?;
+        let settings = Settings::of(app, server, &open_with(&key, tenant, server)?)?;
+        Ok(Self {
+            consent,
+            key,
+            secrets,
+            settings,
+        })
+    }
+}
+
 /// What comes of an answer; the session itself is left to be ended by anything but [`Ended::Connected`].
 async fn answer(
     app: &App,
-    server: &Server,
+    ready: Ready<'_>,
     session: &Session,
     callback: Callback,
 ) -> Result<Ended> {
-    let consent = session
-        .consent
-        .as_ref()
-        .ok_or_else(|| Error::internal("a pending session without its consent"))?;
+    let Ready {
+        consent,
+        key,
+        secrets,
+        settings,
+    } = ready;
     // Before the code goes anywhere, and before an error is believed (checklist rows 20 and 21).
     let trusted = match &callback.iss {
         Some(iss) => *iss == consent.issuance.issuer,
@@ -157,12 +191,6 @@ async fn answer(
         return Ok(Ended::Failed);
     };
     let (tenant, id) = (&session.tenant, session.server);
-    let key = data_key(app, tenant, server).await?;
-    let kind = Kind::Consent(&session.id, &session.subject, &consent.issuance);
-    let json = key.open(tenant, id, kind, &consent.sealed)?;
-    let secrets = ConsentSecrets::from_json(&json)
-        .ok_or_else(|| Error::internal("a consent does not decode"))?;
-    let settings = Settings::of(app, server, &open_with(&key, tenant, server)?)?;
     let secret = secrets.client_secret.as_ref();
     let at = Endpoint::of(&consent.issuance, secret, &settings.token_params);
     let exchanged = token::exchange(
@@ -199,13 +227,15 @@ async fn answer(
 async fn deny(app: &App, session: &Session) -> Result<()> {
     let (tenant, id) = (&session.tenant, session.server);
     for _ in 0..ATTEMPTS {
-        let at = AtServer::load(&app.table, tenant, id, &session.subject).await?;
-        let Some(AtServer {
-            server, records, ..
-        }) = at
-        else {
-            break;
+        let at = match AtServer::load(&app.table, tenant, id, &session.subject).await {
+            Ok(Some(at)) => at,
+            Ok(None) => break,
+            Err(Error::Unavailable(_)) => continue,
+            Err(error) => return Err(error),
         };
+        let AtServer {
+            server, records, ..
+        } = at;
         if records.grant.is_some() || server.auth_revision != session.auth_revision {
             break;
         }
@@ -239,6 +269,7 @@ async fn store(
     let (tenant, id) = (&session.tenant, session.server);
     let now = app.now();
     let refreshable = tokens.refresh.is_some();
+    let can_be_sent = tokens.can_be_sent();
     let granted = tokens.scopes.unwrap_or_default();
     let secret = Tokens {
         access: tokens.access,
@@ -283,6 +314,16 @@ async fn store(
             &secret,
         )?,
     };
+    if !can_be_sent {
+        warn!(
+            tenant = tenant.as_str(),
+            server = ?id,
+            issuer = host(&consent.issuance.issuer),
+            "an access token that cannot be sent is revoked instead of stored"
+        );
+        grants::give_up(app, tenant, &Who::Browser, &grant, &secret).await;
+        return Ok(Ended::Failed);
+    }
     let placed = place(app, session, &mut grant, revoking).await;
     if let Ok(true) = placed {
         app.work_appeared.notify_one();

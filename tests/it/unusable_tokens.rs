@@ -1,0 +1,113 @@
+//! Tokens that no header can carry: refused where they come from, and revoked, instead of stored.
+
+use crate::harness::{Answer, Browser, Hawser};
+use crate::issuer::{Fault, Issuer};
+use crate::upstream::{MODERN, call, consent, message, oauth, register, send, user};
+use serde_json::{Value, json};
+
+const MCP: &str = "/api/svc/v1/mcp";
+
+const UNUSABLE: [&str; 7] = [
+    "at\r\nX-Other: 1",
+    "at\nX-Other: 1",
+    "at\r",
+    "at\u{0}",
+    "at\u{7f}",
+    "tokén",
+    " at",
+];
+
+/// An answer of the token endpoint with this access token.
+fn granting(access: &str, refresh: Option<&str>) -> Fault {
+    let mut body = json!({"access_token": access, "token_type": "Bearer", "expires_in": 3600});
+    if let Some(refresh) = refresh {
+        body["refresh_token"] = refresh.into();
+    }
+    Fault {
+        status: Some(200),
+        headers: vec![("content-type", "application/json".to_owned())],
+        body: body.to_string(),
+        ..Fault::once("/token")
+    }
+}
+
+/// What was presented for revocation.
+fn presented(issuer: &Issuer) -> Vec<String> {
+    let log = issuer.log();
+    let revocations = log.iter().filter(|one| one.path == "/revoke");
+    revocations.filter_map(|one| one.field("token")).collect()
+}
+
+async fn endpoint(hawser: &Hawser, mcp: &str, name: &str) -> String {
+    let asked: Answer = user(hawser, name)
+        .get(&format!("{MCP}/{mcp}/authorize"))
+        .await;
+    let url = asked.json()["authorization_endpoint"].clone();
+    url.as_str().unwrap().to_owned()
+}
+
+async fn status(hawser: &Hawser, mcp: &str, name: &str) -> Value {
+    let path = format!("{MCP}/{mcp}/auth/status?subjectId={name}&subjectType=user");
+    hawser.admin("acme").get(&path).await.json()
+}
+
+#[tokio::test]
+async fn at_the_exchange_they_are_revoked_and_the_consent_fails() {
+    let hawser = Hawser::start().await;
+    let issuer = Issuer::start().await;
+    let mcp = register(&hawser, "wiki", &issuer.mcp_url(), oauth()).await;
+    for (i, token) in UNUSABLE.into_iter().enumerate() {
+        let name = format!("u{i}");
+        let mut browser = Browser::new();
+        let at_issuer = browser.begin(&endpoint(&hawser, &mcp, &name).await).await;
+        let back = issuer.approve(&at_issuer).await;
+        issuer.clear_log();
+        issuer.fault(granting(token, Some("rt-1")));
+        let page = browser.open(&back).await;
+        assert!(page.text.contains("did not succeed"), "{token:?}: {page:?}");
+        let status = status(&hawser, &mcp, &name).await;
+        assert_eq!(status["reason"], "never_connected", "{token:?}: {status}");
+        hawser.settle().await;
+        assert_eq!(presented(&issuer), ["rt-1", token], "{token:?}");
+        let items = hawser.ground().items().await;
+        assert!(
+            items.iter().all(|item| item["entity"] != "grant"),
+            "{token:?}"
+        );
+    }
+    consent(&issuer, &endpoint(&hawser, &mcp, "ada").await).await;
+    assert_eq!(call(&user(&hawser, "ada"), &mcp).await.status, 200);
+}
+
+#[tokio::test]
+async fn at_a_refresh_they_are_revoked_and_what_is_stored_stays() {
+    for (token, refresh) in [
+        ("at\r\nX-Other: 1", Some("rt-2")),
+        ("at\n", None),
+        ("\u{0}", Some("rt-2")),
+    ] {
+        let hawser = Hawser::start_by_hand().await;
+        let issuer = Issuer::start().await;
+        let mcp = register(&hawser, "wiki", &issuer.mcp_url(), oauth()).await;
+        consent(&issuer, &endpoint(&hawser, &mcp, "ada").await).await;
+        let ada = user(&hawser, "ada");
+        hawser.pass(3590);
+        issuer.clear_log();
+        issuer.fault(granting(token, refresh));
+        let first = issuer.issued().pop().unwrap();
+        // It was early: what is stored serves until its end.
+        let answer = send(&ada, &mcp, &[MODERN], message("tools/list")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        hawser.settle().await;
+        let expected: Vec<_> = refresh.into_iter().chain([token]).collect();
+        assert_eq!(presented(&issuer), expected, "{token:?}");
+        assert!(issuer.is_active(&first.access), "{token:?}");
+        let connected = json!({"status": "authenticated", "method": "oauth"});
+        assert_eq!(status(&hawser, &mcp, "ada").await, connected, "{token:?}");
+        // The next refresh is after a pause, and good.
+        hawser.pass(60);
+        let answer = send(&ada, &mcp, &[MODERN], message("tools/list")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_ne!(issuer.issued().pop().unwrap().access, first.access);
+    }
+}
