@@ -54,7 +54,7 @@ impl Endpoint {
     /// A configuration that cannot work, by the name of the variable; whatever the runtime reports.
     pub fn run(&'static self) -> Result<(), Error> {
         lambda(async {
-            let app = App::connect(Config::from_env()?).await?;
+            let app = App::connect(Config::from_env()?).await?.share();
             if self.streams() {
                 let answer = async |request| Ok::<_, Error>(self.answer(&app, request).await);
                 lambda_http::run_with_streaming_response(service_fn(answer)).await

@@ -156,6 +156,7 @@ fn present(receipt: &Receipt) -> Value {
         (word(Outcome::AlreadyInvalid), said.already_invalid),
         (word(Outcome::Unsupported), said.unsupported),
         (word(Outcome::Failed), said.failed),
+        (word(Outcome::Unknown), said.unknown),
     ]
     .into_iter()
     .filter(|(_, grants)| *grants > 0)
@@ -180,6 +181,7 @@ const fn word(outcome: Outcome) -> &'static str {
         Outcome::AlreadyInvalid => "alreadyInvalid",
         Outcome::Unsupported => "unsupported",
         Outcome::Failed => "failed",
+        Outcome::Unknown => "unknown",
     }
 }
 

@@ -24,7 +24,8 @@ where
 {
     lambda(async {
         // Lives as long as the process does.
-        let app: &'static App = Box::leak(Box::new(App::connect(Config::from_env()?).await?));
+        let app = App::connect(Config::from_env()?).await?.share();
+        let app: &'static App = Box::leak(Box::new(app));
         lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| {
             let until = until(&event.context);
             work(app, event.payload, until)

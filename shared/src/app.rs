@@ -10,20 +10,24 @@ use crate::domain::time::{Clock, Timestamp};
 use crate::egress::Egress;
 use crate::jwt::Verifier;
 use crate::operations::invoke::Remembered;
+use crate::operations::leases::Leases;
 use crate::operations::silence::Silence;
 use crate::seal::{DataKey, KeyService, TenantKey, TenantKeys, WrappedKey};
 use crate::table::{Found, Key, Table};
+use crate::tasks::Tasks;
 use crate::{Error, Result};
 use aws_config::timeout::TimeoutConfig;
 use secrecy::ExposeSecret;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 /// The first and, until keys are rotated, only key of a tenant.
 const TENANT_KEY: u32 = 1;
 /// Under the usual limit of 1024 open files.
 const CALLS: usize = 400;
+/// How long tokens that were obtained are tried to be stored or handed to revocation while the store does not answer.
+const KEEPING: Duration = Duration::from_secs(120);
 
 /// The parts every handler works with.
 pub struct App {
@@ -53,10 +57,16 @@ pub struct App {
     pub listing_limit: Duration,
     /// The calls that may be under way at once in this process: each holds two connections, and an answer may take its time.
     pub calls: Arc<Semaphore>,
+    /// How long tokens that an issuer has just given out are kept in memory while the store does not answer.
+    pub keeping_limit: Duration,
+    /// What is finished once it is begun, whoever waits for it.
+    pub tasks: Tasks,
     /// Told when durable work has appeared. Workers in the same process listen; under Lambda the table's stream calls.
     pub work_appeared: Notify,
     pub(crate) remembered: Remembered,
     pub(crate) silence: Silence,
+    pub(crate) leases: Leases,
+    own: Weak<Self>,
     key_service: KeyService,
     tenant_keys: TenantKeys,
     verifier: Option<Verifier>,
@@ -139,13 +149,47 @@ impl App {
             stream_check: Duration::from_secs(5),
             listing_limit: Duration::from_secs(20),
             calls: Arc::new(Semaphore::new(CALLS)),
+            keeping_limit: KEEPING,
+            tasks: Tasks::default(),
             work_appeared: Notify::new(),
             remembered: Remembered::default(),
             silence: Silence::default(),
+            leases: Leases::default(),
+            own: Weak::new(),
             key_service,
             tenant_keys: TenantKeys::default(),
             verifier,
         })
+    }
+
+    /// Makes it ready to serve: what must be finished once it is begun outlives the request that began it.
+    #[must_use]
+    pub fn share(mut self) -> Arc<Self> {
+        Arc::new_cyclic(|own| {
+            self.own.clone_from(own);
+            self
+        })
+    }
+
+    /// Does what must be finished once it is begun, on a task of its own. Whoever waits for it may go: that breaks off the
+    /// waiting alone.
+    ///
+    /// # Errors
+    /// Those of the work; [`Error::Unavailable`] when the process ends before it is done.
+    pub(crate) async fn to_its_end<T, F>(&self, work: impl FnOnce(Arc<Self>) -> F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let shared = self.own.upgrade();
+        let work = work(shared.ok_or_else(|| Error::internal("an application is not shared"))?);
+        let (tell, told) = oneshot::channel();
+        self.tasks.spawn(async move {
+            // Nobody may be waiting any more.
+            let _ = tell.send(work.await);
+        });
+        let cut_off = |_| Err(Error::Unavailable("a task was cut off".to_owned()));
+        told.await.unwrap_or_else(cut_off)
     }
 
     /// The present instant.

@@ -20,6 +20,7 @@ pub mod operations;
 pub mod seal;
 pub mod sse;
 pub mod table;
+pub mod tasks;
 
 pub use app::App;
 pub use domain::error::{Error, Result};

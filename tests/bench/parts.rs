@@ -106,7 +106,8 @@ impl Bench {
         let mut config = config(&identity).unwrap();
         config.public_urls = vec![url.clone()];
         config.gateway_url = Some(url.clone());
-        let app = Arc::new(App::new(config, client.clone(), |_| unreachable!()).unwrap());
+        let app = App::new(config, client.clone(), |_| unreachable!()).unwrap();
+        let app = app.share();
         tokio::spawn(server::serve(app.clone(), listener, std::future::pending()));
         Self {
             url,

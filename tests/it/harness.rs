@@ -106,7 +106,7 @@ impl Ground {
         set(&mut config);
         let mut app = App::new(config, client, |_| unreachable!()).unwrap();
         change(&mut app);
-        Arc::new(app)
+        app.share()
     }
 
     /// A client that no wire watches.
@@ -291,6 +291,11 @@ impl Hawser {
         trail::chain_all(&self.app, ample()).await.unwrap();
     }
 
+    /// Dies: what it had begun is cut off, and nothing of it is heard of again.
+    pub async fn die(self) {
+        self.app.tasks.finish(Duration::ZERO).await;
+    }
+
     /// A first page of the work that is due.
     pub async fn due(&self) -> Vec<Work> {
         let page = self.app.table.due_work(self.app.now(), None).await;
@@ -338,7 +343,7 @@ impl Hawser {
         let granting = Granting {
             grant: &grant,
             replacing: &records.stored,
-            revoking: false,
+            revocation: None,
             session: &session,
         };
         let granted = self.event(&tenant, Action::CredentialGranted);
@@ -755,6 +760,8 @@ pub enum Cut {
     After(usize),
     /// Not at all; only the answer to this one request is lost.
     Answer(usize),
+    /// Not at all; but the answer to this request is lost, and then the store is away for so many requests.
+    Away(usize, usize),
     /// Not at all; but the next transactions, this many, are cancelled for this reason. The embedded store never does.
     Cancel(usize, &'static str),
 }
@@ -840,6 +847,9 @@ impl Intercept for Wire {
         match state.cut {
             Some(Cut::Before(at)) if number >= at => Err("the wire is cut".into()),
             Some(Cut::After(at)) if number > at => Err("the wire is cut".into()),
+            Some(Cut::Away(at, requests)) if number > at && number <= at + requests => {
+                Err("the store is away".into())
+            }
             _ => Ok(()),
         }
     }
@@ -860,7 +870,9 @@ impl Intercept for Wire {
         }
         match state.cut {
             Some(Cut::After(at)) if state.log.len() > at => Err("the answer is lost".into()),
-            Some(Cut::Answer(at)) if state.log.len() == at + 1 => Err("the answer is lost".into()),
+            Some(Cut::Answer(at) | Cut::Away(at, _)) if state.log.len() == at + 1 => {
+                Err("the answer is lost".into())
+            }
             _ => Ok(()),
         }
     }

@@ -29,6 +29,7 @@ mod lost_answers;
 mod model;
 mod offboarding;
 mod process;
+mod promise;
 mod proxy;
 mod receipts;
 mod refresh;

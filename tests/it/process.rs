@@ -272,7 +272,8 @@ async fn what_was_answered_survives_a_kill() {
         client.clone(),
         |_| unreachable!(),
     )
-    .unwrap();
+    .unwrap()
+    .share();
     while work_off_due(&app, ample()).await.unwrap() {}
     let left = items(&client).await;
     assert!(left.iter().all(|item| {

@@ -15,22 +15,22 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 /// A server behind an issuer, registered with `acme`.
-struct Ground {
-    hawser: Hawser,
-    issuer: Issuer,
-    mcp: String,
+pub struct Ground {
+    pub hawser: Hawser,
+    pub issuer: Issuer,
+    pub mcp: String,
 }
 
-fn tenant() -> TenantId {
+pub fn tenant() -> TenantId {
     TenantId::parse("acme").unwrap()
 }
 
-fn subject(user: &str) -> Subject {
+pub fn subject(user: &str) -> Subject {
     Subject::parse(&format!("user:{user}")).unwrap()
 }
 
 impl Ground {
-    async fn new(hawser: Hawser) -> Self {
+    pub async fn new(hawser: Hawser) -> Self {
         let issuer = Issuer::start().await;
         let admin = hawser.admin("acme");
         let manifest = json!({"type": "mcp-server/remote", "name": "wiki", "description": "d",
@@ -47,12 +47,12 @@ impl Ground {
         }
     }
 
-    fn id(&self) -> ServerId {
+    pub fn id(&self) -> ServerId {
         ServerId::parse_prefixed(&self.mcp).unwrap()
     }
 
     /// Sends a user to the issuer; where the browser comes back to.
-    async fn approve(&self, user: &str) -> String {
+    pub async fn approve(&self, user: &str) -> String {
         let app = &self.hawser.app;
         let keys = vec![hawser_core::table::servers::key(&tenant(), self.id())];
         let found = app.table.read(keys).await.unwrap();
@@ -72,14 +72,14 @@ impl Ground {
         self.issuer.approve(begun.url.expose_secret()).await
     }
 
-    async fn connect(&self, user: &str) {
+    pub async fn connect(&self, user: &str) {
         let callback = self.approve(user).await;
         let page = reqwest::get(callback).await.unwrap();
         assert_eq!(page.status(), 200);
         assert_eq!(self.status(user).await["status"], "authenticated");
     }
 
-    async fn status(&self, user: &str) -> Value {
+    pub async fn status(&self, user: &str) -> Value {
         let path = format!(
             "/api/svc/v1/mcp/{}/auth/status?subjectId={user}&subjectType=user",
             self.mcp
@@ -87,7 +87,7 @@ impl Ground {
         self.hawser.admin("acme").get(&path).await.json()
     }
 
-    async fn disconnect(&self, user: &str) -> u16 {
+    pub async fn disconnect(&self, user: &str) -> u16 {
         let body = json!({"authSource": "oauth", "subjectId": user, "subjectType": "user"});
         let path = format!("/api/svc/v1/mcp/{}/auth", self.mcp);
         self.hawser
@@ -97,17 +97,17 @@ impl Ground {
             .status
     }
 
-    async fn delete(&self) -> u16 {
+    pub async fn delete(&self) -> u16 {
         let path = format!("/api/svc/v1/mcp/{}", self.mcp);
         self.hawser.admin("acme").delete(&path).await.status
     }
 
-    async fn access(&self, need: Need<'_>) -> Usable {
+    pub async fn access(&self, need: Need<'_>) -> Usable {
         access(&self.hawser.app, self.id(), need).await.unwrap()
     }
 
     /// How often the issuer was asked to refresh.
-    fn refreshes(&self) -> usize {
+    pub fn refreshes(&self) -> usize {
         let log = self.issuer.log();
         log.iter()
             .filter(|one| one.path == "/token" && one.body.contains("grant_type=refresh_token"))
@@ -115,7 +115,7 @@ impl Ground {
     }
 }
 
-async fn access(app: &App, id: ServerId, need: Need<'_>) -> hawser_core::Result<Usable> {
+pub async fn access(app: &App, id: ServerId, need: Need<'_>) -> hawser_core::Result<Usable> {
     let patience = grants::PATIENCE;
     grants::access(
         app,
@@ -129,7 +129,7 @@ async fn access(app: &App, id: ServerId, need: Need<'_>) -> hawser_core::Result<
     .await
 }
 
-fn token(usable: &Usable) -> &str {
+pub fn token(usable: &Usable) -> &str {
     match usable {
         Usable::Token { token, .. } => token.expose_secret(),
         Usable::Not(reason) => panic!("not usable: {reason:?}"),
@@ -203,7 +203,7 @@ async fn a_refused_token_is_replaced_once() {
 }
 
 /// Starts a refresh whose answer the issuer holds back until the gate opens.
-async fn held_refresh(
+pub async fn held_refresh(
     one: &Ground,
 ) -> (
     Arc<Gate>,
@@ -284,6 +284,28 @@ async fn a_refresh_does_not_overwrite_a_newer_consent() {
     assert_eq!(one.issuer.families_killed(), 0);
 }
 
+/// Lets another process take the lease, ask the issuer and die before it can write anything down.
+pub async fn dies_while_refreshing(one: &Ground) {
+    let other = Hawser::by_hand(one.hawser.ground()).await;
+    // The lease is written, then nothing gets through to the store any more.
+    other.wire.arm(Some(Cut::Before(3)));
+    let (app, id) = (other.app.clone(), one.id());
+    let asked = one.issuer.log().len();
+    let refresh = tokio::spawn(async move { access(&app, id, Need::For(100_000)).await });
+    let tried = || {
+        let log = one.issuer.log().split_off(asked);
+        let answered = log
+            .iter()
+            .any(|one| one.path == "/token" && one.status.is_some());
+        answered || other.wire.sent().len() > 3
+    };
+    while !tried() {
+        tokio::task::yield_now().await;
+    }
+    other.die().await;
+    assert!(refresh.await.unwrap().is_err());
+}
+
 #[tokio::test]
 async fn a_holder_that_dies_before_the_issuer_answered_is_succeeded() {
     let one = Ground::new(Hawser::start_by_hand().await).await;
@@ -292,15 +314,10 @@ async fn a_holder_that_dies_before_the_issuer_answered_is_succeeded() {
         drop: true,
         ..Fault::once("/token")
     });
-    // The lease is written, then nothing gets through to the store any more.
-    one.hawser.wire.arm(Some(Cut::Before(2)));
-    assert!(
-        access(&one.hawser.app, one.id(), Need::For(100_000))
-            .await
-            .is_err()
-    );
-    one.hawser.wire.arm(None);
-    one.hawser.pass(21);
+    dies_while_refreshing(&one).await;
+    // Others have to see the lease for as long as it lasts.
+    one.access(Need::Valid).await;
+    one.hawser.pass(20);
     let usable = one.access(Need::For(100_000)).await;
     assert!(one.issuer.is_active(token(&usable)));
 }
@@ -310,14 +327,9 @@ async fn a_holder_that_dies_after_the_issuer_answered_leaves_an_honest_reason() 
     let one = Ground::new(Hawser::start_by_hand().await).await;
     one.connect("ada").await;
     // The issuer has rotated, and what it answered dies with the process.
-    one.hawser.wire.arm(Some(Cut::Before(2)));
-    assert!(
-        access(&one.hawser.app, one.id(), Need::For(100_000))
-            .await
-            .is_err()
-    );
-    one.hawser.wire.arm(None);
-    one.hawser.pass(21);
+    dies_while_refreshing(&one).await;
+    one.access(Need::Valid).await;
+    one.hawser.pass(20);
     let usable = one.access(Need::For(100_000)).await;
     assert!(
         matches!(usable, Usable::Not(Reason::InvalidGrant)),

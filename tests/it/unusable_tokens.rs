@@ -99,7 +99,8 @@ async fn at_a_refresh_they_are_revoked_and_what_is_stored_stays() {
         let answer = send(&ada, &mcp, &[MODERN], message("tools/list")).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         hawser.settle().await;
-        let expected: Vec<_> = refresh.into_iter().chain([token]).collect();
+        // Where the refresh token goes on serving its access token is left to expire: to some issuers its end is the end of both.
+        let expected: Vec<_> = refresh.into_iter().flat_map(|one| [one, token]).collect();
         assert_eq!(presented(&issuer), expected, "{token:?}");
         assert!(issuer.is_active(&first.access), "{token:?}");
         let connected = json!({"status": "authenticated", "method": "oauth"});

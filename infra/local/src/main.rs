@@ -21,7 +21,6 @@ use std::error::Error;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tracing::warn;
@@ -251,9 +250,7 @@ async fn serve(options: Serve) -> Outcome {
     let listener = TcpListener::bind(options.listen).await?;
     let url = format!("http://{}", listener.local_addr()?);
     let config = options.config(&identity, &url)?;
-    let app = Arc::new(App::new(config, client, |_| {
-        unreachable!("the key is a file's")
-    })?);
+    let app = App::new(config, client, |_| unreachable!("the key is a file's"))?.share();
     if !listener.local_addr()?.ip().is_loopback() {
         warn!("other machines can reach {url}, and credentials cross the network in the clear");
     }

@@ -48,6 +48,7 @@ pub async fn serve(
     let guarded = listener.local_addr()?.ip().is_loopback();
     let http = auto::Builder::new(TokioExecutor::new());
     let connections = GracefulShutdown::new();
+    let begun = app.clone();
     tokio::pin!(stop);
     loop {
         let stream = tokio::select! {
@@ -83,6 +84,7 @@ pub async fn serve(
     }
     drop(listener);
     let _ = tokio::time::timeout(GRACE, connections.shutdown()).await;
+    begun.tasks.finish(GRACE).await;
     Ok(())
 }
 

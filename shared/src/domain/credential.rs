@@ -112,6 +112,9 @@ impl OverrideValue {
     }
 }
 
+/// How long a refresh may take, in seconds: longer than the call to the issuer and the write together.
+pub const LEASE: i64 = 20;
+
 /// An OAuth grant; its tokens are sealed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Grant {
@@ -150,10 +153,13 @@ pub struct Grant {
     /// Consents that were begun before this must not replace it: the subject was disconnected then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence: Option<Timestamp>,
-    /// Who refreshes it at present.
+    /// Whether the answer to a refresh was lost: the issuer may have given out tokens that are not in here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_doubt: bool,
+    /// Who refreshes it at present; still there if that one has died on the way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_id: Option<String>,
-    /// Until when.
+    /// Until when, by the clock of whoever refreshes it: to be read by people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_until: Option<Timestamp>,
     /// [`Tokens`], sealed.
@@ -161,9 +167,9 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Whether someone is refreshing it now, so that an issuer's answer may be on its way.
-    pub fn is_leased(&self, now: Timestamp) -> bool {
-        self.lease_until.is_some_and(|until| now < until)
+    /// Whether its issuer may have given out tokens that are not in here: an answer is on its way, or was lost.
+    pub const fn is_in_doubt(&self) -> bool {
+        self.in_doubt || self.lease_id.is_some()
     }
 
     /// When the access token should be replaced: 60 seconds or a third of its life before it ends, whichever is less, so

@@ -201,6 +201,8 @@ pub enum Outcome {
     AlreadyInvalid,
     /// The issuer cannot revoke.
     Unsupported,
+    /// What there was has been presented, and the issuer may have given out more.
+    Unknown,
 }
 
 impl From<revocation::Outcome> for Outcome {
@@ -210,6 +212,7 @@ impl From<revocation::Outcome> for Outcome {
             revocation::Outcome::AlreadyInvalid => Self::AlreadyInvalid,
             revocation::Outcome::Unsupported => Self::Unsupported,
             revocation::Outcome::Failed => Self::Failed,
+            revocation::Outcome::Unknown => Self::Unknown,
         }
     }
 }

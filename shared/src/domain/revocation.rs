@@ -1,6 +1,6 @@
 //! Revocations: what is left of a grant that has ended, until its issuer has been told (RFC 7009).
 
-use super::credential::{Grant, RefreshOutcome};
+use super::credential::{Grant, LEASE, RefreshOutcome};
 use super::id::{ServerId, Sortable, TenantId};
 use super::issuance::Issuance;
 use super::server::origin;
@@ -42,6 +42,16 @@ pub struct Revocation {
     pub access: Presentation,
     /// When the access token is over by itself.
     pub access_expires_at: Option<Timestamp>,
+    /// Whether the issuer may have given out tokens that are not in here: the grant ended while it was refreshed, or after
+    /// an answer was lost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_doubt: bool,
+    /// Nothing is presented before this: a refresh may be under way, and what it brings belongs here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
+    /// What a refresh brought after the grant had ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late: Option<LateTokens>,
     /// When the grant ended.
     pub at: Timestamp,
     /// How often the issuer was asked.
@@ -51,6 +61,19 @@ pub struct Revocation {
     /// Another one after every write.
     pub version: String,
     /// [`super::credential::Tokens`], sealed as they were in the grant.
+    pub sealed: Sealed,
+}
+
+/// Tokens of a grant that came after its end.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LateTokens {
+    /// The refresh token, if the issuer gave another one.
+    pub refresh: Presentation,
+    /// The access token.
+    pub access: Presentation,
+    /// When the access token is over by itself.
+    pub access_expires_at: Option<Timestamp>,
+    /// [`super::credential::Tokens`], sealed as those of the grant.
     pub sealed: Sealed,
 }
 
@@ -85,6 +108,9 @@ pub enum Outcome {
     Unsupported,
     /// The issuer refused for good, or did not answer for a day.
     Failed,
+    /// What there was has been presented, but the issuer may have given out tokens that nobody has: the answer to a refresh
+    /// was lost.
+    Unknown,
 }
 
 impl Outcome {
@@ -95,6 +121,7 @@ impl Outcome {
             Self::AlreadyInvalid => "already_invalid",
             Self::Unsupported => "unsupported",
             Self::Failed => "failed",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -112,7 +139,8 @@ impl Revocation {
         )
     }
 
-    /// What is to be revoked of a grant that ends now.
+    /// What is to be revoked of a grant that ends now. While somebody may be refreshing the grant, the revocation has the name
+    /// of the lease, by which the tokens that come of it find here, and waits for as long as a lease lasts.
     ///
     /// # Errors
     /// [`crate::Error::Internal`] when the random generator fails.
@@ -122,10 +150,11 @@ impl Revocation {
         receipt: Option<&str>,
         now: Timestamp,
     ) -> Result<Self> {
-        let id = Sortable::new(now)?.ulid();
+        let version = Sortable::new(now)?.ulid();
+        let lease = grant.lease_id.as_ref();
         Ok(Self {
-            version: id.clone(),
-            id,
+            id: lease.unwrap_or(&version).clone(),
+            version,
             tenant: tenant.clone(),
             server: grant.server,
             subject: grant.subject.clone(),
@@ -147,6 +176,9 @@ impl Revocation {
             },
             access: Presentation::Due,
             access_expires_at: grant.expires_at,
+            in_doubt: grant.is_in_doubt(),
+            not_before: lease.map(|_| now.plus_seconds(LEASE)),
+            late: None,
             at: now,
             attempts: 0,
             refused_clients: 0,
@@ -159,13 +191,132 @@ impl Revocation {
         now >= self.at.plus_seconds(PATIENCE)
     }
 
-    /// How it ended as a whole, once nothing is due: as its refresh token did if there was one, else as its access token.
+    /// Whether something is still to be presented.
+    pub fn is_due(&self) -> bool {
+        let late = self.late.as_ref().map(|late| [late.refresh, late.access]);
+        let all = [self.refresh, self.access].into_iter();
+        all.chain(late.into_iter().flatten())
+            .any(|one| one == Presentation::Due)
+    }
+
+    /// How it ended as a whole, once nothing is due: as its refresh token did, unless that was none of the issuer's any more
+    /// and an access token may live on. Where tokens may be missing no good end is claimed.
     pub fn outcome(&self) -> Option<Outcome> {
-        match (self.refresh, self.access) {
-            (Presentation::Due, _) | (_, Presentation::Due) => None,
-            (Presentation::Ended { outcome, .. }, _)
-            | (Presentation::None, Presentation::Ended { outcome, .. }) => Some(outcome),
-            (Presentation::None, Presentation::None) => Some(Outcome::AlreadyInvalid),
+        if self.is_due() {
+            return None;
+        }
+        let late = self.late.as_ref();
+        let refresh = late.and_then(|late| late.refresh.ended());
+        let refresh = refresh.or(self.refresh.ended());
+        let accesses = [
+            self.access.ended(),
+            late.and_then(|late| late.access.ended()),
+        ];
+        let has = |outcome| accesses.contains(&Some(outcome));
+        let lives_on = [Outcome::Failed, Outcome::Unsupported];
+        let ended = match refresh {
+            Some(outcome) if outcome != Outcome::AlreadyInvalid => outcome,
+            _ => match lives_on.into_iter().find(|outcome| has(*outcome)) {
+                Some(outcome) => outcome,
+                None if refresh.is_none() && has(Outcome::Revoked) => Outcome::Revoked,
+                None => Outcome::AlreadyInvalid,
+            },
+        };
+        let good = matches!(ended, Outcome::Revoked | Outcome::AlreadyInvalid);
+        Some(if self.in_doubt && good {
+            Outcome::Unknown
+        } else {
+            ended
+        })
+    }
+}
+
+impl Presentation {
+    /// How it ended, if it has.
+    pub const fn ended(self) -> Option<Outcome> {
+        match self {
+            Self::Ended { outcome, .. } => Some(outcome),
+            Self::None | Self::Due => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn ended(outcome: Outcome) -> Presentation {
+        Presentation::Ended {
+            outcome,
+            status: None,
+            at: Timestamp::from_micros(0),
+        }
+    }
+
+    fn revocation(refresh: Presentation, access: Presentation) -> Revocation {
+        let grant = serde_json::from_value(json!({
+            "server": "01ARZ3NDEKTSV4RRFFQ69G5FAV", "subject_type": "user", "subject_id": "ada", "auth_revision": 1,
+            "version": "v", "scopes": [], "obtained_at": 0, "lifetime": null, "expires_at": null, "refreshable": true,
+            "issuance": {"issuer": "https://as.example", "token_endpoint": "https://as.example/token",
+                         "client": {"id": "c", "auth": "none", "source": "metadata_document"}},
+            "last_refresh": null, "sealed": [1],
+        }));
+        let tenant = TenantId::parse("acme").unwrap();
+        let now = Timestamp::from_micros(0);
+        Revocation {
+            refresh,
+            access,
+            ..Revocation::of(&tenant, &grant.unwrap(), None, now).unwrap()
+        }
+    }
+
+    #[test]
+    fn the_outcome_claims_no_more_than_was_said() {
+        use Outcome::{AlreadyInvalid, Failed, Revoked, Unknown, Unsupported};
+        let none = Presentation::None;
+        for (refresh, access, outcome, in_doubt) in [
+            (ended(Revoked), ended(Failed), Revoked, Unknown),
+            (ended(AlreadyInvalid), ended(Failed), Failed, Failed),
+            (
+                ended(AlreadyInvalid),
+                ended(Unsupported),
+                Unsupported,
+                Unsupported,
+            ),
+            (
+                ended(AlreadyInvalid),
+                ended(Revoked),
+                AlreadyInvalid,
+                Unknown,
+            ),
+            (ended(Unsupported), ended(Revoked), Unsupported, Unsupported),
+            (ended(Failed), ended(Revoked), Failed, Failed),
+            (none, ended(Revoked), Revoked, Unknown),
+            (none, ended(AlreadyInvalid), AlreadyInvalid, Unknown),
+            (none, ended(Failed), Failed, Failed),
+        ] {
+            let mut one = revocation(refresh, access);
+            assert_eq!(one.outcome(), Some(outcome), "{refresh:?} {access:?}");
+            one.in_doubt = true;
+            assert_eq!(one.outcome(), Some(in_doubt), "{refresh:?} {access:?}");
+            one.late = Some(LateTokens {
+                refresh: Presentation::Due,
+                access: ended(Revoked),
+                access_expires_at: None,
+                sealed: one.sealed.clone(),
+            });
+            assert_eq!(one.outcome(), None, "late tokens are due");
+        }
+    }
+
+    #[test]
+    fn one_of_a_leased_grant_waits_under_the_name_of_the_lease() {
+        let one = revocation(Presentation::Due, Presentation::Due);
+        assert!(!one.in_doubt && one.not_before.is_none());
+        let json = serde_json::to_value(&one).unwrap();
+        for field in ["in_doubt", "not_before", "late"] {
+            assert!(json.get(field).is_none(), "as older versions write it");
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Points in time with the precision of the finest contract (microseconds), and the clock they come from.
 
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 
 /// Microseconds since the Unix epoch, UTC.
@@ -96,6 +97,17 @@ impl Clock {
                 Timestamp(i64::try_from(nanos / 1000).unwrap_or(i64::MAX))
             }
             Self::Manual(micros) => Timestamp(micros.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// The time that has passed since some moment of this process. Unlike the time of day nobody sets it.
+    pub fn elapsed(&self) -> Duration {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        match self {
+            Self::System => START.elapsed(),
+            Self::Manual(micros) => {
+                Duration::from_micros(micros.load(Ordering::SeqCst).unsigned_abs())
+            }
         }
     }
 }

@@ -3,32 +3,35 @@
 //! Who finds a token near its end takes the lease on the grant by a conditional write on the version that was read; the
 //! others use what is still valid, or wait for what the holder stores. The result is stored only over that version under
 //! that lease: a late one can neither overwrite a newer grant nor bring back one that has ended. Tokens that were obtained
-//! and may not be stored are handed to revocation.
+//! and may not be stored are handed to revocation, by a transaction that checks that they are not stored after all. From the
+//! lease to there a refresh runs on a task of its own, whoever waits for it.
 
 use super::clients::Settings;
 use super::credentials::AtServer;
-use super::{clients, revocations, servers};
+use super::{Tries, clients, revocations, servers};
 use crate::app::App;
-use crate::domain::credential::{Grant, RefreshOutcome, Source, Tokens, new_version};
+use crate::domain::credential::{Grant, LEASE, RefreshOutcome, Source, Tokens, new_version};
 use crate::domain::event::{self, Action, Event, Who, Worker};
 use crate::domain::id::{ServerId, TenantId, random};
 use crate::domain::issuance::Issuance;
-use crate::domain::revocation::{Presentation, Revocation};
+use crate::domain::revocation::{LateTokens, Presentation, Revocation};
 use crate::domain::server::{Server, host};
+use crate::domain::session::Session;
 use crate::domain::status::{Reason, Status, status};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 use crate::oauth::token::{self, Class, Endpoint, TokenFailure};
 use crate::seal::{DataKey, Kind, Sealed};
-use crate::table::credentials::record_keys;
+use crate::table::revocations::{Discarded, keys_of_lease};
 use crate::{Error, Result};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
-/// How long a lease is held at most, in seconds: longer than the call to the issuer and the write together.
-const LEASE: i64 = 20;
+/// How much of a lease may be over when an issuer is asked, so that its answer comes within the rest.
+const LATEST_START: Duration = Duration::from_secs(8);
 /// How long a caller waits for someone else's refresh who has all the time that it takes.
 pub const PATIENCE: Duration = Duration::from_secs(25);
 /// How long a grant whose refresh failed is left alone, in seconds.
@@ -99,24 +102,26 @@ pub async fn access(
         let paused = grant.retry_at.is_some_and(|at| now < at);
         let due = !met || grant.due_for_refresh(now);
         let left_alone = paused || patience.is_zero();
-        if !due || !grant.refreshable || left_alone || (met && grant.is_leased(now)) {
+        let free = app.leases.is_free(&grant, app.clock.elapsed());
+        if !due || !grant.refreshable || left_alone || (met && !free) {
             return match met {
                 true => token_of(app, tenant, &server, grant).await,
                 false if !grant.refreshable => Ok(Usable::Not(Reason::Expired)),
                 false => Ok(Usable::Not(reason(grant.last_refresh))),
             };
         }
-        if !grant.is_leased(now) {
-            let lease = new_version(now)?;
-            let until = now.plus_seconds(LEASE);
-            if app
-                .table
-                .lease_grant(tenant, &grant, &lease, now, until)
-                .await?
-                && let Some(usable) =
-                    refresh(app, tenant, who, &server, grant, &lease, need).await?
-            {
-                return Ok(usable);
+        if free {
+            let (tenant, who) = (tenant.clone(), who.clone());
+            let begun =
+                |app| async move { Box::pin(refresh(app, tenant, who, server, grant)).await };
+            match app.to_its_end(begun).await? {
+                Refreshed::Stored(token, grant) => return Ok(Usable::Token { token, grant }),
+                // A refresh that was early never fails a call.
+                Refreshed::Failed(token, grant) if need.is_met(&grant, app.now()) => {
+                    return Ok(Usable::Token { token, grant });
+                }
+                Refreshed::Failed(_, grant) => return Ok(Usable::Not(reason(grant.last_refresh))),
+                Refreshed::Moved => {}
             }
         }
         if Instant::now() >= end {
@@ -169,20 +174,29 @@ pub(super) async fn token_of(
     Ok(Usable::Token { token, grant })
 }
 
-/// Refreshes a grant under a lease. `None` when what is stored has changed meanwhile and should be looked at again.
+/// What came of a refresh.
+enum Refreshed {
+    /// The grant has this access token now.
+    Stored(SecretString, Box<Grant>),
+    /// The grant has the access token that it had, and why it has no other.
+    Failed(SecretString, Box<Grant>),
+    /// What is stored has changed meanwhile and should be looked at again.
+    Moved,
+}
+
+/// Refreshes a grant under a lease that it takes.
 async fn refresh(
-    app: &App,
-    tenant: &TenantId,
-    who: &Who,
-    server: &Server,
+    app: Arc<App>,
+    tenant: TenantId,
+    who: Who,
+    server: Server,
     grant: Box<Grant>,
-    lease: &str,
-    need: Need<'_>,
-) -> Result<Option<Usable>> {
-    let key = servers::data_key(app, tenant, server).await?;
+) -> Result<Refreshed> {
+    let (app, tenant, who) = (&*app, &tenant, &who);
+    let key = servers::data_key(app, tenant, &server).await?;
     let mut tokens = open_grant(&key, tenant, &grant)?;
-    let settings = Settings::of(app, server, &servers::open_with(&key, tenant, server)?)?;
-    if let Some(secret) = settings.secret_for(&grant.issuance, grant.auth_revision, server) {
+    let settings = Settings::of(app, &server, &servers::open_with(&key, tenant, &server)?)?;
+    if let Some(secret) = settings.secret_for(&grant.issuance, grant.auth_revision, &server) {
         tokens.client_secret = Some(secret.clone());
     }
     let Some(presented) = tokens.refresh.clone() else {
@@ -190,74 +204,103 @@ async fn refresh(
             "a refreshable grant without a refresh token",
         ));
     };
+    let began = app.clock.elapsed();
+    let (lease, until) = (new_version(app.now())?, app.now().plus_seconds(LEASE));
+    if !app.table.lease_grant(tenant, &grant, &lease, until).await? {
+        return Ok(Refreshed::Moved);
+    }
+    if app.clock.elapsed().saturating_sub(began) > LATEST_START {
+        // Another process may take the lease over before an answer is here. Nobody was asked anything yet.
+        return Ok(Refreshed::Moved);
+    }
+    let leased = Grant {
+        lease_id: Some(lease),
+        lease_until: Some(until),
+        ..(*grant).clone()
+    };
     let secret = tokens.client_secret.as_ref();
     let at = Endpoint::of(&grant.issuance, secret, &settings.token_params);
     let mut answer = token::refresh(&app.egress, &at, &presented).await;
     let now = app.now();
-    if let Ok(new) = &answer
-        && !new.can_be_sent()
-    {
-        let unusable = Tokens {
-            access: new.access.clone(),
-            refresh: new.refresh.clone(),
-            client_secret: tokens.client_secret.clone(),
-        };
-        let (id, subject) = (server.id, &grant.subject);
-        let discarded = Grant {
-            sealed: seal(&key, tenant, id, subject, &grant.issuance, &unusable)?,
-            refreshable: unusable.refresh.is_some(),
-            last_refresh: None,
-            expires_at: new.expires_in.map(|life| now.plus_seconds(life)),
-            ..(*grant).clone()
-        };
-        give_up(app, tenant, who, &discarded, &unusable).await;
-        answer = Err(TokenFailure::UNUSABLE);
-    }
     let mut next = Grant {
         version: new_version(now)?,
+        in_doubt: false,
         lease_id: None,
         lease_until: None,
         retry_at: None,
         ..(*grant).clone()
     };
+    // None, or the same again, means that the old one goes on serving.
+    let is_other = |one: &SecretString| one.expose_secret() != presented.expose_secret();
+    let mut disposed = false;
+    if let Ok(new) = &answer
+        && !new.can_be_sent()
+    {
+        let unusable = Tokens {
+            access: new.access.clone(),
+            refresh: new.refresh.clone().filter(is_other),
+            client_secret: tokens.client_secret.clone(),
+        };
+        let (id, subject) = (server.id, &grant.subject);
+        let obtained = Obtained {
+            sealed: seal(&key, tenant, id, subject, &grant.issuance, &unusable)?,
+            tokens: &unusable,
+        };
+        let never = Grant {
+            version: new_version(now)?,
+            expires_at: new.expires_in.map(|life| now.plus_seconds(life)),
+            ..next.clone()
+        };
+        dispose(app, tenant, who, &leased, &never, &obtained).await?;
+        (disposed, answer) = (true, Err(TokenFailure::UNUSABLE));
+    }
     match answer {
         Ok(new) => {
-            tokens.access = new.access;
-            // None means that the old one goes on serving.
-            tokens.refresh = new.refresh.or(tokens.refresh);
+            let rotated = new.refresh.filter(is_other);
+            let late = Tokens {
+                access: new.access,
+                refresh: rotated,
+                client_secret: tokens.client_secret.clone(),
+            };
+            let stored = Tokens {
+                refresh: late.refresh.clone().or(tokens.refresh),
+                ..late.clone()
+            };
             next.scopes.extend(new.scopes.into_iter().flatten());
             next.lifetime = new.expires_in.or(grant.lifetime);
             next.obtained_at = now;
             next.expires_at = next.lifetime.map(|life| now.plus_seconds(life));
             next.last_refresh = Some(RefreshOutcome::Succeeded);
             let (id, subject) = (server.id, &grant.subject);
-            next.sealed = seal(&key, tenant, id, subject, &grant.issuance, &tokens)?;
+            next.sealed = seal(&key, tenant, id, subject, &grant.issuance, &stored)?;
             log(tenant, &grant, None);
-            match store(app, tenant, who, &grant, lease, &next).await {
-                Ok(true) => {
-                    let token = tokens.access;
-                    let grant = Box::new(next);
-                    Ok(Some(Usable::Token { token, grant }))
-                }
-                // It may be stored after all, so it is not given up.
-                Err(error @ Error::Unavailable(_)) => Err(error),
-                refused => {
-                    give_up(app, tenant, who, &next, &tokens).await;
-                    refused.map(|_| None)
-                }
+            let obtained = Obtained {
+                tokens: &late,
+                sealed: seal(&key, tenant, id, subject, &grant.issuance, &late)?,
+            };
+            if keep(app, tenant, who, &leased, &next, &obtained).await? {
+                Ok(Refreshed::Stored(late.access, Box::new(next)))
+            } else {
+                Ok(Refreshed::Moved)
             }
         }
         Err(failure) => {
             log(tenant, &grant, Some(&failure));
             let dropped = note(&mut next, &failure, now)?;
+            next.in_doubt = grant.is_in_doubt() || (!disposed && may_have_happened(&failure));
             let revocation = if dropped {
                 tokens.refresh = None;
                 let (id, subject) = (server.id, &grant.subject);
                 next.sealed = seal(&key, tenant, id, subject, &grant.issuance, &tokens)?;
                 // Some issuers end the whole family when a token is presented that was rotated away (checklist 6.11).
+                let settled = Grant {
+                    in_doubt: false,
+                    lease_id: None,
+                    ..(*grant).clone()
+                };
                 Some(Revocation {
                     access: Presentation::None,
-                    ..Revocation::of(tenant, &grant, None, now)?
+                    ..Revocation::of(tenant, &settled, None, now)?
                 })
             } else {
                 None
@@ -265,10 +308,10 @@ async fn refresh(
             let event = refreshed(&next, tenant, who, now)?;
             let stored = app
                 .table
-                .continue_grant(tenant, &grant, lease, &next, revocation.as_ref(), &event)
+                .continue_grant(tenant, &leased, &next, revocation.as_ref(), &event)
                 .await?;
             if !stored {
-                return Ok(None);
+                return Ok(Refreshed::Moved);
             }
             app.work_appeared.notify_one();
             if failure.class == Class::InvalidClient
@@ -277,16 +320,16 @@ async fn refresh(
                 let issuance = &grant.issuance;
                 clients::reject(app, tenant, server.id, &grant.subject, issuance).await?;
             }
-            // A refresh that was early never fails a call.
-            Ok(Some(if need.is_met(&grant, now) {
-                Usable::Token {
-                    token: tokens.access,
-                    grant: Box::new(next),
-                }
-            } else {
-                Usable::Not(reason(next.last_refresh))
-            }))
+            Ok(Refreshed::Failed(tokens.access, Box::new(next)))
         }
+    }
+}
+
+/// Whether an issuer that answered like this, or not at all, may have given out new tokens all the same.
+fn may_have_happened(failure: &TokenFailure) -> bool {
+    match failure.class {
+        Class::InvalidGrant | Class::InvalidClient | Class::Configuration => false,
+        Class::Transient | Class::Unusable => failure.status != Some(429),
     }
 }
 
@@ -327,75 +370,204 @@ fn refreshed(next: &Grant, tenant: &TenantId, who: &Who, now: Timestamp) -> Resu
     }))
 }
 
-/// Stores a refreshed grant, through outages of the store as long as the lease holds. Answers `false` when the grant is
-/// another one by now, or gone.
-async fn store(
-    app: &App,
-    tenant: &TenantId,
-    who: &Who,
-    read: &Grant,
-    lease: &str,
-    next: &Grant,
-) -> Result<bool> {
-    const TRIES: usize = 5;
-    let event = refreshed(next, tenant, who, app.now())?;
-    for _ in 0..TRIES {
-        match app
-            .table
-            .continue_grant(tenant, read, lease, next, None, &event)
-            .await
-        {
-            Ok(true) => return Ok(true),
-            Ok(false) => break,
-            Err(Error::Unavailable(_)) => sleep(Duration::from_millis(100)).await,
-            Err(error) => return Err(error),
-        }
-    }
-    // The answer to our own write may have been lost.
-    let keys = Vec::from(record_keys(tenant, next.server, &next.subject));
-    let found = app.table.read(keys).await?;
-    let stored = found.grant(tenant, next.server, &next.subject)?;
-    Ok(stored.is_some_and(|stored| stored.version == next.version))
+/// Tokens that an issuer has given out and that nothing but this process knows.
+pub(super) struct Obtained<'a> {
+    /// They themselves; no refresh token if it is one that was there before.
+    pub tokens: &'a Tokens,
+    /// The same, sealed.
+    pub sealed: Sealed,
 }
 
-/// Hands tokens that belong to no stored grant to revocation.
-pub(super) async fn give_up(
+/// Stores a refreshed grant, or hands its tokens to revocation where it may not be stored: one of the two has happened when
+/// this returns. Answers which.
+async fn keep(
     app: &App,
     tenant: &TenantId,
     who: &Who,
-    grant: &Grant,
-    tokens: &Tokens,
-) {
-    const TRIES: usize = 5;
-    let now = app.now();
-    let event = |who: Who, action| {
-        let event = Event::new(app.now(), tenant, who, action)?;
-        let event = event.at(grant.server).of(&grant.subject);
-        Ok::<_, Error>(event.from(Source::Oauth))
-    };
-    let made = Revocation::of(tenant, grant, None, now);
-    let (Ok(revocation), Ok(discarded)) = (made, event(who.clone(), Action::CredentialDiscarded))
-    else {
-        error!("tokens could not be handed to revocation");
-        return;
-    };
-    for _ in 0..TRIES {
-        match app.table.add_revocation(&revocation, &discarded).await {
-            Ok(true) => {
-                app.work_appeared.notify_one();
-                return;
+    leased: &Grant,
+    next: &Grant,
+    obtained: &Obtained<'_>,
+) -> Result<bool> {
+    let event = refreshed(next, tenant, who, app.now())?;
+    let mut tries = Tries::lasting(app.keeping_limit);
+    loop {
+        let table = &app.table;
+        let stored = table
+            .continue_grant(tenant, leased, next, None, &event)
+            .await;
+        let failure = match stored {
+            Ok(true) => return Ok(true),
+            Err(error @ Error::Unavailable(_)) => error,
+            refused => {
+                let given_up = refused.is_err();
+                match discard(app, tenant, who, leased, next, obtained, given_up).await {
+                    Ok(Some(stored)) => return refused.map(|_| stored),
+                    Ok(None) => Error::Contended,
+                    Err(error) => error,
+                }
             }
-            // Not even the tombstone is left: nothing durable could ever open them.
-            Ok(false) => break,
-            Err(cause) => {
-                warn!(%cause, "a revocation could not be written down yet");
-                sleep(Duration::from_millis(200)).await;
-            }
+        };
+        if !tries.wait().await {
+            error!(cause = %failure, "refreshed tokens could neither be stored nor handed to revocation");
+            return Err(failure);
         }
     }
+}
+
+/// Hands refreshed tokens that cannot be used to revocation.
+async fn dispose(
+    app: &App,
+    tenant: &TenantId,
+    who: &Who,
+    leased: &Grant,
+    never: &Grant,
+    obtained: &Obtained<'_>,
+) -> Result<()> {
+    let mut tries = Tries::lasting(app.keeping_limit);
+    loop {
+        let failure = match discard(app, tenant, who, leased, never, obtained, true).await {
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) => Error::Contended,
+            Err(error) => error,
+        };
+        if !tries.wait().await {
+            error!(cause = %failure, "refreshed tokens could not be handed to revocation");
+            return Err(failure);
+        }
+    }
+}
+
+/// Hands refreshed tokens that may not be stored to revocation. Answers whether they are stored after all; `None` if this has
+/// to be tried anew.
+async fn discard(
+    app: &App,
+    tenant: &TenantId,
+    who: &Who,
+    leased: &Grant,
+    next: &Grant,
+    obtained: &Obtained<'_>,
+    given_up: bool,
+) -> Result<Option<bool>> {
+    let (server, subject) = (next.server, &next.subject);
+    let lease = leased.lease_id.as_deref().unwrap_or_default();
+    let keys = keys_of_lease(tenant, server, subject, lease);
+    let found = app.table.read(keys).await?;
+    let stored = found.grant(tenant, server, subject).ok().flatten();
+    if stored
+        .as_ref()
+        .is_some_and(|one| one.version == next.version)
+    {
+        return Ok(Some(true));
+    }
+    let now = app.now();
+    let event = discarded(app, tenant, who, next)?;
+    let rotated = match obtained.tokens.refresh {
+        Some(_) => Presentation::Due,
+        None => Presentation::None,
+    };
+    let waiting = found.revocation_of_lease(tenant, server, lease)?;
+    if let Some(waiting) = waiting.as_ref().filter(|one| one.late.is_none()) {
+        let joined = Revocation {
+            version: new_version(now)?,
+            in_doubt: false,
+            not_before: None,
+            late: Some(LateTokens {
+                refresh: rotated,
+                access: Presentation::Due,
+                access_expires_at: next.expires_at,
+                sealed: obtained.sealed.clone(),
+            }),
+            ..waiting.clone()
+        };
+        let event = event.under(joined.receipt.as_deref());
+        let table = &app.table;
+        let joined = table.join_revocation(&waiting.version, &joined, now, &event);
+        if !joined.await? {
+            return Ok(None);
+        }
+        app.work_appeared.notify_one();
+        return Ok(Some(false));
+    }
+    // Of the same consent as the grant that stands. To many issuers the end of an access token is the end of its consent.
+    let family_stands = stored.is_some_and(|one| one.session == next.session && one.refreshable);
+    let revocation = Revocation {
+        refresh: rotated,
+        access: match family_stands && rotated == Presentation::None {
+            true => Presentation::None,
+            false => Presentation::Due,
+        },
+        sealed: obtained.sealed.clone(),
+        ..Revocation::of(tenant, next, None, now)?
+    };
+    if !revocation.is_due() {
+        app.table.tell(&event).await?;
+        return Ok(Some(false));
+    }
+    let table = &app.table;
+    match table
+        .discard_refreshed(&revocation, next, lease, waiting.as_ref(), given_up, &event)
+        .await?
+    {
+        Discarded::Done => app.work_appeared.notify_one(),
+        Discarded::Moved => return Ok(None),
+        Discarded::NoKey => present_now(app, tenant, &event, revocation, obtained.tokens).await,
+    }
+    Ok(Some(false))
+}
+
+/// Hands to revocation what an exchange brought for a consent that does not stand any more, and ends the consent. Answers
+/// `false` if it is completed after all, or this has to be tried anew.
+pub(super) async fn discard_exchanged(
+    app: &App,
+    session: &Session,
+    revocation: &Revocation,
+    grant: &Grant,
+    tokens: &Tokens,
+) -> Result<bool> {
+    let tenant = &session.tenant;
+    let event = discarded(app, tenant, &Who::Browser, grant)?;
+    let ended = Event::of_session(app.now(), Who::Browser, session, Action::SessionEnded)?;
+    let ended = ended.with(event::Outcome::Failed);
+    let table = &app.table;
+    match table
+        .discard_exchanged(revocation, session, &event, &ended)
+        .await?
+    {
+        Discarded::Done => app.work_appeared.notify_one(),
+        Discarded::Moved => return Ok(false),
+        Discarded::NoKey => present_now(app, tenant, &event, revocation.clone(), tokens).await,
+    }
+    Ok(true)
+}
+
+fn discarded(app: &App, tenant: &TenantId, who: &Who, grant: &Grant) -> Result<Event> {
+    let event = Event::new(app.now(), tenant, who.clone(), Action::CredentialDiscarded)?;
+    let event = event.at(grant.server).of(&grant.subject);
+    Ok(event.from(Source::Oauth))
+}
+
+/// Presents tokens of a server of which nothing is left, not even what could seal them, and tells of it.
+async fn present_now(
+    app: &App,
+    tenant: &TenantId,
+    discarded: &Event,
+    revocation: Revocation,
+    tokens: &Tokens,
+) {
     let outcome = revocations::present_now(app, revocation, tokens).await;
-    let settled = event(Worker::Revocation.into(), Action::RevocationSettled);
-    for event in [Ok(discarded), settled.map(|event| event.with(outcome))] {
+    let settled = Event::new(
+        app.now(),
+        tenant,
+        Worker::Revocation,
+        Action::RevocationSettled,
+    );
+    let settled = settled.map(|event| Event {
+        server: discarded.server,
+        subject: discarded.subject.clone(),
+        source: discarded.source,
+        ..event.with(outcome)
+    });
+    for event in [Ok(discarded.clone()), settled] {
         let told = match event {
             Ok(event) => app.table.tell(&event).await,
             Err(error) => Err(error),
@@ -451,7 +623,8 @@ pub(super) fn open(
     Tokens::from_json(&json).ok_or_else(|| Error::internal("tokens do not decode"))
 }
 
-fn open_grant(key: &DataKey, tenant: &TenantId, grant: &Grant) -> Result<Tokens> {
+/// The tokens of a grant.
+pub(super) fn open_grant(key: &DataKey, tenant: &TenantId, grant: &Grant) -> Result<Tokens> {
     let (subject, issuance) = (&grant.subject, &grant.issuance);
     open(key, tenant, grant.server, subject, issuance, &grant.sealed)
 }

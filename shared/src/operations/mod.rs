@@ -7,6 +7,7 @@ pub mod consent;
 pub mod credentials;
 pub mod grants;
 pub mod invoke;
+pub(crate) mod leases;
 pub mod providers;
 mod purge;
 pub mod receipts;
@@ -28,6 +29,8 @@ use crate::table::credentials::Credential;
 use crate::table::receipts::Counts;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 /// How often an operation that lost a race reads again and tries anew.
 const ATTEMPTS: u32 = 10;
@@ -127,6 +130,35 @@ impl Taking {
             *grants += 1;
             *revokes &= issuance.revocation_endpoint.is_some();
         }
+    }
+}
+
+/// Tries at something that has to happen while the store does not answer: each waits longer than the one before.
+pub(crate) struct Tries {
+    until: Instant,
+    pause: Duration,
+}
+
+impl Tries {
+    const FIRST_PAUSE: Duration = Duration::from_millis(50);
+    const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+    /// For so long.
+    pub fn lasting(limit: Duration) -> Self {
+        Self {
+            until: Instant::now() + limit,
+            pause: Self::FIRST_PAUSE,
+        }
+    }
+
+    /// Waits before the next one. `false` if there is to be none.
+    pub async fn wait(&mut self) -> bool {
+        if Instant::now() >= self.until {
+            return false;
+        }
+        sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(Self::LONGEST_PAUSE);
+        true
     }
 }
 

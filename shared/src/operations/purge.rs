@@ -38,8 +38,7 @@ enum Stand {
 /// Empties a deleted server's partition. Nothing but revocations can appear there meanwhile: everything else created under
 /// a server is conditional on its item, and ids never come back.
 ///
-/// Grants become revocations. What an issuer may be answering just now - a refresh, an exchange - is left until its lease
-/// is over. Clients are deregistered once no revocation needs them. The tombstone, and with it the data key, goes last.
+/// Grants become revocations. A session whose code is just being exchanged is left until that is over. Clients are deregistered once no revocation needs them. The tombstone, and with it the data key, goes last.
 pub(super) async fn purge(app: &App, tombstone: &Tombstone, until: Instant) -> Result<()> {
     let Tombstone { tenant, server, .. } = tombstone;
     let tombstone = loop {
@@ -118,7 +117,6 @@ async fn clear(app: &App, tombstone: &Tombstone, until: Instant) -> Result<Stand
         for Remains { key, item } in some {
             match item {
                 Remaining::Tombstone => {}
-                Remaining::Grant(grant) if grant.is_leased(now) => settled = false,
                 Remaining::Grant(grant) => {
                     let revocation = Revocation::of(tenant, &grant, Some(receipt), now)?;
                     let event = removed(&grant.subject, Source::Oauth)?;

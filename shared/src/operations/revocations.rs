@@ -1,32 +1,40 @@
 //! Telling an issuer that a grant is over (RFC 7009), until that is settled: each token on its own, the refresh token first,
 //! as the client that it was issued to. At least once is fine, for repeating is harmless; the receipt counts each grant
 //! exactly once, in the transaction that erases its tokens.
+//!
+//! A grant that ended while it was refreshed, or after the answer to a refresh was lost, is in doubt: its issuer may have given
+//! out tokens that are not in the revocation. It waits for them as long as a refresh may take. Then the refresh is tried
+//! once more: what it brings is revoked, too. Where the issuer refuses, the outcome is `unknown`.
 
 use super::clients::Settings;
-use super::{grants, purge, servers};
+use super::{Tries, grants, purge, servers};
 use crate::app::App;
-use crate::domain::credential::{Source, Tokens};
+use crate::domain::credential::{Source, Tokens, new_version};
 use crate::domain::event::{Action, Event, Worker};
 use crate::domain::id::random;
 use crate::domain::issuance::{Client, ClientSource};
-use crate::domain::revocation::{Outcome, Presentation, Revocation};
+use crate::domain::revocation::{LateTokens, Outcome, Presentation, Revocation};
 use crate::domain::server::{Auth, Server, host};
 use crate::domain::time::Timestamp;
 use crate::oauth::discovery;
 use crate::oauth::revocation::{Answer, Hint, Verdict, revoke};
-use crate::oauth::token::Credentials;
+use crate::oauth::token::{self, Class, Credentials, Endpoint};
 use crate::seal::DataKey;
 use crate::table::receipts::PresentedToken;
-use crate::table::revocations::keys_of;
+use crate::table::revocations::{Discarded, keys_of};
+use crate::table::work::Work;
 use crate::{Error, Result};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
+use std::sync::Arc;
 use tokio::time::Instant;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// How often an issuer may refuse the client before that is believed.
 const CLIENT_REFUSALS: u32 = 3;
 /// The longest pause between two attempts, in seconds.
 const LONGEST_PAUSE: i64 = 3600;
+/// After how many attempts a lost refresh is not tried any more, since its issuer does not answer.
+const RECOVERIES: u32 = 5;
 
 /// Presents what is due of a revocation, and records where that leaves it. The last one of a deleted server lets its purge
 /// go on.
@@ -46,19 +54,15 @@ pub(super) async fn present(app: &App, found: &Revocation, until: Instant) -> Re
         .or(tombstone.as_ref().map(|tombstone| &tombstone.data_key))
         .ok_or_else(|| Error::internal("a revocation outlived its data key"))?;
     let key = app.data_key(&one.tenant, one.server, wrapped).await?;
+    if let Some(at) = one.not_before.filter(|at| app.now() < *at) {
+        // A refresh may be under way that brings more to present.
+        let waiting = Work::Revocation(Box::new(one));
+        return app.table.put_off(&waiting, at).await.map(drop);
+    }
     let before = one.version.clone();
     one.attempts += 1;
-    one.version = crate::domain::credential::new_version(app.now())?;
-    let (subject, issuance) = (&one.subject, &one.issuance);
-    let opened = grants::open(
-        &key,
-        &one.tenant,
-        one.server,
-        subject,
-        issuance,
-        &one.sealed,
-    );
-    let wait = match opened {
+    one.version = new_version(app.now())?;
+    let wait = match Sets::open(&key, &one) {
         // Out of patience with an issuer that is known not to answer, and did not when it was asked about this one: once more
         // would only hold back others.
         Ok(_)
@@ -69,9 +73,26 @@ pub(super) async fn present(app: &App, found: &Revocation, until: Instant) -> Re
             one.attempts -= 1;
             None
         }
-        Ok(tokens) => {
-            let secret = client_secret(app, &one, server.as_ref(), &key, &tokens)?;
-            attempt(app, &mut one, &tokens, secret.as_ref()).await
+        Ok(sets) => {
+            let says = Says::of(app, &one, server.as_ref(), &key, &sets.own)?;
+            let secret = says.secret.clone();
+            match lost(&one, &sets.own) {
+                Some(refresh) => {
+                    let recovery = Recovery {
+                        before: before.clone(),
+                        one: one.clone(),
+                        refresh,
+                        says,
+                        key,
+                    };
+                    match app.to_its_end(|app| recovery.carry_out(app)).await? {
+                        Recovered::Moved => return Ok(()),
+                        Recovered::TryLater(wait) => wait,
+                        Recovered::Nothing => attempt(app, &mut one, &sets, secret.as_ref()).await,
+                    }
+                }
+                None => attempt(app, &mut one, &sets, secret.as_ref()).await,
+            }
         }
         // Nothing can ever be presented.
         Err(_) => {
@@ -116,9 +137,13 @@ pub(super) async fn present(app: &App, found: &Revocation, until: Instant) -> Re
 /// deleted and cleared away while an issuer was answering.
 pub(super) async fn present_now(app: &App, mut one: Revocation, tokens: &Tokens) -> Outcome {
     const TRIES: u32 = 3;
+    let sets = Sets {
+        own: tokens.clone(),
+        late: None,
+    };
     for _ in 0..TRIES {
         one.attempts += 1;
-        attempt(app, &mut one, tokens, tokens.client_secret.as_ref()).await;
+        attempt(app, &mut one, &sets, tokens.client_secret.as_ref()).await;
         if let Some(outcome) = one.outcome() {
             log(&one, outcome);
             return outcome;
@@ -128,11 +153,161 @@ pub(super) async fn present_now(app: &App, mut one: Revocation, tokens: &Tokens)
     Outcome::Failed
 }
 
+/// The tokens of a revocation.
+struct Sets {
+    own: Tokens,
+    /// Those that came after its grant had ended.
+    late: Option<Tokens>,
+}
+
+impl Sets {
+    fn open(key: &DataKey, one: &Revocation) -> Result<Self> {
+        let open = |sealed| {
+            let (subject, issuance) = (&one.subject, &one.issuance);
+            grants::open(key, &one.tenant, one.server, subject, issuance, sealed)
+        };
+        let late = one.late.as_ref().map(|late| open(&late.sealed));
+        Ok(Self {
+            own: open(&one.sealed)?,
+            late: late.transpose()?,
+        })
+    }
+}
+
+/// The refresh token by which tokens that were lost may be had once more. Where nothing can be revoked nothing is fetched.
+fn lost(one: &Revocation, own: &Tokens) -> Option<SecretString> {
+    let worth_it = one.in_doubt
+        && one.late.is_none()
+        && one.refresh == Presentation::Due
+        && one.issuance.revocation_endpoint.is_some()
+        && one.attempts <= RECOVERIES;
+    own.refresh.clone().filter(|_| worth_it)
+}
+
+/// A refresh for the sake of the end: what was given out to nobody, or would have been, becomes known and is revoked.
+struct Recovery {
+    before: String,
+    one: Revocation,
+    refresh: SecretString,
+    says: Says,
+    key: DataKey,
+}
+
+/// What came of it.
+enum Recovered {
+    /// The revocation has more to present now, or another one has it; either is due.
+    Moved,
+    /// The issuer refuses. What there is is presented.
+    Nothing,
+    /// The issuer does not answer. How long it wants to be left alone, if it says so.
+    TryLater(Option<i64>),
+}
+
+impl Recovery {
+    async fn carry_out(self, app: Arc<App>) -> Result<Recovered> {
+        let Self { one, key, .. } = &self;
+        let at = Endpoint::of(
+            &one.issuance,
+            self.says.secret.as_ref(),
+            &self.says.parameters,
+        );
+        let new = match token::refresh(&app.egress, &at, &self.refresh).await {
+            Ok(new) => new,
+            Err(failure) => {
+                return Ok(match failure.class {
+                    Class::Transient if one.attempts < RECOVERIES => {
+                        let wait = failure.retry_after;
+                        Recovered::TryLater(wait.map(|wait| wait.as_secs() as i64))
+                    }
+                    _ => Recovered::Nothing,
+                });
+            }
+        };
+        let is_other = |one: &SecretString| one.expose_secret() != self.refresh.expose_secret();
+        let tokens = Tokens {
+            access: new.access,
+            refresh: new.refresh.filter(is_other),
+            client_secret: self.says.secret.clone(),
+        };
+        let (tenant, subject) = (&one.tenant, &one.subject);
+        let sealed = grants::seal(key, tenant, one.server, subject, &one.issuance, &tokens)?;
+        let now = app.now();
+        let late = LateTokens {
+            refresh: match tokens.refresh {
+                Some(_) => Presentation::Due,
+                None => Presentation::None,
+            },
+            access: Presentation::Due,
+            access_expires_at: new.expires_in.map(|life| now.plus_seconds(life)),
+            sealed,
+        };
+        let mut tries = Tries::lasting(app.keeping_limit);
+        loop {
+            let kept = self.keep(&app, late.clone(), &tokens).await;
+            app.work_appeared.notify_one();
+            match kept {
+                Err(Error::Unavailable(_)) if tries.wait().await => {}
+                kept => return kept.map(|()| Recovered::Moved),
+            }
+        }
+    }
+
+    /// Writes down what was recovered: in the revocation itself, or beside it if that is another one by now.
+    async fn keep(&self, app: &App, late: LateTokens, tokens: &Tokens) -> Result<()> {
+        let (one, now) = (&self.one, app.now());
+        let more = Revocation {
+            in_doubt: false,
+            not_before: None,
+            late: Some(late.clone()),
+            ..one.clone()
+        };
+        if app
+            .table
+            .continue_revocation(&self.before, &more, now)
+            .await?
+        {
+            return Ok(());
+        }
+        let version = new_version(now)?;
+        let beside = Revocation {
+            id: version.clone(),
+            version,
+            receipt: None,
+            itemised: false,
+            in_doubt: false,
+            not_before: None,
+            late: None,
+            refresh: late.refresh,
+            access: late.access,
+            access_expires_at: late.access_expires_at,
+            sealed: late.sealed,
+            at: now,
+            attempts: 0,
+            ..one.clone()
+        };
+        let event = Event::new(
+            now,
+            &one.tenant,
+            Worker::Revocation,
+            Action::CredentialDiscarded,
+        )?;
+        let event = event.at(one.server).of(&one.subject).from(Source::Oauth);
+        match app.table.discard_recovered(&beside, &event).await? {
+            Discarded::Done | Discarded::Moved => {}
+            Discarded::NoKey => {
+                warn!("tokens were recovered of a server of which nothing is left");
+                present_now(app, beside, tokens).await;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Asks the issuer about each token that is due. Answers how long it wants to be left alone, if it says so.
 async fn attempt(
     app: &App,
     one: &mut Revocation,
-    tokens: &Tokens,
+    sets: &Sets,
     secret: Option<&SecretString>,
 ) -> Option<i64> {
     let endpoint = match &one.issuance.revocation_endpoint {
@@ -153,25 +328,46 @@ async fn attempt(
     let mut wait = None;
     let mut refused_client = false;
     let mut answered = true;
-    for (hint, token) in [
-        (Hint::Refresh, tokens.refresh.as_ref()),
-        (Hint::Access, Some(&tokens.access)),
-    ] {
-        let place = match hint {
-            Hint::Refresh => one.refresh,
-            Hint::Access => one.access,
-        };
-        if place != Presentation::Due {
+    let Revocation {
+        issuance,
+        refused_clients,
+        ..
+    } = &*one;
+    let issuance = issuance.clone();
+    let refusals = *refused_clients;
+    let own_end = one.access_expires_at;
+    let mut places: Vec<(
+        Hint,
+        Option<&SecretString>,
+        Option<Timestamp>,
+        &mut Presentation,
+    )> = Vec::new();
+    // The latest first: with it, where the issuer ends them together, goes the rest.
+    if let (Some(late), Some(tokens)) = (&mut one.late, &sets.late) {
+        let end = late.access_expires_at;
+        places.push((
+            Hint::Refresh,
+            tokens.refresh.as_ref(),
+            None,
+            &mut late.refresh,
+        ));
+        places.push((Hint::Access, Some(&tokens.access), end, &mut late.access));
+    }
+    let own = &sets.own;
+    places.push((Hint::Refresh, own.refresh.as_ref(), None, &mut one.refresh));
+    places.push((Hint::Access, Some(&own.access), own_end, &mut one.access));
+    for (hint, token, end, place) in places {
+        if *place != Presentation::Due {
             continue;
         }
-        let over = hint == Hint::Access && one.access_expires_at.is_some_and(|end| now >= end);
-        let answer = match (token, &one.issuance.revocation_endpoint) {
+        let over = end.is_some_and(|end| now >= end);
+        let answer = match (token, &issuance.revocation_endpoint) {
             (None, _) => unasked(Verdict::AlreadyInvalid),
             (Some(_), _) if over => unasked(Verdict::AlreadyInvalid),
             (Some(_), None) => unasked(Verdict::Unsupported),
             (Some(token), Some(url)) => {
                 let credentials = Credentials {
-                    client: &one.issuance.client,
+                    client: &issuance.client,
                     secret,
                 };
                 revoke(&app.egress, url, &credentials, token, hint).await
@@ -184,7 +380,7 @@ async fn attempt(
             Verdict::Refused => Some(Outcome::Failed),
             Verdict::InvalidClient => {
                 refused_client = true;
-                (one.refused_clients + 1 >= CLIENT_REFUSALS).then_some(Outcome::Failed)
+                (refusals + 1 >= CLIENT_REFUSALS).then_some(Outcome::Failed)
             }
             Verdict::TryLater => {
                 answered = false;
@@ -193,15 +389,11 @@ async fn attempt(
         };
         wait = wait.max(answer.retry_after.map(|wait| wait.as_secs() as i64));
         if let Some(outcome) = outcome {
-            let ended = Presentation::Ended {
+            *place = Presentation::Ended {
                 outcome,
                 status: answer.status,
                 at: now,
             };
-            match hint {
-                Hint::Refresh => one.refresh = ended,
-                Hint::Access => one.access = ended,
-            }
         }
     }
     one.refused_clients += u32::from(refused_client);
@@ -218,7 +410,10 @@ fn unasked(verdict: Verdict) -> Answer {
 }
 
 fn end_due(one: &mut Revocation, outcome: Outcome, status: Option<u16>, at: Timestamp) {
-    for place in [&mut one.refresh, &mut one.access] {
+    let late = one.late.as_mut();
+    let late = late.map(|late| [&mut late.refresh, &mut late.access]);
+    let all = [&mut one.refresh, &mut one.access].into_iter();
+    for place in all.chain(late.into_iter().flatten()) {
         if *place == Presentation::Due {
             *place = Presentation::Ended {
                 outcome,
@@ -237,32 +432,56 @@ fn pause(attempts: u32, wait: Option<i64>) -> i64 {
     pause + jitter as i64
 }
 
-/// The client's secret: an operator may have changed it since the tokens were obtained.
-fn client_secret(
-    app: &App,
-    one: &Revocation,
-    server: Option<&Server>,
-    key: &DataKey,
-    tokens: &Tokens,
-) -> Result<Option<SecretString>> {
-    if let Some(server) = server
-        && one.issuance.client.source == ClientSource::PreRegistered
-        && matches!(server.auth, Auth::Oauth(_))
-    {
-        let secrets = servers::open_with(key, &one.tenant, server)?;
-        if let Ok(settings) = Settings::of(app, server, &secrets)
-            && let Some(secret) = settings.secret_for(&one.issuance, one.auth_revision, server)
+/// What the client says of itself to an issuer.
+struct Says {
+    /// Its secret, which an operator may have changed since the tokens were obtained.
+    secret: Option<SecretString>,
+    /// What the operator adds to requests for tokens.
+    parameters: Vec<(String, SecretString)>,
+}
+
+impl Says {
+    fn of(
+        app: &App,
+        one: &Revocation,
+        server: Option<&Server>,
+        key: &DataKey,
+        tokens: &Tokens,
+    ) -> Result<Self> {
+        let mut says = Self {
+            secret: tokens.client_secret.clone(),
+            parameters: Vec::new(),
+        };
+        if let Some(server) = server
+            && matches!(server.auth, Auth::Oauth(_))
         {
-            return Ok(Some(secret.clone()));
+            let secrets = servers::open_with(key, &one.tenant, server)?;
+            if let Ok(settings) = Settings::of(app, server, &secrets) {
+                if one.issuance.client.source == ClientSource::PreRegistered
+                    && let Some(new) = settings.secret_for(&one.issuance, one.auth_revision, server)
+                {
+                    says.secret = Some(new.clone());
+                }
+                says.parameters = settings.token_params;
+            }
         }
+        Ok(says)
     }
-    Ok(tokens.client_secret.clone())
 }
 
 fn presented(one: &Revocation) -> Vec<PresentedToken> {
     let host = one.issuance.revocation_endpoint.as_deref().map(host);
-    [("refresh_token", one.refresh), ("access_token", one.access)]
-        .into_iter()
+    let late = one.late.as_ref();
+    let late = late.map(|late| {
+        [
+            ("refresh_token", late.refresh),
+            ("access_token", late.access),
+        ]
+    });
+    let own = [("refresh_token", one.refresh), ("access_token", one.access)];
+    late.into_iter()
+        .flatten()
+        .chain(own)
         .filter_map(|(token, place)| match place {
             Presentation::Ended {
                 outcome,

@@ -104,16 +104,16 @@ impl Credential {
         itemised: bool,
         now: Timestamp,
     ) -> Result<Vec<Write>> {
-        let (version, revocation) = match self {
-            Self::Override(own) => (&own.version, None),
+        let (condition, revocation) = match self {
+            Self::Override(own) => (Condition::version(&own.version), None),
             Self::Grant(grant) => (
-                &grant.version,
+                as_read(grant),
                 Some(Revocation::of(tenant, grant, receipt, now)?),
             ),
         };
         let revocation = revocation.map(|one| Revocation { itemised, ..one });
         let key = keys::credential(tenant, server, self.subject(), self.source());
-        let mut writes = vec![Write::Delete(key, Condition::version(version))];
+        let mut writes = vec![Write::Delete(key, condition)];
         if let Some(revocation) = revocation {
             writes.push(revocations::put(&revocation)?);
         }
@@ -138,8 +138,8 @@ pub struct Granting<'a> {
     pub grant: &'a Grant,
     /// What is stored for the subject at present; the write happens only if that is still so.
     pub replacing: &'a Stored,
-    /// Whether the grant that it replaces is revoked at the issuer.
-    pub revoking: bool,
+    /// The revocation of the grant that it replaces, if that is revoked at the issuer.
+    pub revocation: Option<&'a Revocation>,
     /// The consent that it came from.
     pub session: &'a Session,
 }
@@ -231,15 +231,12 @@ impl Table {
         let Granting {
             grant,
             replacing,
-            revoking,
+            revocation,
             session,
         } = granting;
         let tenant = &session.tenant;
         let item = credential_item(tenant, grant.server, &grant.subject, Source::Oauth, grant)?;
-        let condition = replacing
-            .grant
-            .as_ref()
-            .map_or(Condition::Absent, |old| Condition::version(&old.version));
+        let condition = replacing.grant.as_ref().map_or(Condition::Absent, as_read);
         let reason = keys::kept_reason(tenant, grant.server, &grant.subject);
         let mut writes = vec![
             Write::Put(item, condition),
@@ -248,16 +245,13 @@ impl Table {
             sessions::step(session, Phase::Exchanging, Phase::Completed),
             trail::put(event)?,
         ];
-        if let Some(old) = &replacing.grant
-            && *revoking
-        {
-            let now = event.id.at();
-            writes.push(revocations::put(&Revocation::of(tenant, old, None, now)?)?);
+        if let Some(revocation) = revocation {
+            writes.push(revocations::put(revocation)?);
         }
         settle(self.write(writes).await, 1)
     }
 
-    /// Takes the lease on a grant, if it still has the version that was read and nobody has it at `now`. Returns whether.
+    /// Takes the lease on a grant, in the place of the lease that was read, if there was one. Returns whether.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
@@ -266,19 +260,14 @@ impl Table {
         tenant: &TenantId,
         grant: &Grant,
         lease: &str,
-        now: Timestamp,
         until: Timestamp,
     ) -> Result<bool> {
         let key = keys::credential(tenant, grant.server, &grant.subject, Source::Oauth);
-        let free = Condition::HasBefore(
-            vec![("version", s(&grant.version))],
-            ("lease_until", n(now.micros())),
-        );
         let lease = vec![("lease_id", s(lease)), ("lease_until", n(until.micros()))];
-        self.update(key, lease, free).await
+        self.update(key, lease, as_read(grant)).await
     }
 
-    /// Replaces a grant by its next state, if it still has the version that was read and the lease is still held; with a
+    /// Replaces a leased grant by its next state, if it still has the version that was read and the lease is still held; with a
     /// revocation, where the next state has lost a token. An update, never an insert: a grant that has ended meanwhile
     /// stays ended.
     ///
@@ -287,15 +276,13 @@ impl Table {
     pub async fn continue_grant(
         &self,
         tenant: &TenantId,
-        read: &Grant,
-        lease: &str,
+        leased: &Grant,
         next: &Grant,
         revocation: Option<&Revocation>,
         event: &Event,
     ) -> Result<bool> {
         let item = credential_item(tenant, next.server, &next.subject, Source::Oauth, next)?;
-        let held = Condition::Has(vec![("version", s(&read.version)), ("lease_id", s(lease))]);
-        let mut writes = vec![Write::Put(item, held), trail::put(event)?];
+        let mut writes = vec![Write::Put(item, as_read(leased)), trail::put(event)?];
         if let Some(revocation) = revocation {
             writes.push(revocations::put(revocation)?);
         }
@@ -379,6 +366,18 @@ impl Table {
         }
         writes.extend(receipt.map(|id| receipts::count(tenant, id, counts)));
         self.write_if(writes).await
+    }
+}
+
+/// That a grant is the one that was read, and that nobody has begun to refresh it since.
+pub(crate) fn as_read(grant: &Grant) -> Condition {
+    let mut same = vec![("version", s(&grant.version))];
+    match &grant.lease_id {
+        Some(lease) => {
+            same.push(("lease_id", s(lease)));
+            Condition::Has(same)
+        }
+        None => Condition::HasWithout(same, "lease_id"),
     }
 }
 

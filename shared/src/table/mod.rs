@@ -127,11 +127,10 @@ pub(crate) enum Condition {
     Lacks(&'static str),
     /// It exists and these attributes have these values.
     Has(Vec<(&'static str, AttributeValue)>),
-    /// The same, and this attribute is absent or lies before this number.
-    HasBefore(
-        Vec<(&'static str, AttributeValue)>,
-        (&'static str, AttributeValue),
-    ),
+    /// The same, and it lacks this attribute.
+    HasWithout(Vec<(&'static str, AttributeValue)>, &'static str),
+    /// It does not exist, or none of these attributes has this value.
+    Unless(Vec<(&'static str, AttributeValue)>),
 }
 
 impl Condition {
@@ -465,7 +464,10 @@ impl Table {
                     names.insert(format!("#m{i}"), (*map).to_owned());
                     names.insert(format!("#f{i}"), (*field).to_owned());
                     values.insert(format!(":m{i}"), n(more));
-                    assignments.push(format!("#m{i}.#f{i} = #m{i}.#f{i} + :m{i}"));
+                    // One that an older version does not know begins at nothing.
+                    values.insert(":none".to_owned(), n(0));
+                    let grown = format!("if_not_exists(#m{i}.#f{i}, :none) + :m{i}");
+                    assignments.push(format!("#m{i}.#f{i} = {grown}"));
                 }
                 let update = types::Update::builder()
                     .table_name(&self.name)
@@ -514,13 +516,26 @@ impl Condition {
                 None,
             ),
             Self::Has(attributes) => Self::terms(attributes, None),
-            Self::HasBefore(attributes, limit) => Self::terms(attributes, Some(limit)),
+            Self::HasWithout(attributes, without) => Self::terms(attributes, Some(without)),
+            Self::Unless(attributes) => {
+                let mut terms = vec!["attribute_exists(PK)".to_owned()];
+                let (mut names, mut values) = (HashMap::new(), HashMap::new());
+                let mut any = Vec::new();
+                for (i, (name, value)) in attributes.iter().enumerate() {
+                    any.push(format!("#c{i} = :c{i}"));
+                    names.insert(format!("#c{i}"), (*name).to_owned());
+                    values.insert(format!(":c{i}"), value.clone());
+                }
+                terms.push(format!("({})", any.join(" OR ")));
+                let expression = format!("NOT ({})", terms.join(" AND "));
+                (Some(expression), Some(names), Some(values))
+            }
         }
     }
 
     fn terms(
         attributes: &[(&'static str, AttributeValue)],
-        before: Option<&(&'static str, AttributeValue)>,
+        without: Option<&'static str>,
     ) -> Expression {
         let mut terms = Vec::new();
         let (mut names, mut values) = (HashMap::new(), HashMap::new());
@@ -529,10 +544,9 @@ impl Condition {
             names.insert(format!("#c{i}"), (*name).to_owned());
             values.insert(format!(":c{i}"), value.clone());
         }
-        if let Some((name, limit)) = before {
-            terms.push("(attribute_not_exists(#before) OR #before < :before)".to_owned());
-            names.insert("#before".to_owned(), (*name).to_owned());
-            values.insert(":before".to_owned(), limit.clone());
+        if let Some(name) = without {
+            terms.push("attribute_not_exists(#without)".to_owned());
+            names.insert("#without".to_owned(), name.to_owned());
         }
         (Some(terms.join(" AND ")), Some(names), Some(values))
     }

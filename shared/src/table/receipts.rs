@@ -61,12 +61,14 @@ pub struct Outcomes {
     pub already_invalid: u64,
     pub unsupported: u64,
     pub failed: u64,
+    #[serde(default)]
+    pub unknown: u64,
 }
 
 impl Outcomes {
     /// All together.
     pub const fn total(self) -> u64 {
-        self.revoked + self.already_invalid + self.unsupported + self.failed
+        self.revoked + self.already_invalid + self.unsupported + self.failed + self.unknown
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::{
     Condition, DUE_INDEX, DUE_INDEX_NAME, Item, Key, Table, Update, Write, WriteError, encode,
-    failed, keys, n, revocations, s, trail,
+    failed, keys, revocations, s, trail,
 };
 use crate::domain::credential::{Grant, Override, Source};
 use crate::domain::event::Event;
@@ -17,7 +17,7 @@ use crate::domain::status::Reason;
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 use crate::seal::WrappedKey;
-use crate::table::credentials::Credential;
+use crate::table::credentials::{Credential, as_read};
 use crate::table::receipts::{self, Counts, Receipt};
 use crate::table::verifications::{self, Verification};
 use crate::{Error, Result};
@@ -441,7 +441,7 @@ impl Table {
     }
 
     /// Turns grants of a dead server into their revocations, at most [`GRANTS_AT_ONCE`], if all of them still are those that
-    /// were read and nobody refreshes any. Answers `false` otherwise.
+    /// were read. Answers `false` otherwise.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
@@ -453,12 +453,8 @@ impl Table {
         for (grant, revocation, event) in group {
             let (tenant, subject) = (&revocation.tenant, &grant.subject);
             let key = keys::credential(tenant, grant.server, subject, Source::Oauth);
-            let free = Condition::HasBefore(
-                vec![("version", s(&grant.version))],
-                ("lease_until", n(revocation.at.micros())),
-            );
             writes.push(revocations::put(revocation)?);
-            writes.push(Write::Delete(key, free));
+            writes.push(Write::Delete(key, as_read(grant)));
             writes.push(trail::put(event)?);
         }
         self.write_if(writes).await

@@ -1,5 +1,6 @@
 //! The way back: an issuer's answer is taken once, its code exchanged once, and what comes of that stored or revoked.
 
+use super::super::Tries;
 use super::super::clients::{self, Settings};
 use super::super::credentials::AtServer;
 use super::super::grants;
@@ -10,6 +11,7 @@ use crate::catalogue::RevocationScope;
 use crate::domain::credential::{Grant, KeptReason, Source, Tokens, new_version};
 use crate::domain::event::{self, Action, Event, Who};
 use crate::domain::id::hash;
+use crate::domain::revocation::{Presentation, Revocation};
 use crate::domain::server::{Server, host};
 use crate::domain::session::{Consent, ConsentSecrets, Origin, Phase, Session};
 use crate::domain::status::{Reason, Status, status};
@@ -18,9 +20,9 @@ use crate::seal::{DataKey, Kind};
 use crate::table::credentials::{Granting, Outcome};
 use crate::table::sessions;
 use crate::{Error, Result};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeSet;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// How long the exchange of a code may keep a session busy, in seconds: longer than the call and the write together.
 const EXCHANGE: i64 = 60;
@@ -84,6 +86,12 @@ pub async fn finish(
     if !bound || !fits(&session.origin) {
         return Err(Error::SessionNotFound);
     }
+    app.to_its_end(|app| async move { Box::pin(take(&app, server, session, callback)).await })
+        .await
+}
+
+/// Takes an answer that came the right way, to the end: whoever brought it may be gone before the code is exchanged.
+async fn take(app: &App, server: Server, session: Session, callback: Callback) -> Result<Finished> {
     // All that the exchange needs is at hand before the answer is taken: what fails here leaves it to be taken again.
     let ready = Ready::of(app, &server, &session).await?;
     let until = app.now().plus_seconds(EXCHANGE);
@@ -95,7 +103,7 @@ pub async fn finish(
     let ended = answer(app, ready, &session, callback).await;
     // Whatever came of it, this state is used up.
     let marked = match &ended {
-        Ok(Ended::Connected) => Ok(()),
+        Ok(Ended::Connected | Ended::Void) => Ok(()),
         Ok(Ended::Refused(code)) if code == "access_denied" => deny(app, &session).await,
         _ => end(app, &session, Phase::Exchanging, event::Outcome::Failed).await,
     };
@@ -303,6 +311,7 @@ async fn store(
         last_refresh: None,
         retry_at: None,
         fence: None,
+        in_doubt: false,
         lease_id: None,
         lease_until: None,
         sealed: grants::seal(
@@ -321,75 +330,194 @@ async fn store(
             issuer = host(&consent.issuance.issuer),
             "an access token that cannot be sent is revoked instead of stored"
         );
-        grants::give_up(app, tenant, &Who::Browser, &grant, &secret).await;
-        return Ok(Ended::Failed);
     }
-    let placed = place(app, session, &mut grant, revoking).await;
-    if let Ok(true) = placed {
-        app.work_appeared.notify_one();
-        return Ok(Ended::Connected);
+    let mut tries = Tries::lasting(app.keeping_limit);
+    loop {
+        let placed = match can_be_sent {
+            true => place(app, key, session, &mut grant, &secret, revoking).await,
+            false => Ok(Placed::Unusable),
+        };
+        let failure = match placed {
+            Ok(Placed::Stored) => {
+                app.work_appeared.notify_one();
+                return Ok(Ended::Connected);
+            }
+            Ok(Placed::Contended) => Error::Contended,
+            // Whether it is stored is not known: it is looked at again.
+            Err(error @ Error::Unavailable(_)) => error,
+            refused => match discard(app, key, session, &grant, &secret).await {
+                Ok(true) => {
+                    return refused.map(|placed| match placed {
+                        Placed::Unusable => Ended::Failed,
+                        _ => Ended::Void,
+                    });
+                }
+                Ok(false) => Error::Contended,
+                Err(error) => error,
+            },
+        };
+        if !tries.wait().await {
+            error!(cause = %failure, "the tokens of a consent could neither be stored nor handed to revocation");
+            return Err(failure);
+        }
     }
-    // Whatever went wrong: what was exchanged is in nobody's hands but ours.
-    grants::give_up(app, tenant, &Who::Browser, &grant, &secret).await;
-    placed?;
-    Ok(Ended::Void)
 }
 
-/// Stores a grant as long as its consent stands. Answers whether it is stored.
-async fn place(app: &App, session: &Session, grant: &mut Grant, revoking: bool) -> Result<bool> {
+/// What came of storing a grant.
+enum Placed {
+    /// It is stored.
+    Stored,
+    /// Its consent does not stand any more.
+    Void,
+    /// Its access token cannot be sent.
+    Unusable,
+    /// Something has changed since it was read.
+    Contended,
+}
+
+/// Stores a grant if its consent stands.
+async fn place(
+    app: &App,
+    key: &DataKey,
+    session: &Session,
+    grant: &mut Grant,
+    tokens: &Tokens,
+    revoking: bool,
+) -> Result<Placed> {
     let (tenant, id) = (&session.tenant, session.server);
-    let mut outage = None;
-    for _ in 0..ATTEMPTS {
-        let mut keys = AtServer::keys(tenant, id, &session.subject);
-        keys.push(sessions::key(tenant, id, &session.id));
-        let found = match app.table.read(keys).await {
-            Ok(found) => found,
-            Err(error) => {
-                outage = Some(error);
-                continue;
-            }
+    let mut keys = AtServer::keys(tenant, id, &session.subject);
+    keys.push(sessions::key(tenant, id, &session.id));
+    let found = app.table.read(keys).await?;
+    let phase = found.session(tenant, id, &session.id)?.map(|s| s.phase);
+    if phase == Some(Phase::Completed) {
+        // By an earlier try, whose answer was lost: nobody else can complete it.
+        return Ok(Placed::Stored);
+    }
+    let at = AtServer::from_found(&found, tenant, id, &session.subject)?;
+    let Some(AtServer {
+        server, records, ..
+    }) = at
+    else {
+        return Ok(Placed::Void);
+    };
+    let stored = &records.stored;
+    let own = stored.grant.as_ref();
+    // An offboarding may have ended the session under us.
+    let stands = server.auth_revision == session.auth_revision
+        && phase == Some(Phase::Exchanging)
+        && !stored.is_fenced(session.at);
+    if !stands {
+        return Ok(Placed::Void);
+    }
+    let fences = [
+        stored.reason.as_ref().and_then(|reason| reason.fence),
+        own.and_then(|old| old.fence),
+    ];
+    grant.fence = fences.into_iter().flatten().max();
+    let now = app.now();
+    let replaced = own.filter(|_| revoking);
+    let replaced = replaced.map(|old| {
+        let revocation = Revocation::of(tenant, old, None, now)?;
+        let used = grants::open_grant(key, tenant, old).ok();
+        Ok::<_, Error>(sparing(revocation, used.as_ref(), tokens))
+    });
+    let replaced = replaced.transpose()?;
+    let granting = Granting {
+        grant,
+        replacing: stored,
+        revocation: replaced.as_ref().filter(|one| one.is_due()),
+        session,
+    };
+    let granted = Event::of_session(now, Who::Browser, session, Action::CredentialGranted)?;
+    let granted = granted.from(Source::Oauth);
+    Ok(match app.table.put_grant(&granting, &granted).await? {
+        Outcome::Done => Placed::Stored,
+        _ => Placed::Contended,
+    })
+}
+
+/// Hands what was exchanged to revocation, without what a grant that stands goes on using. Answers `false` if the consent may
+/// be completed after all.
+async fn discard(
+    app: &App,
+    key: &DataKey,
+    session: &Session,
+    grant: &Grant,
+    tokens: &Tokens,
+) -> Result<bool> {
+    let tenant = &session.tenant;
+    let standing = AtServer::load(&app.table, tenant, session.server, &session.subject).await;
+    let standing = match standing {
+        Err(error @ Error::Unavailable(_)) => return Err(error),
+        found => found.ok().flatten().and_then(|at| at.records.stored.grant),
+    };
+    let used = standing.and_then(|one| grants::open_grant(key, tenant, &one).ok());
+    let revocation = Revocation::of(tenant, grant, None, app.now())?;
+    let revocation = match &used {
+        Some(used) => sparing(revocation, Some(tokens), used),
+        None => revocation,
+    };
+    grants::discard_exchanged(app, session, &revocation, grant, tokens).await
+}
+
+/// A revocation of `doomed` tokens without those that are `used` elsewhere: an issuer may hand out again what it has handed
+/// out before.
+fn sparing(revocation: Revocation, doomed: Option<&Tokens>, used: &Tokens) -> Revocation {
+    let Some(doomed) = doomed else {
+        return revocation;
+    };
+    let text = |one: &SecretString| one.expose_secret().to_owned();
+    let spared = |is_used: bool, place: Presentation| match is_used {
+        true => Presentation::None,
+        false => place,
+    };
+    let is_same = doomed.refresh.is_some()
+        && doomed.refresh.as_ref().map(text) == used.refresh.as_ref().map(text);
+    Revocation {
+        refresh: spared(is_same, revocation.refresh),
+        access: spared(
+            text(&doomed.access) == text(&used.access),
+            revocation.access,
+        ),
+        ..revocation
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::TenantId;
+    use crate::domain::time::Timestamp;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_used_elsewhere_is_not_presented() {
+        let tokens = |access: &str, refresh: Option<&str>| Tokens {
+            access: access.into(),
+            refresh: refresh.map(Into::into),
+            client_secret: None,
         };
-        let at = AtServer::from_found(&found, tenant, id, &session.subject)?;
-        let Some(AtServer {
-            server, records, ..
-        }) = at
-        else {
-            return Ok(false);
-        };
-        let stored = &records.stored;
-        let own = stored.grant.as_ref();
-        if own.is_some_and(|own| own.version == grant.version) {
-            // The answer to our own write was lost.
-            return Ok(true);
-        }
-        // An offboarding may have ended the session under us.
-        let phase = found.session(tenant, id, &session.id)?.map(|s| s.phase);
-        let stands = server.auth_revision == session.auth_revision
-            && phase == Some(Phase::Exchanging)
-            && !stored.is_fenced(session.at);
-        if !stands {
-            return Ok(false);
-        }
-        let fences = [
-            stored.reason.as_ref().and_then(|reason| reason.fence),
-            own.and_then(|old| old.fence),
-        ];
-        grant.fence = fences.into_iter().flatten().max();
-        let granting = Granting {
-            grant,
-            replacing: stored,
-            revoking,
-            session,
-        };
-        let actor = Who::Browser;
-        let granted = Event::of_session(app.now(), actor, session, Action::CredentialGranted)?;
-        let granted = granted.from(Source::Oauth);
-        match app.table.put_grant(&granting, &granted).await {
-            Ok(Outcome::Done) => return Ok(true),
-            Ok(_) => {}
-            Err(error @ Error::Unavailable(_)) => outage = Some(error),
-            Err(error) => return Err(error),
+        let grant: Grant = serde_json::from_value(json!({
+            "server": "01ARZ3NDEKTSV4RRFFQ69G5FAV", "subject_type": "user", "subject_id": "ada", "auth_revision": 1,
+            "version": "v", "scopes": [], "obtained_at": 0, "lifetime": null, "expires_at": null, "refreshable": true,
+            "issuance": {"issuer": "https://as.example", "token_endpoint": "https://as.example/token",
+                         "client": {"id": "c", "auth": "none", "source": "metadata_document"}},
+            "last_refresh": null, "sealed": [1],
+        }))
+        .unwrap();
+        let tenant = TenantId::parse("acme").unwrap();
+        let doomed = tokens("a1", Some("r1"));
+        let (due, none) = (Presentation::Due, Presentation::None);
+        for (used, refresh, access) in [
+            (tokens("a2", Some("r2")), due, due),
+            (tokens("a2", Some("r1")), none, due),
+            (tokens("a1", Some("r1")), none, none),
+            (tokens("a1", None), due, none),
+        ] {
+            let now = Timestamp::from_micros(0);
+            let revocation = Revocation::of(&tenant, &grant, None, now).unwrap();
+            let spared = sparing(revocation, Some(&doomed), &used);
+            assert_eq!((spared.refresh, spared.access), (refresh, access));
         }
     }
-    Err(outage.unwrap_or(Error::Contended))
 }

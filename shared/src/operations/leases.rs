@@ -1,0 +1,30 @@
+//! When a lease that is not given back may be taken over. Clocks of different machines are never compared: a process has to
+//! have seen the same lease for as long as a lease lasts, by its own clock. So a clock that is wrong costs time, no more.
+
+use crate::domain::credential::{Grant, LEASE};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Leases that are remembered before those that nobody has asked about for long are forgotten.
+const MANY: usize = 1000;
+
+/// When this process first saw each lease, in time that has passed for it.
+#[derive(Debug, Default)]
+pub(crate) struct Leases(Mutex<HashMap<String, Duration>>);
+
+impl Leases {
+    /// Whether nobody can be refreshing a grant any more. `elapsed` is the time that has passed for this process.
+    pub fn is_free(&self, grant: &Grant, elapsed: Duration) -> bool {
+        let Some(lease) = &grant.lease_id else {
+            return true;
+        };
+        let lasts = Duration::from_secs(LEASE as u64);
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= MANY {
+            seen.retain(|_, first| elapsed < *first + 10 * lasts);
+        }
+        let first = *seen.entry(lease.clone()).or_insert(elapsed);
+        elapsed >= first + lasts
+    }
+}
