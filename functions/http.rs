@@ -8,12 +8,17 @@ use hawser_core::operations::Taking;
 use hawser_core::table::receipts::Counts;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
-use lambda_http::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
+use lambda_http::http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER as RETRY_AFTER_HEADER,
+};
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, RequestExt};
 use serde::Serialize;
 
 pub use lambda_http::{Request, Response};
+
+/// Seconds after which to ask again, in every 503 of ours.
+pub const RETRY_AFTER: &str = "5";
 
 /// The largest body any contract takes, in bytes.
 pub const BODY_LIMIT: usize = 256 * 1024;
@@ -207,16 +212,31 @@ pub fn removed(counts: Counts) -> serde_json::Value {
 }
 
 /// Whether `dryRun` asks for a rehearsal; `None` if it is there in any other way than as `true` or `false`, once: neither a
-/// misspelt value nor a misspelt name may delete.
+/// misspelt value nor a misspelt name may delete, nor an option that has slipped into another (`a=1?dryRun=true`,
+/// `&amp;dryRun=true`).
 pub fn dry_run(request: &Request) -> Option<bool> {
+    let mentions = |text: &str| {
+        let letters = text.chars().filter(char::is_ascii_alphanumeric);
+        let letters: String = letters.map(|c| c.to_ascii_lowercase()).collect();
+        letters.contains("dryrun")
+    };
     let sent: Vec<_> = query(request)
         .into_iter()
-        .filter(|(name, _)| name.replace(['_', '-'], "").eq_ignore_ascii_case("dryRun"))
+        .filter(|(name, value)| mentions(name) || mentions(value))
         .collect();
     match sent.as_slice() {
         [] => Some(false),
         [(name, value)] if name == "dryRun" => value.parse().ok(),
         _ => None,
+    }
+}
+
+/// Says in a 503 when to ask again, unless it does.
+pub fn with_retry(response: Response<Body>) -> Response<Body> {
+    if response.status().as_u16() == 503 && !response.headers().contains_key(RETRY_AFTER_HEADER) {
+        with_header(response, "retry-after", RETRY_AFTER)
+    } else {
+        response
     }
 }
 

@@ -2,6 +2,7 @@
 //! of the same name in `bin/`, a function in `template.yaml`, and a line of the router in `Cargo.toml`; a test holds the
 //! four against each other.
 
+pub mod gateway;
 pub mod hawser;
 mod http;
 pub mod kambrium;
@@ -12,7 +13,7 @@ pub mod runtime;
 pub mod truefoundry;
 pub mod workers;
 
-pub use http::{Request, Response, Streamed};
+pub use http::{Request, Response, Streamed, rehearsal};
 
 use hawser_core::App;
 use lambda_http::Body;
@@ -114,7 +115,7 @@ endpoints! {
     HAWSER_GET_RECEIPT "hawser-get-receipt" Whole hawser::get_receipt [GET "/v1/receipts/{receiptId}"];
     HAWSER_LIST_RECEIPTS "hawser-list-receipts" Whole hawser::list_receipts [GET "/v1/receipts"];
     HAWSER_OFFBOARD_SUBJECT "hawser-offboard-subject" Whole hawser::offboard_subject
-        [DELETE "/v1/subjects/{subjectType}/{subjectId}/credentials"];
+        [DELETE "/v1/subjects/{subjectType}/{subjectId}/credentials", POST "/v1/subjects/offboard"];
     HAWSER_LIST_EVENTS "hawser-list-events" Whole hawser::list_events [GET "/v1/audit"];
     HAWSER_START_CONSENT "hawser-start-consent" Whole hawser::start_consent [GET "/oauth/start"];
     HAWSER_FINISH_CONSENT "hawser-finish-consent" Whole hawser::finish_consent [GET "/oauth/callback"];

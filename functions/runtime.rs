@@ -1,13 +1,16 @@
 //! Running one endpoint as a Lambda function, and what happens around every request wherever it runs.
 
-use crate::http::{Code, Streamed, streamed};
+use crate::gateway::{self, Event};
+use crate::http::{Code, Streamed, streamed, with_retry};
 use crate::{Endpoint, Handler, Request, Response};
 use hawser_core::App;
 use hawser_core::config::Config;
 use http_body_util::BodyExt;
 use lambda_http::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use lambda_http::http::{HeaderMap, HeaderValue};
-use lambda_http::{Body, Error, service_fn};
+use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpResponse;
+use lambda_http::{Body, Error};
+use lambda_runtime::{LambdaEvent, service_fn};
 use std::time::Instant;
 use tracing::info;
 
@@ -16,7 +19,7 @@ impl Endpoint {
     pub async fn answer(&self, app: &App, request: Request) -> Response<Streamed> {
         let (method, started) = (request.method().clone(), Instant::now());
         let mut response = match &self.handle {
-            Handler::Whole(handle) => streamed(handle(app, &request).await),
+            Handler::Whole(handle) => streamed(with_retry(handle(app, &request).await)),
             Handler::Streaming(handle) => handle(app, &request).await,
         };
         guard(response.headers_mut());
@@ -47,6 +50,22 @@ impl Endpoint {
         Response::from_parts(parts, body)
     }
 
+    /// Answers one event of a front door with a body that is all there.
+    pub async fn answer_event(&self, app: &App, event: Event) -> ApiGatewayV2httpResponse {
+        gateway::buffered(match gateway::request(event) {
+            Ok(request) => self.serve(app, request).await,
+            Err(unreadable) => unreadable.into(),
+        })
+    }
+
+    /// The same with a body that may still be on its way.
+    async fn stream_event(&self, app: &App, event: Event) -> Response<Streamed> {
+        match gateway::request(event) {
+            Ok(request) => self.answer(app, request).await,
+            Err(unreadable) => streamed(unreadable.into()),
+        }
+    }
+
     /// Runs this endpoint as a Lambda function until the environment ends it. Everything it needs is built before the
     /// first request.
     ///
@@ -56,11 +75,16 @@ impl Endpoint {
         lambda(async {
             let app = App::connect(Config::from_env()?).await?.share();
             if self.streams() {
-                let answer = async |request| Ok::<_, Error>(self.answer(&app, request).await);
-                lambda_http::run_with_streaming_response(service_fn(answer)).await
+                let answer = async |event: LambdaEvent<Event>| {
+                    let answer = self.stream_event(&app, event.payload).await;
+                    Ok::<_, Error>(gateway::streaming(answer))
+                };
+                lambda_runtime::run(service_fn(answer)).await
             } else {
-                let serve = async |request| Ok::<_, Error>(self.serve(&app, request).await);
-                lambda_http::run(service_fn(serve)).await
+                let answer = async |event: LambdaEvent<Event>| {
+                    Ok::<_, Error>(self.answer_event(&app, event.payload).await)
+                };
+                lambda_runtime::run(service_fn(answer)).await
             }
         })
     }

@@ -103,7 +103,7 @@ fn before(request: &Request) -> Result<Option<Sortable>, Problem> {
 }
 
 /// The receipt object. What was removed is counted once that is known.
-fn present(receipt: &Receipt) -> Value {
+pub fn present(receipt: &Receipt) -> Value {
     let mut object = Map::new();
     let mut set = |name: &str, value: Value| object.insert(name.to_owned(), value);
     set("id", receipt.id.as_str().into());

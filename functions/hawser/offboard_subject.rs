@@ -1,13 +1,27 @@
-//! `DELETE /v1/subjects/{subjectType}/{subjectId}/credentials`: everything one subject has, on every server.
+//! `DELETE /v1/subjects/{subjectType}/{subjectId}/credentials` and `POST /v1/subjects/offboard`: everything one subject has, on every
+//! server. The second names the subject in its body, for a gateway carries no `/` in a part of a path.
 
 use super::problem::Problem;
 use super::{admit, present};
-use crate::http::{Request, Response, dry_run, json, path_parameter, rehearsal};
+use crate::http::{self, Request, Response, json, path_parameter, rehearsal};
 use hawser_core::App;
 use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::operations::{Unchecked, subjects};
 use lambda_http::Body;
+use lambda_http::http::Method;
+use serde::Deserialize;
 use serde_json::json;
+
+/// The body of the POST. A field that is not known is refused: it might be a misspelt `dryRun`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Asked {
+    subject_type: String,
+    subject_id: String,
+    /// As in the query; one of the two is enough.
+    #[serde(default)]
+    dry_run: bool,
+}
 
 /// Answers 200 with the receipt; doing it again is 200 with a receipt of nothing. The subject need not exist anywhere
 /// else. With `dryRun=true` nothing changes and the counts are what would go.
@@ -26,7 +40,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
         }
     })?;
     if dry_run {
-        let taking = subjects::rehearse(app, &subject).await?;
+        let taking = subjects::rehearse(app, &subject.caller.tenant, &subject.found).await?;
         return Ok(json(200, &json!({"data": rehearsal(&taking)})));
     }
     let receipt = subjects::offboard(app, &subject).await?;
@@ -34,12 +48,19 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
 }
 
 fn parse(request: &Request) -> Result<(Subject, bool), Problem> {
-    let kind = SubjectType::parse(&path_parameter(request, "subjectType"));
-    let kind = kind
+    let asked = if *request.method() == Method::POST {
+        serde_json::from_slice(http::body(request)).map_err(|_| Problem::Invalid("body"))?
+    } else {
+        Asked {
+            subject_type: path_parameter(request, "subjectType"),
+            subject_id: path_parameter(request, "subjectId"),
+            dry_run: false,
+        }
+    };
+    let kind = SubjectType::parse(&asked.subject_type)
         .filter(|kind| *kind != SubjectType::ExternalIdentity)
         .ok_or(Problem::Invalid("subjectType"))?;
-    let subject = Subject::new(kind, &path_parameter(request, "subjectId"))
-        .ok_or(Problem::Invalid("subjectId"))?;
-    let dry_run = dry_run(request).ok_or(Problem::Invalid("dryRun"))?;
-    Ok((subject, dry_run))
+    let subject = Subject::new(kind, &asked.subject_id).ok_or(Problem::Invalid("subjectId"))?;
+    let dry_run = http::dry_run(request).ok_or(Problem::Invalid("dryRun"))?;
+    Ok((subject, dry_run || asked.dry_run))
 }

@@ -16,6 +16,7 @@ mod crash;
 mod dry_run;
 mod ending;
 mod guarded_answers;
+mod gateway;
 mod harness;
 mod hostile;
 mod index;

@@ -379,6 +379,17 @@ async fn tokens_and_keys_of_the_command_line_work_beside_a_running_server() {
             .await,
         (403, json!({"error": "Forbidden"}))
     );
+    let offboard = ["offboard", "--tenant", "acme", "--subject", "user:a/b?"];
+    let dry = line(run(data.path(), &[&offboard[..], &["--dry-run"]].concat()));
+    let dry: Value = serde_json::from_str(&dry).unwrap();
+    assert_eq!(
+        (&dry["dryRun"], &dry["subjects"]),
+        (&json!(true), &json!(0))
+    );
+    let receipt: Value = serde_json::from_str(&line(run(data.path(), &offboard))).unwrap();
+    let named = ["kind", "state", "subjectId"].map(|name| receipt[name].clone());
+    assert_eq!(named, ["offboard", "complete", "a/b?"]);
+    assert_eq!(receipt["actor"]["subjectId"], "operator");
     let audit: Value = serde_json::from_str(&line(run(data.path(), &["audit"]))).unwrap();
     assert_eq!(audit["orphans"], 0);
     assert!(

@@ -1,7 +1,7 @@
 //! How a call is refused: JSON-RPC errors, in Kambrium's words where its section 15 has them. None of them is a 400, by
 //! which clients tell the revision that a server speaks.
 
-use crate::http::{Code, Response, Streamed, json, streamed, with_header};
+use crate::http::{Code, Response, Streamed, json, streamed, with_header, with_retry};
 use hawser_core::domain::error::{Error, Unauthenticated};
 use lambda_http::Body;
 use secrecy::{ExposeSecret, SecretString};
@@ -226,7 +226,7 @@ impl From<Refused> for Response<Streamed> {
         streamed(match problem {
             Problem::MethodNotAllowed(allow) => with_header(response, "allow", allow),
             _ if status == 401 => with_header(response, "www-authenticate", "Bearer"),
-            _ => response,
+            _ => with_retry(response),
         })
     }
 }

@@ -8,7 +8,7 @@ use hawser_core::domain::event::{Action, Event, Who};
 use hawser_core::domain::id::TenantId;
 use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::domain::time::{Clock, Timestamp};
-use hawser_core::operations::auditor;
+use hawser_core::operations::{auditor, subjects};
 use hawser_core::table::Table;
 use hawser_core::table::api_keys::ApiKey;
 use hawser_local::identity::{self, Identity};
@@ -70,6 +70,20 @@ enum Command {
         /// Put right what can be
         #[arg(long)]
         repair: bool,
+    },
+    /// Take away all that one subject has, on every server of a tenant, and print the receipt
+    Offboard {
+        #[command(flatten)]
+        at: At,
+        /// The tenant
+        #[arg(long)]
+        tenant: String,
+        /// Whose credentials, such as user:alice or virtualaccount:ci
+        #[arg(long)]
+        subject: String,
+        /// Change nothing, and print what would go
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Create, list and revoke API keys
     #[command(subcommand)]
@@ -235,6 +249,12 @@ async fn main() -> Outcome {
             kms_key_id,
             repair,
         }) => audit(&at, kms_key_id.as_deref(), repair).await,
+        Some(Command::Offboard {
+            at,
+            tenant,
+            subject,
+            dry_run,
+        }) => offboard(&at, &tenant, &subject, dry_run).await,
         Some(Command::ApiKey(command)) => api_key(command).await,
     }
 }
@@ -457,9 +477,28 @@ async fn audit(at: &At, key: Option<&str>, repair: bool) -> Outcome {
     }
 }
 
+/// What issuers have to be told goes on in the workers, on AWS or in the next local server.
+async fn offboard(at: &At, tenant: &str, subject: &str, dry_run: bool) -> Outcome {
+    let (tenant, subject) = (tenant_id(tenant)?, record_holder(subject)?);
+    let (_, store) = at.open().await?;
+    // What is sealed is moved unopened, so that the key's name does not matter.
+    let app = at.app(Some("none"), store.as_ref()).await?;
+    let app = app.ok_or("there is no store")?;
+    let printed = if dry_run {
+        hawser_functions::rehearsal(&subjects::rehearse(&app, &tenant, &subject).await?)
+    } else {
+        let receipt = subjects::offboard_by_operator(&app, &tenant, &subject).await?;
+        hawser_functions::hawser::present(&receipt)
+    };
+    writeln!(std::io::stdout(), "{printed}")?;
+    Ok(())
+}
+
+fn tenant_id(name: &str) -> Outcome<TenantId> {
+    Ok(TenantId::parse(name).ok_or("--tenant must have 1 to 255 characters")?)
+}
+
 async fn api_key(command: ApiKeyCommand) -> Outcome {
-    let tenant_id =
-        |name: &str| TenantId::parse(name).ok_or("--tenant must have 1 to 255 characters");
     match command {
         ApiKeyCommand::Create {
             at,

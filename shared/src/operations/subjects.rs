@@ -4,12 +4,12 @@ use super::credentials::AtServer;
 use super::{Permitted, Taking};
 use crate::app::App;
 use crate::domain::credential::KeptReason;
-use crate::domain::event::{Action, Event, Worker};
+use crate::domain::event::{Action, Event, Who, Worker};
 use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::server::{Auth, Server};
 use crate::domain::session::Session;
 use crate::domain::status::Reason;
-use crate::domain::subject::Subject;
+use crate::domain::subject::{Actor, Subject, SubjectType};
 use crate::table::credentials::{Credential, Outcome};
 use crate::table::receipts::{Counts, Outcomes, Receipt, Removed};
 use crate::table::work::Offboarding;
@@ -21,6 +21,8 @@ use tracing::warn;
 
 /// Servers that are gone through at once: four keys each, and a batch holds a hundred.
 const SERVERS_AT_ONCE: i32 = 25;
+/// How a receipt names whoever runs `hawser` with access to the table itself: as a virtual account.
+const OPERATOR: &str = "operator";
 /// How often they are looked at again for what was replaced meanwhile.
 const PASSES: usize = 5;
 /// How long a call works on it; what is left then goes on in the background.
@@ -32,15 +34,46 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].
 pub async fn offboard(app: &App, subject: &Permitted<Subject>) -> Result<Receipt> {
+    let caller = &subject.caller;
+    let actor = caller.actor.clone();
+    begin(app, &caller.tenant, &subject.found, actor, caller.into()).await
+}
+
+/// The same for whoever runs `hawser` with access to the table itself.
+///
+/// # Errors
+/// As there.
+pub async fn offboard_by_operator(
+    app: &App,
+    tenant: &TenantId,
+    subject: &Subject,
+) -> Result<Receipt> {
+    let operator = Subject::new(SubjectType::VirtualAccount, OPERATOR)
+        .ok_or_else(|| Error::internal("the operator has no name"))?;
+    let actor = Actor {
+        subject: operator,
+        slug: None,
+        display_name: None,
+        key_label: None,
+    };
+    begin(app, tenant, subject, actor, Who::Operator).await
+}
+
+async fn begin(
+    app: &App,
+    tenant: &TenantId,
+    subject: &Subject,
+    actor: Actor,
+    who: Who,
+) -> Result<Receipt> {
     let now = app.now();
-    let tenant = &subject.caller.tenant;
     let receipt = Receipt {
         id: Sortable::new(now)?.ulid(),
         removed: Removed::Subject {
-            subject: subject.found.clone(),
+            subject: subject.clone(),
         },
         server: None,
-        actor: subject.caller.actor.clone(),
+        actor,
         at: now,
         closed: false,
         changed_at: None,
@@ -50,13 +83,13 @@ pub async fn offboard(app: &App, subject: &Permitted<Subject>) -> Result<Receipt
     };
     let offboarding = Offboarding {
         tenant: tenant.clone(),
-        subject: subject.found.clone(),
+        subject: subject.clone(),
         receipt: receipt.id.clone(),
         at: now,
         after: None,
     };
-    let event = Event::new(now, tenant, &subject.caller, Action::SubjectOffboarded)?
-        .of(&subject.found)
+    let event = Event::new(now, tenant, who, Action::SubjectOffboarded)?
+        .of(subject)
         .under(Some(&receipt.id));
     app.table
         .begin_offboarding(&offboarding, &receipt, &event)
@@ -77,8 +110,7 @@ pub async fn offboard(app: &App, subject: &Permitted<Subject>) -> Result<Receipt
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].
-pub async fn rehearse(app: &App, subject: &Permitted<Subject>) -> Result<Taking> {
-    let tenant = &subject.caller.tenant;
+pub async fn rehearse(app: &App, tenant: &TenantId, subject: &Subject) -> Result<Taking> {
     let mut taking = Taking::default();
     let mut after = None;
     loop {
@@ -90,7 +122,7 @@ pub async fn rehearse(app: &App, subject: &Permitted<Subject>) -> Result<Taking>
             return Ok(taking);
         };
         after = Some(last.id);
-        let standing = standing(app, tenant, &subject.found, &servers).await?;
+        let standing = standing(app, tenant, subject, &servers).await?;
         for (_, credential) in &standing.credentials {
             taking.add(credential);
         }
