@@ -1,8 +1,8 @@
 """Checks `template.yaml` as CloudFormation would see it, without AWS: transformed as SAM does, under two stack names.
 
-    python3 tests/template.py
+    python3 tests/template.py [TRANSFORMED]
 
-No resource of one stack may have a name that the other one's has, for one account holds both. Which properties are names is
+Writes the transformed template to the file TRANSFORMED, for tools that know CloudFormation alone. No resource of one stack may have a name that the other one's has, for one account holds both. Which properties are names is
 taken from CloudFormation's own resource schemas. Needs aws-sam-cli, for its aws-sam-translator and cfn-lint.
 """
 
@@ -83,6 +83,8 @@ def main():
     config = tomllib.loads((ROOT / "samconfig.toml").read_text())["default"]
     for pair in config["deploy"]["parameters"].get("parameter_overrides", []):
         assert pair.split("=", 1)[0] in template["Parameters"], pair
+    if len(sys.argv) > 1:
+        pathlib.Path(sys.argv[1]).write_text(json.dumps(template, indent=1, default=str))
     print(f"template: {len(template['Resources'])} resources, {len(names) // 2} of them named, none alike in two stacks")
 
 

@@ -1,11 +1,12 @@
 //! Chains the events of the audit trail as the table's stream reports them. What is missed here waits in the index of due work
 //! until `workers-sweep` comes by.
 
+use super::failures;
 use hawser_core::App;
 use hawser_core::operations::trail;
 use hawser_core::table::trail::from_image;
 use lambda_http::Error;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::Instant;
 
 /// Runs as the Lambda function `workers-chain`.
@@ -16,13 +17,17 @@ pub fn run() -> Result<(), Error> {
     super::run(handle)
 }
 
-/// Chains what is not chained yet; deliveries may come twice, late or out of order.
+/// Chains what is not chained yet; deliveries may come twice, late or out of order. Answers with the events of chains that
+/// failed: the stream delivers again from the first of them, and one tenant's chain does not hold up another's for good.
 ///
 /// # Errors
-/// The first failure, after all chains have been tried; the stream delivers the batch again.
+/// None: failures are reported record by record.
 pub async fn handle(app: &App, event: Value, _until: Instant) -> Result<Value, Error> {
     let records = event["Records"].as_array().into_iter().flatten();
-    let events = records.filter_map(|record| from_image(&record["dynamodb"]["NewImage"]));
-    trail::chain(app, events).await?;
-    Ok(json!({}))
+    let events = records.filter_map(|record| {
+        let record = &record["dynamodb"];
+        let event = from_image(&record["NewImage"])?;
+        Some((record["SequenceNumber"].clone(), event))
+    });
+    Ok(failures(trail::chain_these(app, events.collect()).await))
 }

@@ -10,7 +10,7 @@ use hawser_core::App;
 use hawser_core::config::Config;
 use lambda_http::Error;
 use lambda_runtime::{Context, LambdaEvent, service_fn};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
@@ -32,6 +32,12 @@ where
         }))
         .await
     })
+}
+
+/// What a stream is answered: the sequence numbers of the records that failed.
+fn failures(failed: Vec<Value>) -> Value {
+    let failed = failed.iter().map(|at| json!({"itemIdentifier": at}));
+    json!({"batchItemFailures": failed.collect::<Value>()})
 }
 
 fn until(context: &Context) -> Instant {

@@ -2,11 +2,12 @@
 //! reports them. Deliveries may come twice, late or out of order: each only says that there is work, and what there is to do
 //! is read from the table.
 
+use super::failures;
 use hawser_core::App;
 use hawser_core::operations::work::work_off_these;
 use hawser_core::table::work::Work;
 use lambda_http::Error;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::Instant;
 
 /// Runs as the Lambda function `workers-purge`.
@@ -29,7 +30,5 @@ pub async fn handle(app: &App, event: Value, until: Instant) -> Result<Value, Er
         let work = Work::from_image(&record["NewImage"])?;
         Some((record["SequenceNumber"].clone(), work))
     });
-    let failed = work_off_these(app, pieces.collect(), until).await;
-    let failed = failed.iter().map(|at| json!({"itemIdentifier": at}));
-    Ok(json!({"batchItemFailures": failed.collect::<Value>()}))
+    Ok(failures(work_off_these(app, pieces.collect(), until).await))
 }

@@ -9,6 +9,7 @@
 )]
 
 mod auditor;
+mod aws_credentials;
 mod budget;
 mod client_tokens;
 mod connections;

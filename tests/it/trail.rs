@@ -633,12 +633,12 @@ fn reported(items: &[HashMap<String, AttributeValue>]) -> Value {
             other => panic!("{other:?}"),
         }
     }
-    let record = |item: &HashMap<String, AttributeValue>| {
+    let record = |(at, item): (usize, &HashMap<String, AttributeValue>)| {
         let image: serde_json::Map<_, _> =
             item.iter().map(|(n, v)| (n.clone(), image(v))).collect();
-        json!({"eventName": "INSERT", "dynamodb": {"NewImage": image, "SequenceNumber": "1"}})
+        json!({"eventName": "INSERT", "dynamodb": {"NewImage": image, "SequenceNumber": at.to_string()}})
     };
-    json!({"Records": items.iter().map(record).collect::<Vec<_>>()})
+    json!({"Records": items.iter().enumerate().map(record).collect::<Vec<_>>()})
 }
 
 #[tokio::test]
@@ -667,4 +667,47 @@ async fn deliveries_that_come_twice_late_or_out_of_order_make_one_chain() {
     }
     assert_eq!(places, [4, 3, 1, 2], "in the order in which they were met");
     while work_off_due(&hawser.app, ample()).await.unwrap() {}
+}
+
+#[tokio::test]
+async fn a_chain_that_fails_holds_up_no_other() {
+    let ground = Ground::new().await;
+    let hawser = Hawser::on(ground.clone()).await;
+    let tenants = ["acme", "bee", "cell"];
+    for tenant in tenants {
+        hawser
+            .admin(tenant)
+            .register("wiki", per_user(), &["ada"])
+            .await;
+    }
+    hawser.chain().await;
+    let of = |item: &HashMap<String, AttributeValue>, tenant: &str| {
+        item["tenant"] == AttributeValue::S(tenant.to_owned())
+    };
+    let heads = stored(&ground, "trail").await;
+    let mut foreign = heads.iter().find(|head| of(head, "bee")).unwrap().clone();
+    foreign.insert("seq".to_owned(), AttributeValue::N("7".to_owned()));
+    put(&ground, foreign).await;
+    for tenant in tenants {
+        hawser
+            .admin(tenant)
+            .register("mail", per_user(), &["ada"])
+            .await;
+    }
+    let events = stored(&ground, "event").await;
+    let answer = workers::chain::handle(&hawser.app, reported(&events), ample()).await;
+    let answer = answer.unwrap()["batchItemFailures"].clone();
+    let expected: Vec<_> = (0..events.len())
+        .filter(|at| of(&events[*at], "bee"))
+        .map(|at| json!({"itemIdentifier": at.to_string()}))
+        .collect();
+    assert_eq!((answer, expected.len()), (json!(expected), 4));
+    for (tenant, seq) in [("acme", 4), ("bee", 7), ("cell", 4)] {
+        let trails = hawser
+            .app
+            .table
+            .trails(&TenantId::parse(tenant).unwrap())
+            .await;
+        assert_eq!(trails.unwrap()[0].seq, seq, "{tenant}");
+    }
 }

@@ -1,6 +1,7 @@
 //! Hawser on one machine: the embedded DynamoDB-compatible store behind the real SDK, the keys of a data folder, the
 //! routes of `template.yaml`, and the workers in process. The `hawser` binary and the tests are made of these parts.
 
+pub mod aws;
 pub mod identity;
 pub mod server;
 pub mod store;

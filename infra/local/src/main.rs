@@ -21,6 +21,7 @@ use std::error::Error;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tracing::warn;
@@ -237,9 +238,28 @@ struct At {
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 #[tokio::main]
-async fn main() -> Outcome {
+async fn main() -> ExitCode {
     hawser_core::logs::init(std::io::stderr);
-    let cli = Cli::parse();
+    match run(Cli::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hawser: {}", said(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error for people. The text of the domain's errors is for operators alone, and such is whoever runs this.
+fn said(error: &(dyn Error + 'static)) -> String {
+    match error.downcast_ref() {
+        Some(hawser_core::Error::Unavailable(text) | hawser_core::Error::Internal(text)) => {
+            text.clone()
+        }
+        _ => error.to_string(),
+    }
+}
+
+async fn run(cli: Cli) -> Outcome {
     match cli.command {
         None => serve(cli.serve).await,
         Some(Command::Serve(options)) => serve(options).await,
@@ -558,8 +578,7 @@ impl At {
     /// The table, and the store behind it if it is a data folder's.
     async fn open(&self) -> Outcome<(Table, Option<Store>)> {
         if let Some(name) = &self.table {
-            let aws = aws_config::load_from_env().await;
-            return Ok((Table::new(aws_sdk_dynamodb::Client::new(&aws), name), None));
+            return Ok((hawser_local::aws::table(name).await?, None));
         }
         Identity::open(&self.data.data_dir)?;
         let store = Store::open(Some(&self.data.data_dir)).await?;

@@ -48,25 +48,51 @@ pub async fn chain_all(app: &App, until: Instant) -> Result<()> {
 /// # Errors
 /// The first failure, after all chains have been tried.
 pub async fn chain(app: &App, events: impl IntoIterator<Item = Event>) -> Result<()> {
-    let mut waiting: BTreeMap<(String, Month), (TenantId, Vec<Sortable>)> = BTreeMap::new();
-    for event in events {
+    let events = events.into_iter().map(|event| ((), event));
+    let failures = chain_each(app, events).await;
+    failures
+        .into_iter()
+        .next()
+        .map_or(Ok(()), |(_, cause)| Err(cause))
+}
+
+/// The same, and returns the marks of those that could not be chained: every event of a chain that failed.
+pub async fn chain_these<T>(app: &App, events: Vec<(T, Event)>) -> Vec<T> {
+    let failures = chain_each(app, events).await;
+    let marks = failures.into_iter().flat_map(|(marks, cause)| {
+        error!(%cause, "events from the stream are not chained");
+        marks
+    });
+    marks.collect()
+}
+
+/// Chains events, chain by chain. Returns the marks of each chain that failed, and why.
+async fn chain_each<T>(
+    app: &App,
+    events: impl IntoIterator<Item = (T, Event)>,
+) -> Vec<(Vec<T>, Error)> {
+    let mut waiting: BTreeMap<(String, Month), (TenantId, Vec<Sortable>, Vec<T>)> = BTreeMap::new();
+    for (mark, event) in events {
         let place = (event.tenant.as_str().to_owned(), event.month());
-        let (_, ids) = waiting
+        let (_, ids, marks) = waiting
             .entry(place)
-            .or_insert_with(|| (event.tenant.clone(), Vec::new()));
+            .or_insert_with(|| (event.tenant.clone(), Vec::new(), Vec::new()));
         ids.push(event.id);
+        marks.push(mark);
     }
-    let mut failure = None;
-    for ((_, month), (tenant, mut ids)) in waiting {
+    let mut failures = Vec::new();
+    for ((_, month), (tenant, mut ids, marks)) in waiting {
         ids.sort_unstable();
         ids.dedup();
+        let mut failure = None;
         for some in ids.chunks(MOST_AT_ONCE) {
             if let Err(error) = extend(app, &tenant, &month, some).await {
                 failure.get_or_insert(error);
             }
         }
+        failures.extend(failure.map(|cause| (marks, cause)));
     }
-    failure.map_or(Ok(()), Err)
+    failures
 }
 
 /// Extends one chain, if its head is one of ours: whoever has put another one there must not get our mark on it.

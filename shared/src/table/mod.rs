@@ -630,10 +630,28 @@ fn failed<E: ProvideErrorMetadata, R>(error: SdkError<E, R>) -> Error {
                 | "LimitExceededException",
             ),
         ) => Error::Unavailable(format!("the store answered {}", code.unwrap_or_default())),
+        (SdkError::ServiceError(_), Some("AccessDeniedException")) => {
+            Error::internal(format!("not allowed: {}", action(error.message())))
+        }
+        (SdkError::ServiceError(_), Some("ResourceNotFoundException")) => {
+            Error::internal("there is no such table")
+        }
         (SdkError::ServiceError(_), _) => {
             Error::internal(format!("the store answered {}", code.unwrap_or_default()))
         }
         _ => Error::Unavailable("the store did not answer".to_owned()),
+    }
+}
+
+/// The action that a refusal of AWS's is about, such as `dynamodb:PutItem`.
+fn action(message: Option<&str>) -> &str {
+    let (_, rest) = message
+        .and_then(|text| text.split_once("not authorized to perform: "))
+        .unwrap_or_default();
+    let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != ':');
+    match rest.get(..end.unwrap_or(rest.len())) {
+        Some(action) if !action.is_empty() => action,
+        _ => "an action of the store",
     }
 }
 
