@@ -1,14 +1,14 @@
 //! Running one endpoint as a Lambda function, and what happens around every request wherever it runs.
 
-use crate::gateway::{self, Event};
+use crate::gateway::{self, Event, Unreadable};
 use crate::http::{Code, Streamed, streamed, with_retry};
 use crate::{Endpoint, Handler, Request, Response};
 use hawser_core::App;
 use hawser_core::config::Config;
 use http_body_util::BodyExt;
+use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpResponse;
 use lambda_http::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use lambda_http::http::{HeaderMap, HeaderValue};
-use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpResponse;
 use lambda_http::{Body, Error};
 use lambda_runtime::{LambdaEvent, service_fn};
 use std::time::Instant;
@@ -54,7 +54,7 @@ impl Endpoint {
     pub async fn answer_event(&self, app: &App, event: Event) -> ApiGatewayV2httpResponse {
         gateway::buffered(match gateway::request(event) {
             Ok(request) => self.serve(app, request).await,
-            Err(unreadable) => unreadable.into(),
+            Err(unreadable) => refused(unreadable),
         })
     }
 
@@ -62,7 +62,7 @@ impl Endpoint {
     async fn stream_event(&self, app: &App, event: Event) -> Response<Streamed> {
         match gateway::request(event) {
             Ok(request) => self.answer(app, request).await,
-            Err(unreadable) => streamed(unreadable.into()),
+            Err(unreadable) => streamed(refused(unreadable)),
         }
     }
 
@@ -96,6 +96,12 @@ pub fn guard(headers: &mut HeaderMap) {
     headers
         .entry(CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
+}
+
+fn refused(unreadable: Unreadable) -> Response<Body> {
+    let mut response: Response<Body> = unreadable.into();
+    guard(response.headers_mut());
+    response
 }
 
 /// Starts the logs and a runtime: one thread, for Lambda sends one request at a time.

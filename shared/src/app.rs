@@ -3,7 +3,7 @@
 use crate::caller::{Caller, Presented, is_personal};
 use crate::catalogue::Catalogue;
 use crate::client_token::ClientToken;
-use crate::config::{Config, KeyServiceConfig, KeySet};
+use crate::config::{Config, KeyServiceConfig};
 use crate::domain::error::Unauthenticated;
 use crate::domain::id::{ServerId, TenantId, hash};
 use crate::domain::time::{Clock, Timestamp};
@@ -69,7 +69,7 @@ pub struct App {
     own: Weak<Self>,
     key_service: KeyService,
     tenant_keys: TenantKeys,
-    verifier: Option<Verifier>,
+    verifiers: Vec<Verifier>,
 }
 
 impl App {
@@ -119,20 +119,9 @@ impl App {
             KeyServiceConfig::Kms(id) => kms(id),
             KeyServiceConfig::Key(digits) => KeyService::from_hex(digits.expose_secret())?,
         };
-        let verifier = config
-            .tokens
-            .map(|tokens| match tokens.keys {
-                KeySet::Inline(keys) => Ok(Verifier::fixed(
-                    tokens.issuer,
-                    tokens.audience,
-                    tokens.claims,
-                    keys,
-                )),
-                KeySet::Url(url) => {
-                    Verifier::remote(tokens.issuer, tokens.audience, tokens.claims, url)
-                }
-            })
-            .transpose()?;
+        let tokens = config.tokens.into_iter();
+        let verifiers = tokens.map(|tokens| Verifier::new(tokens, config.allow_loopback_http));
+        let verifiers = verifiers.collect::<Result<_>>()?;
         Ok(Self {
             table: Table::new(dynamodb, config.table),
             catalogue: Catalogue::parse(&config.integrations, config.allow_loopback_http),
@@ -158,7 +147,7 @@ impl App {
             own: Weak::new(),
             key_service,
             tenant_keys: TenantKeys::default(),
-            verifier,
+            verifiers,
         })
     }
 
@@ -211,10 +200,7 @@ impl App {
             let lead = lead.ok_or(Unauthenticated::InvalidToken)?;
             return Ok(Presented::personal(hash, lead));
         }
-        let verifier = self
-            .verifier
-            .as_ref()
-            .ok_or(Unauthenticated::InvalidToken)?;
+        let verifier = Verifier::of(&self.verifiers, token).ok_or(Unauthenticated::InvalidToken)?;
         verifier
             .verify(token, self.now())
             .await

@@ -1,6 +1,7 @@
 //! What an operator sets. Every variable is named here and nowhere else; one that is missing or wrong stops the start
 //! with its name.
 
+use crate::domain::id::TenantId;
 use crate::jwt::ClaimNames;
 use jsonwebtoken::jwk::JwkSet;
 use secrecy::SecretString;
@@ -14,9 +15,10 @@ pub struct Config {
     /// `HAWSER_KMS_KEY_ID` (key id, ARN or alias), or `HAWSER_KEY_FILE` (a file of 64 hexadecimal digits) where there is
     /// no KMS; exactly one of them.
     pub key_service: KeyServiceConfig,
-    /// `HAWSER_JWT_ISSUER`, `HAWSER_JWT_AUDIENCE`, and the key set as `HAWSER_JWKS_URL` (https) or, inline,
-    /// `HAWSER_JWKS`. All of them or none; without them only API keys are accepted.
-    pub tokens: Option<TokenConfig>,
+    /// `HAWSER_JWT_ISSUER`, `HAWSER_JWT_AUDIENCE`, both or none, and where the key set is not the one that the issuer's
+    /// metadata name, `HAWSER_JWKS_URL` (https) or, inline, `HAWSER_JWKS`. Without an issuer only API keys are accepted.
+    /// The environment names one issuer at most.
+    pub tokens: Vec<TokenConfig>,
     /// `HAWSER_INTEGRATIONS`: the integration catalogue, inline (default: empty).
     pub integrations: String,
     /// `HAWSER_GATEWAY_URL`: the base under which servers are invoked (default: not shown).
@@ -49,13 +51,18 @@ pub enum KeyServiceConfig {
 pub struct TokenConfig {
     /// The `iss` of every token.
     pub issuer: String,
-    /// The `aud` of every token.
-    pub audience: String,
+    /// The `aud` of a token is one of them: `HAWSER_JWT_AUDIENCE`, separated by commas.
+    pub audiences: Vec<String>,
+    /// `HAWSER_AUDIENCE_BY_CLIENT_ID` (`yes`): of a token without `aud` the `client_id` is one of them instead.
+    pub audience_by_client_id: bool,
     /// The key set.
     pub keys: KeySet,
-    /// `HAWSER_CLAIM_TENANT` (`tenantName`), `HAWSER_CLAIM_SUBJECT_TYPE` (`subjectType`), `HAWSER_CLAIM_ROLES`
-    /// (`roles`), `HAWSER_CLAIM_TEAMS` (`teams`), `HAWSER_CLAIM_PERMISSIONS` (`permissions`).
+    /// `HAWSER_CLAIM_TENANT` (`tenantName`), `_SUBJECT` (`sub`), `_SUBJECT_TYPE` (`subjectType`), `_ROLES` (`roles`),
+    /// `_TEAMS` (`teams`), `_PERMISSIONS` (`permissions`), `_SCOPES` (`scope`), `_EMAIL` (`email`), `_USERNAME`
+    /// (`username`), `_NAME` (`name`).
     pub claims: ClaimNames,
+    /// `HAWSER_DEFAULT_TENANT`: the tenant of tokens that name none (default: they are refused).
+    pub default_tenant: Option<TenantId>,
 }
 
 /// Where the key set is.
@@ -65,6 +72,8 @@ pub enum KeySet {
     Url(String),
     /// Here.
     Inline(JwkSet),
+    /// Where the issuer's metadata say.
+    Discovered,
 }
 
 /// A variable that is missing or wrong.
@@ -85,7 +94,7 @@ impl Config {
         Self {
             table: table.to_owned(),
             key_service,
-            tokens: None,
+            tokens: Vec::new(),
             integrations: String::new(),
             gateway_url: None,
             public_urls: Vec::new(),
@@ -116,6 +125,11 @@ impl Config {
                 .map(str::to_owned)
                 .collect()
         };
+        let switch = |name: &str| match optional(name).as_deref() {
+            None | Some("no") => Ok(false),
+            Some("yes") => Ok(true),
+            Some(_) => Err(ConfigError(format!("{name} must be yes or no"))),
+        };
         let required =
             |name: &str| optional(name).ok_or_else(|| ConfigError(format!("{name} is not set")));
         let key_service = match (optional("HAWSER_KMS_KEY_ID"), optional("HAWSER_KEY_FILE")) {
@@ -131,12 +145,11 @@ impl Config {
                 ));
             }
         };
-        let claims = ClaimNames::default();
         let tokens = match optional("HAWSER_JWT_ISSUER") {
-            None => None,
-            Some(issuer) => Some(TokenConfig {
-                issuer,
-                audience: required("HAWSER_JWT_AUDIENCE")?,
+            None => Vec::new(),
+            Some(issuer) => vec![TokenConfig {
+                audiences: list_of(&required("HAWSER_JWT_AUDIENCE")?),
+                audience_by_client_id: switch("HAWSER_AUDIENCE_BY_CLIENT_ID")?,
                 keys: match (optional("HAWSER_JWKS_URL"), optional("HAWSER_JWKS")) {
                     (Some(url), None) if url.starts_with("https://") => KeySet::Url(url),
                     (None, Some(text)) => {
@@ -144,24 +157,30 @@ impl Config {
                             ConfigError(format!("HAWSER_JWKS is not a key set: {e}"))
                         })?)
                     }
+                    (None, None) if issuer.starts_with("https://") => KeySet::Discovered,
+                    (None, None) => {
+                        return Err(ConfigError(
+                            "HAWSER_JWT_ISSUER must be https, or HAWSER_JWKS_URL set".to_owned(),
+                        ));
+                    }
                     (Some(_), None) => {
                         return Err(ConfigError("HAWSER_JWKS_URL must be https".to_owned()));
                     }
-                    _ => {
+                    (Some(_), Some(_)) => {
                         return Err(ConfigError(
-                            "set exactly one of HAWSER_JWKS_URL and HAWSER_JWKS".to_owned(),
+                            "set only one of HAWSER_JWKS_URL and HAWSER_JWKS".to_owned(),
                         ));
                     }
                 },
-                claims: ClaimNames {
-                    tenant: optional("HAWSER_CLAIM_TENANT").unwrap_or(claims.tenant),
-                    subject_type: optional("HAWSER_CLAIM_SUBJECT_TYPE")
-                        .unwrap_or(claims.subject_type),
-                    roles: optional("HAWSER_CLAIM_ROLES").unwrap_or(claims.roles),
-                    teams: optional("HAWSER_CLAIM_TEAMS").unwrap_or(claims.teams),
-                    permissions: optional("HAWSER_CLAIM_PERMISSIONS").unwrap_or(claims.permissions),
+                claims: claims(&optional),
+                default_tenant: match optional("HAWSER_DEFAULT_TENANT") {
+                    None => None,
+                    Some(name) => Some(TenantId::parse(&name).ok_or_else(|| {
+                        ConfigError("HAWSER_DEFAULT_TENANT is no tenant".to_owned())
+                    })?),
                 },
-            }),
+                issuer,
+            }],
         };
         Ok(Self {
             table: required("HAWSER_TABLE")?,
@@ -177,6 +196,37 @@ impl Config {
             allow_loopback_http: false,
         })
     }
+}
+
+/// The names of the claims, those that are set.
+fn claims(optional: impl Fn(&str) -> Option<String>) -> ClaimNames {
+    let mut claims = ClaimNames::default();
+    for (variable, name) in [
+        ("HAWSER_CLAIM_TENANT", "tenant"),
+        ("HAWSER_CLAIM_SUBJECT", "subject"),
+        ("HAWSER_CLAIM_SUBJECT_TYPE", "subject_type"),
+        ("HAWSER_CLAIM_ROLES", "roles"),
+        ("HAWSER_CLAIM_TEAMS", "teams"),
+        ("HAWSER_CLAIM_PERMISSIONS", "permissions"),
+        ("HAWSER_CLAIM_SCOPES", "scopes"),
+        ("HAWSER_CLAIM_EMAIL", "email"),
+        ("HAWSER_CLAIM_USERNAME", "username"),
+        ("HAWSER_CLAIM_NAME", "name"),
+    ] {
+        if let (Some(claim), Some(place)) = (optional(variable), claims.named(name)) {
+            *place = claim;
+        }
+    }
+    claims
+}
+
+/// What stands between commas.
+fn list_of(text: &str) -> Vec<String> {
+    let parts = text.split(',').map(str::trim);
+    parts
+        .filter(|part| !part.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 #[cfg(test)]
@@ -209,5 +259,25 @@ mod tests {
             message(&[&tokens[..], &[("HAWSER_JWKS_URL", "http://x")]].concat()).contains("https")
         );
         assert!(with(&[("HAWSER_KMS_KEY_ID", "k"), ("HAWSER_TABLE", "t")]).is_ok());
+        let named = [
+            ("HAWSER_KMS_KEY_ID", "k"),
+            ("HAWSER_TABLE", "t"),
+            ("HAWSER_JWT_ISSUER", "https://i"),
+            ("HAWSER_JWT_AUDIENCE", "a, b"),
+        ];
+        let more = |name, value| [&named[..], &[(name, value)]].concat();
+        assert!(message(&more("HAWSER_AUDIENCE_BY_CLIENT_ID", "true")).contains("CLIENT_ID"));
+        assert!(message(&more("HAWSER_DEFAULT_TENANT", "a\u{7}")).contains("DEFAULT_TENANT"));
+        let config = with(&more("HAWSER_CLAIM_ROLES", "cognito:groups")).unwrap();
+        let tokens = &config.tokens[0];
+        assert_eq!(
+            (&tokens.audiences[..], tokens.audience_by_client_id),
+            (&["a".to_owned(), "b".to_owned()][..], false)
+        );
+        assert_eq!(
+            (tokens.claims.roles.as_str(), tokens.claims.subject.as_str()),
+            ("cognito:groups", "sub")
+        );
+        assert!(matches!(tokens.keys, KeySet::Discovered));
     }
 }

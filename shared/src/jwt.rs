@@ -2,18 +2,23 @@
 //! token, `iss`, `aud`, `exp` and `nbf` checked with 60 s of leeway.
 
 use crate::caller::Caller;
+use crate::config::{KeySet, TokenConfig};
 use crate::domain::error::Unauthenticated;
 use crate::domain::id::TenantId;
 use crate::domain::subject::{Actor, Subject, SubjectType};
 use crate::domain::time::Timestamp;
 use crate::{Error, Result};
+use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tracing::warn;
+use url::{Host, Url};
 
 /// In seconds.
 pub(crate) const LEEWAY: i64 = 60;
@@ -26,32 +31,52 @@ const REFETCH_PAUSE: Duration = Duration::from_secs(5);
 /// The largest key set that is read.
 const KEYS_LIMIT: usize = 1 << 20;
 
-/// Names of the claims that an operator may rename.
+/// Names of the claims that tokens are read by. One with dots that no claim has itself leads into objects, as
+/// `realm_access.roles` does.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "each names the claim it is called after")]
 pub struct ClaimNames {
     pub tenant: String,
+    pub subject: String,
     pub subject_type: String,
     pub roles: String,
     pub teams: String,
     pub permissions: String,
+    pub scopes: String,
+    pub email: String,
+    pub username: String,
+    pub name: String,
+}
+
+impl ClaimNames {
+    /// Where one of them is set, by the name that settings give it, in lower case; `None` if there is none of that name.
+    pub fn named(&mut self, name: &str) -> Option<&mut String> {
+        Some(match name {
+            "tenant" => &mut self.tenant,
+            "subject" => &mut self.subject,
+            "subject_type" => &mut self.subject_type,
+            "roles" => &mut self.roles,
+            "teams" => &mut self.teams,
+            "permissions" => &mut self.permissions,
+            "scopes" => &mut self.scopes,
+            "email" => &mut self.email,
+            "username" => &mut self.username,
+            "name" => &mut self.name,
+            _ => return None,
+        })
+    }
 }
 
 /// Verifies the tokens of one issuer.
 pub struct Verifier {
-    issuer: String,
-    audience: String,
-    claims: ClaimNames,
-    keys: Keys,
+    config: TokenConfig,
+    /// None where the key set is part of the configuration.
+    remote: Option<Remote>,
 }
 
-enum Keys {
-    Fixed(JwkSet),
-    Remote {
-        url: String,
-        client: reqwest::Client,
-        fetched: Mutex<Fetched>,
-    },
+struct Remote {
+    client: reqwest::Client,
+    fetched: Mutex<Fetched>,
 }
 
 /// The key set, when it came, and when it was last asked for.
@@ -66,51 +91,51 @@ impl Default for ClaimNames {
     fn default() -> Self {
         Self {
             tenant: "tenantName".to_owned(),
+            subject: "sub".to_owned(),
             subject_type: "subjectType".to_owned(),
             roles: "roles".to_owned(),
             teams: "teams".to_owned(),
             permissions: "permissions".to_owned(),
+            scopes: "scope".to_owned(),
+            email: "email".to_owned(),
+            username: "username".to_owned(),
+            name: "name".to_owned(),
         }
     }
 }
 
 impl Verifier {
-    /// With a key set that is part of the configuration.
-    pub fn fixed(issuer: String, audience: String, claims: ClaimNames, keys: JwkSet) -> Self {
-        Self {
-            issuer,
-            audience,
-            claims,
-            keys: Keys::Fixed(keys),
-        }
-    }
-
-    /// With the issuer's published key set: https only, no redirects, fetched when first needed and every ten minutes.
+    /// A key set that is not part of the configuration is fetched when first needed and every ten minutes: by https only, or
+    /// also by http on loopback where that is allowed, and without redirects.
     ///
     /// # Errors
     /// [`Error::Internal`] when no HTTP client can be made.
-    pub fn remote(
-        issuer: String,
-        audience: String,
-        claims: ClaimNames,
-        url: String,
-    ) -> Result<Self> {
-        let client = reqwest::Client::builder()
-            .https_only(true)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .timeout(Duration::from_secs(5))
-            .build()
-            .map_err(Error::internal)?;
-        Ok(Self {
-            issuer,
-            audience,
-            claims,
-            keys: Keys::Remote {
-                url,
-                client,
+    pub fn new(config: TokenConfig, allow_loopback_http: bool) -> Result<Self> {
+        let remote = match &config.keys {
+            KeySet::Inline(_) => None,
+            KeySet::Url(_) | KeySet::Discovered => Some(Remote {
+                client: reqwest::Client::builder()
+                    .https_only(!allow_loopback_http)
+                    .redirect(reqwest::redirect::Policy::none())
+                    .no_proxy()
+                    .timeout(Duration::from_secs(5))
+                    .build()
+                    .map_err(Error::internal)?,
                 fetched: Mutex::default(),
-            },
+            }),
+        };
+        Ok(Self { config, remote })
+    }
+
+    /// The one of these whose issuer a token says it is from.
+    pub fn of<'a>(all: &'a [Self], token: &str) -> Option<&'a Self> {
+        let payload = token.split('.').nth(1)?;
+        let payload = BASE64URL_NOPAD.decode(payload.as_bytes()).ok()?;
+        let claims: Value = serde_json::from_slice(&payload).ok()?;
+        all.iter().find(|one| {
+            claims
+                .get("iss")
+                .is_some_and(|iss| *iss == one.config.issuer)
         })
     }
 
@@ -132,27 +157,29 @@ impl Verifier {
         rules.validate_nbf = true;
         // Checked below: whoever holds a token that was good is told when it ended.
         rules.validate_exp = false;
-        rules.set_issuer(&[&self.issuer]);
-        rules.set_audience(&[&self.audience]);
-        rules.set_required_spec_claims(&["exp", "iss", "aud"]);
+        rules.set_issuer(&[&self.config.issuer]);
+        // Below: not every issuer states one.
+        rules.validate_aud = false;
+        rules.set_required_spec_claims(&["exp", "iss"]);
         let decoding = DecodingKey::from_jwk(&key).map_err(|_| Unauthenticated::InvalidToken)?;
         let claims = decode::<Map<String, Value>>(token, &decoding, &rules)
             .map_err(|_| Unauthenticated::InvalidToken)?
             .claims;
-        let caller = caller(&self.claims, &claims)?;
+        if !self.config.is_meant(&claims) {
+            return Err(Unauthenticated::InvalidToken.into());
+        }
+        let caller = caller(&self.config, &claims)?;
         caller.check_end(now)?;
         Ok(caller)
     }
 
     async fn key(&self, kid: &str) -> Result<Option<Jwk>> {
-        let (url, client, fetched) = match &self.keys {
-            Keys::Fixed(set) => return Ok(set.find(kid).cloned()),
-            Keys::Remote {
-                url,
-                client,
-                fetched,
-            } => (url, client, fetched),
+        let (keys, remote) = match (&self.config.keys, &self.remote) {
+            (KeySet::Inline(set), _) => return Ok(set.find(kid).cloned()),
+            (_, None) => return Err(Error::internal("there is no client for the key set")),
+            (keys, Some(remote)) => (keys, remote),
         };
+        let Remote { client, fetched } = remote;
         let mut fetched = fetched.lock().await;
         let known = fetched
             .set
@@ -162,7 +189,11 @@ impl Verifier {
         let tried = fetched.tried.is_some_and(|at| at.elapsed() < REFETCH_PAUSE);
         if !(known && fresh || tried) {
             fetched.tried = Some(Instant::now());
-            match fetch(client, url).await {
+            let set = match keys {
+                KeySet::Url(url) => fetch(client, url).await,
+                _ => discover(client, &self.config.issuer).await,
+            };
+            match set {
                 Ok(set) => {
                     fetched.set = Some(set);
                     fetched.came = fetched.tried;
@@ -181,10 +212,40 @@ impl Verifier {
     }
 }
 
-async fn fetch(client: &reqwest::Client, url: &str) -> Result<JwkSet> {
-    let unusable = |_| Error::Unavailable("the issuer's key set cannot be fetched".to_owned());
+/// The key set that an issuer's metadata name (OpenID Connect Discovery 1.0, section 4).
+async fn discover(client: &reqwest::Client, issuer: &str) -> Result<JwkSet> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        issuer: String,
+        jwks_uri: String,
+    }
+    let base = issuer.trim_end_matches('/');
+    let url = format!("{base}/.well-known/openid-configuration");
+    let metadata: Metadata = fetch(client, &url).await?;
+    // 4.3: someone else's say nothing of this one.
+    if metadata.issuer != issuer {
+        let cause = "the issuer's metadata are of another issuer";
+        return Err(Error::Unavailable(cause.to_owned()));
+    }
+    fetch(client, &metadata.jwks_uri).await
+}
+
+async fn fetch<T: DeserializeOwned>(client: &reqwest::Client, url: &str) -> Result<T> {
+    let failed = |what: &str| Error::Unavailable(format!("the issuer's key set {what}"));
+    let parsed = Url::parse(url).map_err(|_| failed("has no address"))?;
+    let is_loopback = match parsed.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    };
+    // The client itself refuses http where loopback is not allowed either.
+    if parsed.scheme() != "https" && !is_loopback {
+        return Err(failed("is not at an https address"));
+    }
+    let unusable = |_| failed("cannot be fetched");
     let mut answer = client
-        .get(url)
+        .get(parsed)
         .send()
         .await
         .and_then(reqwest::Response::error_for_status)
@@ -193,13 +254,34 @@ async fn fetch(client: &reqwest::Client, url: &str) -> Result<JwkSet> {
     while let Some(chunk) = answer.chunk().await.map_err(unusable)? {
         body.extend_from_slice(&chunk);
         if body.len() > KEYS_LIMIT {
-            return Err(Error::Unavailable(
-                "the issuer's key set is too large".to_owned(),
-            ));
+            return Err(failed("is too large"));
         }
     }
-    serde_json::from_slice(&body)
-        .map_err(|_| Error::Unavailable("the issuer's key set is not one".to_owned()))
+    serde_json::from_slice(&body).map_err(|_| failed("is not one"))
+}
+
+impl TokenConfig {
+    /// Whether a token is for us: by its audience, or, where it states none and the operator says so, by its client.
+    fn is_meant(&self, claims: &Map<String, Value>) -> bool {
+        let is_ours = |value: &Value| {
+            let text = value.as_str();
+            text.is_some_and(|text| self.audiences.iter().any(|one| one == text))
+        };
+        match claims.get("aud") {
+            Some(Value::Array(all)) => all.iter().any(is_ours),
+            Some(one) => is_ours(one),
+            None => self.audience_by_client_id && claims.get("client_id").is_some_and(is_ours),
+        }
+    }
+}
+
+/// The claim of this name, or the value that the name leads to.
+fn claim<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    claims.get(name).or_else(|| {
+        let (first, rest) = name.split_once('.')?;
+        rest.split('.')
+            .try_fold(claims.get(first)?, |value, part| value.get(part))
+    })
 }
 
 /// Whether a token is one for access whose header asks for nothing that is not done here. An extension that must be
@@ -228,20 +310,19 @@ fn algorithm(key: &Jwk) -> Option<Algorithm> {
 }
 
 /// Reads the claims of a verified token (TrueFoundry 2.2, Kambrium 11 and 13).
-fn caller(names: &ClaimNames, claims: &Map<String, Value>) -> Result<Caller, Unauthenticated> {
+fn caller(config: &TokenConfig, claims: &Map<String, Value>) -> Result<Caller, Unauthenticated> {
     use Unauthenticated::InvalidToken;
     if claims.get("token_use").is_some_and(|v| v != "access") {
         return Err(InvalidToken);
     }
+    let names = &config.claims;
     let text = |name: &str| {
-        claims
-            .get(name)
+        claim(claims, name)
             .and_then(Value::as_str)
             .filter(|s| !s.is_empty())
     };
     let list = |name: &str| -> BTreeSet<String> {
-        claims
-            .get(name)
+        claim(claims, name)
             .and_then(Value::as_array)
             .into_iter()
             .flatten()
@@ -249,24 +330,21 @@ fn caller(names: &ClaimNames, claims: &Map<String, Value>) -> Result<Caller, Una
             .map(str::to_owned)
             .collect()
     };
-    let kind = match claims.get(&names.subject_type).map(Value::as_str) {
+    let kind = match claim(claims, &names.subject_type).map(Value::as_str) {
         None => SubjectType::User,
         Some(Some("user")) => SubjectType::User,
         Some(Some("virtualaccount" | "serviceaccount")) => SubjectType::VirtualAccount,
         Some(_) => return Err(InvalidToken),
     };
-    let subject = text("sub")
-        .or_else(|| text("client_id"))
-        .and_then(|id| Subject::new(kind, id))
-        .ok_or(InvalidToken)?;
     let bound_to = match claims.get("mcp_server_id") {
         None => None,
         Some(id) => Some(id.as_u64().ok_or(InvalidToken)?),
     };
     let ends = claims.get("exp").and_then(Value::as_f64);
     let ends = Timestamp::from_micros(0).plus_seconds(ends.ok_or(InvalidToken)? as i64);
-    let tenant = text(&names.tenant)
-        .and_then(TenantId::parse)
+    let stated = text(&names.tenant).map(TenantId::parse);
+    let tenant = stated
+        .unwrap_or_else(|| config.default_tenant.clone())
         .ok_or(Unauthenticated::NoTenant)?;
     // An address that its issuer does not vouch for makes nobody a collaborator, nor does a name in its place.
     let vouched = match claims.get("email_verified") {
@@ -274,22 +352,31 @@ fn caller(names: &ClaimNames, claims: &Map<String, Value>) -> Result<Caller, Una
         // As text, too, as some issuers write it.
         Some(said) => *said == true || said == "true",
     };
-    let text = |name: &str| text(name).filter(|_| vouched || !matches!(name, "email" | "username"));
+    let vouched_for = |name: &str| {
+        let is_address = *name == names.email || *name == names.username;
+        text(name).filter(|_| vouched || !is_address)
+    };
+    let client = text("client_id").filter(|_| names.subject == "sub");
+    let subject = vouched_for(&names.subject)
+        .or(client)
+        .and_then(|id| Subject::new(kind, id))
+        .ok_or(InvalidToken)?;
     let (email, username) = (
-        text("email").map(str::to_owned),
-        text("username").map(str::to_owned),
+        vouched_for(&names.email).map(str::to_owned),
+        vouched_for(&names.username).map(str::to_owned),
     );
-    let scopes = text("scope")
+    let scopes = text(&names.scopes)
         .into_iter()
         .flat_map(str::split_whitespace)
         .map(str::to_owned)
+        .chain(list(&names.scopes))
         .chain(list("scopes"));
     Ok(Caller {
         tenant,
         actor: Actor {
             subject,
             slug: email.clone().or_else(|| username.clone()),
-            display_name: text("name").map(str::to_owned),
+            display_name: text(&names.name).map(str::to_owned),
             key_label: None,
         },
         email,
@@ -353,13 +440,15 @@ mod tests {
     }
 
     fn verifier(keys: Vec<Jwk>) -> Verifier {
-        let set = JwkSet { keys };
-        Verifier::fixed(
-            "https://issuer.example".to_owned(),
-            "hawser".to_owned(),
-            ClaimNames::default(),
-            set,
-        )
+        let config = TokenConfig {
+            issuer: "https://issuer.example".to_owned(),
+            audiences: vec!["hawser".to_owned()],
+            audience_by_client_id: false,
+            keys: KeySet::Inline(JwkSet { keys }),
+            claims: ClaimNames::default(),
+            default_tenant: None,
+        };
+        Verifier::new(config, false).unwrap()
     }
 
     fn claims() -> Value {
@@ -424,7 +513,7 @@ mod tests {
         );
         let genuine = token(*alg, "RS256", key, &claims());
         let (_, rest) = genuine.split_once('.').unwrap();
-        let unsigned = data_encoding::BASE64URL_NOPAD.encode(br#"{"alg":"none","kid":"RS256"}"#);
+        let unsigned = BASE64URL_NOPAD.encode(br#"{"alg":"none","kid":"RS256"}"#);
         assert!(
             verifier
                 .verify(&format!("{unsigned}.{rest}"), Clock::System.now())
@@ -521,8 +610,7 @@ mod tests {
             for (name, value) in more.as_object().unwrap() {
                 header[name] = value.clone();
             }
-            let part =
-                |json: &Value| data_encoding::BASE64URL_NOPAD.encode(json.to_string().as_bytes());
+            let part = |json: &Value| BASE64URL_NOPAD.encode(json.to_string().as_bytes());
             let signed = format!("{}.{}", part(&header), part(&claims()));
             let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), key, *alg).unwrap();
             let verified = verifier
@@ -616,5 +704,158 @@ mod tests {
             caller.scopes.into_iter().collect::<Vec<_>>(),
             ["mgmt.read", "mgmt.write", "openid"]
         );
+    }
+
+    /// Tokens as providers issue them, with the settings of docs/IDENTITY.md.
+    #[tokio::test]
+    async fn tokens_of_common_providers_are_read_by_their_settings() {
+        let keys = keys();
+        let (alg, key) = &keys[0];
+        let entra_app = "11111111-2222-3333-4444-555555555555";
+        let cases = [
+            (
+                "Cognito",
+                json!({"iss": "https://issuer.example", "client_id": "1example23456789", "sub": "aaaa-bbbb", "token_use": "access",
+                       "cognito:groups": ["admin", "mcp-server-manager"], "scope": "openid hawser/mgmt.read", "username": "ada"}),
+                "1example23456789",
+                vec![("roles", "cognito:groups")],
+            ),
+            (
+                "Entra",
+                json!({"iss": "https://issuer.example", "aud": entra_app, "sub": "pairwise", "oid": "aaaa-bbbb", "tid": "t", "ver": "2.0",
+                       "roles": ["admin", "mcp-server-manager"], "scp": "mgmt.read", "preferred_username": "ada", "azp": "app"}),
+                entra_app,
+                vec![
+                    ("subject", "oid"),
+                    ("scopes", "scp"),
+                    ("username", "preferred_username"),
+                ],
+            ),
+            (
+                "Okta",
+                json!({"iss": "https://issuer.example", "aud": "api://hawser", "sub": "ada", "uid": "aaaa-bbbb", "cid": "app",
+                       "groups": ["admin", "mcp-server-manager"], "scp": ["mgmt.read"]}),
+                "api://hawser",
+                vec![
+                    ("subject", "uid"),
+                    ("roles", "groups"),
+                    ("scopes", "scp"),
+                    ("username", "sub"),
+                ],
+            ),
+            (
+                "Auth0",
+                json!({"iss": "https://issuer.example", "aud": ["https://hawser.example/", "https://acme.auth0.com/userinfo"],
+                       "sub": "aaaa-bbbb", "azp": "app", "scope": "openid mgmt.read", "permissions": [],
+                       "https://acme.example/roles": ["admin", "mcp-server-manager"], "https://acme.example/username": "ada"}),
+                "https://hawser.example/",
+                vec![
+                    ("roles", "https://acme.example/roles"),
+                    ("username", "https://acme.example/username"),
+                ],
+            ),
+            (
+                "Keycloak",
+                json!({"iss": "https://issuer.example", "aud": ["hawser", "account"], "sub": "aaaa-bbbb", "typ": "Bearer", "azp": "app",
+                       "realm_access": {"roles": ["admin", "mcp-server-manager"]}, "scope": "profile mgmt.read",
+                       "preferred_username": "ada", "email_verified": true}),
+                "hawser",
+                vec![
+                    ("roles", "realm_access.roles"),
+                    ("username", "preferred_username"),
+                ],
+            ),
+        ];
+        for (provider, mut claims, audience, renamed) in cases {
+            let mut verifier = verifier(vec![published(key, *alg, true)]);
+            claims["exp"] = (jsonwebtoken::get_current_timestamp() + 600).into();
+            let text = token(*alg, "RS256", key, &claims);
+            let verify =
+                async |verifier: &Verifier| verifier.verify(&text, Clock::System.now()).await;
+            for (name, claim) in renamed {
+                *verifier.config.claims.named(name).unwrap() = claim.to_owned();
+            }
+            assert!(
+                verify(&verifier).await.is_err(),
+                "{provider}: another audience"
+            );
+            verifier.config.audiences = vec!["other".to_owned(), audience.to_owned()];
+            verifier.config.default_tenant = TenantId::parse("acme");
+            let without_aud = claims.get("aud").is_none();
+            assert_eq!(verify(&verifier).await.is_err(), without_aud, "{provider}");
+            verifier.config.audience_by_client_id = true;
+            let caller = verify(&verifier).await.unwrap();
+            let roles: Vec<_> = caller.roles.iter().map(String::as_str).collect();
+            assert_eq!(
+                (
+                    caller.tenant.as_str(),
+                    caller.subject().id(),
+                    roles.as_slice(),
+                    caller.username.as_deref()
+                ),
+                (
+                    "acme",
+                    "aaaa-bbbb",
+                    &["admin", "mcp-server-manager"][..],
+                    Some("ada")
+                ),
+                "{provider}"
+            );
+            assert!(
+                caller.scopes.contains("mgmt.read"),
+                "{provider}: {:?}",
+                caller.scopes
+            );
+            verifier.config.default_tenant = None;
+            assert!(verify(&verifier).await.is_err(), "{provider}: no tenant");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_stands_for_an_audience_only_where_there_is_none() {
+        let keys = keys();
+        let (alg, key) = &keys[0];
+        let mut verifier = verifier(vec![published(key, *alg, true)]);
+        verifier.config.audience_by_client_id = true;
+        for (aud, client, accepted) in [
+            (None, Some("hawser"), true),
+            (None, Some("other"), false),
+            (None, None, false),
+            (Some(json!("other")), Some("hawser"), false),
+            (Some(json!([])), Some("hawser"), false),
+            (Some(Value::Null), Some("hawser"), false),
+            (Some(json!({"hawser": true})), Some("hawser"), false),
+            (Some(json!(["other", "hawser"])), None, true),
+        ] {
+            let mut claims = claims();
+            let map = claims.as_object_mut().unwrap();
+            map.remove("aud");
+            map.extend(aud.clone().map(|aud| ("aud".to_owned(), aud)));
+            map.extend(client.map(|id| ("client_id".to_owned(), id.into())));
+            let text = token(*alg, "RS256", key, &claims);
+            let verified = verifier.verify(&text, Clock::System.now()).await;
+            assert_eq!(verified.is_ok(), accepted, "{aud:?} {client:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_not_vouched_for_is_nobodys_id() {
+        let keys = keys();
+        let (alg, key) = &keys[0];
+        let mut verifier = verifier(vec![published(key, *alg, true)]);
+        verifier.config.claims.subject = "email".to_owned();
+        for (verified, accepted) in [
+            (json!(true), true),
+            (json!(false), false),
+            (json!("no"), false),
+        ] {
+            let mut claims = claims();
+            claims["email"] = "ada@example.com".into();
+            claims["client_id"] = "app".into();
+            claims["email_verified"] = verified.clone();
+            let text = token(*alg, "RS256", key, &claims);
+            let said = verifier.verify(&text, Clock::System.now()).await;
+            assert_eq!(said.is_ok(), accepted, "{verified}");
+        }
     }
 }

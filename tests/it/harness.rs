@@ -65,7 +65,10 @@ pub struct Ground {
 impl Ground {
     pub async fn new() -> Arc<Self> {
         Arc::new(Self {
-            store: Store::open(None).await.unwrap(),
+            store: match std::env::var("HAWSER_TEST_DYNAMODB") {
+                Ok(url) => Store::at(&url).await.unwrap(),
+                Err(_) => Store::open(None).await.unwrap(),
+            },
             identity: Identity::ephemeral().unwrap(),
         })
     }
@@ -137,7 +140,10 @@ impl Ground {
                 // It wants one, and does not check it.
                 .header(
                     "authorization",
-                    "AWS4-HMAC-SHA256 Credential=local, SignedHeaders=host, Signature=0",
+                    format!(
+                        "AWS4-HMAC-SHA256 Credential={}/20260101/us-east-1/dynamodb/aws4_request, SignedHeaders=host, Signature=0",
+                        self.store.access_key()
+                    ),
                 )
                 .header(
                     "x-amz-target",

@@ -25,12 +25,14 @@ pub fn config(identity: &Identity) -> Result<Config, Error> {
     Ok(Config {
         table: TABLE.to_owned(),
         key_service: KeyServiceConfig::Key(identity.master_key().clone()),
-        tokens: Some(TokenConfig {
+        tokens: vec![TokenConfig {
             issuer: identity::ISSUER.to_owned(),
-            audience: identity::AUDIENCE.to_owned(),
+            audiences: vec![identity::AUDIENCE.to_owned()],
+            audience_by_client_id: false,
             keys: KeySet::Inline(serde_json::from_value(identity.key_set()).map_err(Error::other)?),
             claims: Default::default(),
-        }),
+            default_tenant: None,
+        }],
         integrations: CATALOGUE.to_owned(),
         // Both known once it listens.
         gateway_url: None,

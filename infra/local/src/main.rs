@@ -3,11 +3,12 @@
 use clap::{Args, Parser, Subcommand};
 use hawser_core::App;
 use hawser_core::caller::{mint_api_key, mint_personal};
-use hawser_core::config::{Config, KeyServiceConfig};
+use hawser_core::config::{Config, KeyServiceConfig, KeySet, TokenConfig};
 use hawser_core::domain::event::{Action, Event, Who};
 use hawser_core::domain::id::TenantId;
 use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::domain::time::{Clock, Timestamp};
+use hawser_core::jwt::ClaimNames;
 use hawser_core::operations::{auditor, subjects};
 use hawser_core::table::Table;
 use hawser_core::table::api_keys::ApiKey;
@@ -116,6 +117,21 @@ struct Serve {
     /// The origin whose pages are told how a consent ended
     #[arg(long)]
     ui_origin: Option<String>,
+    /// Accept the tokens of this OpenID Connect issuer too, such as http://localhost:8080/realms/acme
+    #[arg(long)]
+    jwt_issuer: Option<String>,
+    /// With --jwt-issuer: an audience whose tokens are accepted
+    #[arg(long, default_value = "hawser")]
+    jwt_audience: Vec<String>,
+    /// With --jwt-issuer: take the client_id of a token without an audience for one
+    #[arg(long)]
+    audience_by_client_id: bool,
+    /// With --jwt-issuer: the tenant of tokens that name none
+    #[arg(long, default_value = TENANT)]
+    default_tenant: String,
+    /// With --jwt-issuer: read something from another claim than usual, such as roles=cognito:groups
+    #[arg(long = "claim")]
+    claims: Vec<String>,
 }
 
 impl Serve {
@@ -132,7 +148,29 @@ impl Serve {
             .clone_from(&self.client_metadata_url);
         config.return_origins.clone_from(&self.return_origins);
         config.ui_origin.clone_from(&self.ui_origin);
+        config.tokens.extend(self.tokens()?);
         Ok(config)
+    }
+
+    /// The issuer whose tokens are accepted beside those of `hawser token`.
+    fn tokens(&self) -> Outcome<Option<TokenConfig>> {
+        let Some(issuer) = &self.jwt_issuer else {
+            return Ok(None);
+        };
+        let mut claims = ClaimNames::default();
+        for pair in &self.claims {
+            let (name, claim) = pair.split_once('=').ok_or("--claim must be NAME=CLAIM")?;
+            let place = claims.named(name);
+            *place.ok_or_else(|| format!("--claim: nothing is called {name}"))? = claim.to_owned();
+        }
+        Ok(Some(TokenConfig {
+            issuer: issuer.clone(),
+            audiences: self.jwt_audience.clone(),
+            audience_by_client_id: self.audience_by_client_id,
+            keys: KeySet::Discovered,
+            claims,
+            default_tenant: Some(tenant_id(&self.default_tenant)?),
+        }))
     }
 }
 

@@ -16,8 +16,9 @@ use tracing::warn;
 /// A running store; it stops when this is dropped.
 pub struct Store {
     url: String,
-    database: dynoxide::Database,
-    _stop: oneshot::Sender<()>,
+    access_key: String,
+    /// None where the store is not ours.
+    embedded: Option<(dynoxide::Database, oneshot::Sender<()>)>,
 }
 
 impl Store {
@@ -49,19 +50,41 @@ impl Store {
                 let _ = stopped.await;
             },
         ));
-        let store = Self {
+        Self::with_table(Self {
             url,
-            database,
-            _stop: stop,
-        };
-        let client = aws_sdk_dynamodb::Client::from_conf(store.client_config().build());
+            access_key: "local".to_owned(),
+            embedded: Some((database, stop)),
+        })
+        .await
+    }
+
+    /// Another implementation of DynamoDB, at this address, in an account that nobody else uses: for emulators that tell
+    /// accounts apart by the access key.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn at(url: &str) -> Result<Self, Error> {
+        let number = u64::from_be_bytes(random::<8>().map_err(Error::other)?);
+        Self::with_table(Self {
+            url: url.to_owned(),
+            access_key: format!("{:012}", number % 1_000_000_000_000),
+            embedded: None,
+        })
+        .await
+    }
+
+    async fn with_table(self) -> Result<Self, Error> {
+        let client = aws_sdk_dynamodb::Client::from_conf(self.client_config().build());
         Template::load()?.create_table(&client, TABLE).await?;
-        Ok(store)
+        Ok(self)
     }
 
     /// Removes what is past its `ttl`, as DynamoDB does by itself.
     pub fn forget_expired(&self) {
-        if let Err(error) = self.database.sweep_ttl() {
+        let Some((database, _)) = &self.embedded else {
+            return;
+        };
+        if let Err(error) = database.sweep_ttl() {
             warn!(?error, "the store could not be rid of what has expired");
         }
     }
@@ -71,6 +94,11 @@ impl Store {
         &self.url
     }
 
+    /// The access key that its clients name.
+    pub fn access_key(&self) -> &str {
+        &self.access_key
+    }
+
     /// What a client needs to reach it. No proxy of the environment's stands between them.
     pub fn client_config(&self) -> aws_sdk_dynamodb::config::Builder {
         aws_sdk_dynamodb::Config::builder()
@@ -78,7 +106,13 @@ impl Store {
             .http_client(aws_smithy_http_client::Builder::new().build_http())
             .endpoint_url(&self.url)
             .region(Region::new("us-east-1"))
-            .credentials_provider(Credentials::new("local", "local", None, None, "local"))
+            .credentials_provider(Credentials::new(
+                &self.access_key,
+                "local",
+                None,
+                None,
+                "local",
+            ))
     }
 }
 
