@@ -28,8 +28,8 @@ def transformed():
     template = yaml_parse((ROOT / "template.yaml").read_text())
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
-            resource["Properties"]["CodeUri"] = "s3://bucket/key"
-    template["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
+            resource["Properties"]["CodeUri"] = "s3://code/key"
+    template["Globals"]["Function"]["CodeUri"] = "s3://code/key"
     defaults = {name: one["Default"] for name, one in template["Parameters"].items() if "Default" in one}
     translator = Translator({}, Parser(), boto_session=session)
     return translator.translate(template, parameter_values={**defaults, **PSEUDO})

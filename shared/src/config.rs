@@ -172,7 +172,7 @@ impl Config {
                         ));
                     }
                 },
-                claims: claims(&optional),
+                claims: claims(optional),
                 default_tenant: match optional("HAWSER_DEFAULT_TENANT") {
                     None => None,
                     Some(name) => Some(TenantId::parse(&name).ok_or_else(|| {

@@ -36,6 +36,7 @@ mod promise;
 mod proxy;
 mod receipts;
 mod refresh;
+mod retry_after;
 mod ssrf;
 mod streams;
 mod tools;

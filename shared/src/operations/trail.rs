@@ -66,22 +66,36 @@ pub async fn chain_these<T>(app: &App, events: Vec<(T, Event)>) -> Vec<T> {
     marks.collect()
 }
 
+/// The events that wait for one chain.
+struct Waiting<T> {
+    tenant: TenantId,
+    ids: Vec<Sortable>,
+    marks: Vec<T>,
+}
+
 /// Chains events, chain by chain. Returns the marks of each chain that failed, and why.
 async fn chain_each<T>(
     app: &App,
     events: impl IntoIterator<Item = (T, Event)>,
 ) -> Vec<(Vec<T>, Error)> {
-    let mut waiting: BTreeMap<(String, Month), (TenantId, Vec<Sortable>, Vec<T>)> = BTreeMap::new();
+    let mut waiting: BTreeMap<(String, Month), Waiting<T>> = BTreeMap::new();
     for (mark, event) in events {
         let place = (event.tenant.as_str().to_owned(), event.month());
-        let (_, ids, marks) = waiting
-            .entry(place)
-            .or_insert_with(|| (event.tenant.clone(), Vec::new(), Vec::new()));
-        ids.push(event.id);
-        marks.push(mark);
+        let one = waiting.entry(place).or_insert_with(|| Waiting {
+            tenant: event.tenant.clone(),
+            ids: Vec::new(),
+            marks: Vec::new(),
+        });
+        one.ids.push(event.id);
+        one.marks.push(mark);
     }
     let mut failures = Vec::new();
-    for ((_, month), (tenant, mut ids, marks)) in waiting {
+    for ((_, month), one) in waiting {
+        let Waiting {
+            tenant,
+            mut ids,
+            marks,
+        } = one;
         ids.sort_unstable();
         ids.dedup();
         let mut failure = None;

@@ -1,0 +1,44 @@
+//! Every 503 of Hawser's own says when to ask again.
+
+use crate::harness::{Cut, Hawser};
+use hawser_functions::ENDPOINTS;
+use std::path::Path;
+
+#[tokio::test]
+async fn every_503_says_when_to_ask_again() {
+    let hawser = Hawser::start().await;
+    let admin = hawser.admin("acme");
+    let token = admin.headers[0].1.strip_prefix("Bearer ").unwrap();
+    let events = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/events");
+    let mut unavailable = Vec::new();
+    hawser.wire.arm(Some(Cut::Before(0)));
+    for endpoint in ENDPOINTS {
+        let text = std::fs::read_to_string(events.join(format!("{}.json", endpoint.name))).unwrap();
+        let event = serde_json::from_str(&text.replace("TOKEN", token)).unwrap();
+        let answer = endpoint.answer_event(&hawser.app, event).await;
+        assert!(
+            answer.status_code >= 400
+                || ["hawser-client-metadata", "kambrium-list-integrations"]
+                    .contains(&endpoint.name),
+            "{}: {answer:?}",
+            endpoint.name
+        );
+        if answer.status_code == 503 {
+            assert_eq!(answer.headers["retry-after"], "5", "{}", endpoint.name);
+            unavailable.push(endpoint.name);
+        }
+    }
+    // Kambrium's contract has none; its token endpoint has, but not for a client of no form.
+    for name in [
+        "truefoundry-delete-server",
+        "langsmith-list-servers",
+        "hawser-offboard-subject",
+        "hawser-list-events",
+        "hawser-invoke",
+    ] {
+        assert!(
+            unavailable.contains(&name),
+            "{name} is not among {unavailable:?}"
+        );
+    }
+}
