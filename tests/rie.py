@@ -1,10 +1,10 @@
 """Runs the functions' real binaries under AWS's Lambda runtime interface emulator, with events as the gateway sends them.
 
-    python3 tests/rie.py BINARIES ENV_FILE BASE_URL TOKEN
+    python3 tests/rie.py BINARIES ENV_FILE BASE_URL TOKEN [FUNCTION...]
 
 BINARIES is the folder with the built binaries, ENV_FILE the local server's lambda.env, BASE_URL where that server listens, TOKEN one of
-an admin of a tenant with every permission and scope. The emulator is taken from the package aws-sam-cli. Every function gets its
-sample event; then dry runs for subjects whose ids stand in no URL as themselves.
+an admin of a tenant with every permission and scope. The emulator is taken from the package aws-sam-cli. Every function, or
+each that is named, gets its sample event; then dry runs for subjects whose ids stand in no URL as themselves.
 """
 
 import json
@@ -112,7 +112,7 @@ def offboarding(subject, query):
 
 
 def main():
-    names = sorted(one.stem for one in EVENTS.glob("*.json"))
+    names = sys.argv[5:] or sorted(one.stem for one in EVENTS.glob("*.json"))
     for name in names:
         with Function(name) as function:
             answer = function.invoke(sample(name))
