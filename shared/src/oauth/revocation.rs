@@ -1,11 +1,10 @@
 //! The revocation endpoint (RFC 7009): section 7.
 
+use super::members::Members;
 use super::token::Credentials;
 use super::{is_outage, known, retry_after};
 use crate::egress::{Egress, Failure};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
-use serde_json::Value;
 use std::time::Duration;
 
 /// `token_type_hint`.
@@ -54,12 +53,6 @@ impl Hint {
     }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Refusal {
-    error: Option<Value>,
-}
-
 /// Presents one token once. Of the answer's body only a known `error` counts.
 pub async fn revoke(
     egress: &Egress,
@@ -74,9 +67,10 @@ pub async fn revoke(
     ];
     match credentials.post(egress, url, &form).await {
         Ok(fetched) => {
-            let refusal: Refusal = serde_json::from_slice(&fetched.body).unwrap_or_default();
+            let document = fetched.text();
+            let error = Members::parse(&document).unwrap_or_default().text("error");
             Answer {
-                verdict: verdict(fetched.status, known(refusal.error.as_ref())),
+                verdict: verdict(fetched.status, known(error.as_deref())),
                 status: Some(fetched.status),
                 retry_after: retry_after(&fetched.headers),
             }

@@ -1,14 +1,13 @@
 //! The token endpoint (RFC 6749 4.1.3, 4.4 and 6, RFC 8707): sections 5 and 6.
 
-use super::{integer, is_outage, known, retry_after, secret, words};
+use super::members::Members;
+use super::{is_outage, known, retry_after};
 use crate::domain::issuance::{Client, ClientAuth, Issuance};
 use crate::egress::{self, Egress, Fetched, Outgoing};
 use data_encoding::BASE64;
 use reqwest::Method;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
-use serde_json::Value;
 use std::time::Duration;
 use url::form_urlencoded::{self, byte_serialize};
 use zeroize::Zeroizing;
@@ -256,42 +255,31 @@ impl Endpoint<'_> {
     }
 }
 
-/// Every field is taken as it comes: an odd optional one must not cost the tokens beside it.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Answer {
-    error: Option<Value>,
-    #[serde(deserialize_with = "secret")]
-    access_token: Option<SecretString>,
-    #[serde(deserialize_with = "secret")]
-    refresh_token: Option<SecretString>,
-    token_type: Value,
-    expires_in: Value,
-    scope: Value,
-}
-
 /// The most bytes of an answer with tokens: what is stored of it has to fit into one item, and so has its revocation.
 const LARGEST_ANSWER: usize = 64 * 1024;
 
 fn read(fetched: &Fetched) -> Result<Tokens, TokenFailure> {
-    let answer: Answer = serde_json::from_slice(&fetched.body).unwrap_or_default();
-    let word = known(answer.error.as_ref());
+    let document = fetched.text();
+    let answer = Members::parse(&document).unwrap_or_default();
+    let error = answer.text("error");
+    let word = known(error.as_deref());
     let is_bearer = answer
-        .token_type
-        .as_str()
+        .text("token_type")
         .is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"));
-    match answer.access_token {
+    match answer.secret("access_token") {
         Some(access)
             if fetched.status == 200
-                && answer.error.is_none()
+                && error.is_none()
                 && is_bearer
                 && fetched.body.len() <= LARGEST_ANSWER =>
         {
             Ok(Tokens {
                 access,
-                refresh: answer.refresh_token,
-                expires_in: integer(&answer.expires_in).map(|n| n.clamp(0, LONGEST_LIFETIME)),
-                scopes: answer.scope.as_str().and_then(words),
+                refresh: answer.secret("refresh_token"),
+                expires_in: answer
+                    .integer("expires_in")
+                    .map(|n| n.clamp(0, LONGEST_LIFETIME)),
+                scopes: answer.list("scope"),
             })
         }
         _ => Err(TokenFailure {
@@ -530,7 +518,7 @@ pub(super) mod tests {
             ),
             (
                 200,
-                r#"{"access_token":"at","token_type":"bearer","error":1}"#.to_owned(),
+                r#"{"access_token":"at","token_type":"bearer","error":"x"}"#.to_owned(),
                 Class::Unusable,
                 "",
             ),
@@ -577,8 +565,9 @@ pub(super) mod tests {
                 "{text}"
             );
         }
-        let odd = with(r#""refresh_token":null,"scope":["a"],"error":null"#);
-        assert!(odd.refresh.is_none() && odd.scopes.is_none() && odd.expires_in.is_none());
+        let odd = with(r#""refresh_token":null,"scope":["a"],"error":1"#);
+        assert!(odd.refresh.is_none() && odd.expires_in.is_none());
+        assert_eq!(odd.scopes, Some(vec!["a".to_owned()]));
         let empty = with(r#""refresh_token":"","scope":"""#);
         assert!(empty.refresh.is_none() && empty.scopes.is_none());
     }

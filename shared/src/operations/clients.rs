@@ -12,7 +12,7 @@ use crate::domain::issuance::{
 use crate::domain::server::{Auth, GrantType, OauthConfig, Place, Secrets, Server, host, origin};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
-use crate::oauth::discovery::Issuer;
+use crate::oauth::discovery::{Issuer, is_same_issuer};
 use crate::oauth::registration::{self, Deregistered};
 use crate::seal::{DataKey, Kind};
 use crate::{Error, Result};
@@ -162,7 +162,7 @@ impl Search<'_> {
         let usable = self.known.iter().find(|record| {
             matches!(record.client.source, ClientSource::Dynamic(_))
                 && record.owner.as_ref() == self.owner
-                && record.issuer == issuer.issuer
+                && is_same_issuer(&record.issuer, &issuer.issuer)
                 && record.redirect_uri == self.redirect_uri
                 && !record.rejected
                 && scopes.iter().all(|scope| record.scopes.contains(scope))
@@ -191,7 +191,7 @@ impl Search<'_> {
             .iter()
             .filter(|r| r.client.source == ClientSource::PreRegistered && r.client.id == id);
         let new = match known.next() {
-            Some(record) if record.issuer != issuer.issuer => {
+            Some(record) if !is_same_issuer(&record.issuer, &issuer.issuer) => {
                 return Err(Error::Oauth(OauthSetup::OtherIssuer));
             }
             Some(_) => None,
