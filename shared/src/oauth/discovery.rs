@@ -77,15 +77,15 @@ impl From<egress::Failure> for Failure {
 }
 
 /// Asks an MCP server, without a token, who protects it; then reads its metadata where the challenge says it is, else at
-/// the well-known places (rows 1 to 3, 6 and 17). A server that has none anywhere follows revision 2025-03-26, in which its
-/// origin is its authorization server.
+/// the well-known places (rows 1 to 3, 6 and 17). A server that is there and publishes none follows revision 2025-03-26, in
+/// which its origin is its authorization server.
 ///
 /// # Errors
 /// [`Failure`]. Metadata of another resource is [`Failure::ResourceMismatch`]: a server could name the metadata of another one
 /// to be sent that one's tokens.
 pub async fn protected_resource(egress: &Egress, server_url: &str) -> Result<Protected, Failure> {
     let server = egress.check(server_url)?;
-    let challenge = challenge(egress, server_url).await?.unwrap_or_default();
+    let (is_there, challenge) = ask(egress, server_url).await?;
     let named = challenge.resource_metadata.as_deref();
     let named = named.and_then(|place| server.join(place).ok());
     let mut places: Vec<String> = named.into_iter().map(String::from).collect();
@@ -96,7 +96,7 @@ pub async fn protected_resource(egress: &Egress, server_url: &str) -> Result<Pro
         }
     }
     let document = match first(egress, &places).await {
-        Err(Failure::NotFound) => {
+        Err(Failure::NotFound) if is_there => {
             return Ok(Protected {
                 resource: server_url.to_owned(),
                 issuers: vec![server.origin().ascii_serialization()],
@@ -182,8 +182,9 @@ pub fn is_same_issuer(one: &str, other: &str) -> bool {
     one == other || bare(one).is_some_and(|one| bare(other) == Some(one))
 }
 
-/// The challenge of a request without a token. Only its head is read: a server that wants none may stream for ever.
-async fn challenge(egress: &Egress, server_url: &str) -> Result<Option<Challenge>, Failure> {
+/// Whether there is anything at an address, and the challenge of a request without a token. Only the answer's head is read: a
+/// server that wants none may stream for ever.
+async fn ask(egress: &Egress, server_url: &str) -> Result<(bool, Challenge), Failure> {
     let body =
         json!({"jsonrpc": "2.0", "id": 1, "method": DISCOVER, "params": {"_meta": mcp::meta()}});
     let request = Outgoing {
@@ -196,9 +197,10 @@ async fn challenge(egress: &Egress, server_url: &str) -> Result<Option<Challenge
         .await
         .map_err(|_| Failure::TryLater)??;
     match answer.status().as_u16() {
-        401 => Ok(bearer(answer.headers())),
+        401 => Ok((true, bearer(answer.headers()).unwrap_or_default())),
+        404 | 410 => Ok((false, Challenge::default())),
         status if is_outage(status) => Err(Failure::TryLater),
-        _ => Ok(None),
+        _ => Ok((true, Challenge::default())),
     }
 }
 
@@ -500,6 +502,18 @@ mod tests {
                 "GET /.well-known/oauth-protected-resource",
             ]
         );
+    }
+
+    #[tokio::test]
+    async fn nothing_is_protected_where_nothing_is() {
+        for status in [404, 410] {
+            let nothing = at(move |_, _| reply(status, "", ""));
+            assert_eq!(protected(&nothing, "").await, Err(Failure::NotFound));
+            assert_eq!(
+                paths(&nothing),
+                ["POST /", "GET /.well-known/oauth-protected-resource"]
+            );
+        }
     }
 
     #[tokio::test]

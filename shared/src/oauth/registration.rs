@@ -23,6 +23,8 @@ pub struct Registered {
     pub client_id: String,
     /// How it authenticates.
     pub auth: ClientAuth,
+    /// What else is worth a try where the server refuses it: some register one method and read another.
+    pub other: Option<ClientAuth>,
     /// Its secret, unless it is a public client.
     pub secret: Option<SecretString>,
     /// When the secret ends, in seconds since the epoch; `None` for never.
@@ -120,10 +122,15 @@ pub async fn register(
         .zip(answer.secret("registration_access_token"))
         .map(|(uri, token)| Management { uri, token });
     match accept(&answer, asked, redirect_uri) {
-        Some(client) => Ok(Registered {
-            management,
-            ..client
-        }),
+        Some(client) => {
+            let ways = ClientAuth::ways(issuer.token_auth_methods.as_deref());
+            let mut others = ways.into_iter().filter(|way| *way != client.auth);
+            Ok(Registered {
+                management,
+                other: others.next().filter(|_| client.secret.is_some()),
+                ..client
+            })
+        }
         None => {
             if let Some(Management { uri, token }) = &management {
                 deregister(egress, uri, token).await;
@@ -164,6 +171,7 @@ fn accept(answer: &Members<'_>, asked: ClientAuth, redirect_uri: &str) -> Option
     Some(Registered {
         client_id: answer.text("client_id")?,
         auth: secret.as_ref().map_or(ClientAuth::None, |_| said),
+        other: None,
         secret_expires_at: expires_at.filter(|at| *at > 0 && secret.is_some()),
         secret,
         management: None,

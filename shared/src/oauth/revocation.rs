@@ -155,6 +155,45 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn an_endpoint_that_misses_the_secret_in_the_form_is_shown_it() {
+        for (auth, secret) in [
+            (ClientAuth::None, ""),
+            (ClientAuth::Basic, "s"),
+            (ClientAuth::BasicWithId, "s"),
+            (ClientAuth::Post, "s"),
+        ] {
+            for is_met in [true, false] {
+                let server = Server::start(move |_, request| {
+                    let complete = format!("client_secret={secret}");
+                    match body(request).ends_with(&complete)
+                        || body(request).contains(&(complete + "&"))
+                    {
+                        true if is_met => reply(200, "", ""),
+                        _ => reply(400, "", r#"{"error":"invalid_request"}"#),
+                    }
+                });
+                let (client, secret) = (client(auth), "s".into());
+                let credentials = Credentials {
+                    client: &client,
+                    secret: Some(&secret),
+                };
+                let egress = Egress::new(true).unwrap();
+                let hint = Hint::Refresh;
+                let got = revoke(&egress, &server.url, &credentials, &"t".into(), hint).await;
+                let expected = match is_met {
+                    true => (Verdict::Revoked, Some(200)),
+                    false => (Verdict::Refused, Some(400)),
+                };
+                assert_eq!((got.verdict, got.status), expected, "{auth:?}");
+                let asked = if auth == ClientAuth::Post { 1 } else { 2 };
+                let requests = server.requests();
+                assert_eq!(requests.len(), asked);
+                assert_eq!(body(&requests[asked - 1]).matches("client_id=").count(), 1);
+            }
+        }
+    }
+
     #[test]
     fn every_answer_has_its_verdict() {
         for (status, word, expected) in [
