@@ -14,6 +14,8 @@ const OPENID: &str = "/.well-known/openid-configuration";
 const BASIC: &str = "client_secret_basic";
 const POST: &str = "client_secret_post";
 
+type Change = fn(&mut Settings);
+
 /// Hawser, an issuer, and a server of its own that ada connects to.
 struct Stage {
     hawser: Hawser,
@@ -216,7 +218,6 @@ async fn a_rotated_refresh_token_is_never_lost() {
 /// Tokens that cannot be used are revoked, whatever they came with and whenever.
 #[tokio::test]
 async fn tokens_that_cannot_be_used_are_revoked() {
-    type Change = fn(&mut Settings);
     let changes: [(&str, Change); 6] = [
         ("an outage that answers", |s| s.token_status = 503),
         ("a refusal that answers", |s| s.token_status = 400),
@@ -584,7 +585,7 @@ async fn without_resource_metadata_the_origin_is_asked() {
         settings.metadata_at = vec!["/.well-known/oauth-authorization-server/mcp"];
     };
     let nowhere = |settings: &mut Settings| settings.metadata_at.clear();
-    let changes: [(&str, fn(&mut Settings)); 3] =
+    let changes: [(&str, Change); 3] =
         [("foreign", foreign), ("below", below), ("nowhere", nowhere)];
     for (why, change) in changes {
         let stage = Stage::new(|settings| {
