@@ -8,6 +8,7 @@ use crate::{Error, Result};
 use reqwest::Method;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LOCATION};
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -76,6 +77,13 @@ pub struct Fetched {
     pub headers: HeaderMap,
     /// The body, which may hold tokens.
     pub body: Zeroizing<Vec<u8>>,
+}
+
+impl Fetched {
+    /// The body as a text; what is no UTF-8 in it is replaced.
+    pub fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.body)
+    }
 }
 
 /// Why there is no answer. None of them says more, for the difference would map the inside to whoever chose the URL.

@@ -29,6 +29,9 @@ use url::{Url, form_urlencoded};
 
 const DENY: &str = "deny";
 
+/// HTTP Basic with the id in the form besides.
+pub const BASIC_WITH_ID: &str = "client_secret_basic with id";
+
 /// Begins every `error_description`: what no caller may ever be shown.
 pub const FOREIGN: &str = "the issuer explains";
 
@@ -70,6 +73,16 @@ pub struct Settings {
     /// RFC 7592.
     pub management: bool,
     pub client_auth: Vec<&'static str>,
+    /// How clients with a secret have to prove themselves at a path, whatever is advertised and whatever they registered:
+    /// `client_secret_post`, `client_secret_basic`, or [`BASIC_WITH_ID`].
+    pub taken_auth: BTreeMap<&'static str, &'static str>,
+    /// Members of answers that are odd, or missing: of `resource` and `issuer` metadata, `registration` and `token`.
+    pub odd: Vec<(&'static str, &'static str, Option<Value>)>,
+    /// The status of a good token answer.
+    pub token_status: u16,
+    /// Where metadata is, all of it the same: the well-known paths.
+    pub resource_metadata_at: Vec<&'static str>,
+    pub metadata_at: Vec<&'static str>,
     /// The method every new dynamic client gets, whatever it asked for.
     pub imposed_client_auth: Option<&'static str>,
     /// Published verbatim; unset: [`Issuer::mcp_url`].
@@ -253,6 +266,11 @@ impl Default for Settings {
             access_revocation_error: None,
             management: true,
             client_auth: vec!["none", "client_secret_basic", "client_secret_post"],
+            taken_auth: BTreeMap::new(),
+            odd: Vec::new(),
+            token_status: 200,
+            resource_metadata_at: vec![endpoints::RESOURCE_METADATA],
+            metadata_at: vec![endpoints::METADATA],
             imposed_client_auth: None,
             resource: None,
             resource_needed: true,

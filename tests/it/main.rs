@@ -22,6 +22,7 @@ mod harness;
 mod hostile;
 mod index;
 mod issuer;
+mod issuer_answers;
 mod jwt_issuer;
 mod kambrium;
 mod kambrium_oauth;

@@ -34,10 +34,37 @@ pub struct Issuance {
 pub struct Client {
     /// `client_id`.
     pub id: String,
-    /// How it authenticates, as registered.
+    /// How it authenticates: as registered, or in the other way that has served since.
     pub auth: ClientAuth,
+    /// What else the issuer offers, to be tried in this order where it refuses the client.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<ClientAuth>,
     /// How it came about.
     pub source: ClientSource,
+}
+
+impl Client {
+    /// A client that authenticates in the first of these ways, and in the others where that one is refused; with none of them
+    /// by its id alone.
+    pub fn new(id: String, ways: Vec<ClientAuth>, source: ClientSource) -> Self {
+        let mut ways = ways.into_iter();
+        Self {
+            id,
+            auth: ways.next().unwrap_or(ClientAuth::None),
+            others: ways.collect(),
+            source,
+        }
+    }
+
+    /// The same client, which from now on authenticates in the way that served.
+    #[must_use]
+    pub fn served_by(&self, auth: ClientAuth) -> Self {
+        let mut ways = vec![self.auth];
+        ways.extend(&self.others);
+        ways.retain(|way| *way != auth);
+        ways.insert(0, auth);
+        Self::new(self.id.clone(), ways, self.source.clone())
+    }
 }
 
 /// How a client authenticates at the token and revocation endpoints (RFC 7591 `token_endpoint_auth_method`).
@@ -49,6 +76,9 @@ pub enum ClientAuth {
     /// With HTTP Basic.
     #[serde(rename = "client_secret_basic")]
     Basic,
+    /// With HTTP Basic, and its id in the form besides: not what RFC 6749 2.3.1 means, but some servers miss the id there.
+    #[serde(rename = "client_secret_basic_with_id")]
+    BasicWithId,
     /// With the secret in the form.
     #[serde(rename = "client_secret_post")]
     Post,
@@ -59,8 +89,22 @@ impl ClientAuth {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
-            Self::Basic => "client_secret_basic",
+            Self::Basic | Self::BasicWithId => "client_secret_basic",
             Self::Post => "client_secret_post",
+        }
+    }
+
+    /// The ways of a client with a secret at an issuer that lists these methods, first the one that most servers read. Who
+    /// lists nothing takes HTTP Basic (RFC 8414 2); what else is not known.
+    pub fn ways(listed: Option<&[String]>) -> Vec<Self> {
+        let Some(listed) = listed else {
+            return vec![Self::Basic, Self::Post, Self::BasicWithId];
+        };
+        let lists = |method: Self| listed.iter().any(|name| name == method.as_str());
+        match (lists(Self::Post), lists(Self::Basic)) {
+            (true, true) => vec![Self::Post, Self::Basic, Self::BasicWithId],
+            (false, true) => vec![Self::Basic, Self::BasicWithId],
+            (_, false) => vec![Self::Post],
         }
     }
 }
@@ -154,5 +198,40 @@ impl Provider {
     /// Whether a server still has it; one that was made before the server moved is gone.
     pub fn stands_under(&self, server: &Server) -> bool {
         server.subjects_consent() && server.stands_behind_grant(self.auth_revision)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_that_served_comes_first() {
+        use ClientAuth::{Basic, BasicWithId, Post};
+        let ways = |listed: &[&str]| {
+            let listed: Vec<String> = listed.iter().map(ToString::to_string).collect();
+            ClientAuth::ways(Some(&listed))
+        };
+        assert_eq!(ClientAuth::ways(None)[..2], [Basic, Post]);
+        let both = ways(&["none", "client_secret_basic", "client_secret_post"]);
+        assert_eq!(both, [Post, Basic, BasicWithId]);
+        assert_eq!(ways(&["client_secret_basic"]), [Basic, BasicWithId]);
+        assert_eq!(ways(&["client_secret_post"]), [Post]);
+        assert_eq!(ways(&["private_key_jwt"]), [Post]);
+        let client = Client::new("c".to_owned(), both, ClientSource::PreRegistered);
+        let client = client.served_by(Basic);
+        assert_eq!(
+            (client.auth, &*client.others),
+            (Basic, &[Post, BasicWithId][..])
+        );
+        let json = serde_json::to_value(&client).unwrap();
+        assert_eq!(serde_json::from_value::<Client>(json).unwrap(), client);
+        let old = r#"{"id":"c","auth":"client_secret_basic","source":"pre_registered"}"#;
+        assert!(
+            serde_json::from_str::<Client>(old)
+                .unwrap()
+                .others
+                .is_empty()
+        );
     }
 }

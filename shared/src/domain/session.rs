@@ -117,6 +117,9 @@ pub struct Consent {
     pub redirect_uri: String,
     /// What was asked for.
     pub scopes: Vec<String>,
+    /// The record of the client, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_record: Option<String>,
     /// [`ConsentSecrets`], sealed.
     pub sealed: Sealed,
 }

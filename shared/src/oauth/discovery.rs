@@ -1,15 +1,15 @@
 //! Who protects an MCP server (RFC 9728) and how to talk to whoever does (RFC 8414, OpenID Connect Discovery): section 2.
 //!
-//! An outage never leads on to a weaker source, and the first document that is there decides.
+//! The first document that is there decides. An outage at one place does not hide a document at the next one of the same kind,
+//! but never leads on to another kind: what was not asked may say otherwise.
 
 use super::is_outage;
+use super::members::Members;
 use crate::egress::{self, Egress, Outgoing, TOTAL_TIMEOUT};
 use crate::mcp;
 use crate::oauth::challenge::{Challenge, bearer};
 use reqwest::Method;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use tokio::time::timeout;
 use url::Url;
 
@@ -18,9 +18,10 @@ const DISCOVER: &str = "server/discover";
 /// What an MCP server says about its protection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protected {
-    /// The resource indicator, byte for byte (section 2 point 5).
+    /// The resource indicator, byte for byte (section 2 point 5); the server's address where it publishes none.
     pub resource: String,
-    /// The authorization servers, byte for byte, in the server's order; possibly none.
+    /// The authorization servers, byte for byte, in the server's order; possibly none. The server's origin where it publishes
+    /// no metadata: whether that is one, its own metadata says (revision 2025-03-26).
     pub issuers: Vec<String>,
     /// The scopes of the challenge, else all that the metadata lists, else none to be sent (row 17).
     pub scopes: Option<Vec<String>>,
@@ -75,56 +76,44 @@ impl From<egress::Failure> for Failure {
     }
 }
 
-#[derive(Deserialize)]
-struct ResourceMetadata {
-    resource: String,
-    #[serde(default)]
-    authorization_servers: Option<Vec<String>>,
-    #[serde(default)]
-    scopes_supported: Option<Vec<String>>,
-}
-
-#[derive(Deserialize)]
-struct IssuerMetadata {
-    issuer: String,
-    authorization_endpoint: String,
-    token_endpoint: String,
-    registration_endpoint: Option<String>,
-    revocation_endpoint: Option<String>,
-    scopes_supported: Option<Vec<String>>,
-    response_types_supported: Option<Vec<String>>,
-    code_challenge_methods_supported: Option<Vec<String>>,
-    token_endpoint_auth_methods_supported: Option<Vec<String>>,
-    authorization_response_iss_parameter_supported: Option<bool>,
-    client_id_metadata_document_supported: Option<bool>,
-}
-
 /// Asks an MCP server, without a token, who protects it; then reads its metadata where the challenge says it is, else at
-/// the well-known places (rows 1 to 3, 6 and 17).
+/// the well-known places (rows 1 to 3, 6 and 17). A server that is there and publishes none follows revision 2025-03-26, in
+/// which its origin is its authorization server.
 ///
 /// # Errors
 /// [`Failure`]. Metadata of another resource is [`Failure::ResourceMismatch`]: a server could name the metadata of another one
 /// to be sent that one's tokens.
 pub async fn protected_resource(egress: &Egress, server_url: &str) -> Result<Protected, Failure> {
     let server = egress.check(server_url)?;
-    let challenge = challenge(egress, server_url).await?.unwrap_or_default();
-    let mut places: Vec<String> = challenge.resource_metadata.into_iter().collect();
+    let (is_there, challenge) = ask(egress, server_url).await?;
+    let named = challenge.resource_metadata.as_deref();
+    let named = named.and_then(|place| server.join(place).ok());
+    let mut places: Vec<String> = named.into_iter().map(String::from).collect();
     for path in [server.path(), "/"] {
         let place = well_known(&server, "oauth-protected-resource", path, server.query());
         if !places.contains(&place) {
             places.push(place);
         }
     }
-    let metadata: ResourceMetadata = first(egress, &places).await?;
-    if !names(&metadata.resource, &server) {
+    let document = match first(egress, &places).await {
+        Err(Failure::NotFound) if is_there => {
+            return Ok(Protected {
+                resource: server_url.to_owned(),
+                issuers: vec![server.origin().ascii_serialization()],
+                scopes: challenge.scopes,
+            });
+        }
+        found => found?,
+    };
+    let metadata = Members::parse(&document).ok_or(Failure::Unusable)?;
+    let resource = metadata.text("resource").ok_or(Failure::Unusable)?;
+    if !names(&resource, &server) {
         return Err(Failure::ResourceMismatch);
     }
     Ok(Protected {
-        resource: metadata.resource,
-        issuers: metadata.authorization_servers.unwrap_or_default(),
-        scopes: challenge.scopes.or(metadata
-            .scopes_supported
-            .filter(|scopes| !scopes.is_empty())),
+        resource,
+        issuers: metadata.list("authorization_servers").unwrap_or_default(),
+        scopes: challenge.scopes.or(metadata.list("scopes_supported")),
     })
 }
 
@@ -132,53 +121,70 @@ pub async fn protected_resource(egress: &Egress, server_url: &str) -> Result<Pro
 ///
 /// # Errors
 /// [`Failure`]. Metadata with `response_types_supported` but no `code` in it, or with an endpoint that [`Egress::check`]
-/// refuses, is [`Failure::Unusable`].
+/// refuses, is [`Failure::Unusable`]; an optional endpoint that is no web address is none.
 pub async fn issuer(egress: &Egress, issuer: &str) -> Result<Issuer, Failure> {
     let url = egress.check(issuer)?;
     if url.query().is_some() || url.fragment().is_some() {
         return Err(Failure::Unusable);
     }
-    let metadata: IssuerMetadata = first(egress, &issuer_places(&url)).await?;
-    let lists = |list: &Option<Vec<String>>, word: &str| {
-        list.as_ref()
-            .map(|list| list.iter().any(|item| item == word))
+    let document = first(egress, &issuer_places(&url)).await?;
+    let metadata = Members::parse(&document).ok_or(Failure::Unusable)?;
+    let required = |name| metadata.text(name).ok_or(Failure::Unusable);
+    let is_web = |text: &String| Url::parse(text).is_ok_and(|url| url.scheme().starts_with("http"));
+    let optional = |name| metadata.text(name).filter(is_web);
+    let lists = |name, word: &str| {
+        let list = metadata.list(name)?;
+        Some(list.iter().any(|item| item == word))
+    };
+    let found = Issuer {
+        issuer: required("issuer")?,
+        authorization_endpoint: required("authorization_endpoint")?,
+        token_endpoint: required("token_endpoint")?,
+        registration_endpoint: optional("registration_endpoint"),
+        revocation_endpoint: optional("revocation_endpoint"),
+        scopes_supported: metadata.list("scopes_supported"),
+        token_auth_methods: metadata.list("token_endpoint_auth_methods_supported"),
+        iss_advertised: metadata.flag("authorization_response_iss_parameter_supported"),
+        takes_metadata_documents: metadata.flag("client_id_metadata_document_supported"),
     };
     let endpoints = [
-        Some(&metadata.authorization_endpoint),
-        Some(&metadata.token_endpoint),
-        metadata.registration_endpoint.as_ref(),
-        metadata.revocation_endpoint.as_ref(),
+        Some(&found.authorization_endpoint),
+        Some(&found.token_endpoint),
+        found.registration_endpoint.as_ref(),
+        found.revocation_endpoint.as_ref(),
     ];
     for endpoint in endpoints.into_iter().flatten() {
         if egress.check(endpoint)?.fragment().is_some() {
             return Err(Failure::Unusable);
         }
     }
-    if metadata.issuer != issuer {
+    if !is_same_issuer(&found.issuer, issuer) {
         return Err(Failure::IssuerMismatch);
     }
-    if lists(&metadata.code_challenge_methods_supported, "S256") != Some(true) {
+    if lists("code_challenge_methods_supported", "S256") != Some(true) {
         return Err(Failure::NoS256);
     }
-    if lists(&metadata.response_types_supported, "code") == Some(false) {
+    if lists("response_types_supported", "code") == Some(false) {
         return Err(Failure::Unusable);
     }
-    let is_true = |flag: Option<bool>| flag == Some(true);
-    Ok(Issuer {
-        issuer: metadata.issuer,
-        authorization_endpoint: metadata.authorization_endpoint,
-        token_endpoint: metadata.token_endpoint,
-        registration_endpoint: metadata.registration_endpoint,
-        revocation_endpoint: metadata.revocation_endpoint,
-        scopes_supported: metadata.scopes_supported,
-        token_auth_methods: metadata.token_endpoint_auth_methods_supported,
-        iss_advertised: is_true(metadata.authorization_response_iss_parameter_supported),
-        takes_metadata_documents: is_true(metadata.client_id_metadata_document_supported),
-    })
+    Ok(found)
 }
 
-/// The challenge of a request without a token. Only its head is read: a server that wants none may stream for ever.
-async fn challenge(egress: &Egress, server_url: &str) -> Result<Option<Challenge>, Failure> {
+/// Whether two spellings name one issuer, to find it: they are the same text, or that of a host alone, with and without its
+/// final slash, which many libraries add to one of them. Nothing else is a matter of spelling, and `iss` is compared with the
+/// metadata's own.
+pub fn is_same_issuer(one: &str, other: &str) -> bool {
+    let bare = |name: &'_ str| {
+        let url = Url::parse(name).ok()?;
+        let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        is_bare.then(|| name.strip_suffix('/').unwrap_or(name).to_owned())
+    };
+    one == other || bare(one).is_some_and(|one| bare(other) == Some(one))
+}
+
+/// Whether there is anything at an address, and the challenge of a request without a token. Only the answer's head is read: a
+/// server that wants none may stream for ever.
+async fn ask(egress: &Egress, server_url: &str) -> Result<(bool, Challenge), Failure> {
     let body =
         json!({"jsonrpc": "2.0", "id": 1, "method": DISCOVER, "params": {"_meta": mcp::meta()}});
     let request = Outgoing {
@@ -191,28 +197,47 @@ async fn challenge(egress: &Egress, server_url: &str) -> Result<Option<Challenge
         .await
         .map_err(|_| Failure::TryLater)??;
     match answer.status().as_u16() {
-        401 => Ok(bearer(answer.headers())),
+        401 => Ok((true, bearer(answer.headers()).unwrap_or_default())),
+        404 | 410 => Ok((false, Challenge::default())),
         status if is_outage(status) => Err(Failure::TryLater),
-        _ => Ok(None),
+        _ => Ok((true, Challenge::default())),
     }
 }
 
-/// The document at the first of `places` that has one. A page that is no JSON object is no metadata.
-async fn first<T: DeserializeOwned>(egress: &Egress, places: &[String]) -> Result<T, Failure> {
-    for place in places {
-        let fetched = egress.get(place, "application/json").await?;
-        match fetched.status {
-            200..=299 => {
-                if let Ok(object) = serde_json::from_slice::<Map<String, Value>>(&fetched.body) {
-                    return serde_json::from_value(object.into()).map_err(|_| Failure::Unusable);
+/// The document at the first of `places` that has one, all within the time of one exchange. A page that is no JSON object is no
+/// metadata.
+///
+/// # Errors
+/// [`Failure::TryLater`] when there is none, but not every place could be asked.
+async fn first(egress: &Egress, places: &[String]) -> Result<String, Failure> {
+    let search = async {
+        let mut none = Failure::NotFound;
+        for place in places {
+            let fetched = match egress.get(place, "application/json").await {
+                Ok(fetched) => fetched,
+                Err(egress::Failure::Unreachable) => {
+                    none = Failure::TryLater;
+                    continue;
                 }
+                Err(refused) => return Err(refused.into()),
+            };
+            match fetched.status {
+                200..=299 => {
+                    let document = fetched.text();
+                    if Members::parse(&document).is_some() {
+                        return Ok(document.into_owned());
+                    }
+                }
+                status if is_outage(status) => none = Failure::TryLater,
+                400.. => {}
+                _ => return Err(Failure::Unusable),
             }
-            status if is_outage(status) => return Err(Failure::TryLater),
-            400.. => {}
-            _ => return Err(Failure::Unusable),
         }
-    }
-    Err(Failure::NotFound)
+        Err(none)
+    };
+    timeout(TOTAL_TIMEOUT, search)
+        .await
+        .unwrap_or(Err(Failure::TryLater))
 }
 
 /// `/.well-known/<name>` between the host and the path; a path of one slash is none (RFC 9728 3.1, RFC 8414 3.1).
@@ -275,6 +300,10 @@ fn names(resource: &str, server: &Url) -> bool {
 mod tests {
     use super::*;
     use crate::egress::testing::{Server, body, header, reply};
+    use crate::oauth::members::tests::anything;
+    use proptest::strategy::{Strategy, ValueTree};
+    use proptest::test_runner::TestRunner;
+    use serde_json::Value;
 
     /// A server that answers by path: the rest of the request line is dropped.
     fn at(answer: impl Fn(&str, &str) -> String + Send + 'static) -> Server {
@@ -447,29 +476,87 @@ mod tests {
                 "GET /.well-known/oauth-protected-resource",
             ]
         );
-        let bare = at(|_, _| reply(404, "", ""));
-        assert_eq!(protected(&bare, "").await, Err(Failure::NotFound));
+    }
+
+    #[tokio::test]
+    async fn a_server_without_metadata_is_protected_by_its_origin() {
+        let bare = at(|_, target| match target {
+            "/" | "/a/mcp" => reply(401, "WWW-Authenticate: Bearer scope=\"a b\"\r\n", ""),
+            _ => reply(404, "", ""),
+        });
+        for path in ["", "/a/mcp"] {
+            let expected = Protected {
+                resource: format!("{}{path}", bare.url),
+                issuers: vec![bare.url.clone()],
+                scopes: Some(vec!["a".to_owned(), "b".to_owned()]),
+            };
+            assert_eq!(protected(&bare, path).await, Ok(expected));
+        }
         assert_eq!(
             paths(&bare),
-            ["POST /", "GET /.well-known/oauth-protected-resource"]
+            [
+                "POST /",
+                "GET /.well-known/oauth-protected-resource",
+                "POST /a/mcp",
+                "GET /.well-known/oauth-protected-resource/a/mcp",
+                "GET /.well-known/oauth-protected-resource",
+            ]
         );
     }
 
     #[tokio::test]
-    async fn an_outage_ends_the_search() {
-        for status in [408, 429, 500, 503] {
-            let server = at(move |_, target| match target {
+    async fn nothing_is_protected_where_nothing_is() {
+        for status in [404, 410] {
+            let nothing = at(move |_, _| reply(status, "", ""));
+            assert_eq!(protected(&nothing, "").await, Err(Failure::NotFound));
+            assert_eq!(
+                paths(&nothing),
+                ["POST /", "GET /.well-known/oauth-protected-resource"]
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn an_outage_at_one_place_does_not_hide_the_next() {
+        for status in [0, 408, 429, 500, 502, 503] {
+            let broken = move || match status {
+                0 => String::new(),
+                status => reply(status, "", ""),
+            };
+            let server = at(move |base, target| match target {
                 "/mcp" => reply(404, "", ""),
-                _ => reply(status, "", ""),
+                "/.well-known/oauth-protected-resource" => json(&json!({"resource": base})),
+                _ => broken(),
             });
-            assert_eq!(protected(&server, "/mcp").await, Err(Failure::TryLater));
-            assert_eq!(server.requests().len(), 2);
-            let down = at(move |_, _| reply(status, "", ""));
+            assert!(protected(&server, "/mcp").await.is_ok(), "{status}");
+            // Nowhere a document, and not everywhere an answer: the origin is not taken instead.
+            for broken_first in [true, false] {
+                let server = at(move |_, target| match target {
+                    "/mcp" => reply(404, "", ""),
+                    "/.well-known/oauth-protected-resource" if broken_first => reply(404, "", ""),
+                    "/.well-known/oauth-protected-resource/mcp" if !broken_first => {
+                        reply(404, "", "")
+                    }
+                    _ => broken(),
+                });
+                assert_eq!(protected(&server, "/mcp").await, Err(Failure::TryLater));
+                assert_eq!(server.requests().len(), 3);
+            }
+            // The server itself is no such place: what it would have said is not known.
+            let down = at(move |_, _| broken());
             assert_eq!(protected(&down, "/mcp").await, Err(Failure::TryLater));
             assert_eq!(down.requests().len(), 1);
+            let issuer = at(move |base, target| match target {
+                "/.well-known/openid-configuration" => json(&metadata(base)),
+                _ => broken(),
+            });
+            assert!(issuer_of(&issuer, "").await.is_ok(), "{status}");
+            let another = at(move |_, target| match target {
+                "/.well-known/openid-configuration" => json(&metadata("https://other.example")),
+                _ => broken(),
+            });
+            assert_eq!(issuer_of(&another, "").await, Err(Failure::IssuerMismatch));
         }
-        let silent = at(|_, _| String::new());
-        assert_eq!(protected(&silent, "/mcp").await, Err(Failure::TryLater));
     }
 
     #[tokio::test]
@@ -573,21 +660,35 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slash_makes_another_issuer() {
+    async fn the_final_slash_of_a_host_alone_is_no_difference() {
         for (asked, said, is_same) in [
             ("", "", true),
             ("/", "/", true),
-            ("", "/", false),
-            ("/", "", false),
+            ("", "/", true),
+            ("/", "", true),
+            ("", "//", false),
+            ("/t", "/t", true),
             ("/t", "/t/", false),
+            ("/t/", "/t", false),
+            ("/t", "", false),
         ] {
             let server = at(move |base, _| json(&metadata(&format!("{base}{said}"))));
             let found = issuer_of(&server, asked).await;
             assert_eq!(found.is_ok(), is_same, "{asked:?} {said:?}");
-            if let Err(failure) = found {
-                assert_eq!(failure, Failure::IssuerMismatch);
+            match found {
+                Ok(found) => assert_eq!(found.issuer, format!("{}{said}", server.url)),
+                Err(failure) => assert_eq!(failure, Failure::IssuerMismatch),
             }
             assert_eq!(server.requests().len(), 1);
+        }
+        for (one, other) in [
+            ("https://as.example", "HTTPS://AS.EXAMPLE/"),
+            ("https://as.example", "https://as.example:443/"),
+            ("https://as.example", "https://as.example/?"),
+            ("https://as.example", "http://as.example/"),
+            ("as.example", "as.example/"),
+        ] {
+            assert!(!is_same_issuer(one, other), "{one} {other}");
         }
     }
 
@@ -597,7 +698,13 @@ mod tests {
             ("code_challenge_methods_supported", Value::Null),
             ("code_challenge_methods_supported", json!([])),
             ("code_challenge_methods_supported", json!(["plain"])),
-            ("code_challenge_methods_supported", json!("S256")),
+            ("code_challenge_methods_supported", json!({"S256": true})),
+            ("issuer", Value::Null),
+            (
+                "issuer",
+                json!(["https://as.example", "https://other.example"]),
+            ),
+            ("token_endpoint", json!("")),
             (
                 "response_types_supported",
                 json!(["token", "code id_token"]),
@@ -623,17 +730,14 @@ mod tests {
             ("revocation_endpoint", json!("https://user@as.example/")),
         ] {
             let named = format!("{field} = {value}");
-            let odd_list = r#"code_challenge_methods_supported = "S256""#;
             let server = at(move |base, _| {
                 let mut metadata = metadata(base);
                 metadata[field] = value.clone();
                 json(&metadata)
             });
-            let says_otherwise = field == "code_challenge_methods_supported" && named != odd_list;
-            let failure = if says_otherwise {
-                Failure::NoS256
-            } else {
-                Failure::Unusable
+            let failure = match field {
+                "code_challenge_methods_supported" => Failure::NoS256,
+                _ => Failure::Unusable,
             };
             assert_eq!(issuer_of(&server, "").await, Err(failure), "{named}");
             assert_eq!(server.requests().len(), 1);
@@ -645,6 +749,113 @@ mod tests {
         }
         let down = at(|_, _| reply(502, "", ""));
         assert_eq!(issuer_of(&down, "").await, Err(Failure::TryLater));
-        assert_eq!(down.requests().len(), 1);
+        assert_eq!(down.requests().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn odd_optional_metadata_is_read_as_it_is_meant() {
+        for (field, value) in [
+            ("registration_endpoint", json!("")),
+            ("registration_endpoint", json!("/register")),
+            ("registration_endpoint", json!("urn:x:y")),
+            ("revocation_endpoint", json!(7)),
+            ("revocation_endpoint", json!({"href": "https://as.example"})),
+            ("response_types_supported", json!("code token")),
+            ("response_types_supported", json!(false)),
+            ("scopes_supported", json!("openid offline_access")),
+            ("scopes_supported", json!(["openid", 1, "offline_access"])),
+            ("token_endpoint_auth_methods_supported", json!("none")),
+            ("code_challenge_methods_supported", json!("S256")),
+            (
+                "authorization_response_iss_parameter_supported",
+                json!("false"),
+            ),
+            ("authorization_response_iss_parameter_supported", json!([])),
+            ("client_id_metadata_document_supported", json!("true")),
+        ] {
+            let named = format!("{field} = {value}");
+            let server = at(move |base, _| {
+                let mut metadata = metadata(base);
+                metadata[field] = value.clone();
+                json(&metadata)
+            });
+            let found = issuer_of(&server, "").await.unwrap();
+            let plain = Issuer {
+                issuer: server.url.clone(),
+                authorization_endpoint: "https://as.example/authorize?x=1".to_owned(),
+                token_endpoint: "https://as.example/token".to_owned(),
+                registration_endpoint: None,
+                revocation_endpoint: None,
+                scopes_supported: (field == "scopes_supported")
+                    .then(|| vec!["openid".to_owned(), "offline_access".to_owned()]),
+                token_auth_methods: (field == "token_endpoint_auth_methods_supported")
+                    .then(|| vec!["none".to_owned()]),
+                iss_advertised: false,
+                takes_metadata_documents: field == "client_id_metadata_document_supported",
+            };
+            assert_eq!(found, plain, "{named}");
+        }
+        for (field, value) in [
+            ("resource", json!(["BASE/mcp"])),
+            ("authorization_servers", json!("BASE")),
+            ("scopes_supported", json!("read write")),
+            ("scopes_supported", json!({"read": true})),
+        ] {
+            let named = format!("{field} = {value}");
+            let is_scopes = value == json!("read write");
+            let server = at(move |base, _| {
+                let mut metadata =
+                    json!({"resource": "BASE/mcp", "authorization_servers": ["BASE"]});
+                metadata[field] = value.clone();
+                reply(200, "", &metadata.to_string().replace("BASE", base))
+            });
+            let expected = Protected {
+                resource: format!("{}/mcp", server.url),
+                issuers: vec![server.url.clone()],
+                scopes: is_scopes.then(|| vec!["read".to_owned(), "write".to_owned()]),
+            };
+            assert_eq!(protected(&server, "/mcp").await, Ok(expected), "{named}");
+        }
+        let relative = at(|base, target| match target {
+            "/a/mcp" => reply(
+                401,
+                "WWW-Authenticate: Bearer resource_metadata=\"/meta\"\r\n",
+                "",
+            ),
+            "/meta" => {
+                json(&json!({"resource": base, "authorization_servers": ["https://as.example"]}))
+            }
+            _ => reply(404, "", ""),
+        });
+        let found = protected(&relative, "/a/mcp").await.unwrap();
+        assert_eq!(found.issuers, ["https://as.example"]);
+    }
+
+    /// Each optional member in turn says anything at all, and the issuer can still be used.
+    #[tokio::test]
+    async fn no_optional_member_costs_the_issuer() {
+        let mut runner = TestRunner::deterministic();
+        for field in [
+            "registration_endpoint",
+            "revocation_endpoint",
+            "scopes_supported",
+            "token_endpoint_auth_methods_supported",
+            "revocation_endpoint_auth_methods_supported",
+            "authorization_response_iss_parameter_supported",
+            "client_id_metadata_document_supported",
+            "jwks_uri",
+        ] {
+            for _ in 0..12 {
+                let odd = anything().new_tree(&mut runner).unwrap().current();
+                let said = odd.clone();
+                let server = at(move |base, _| {
+                    let whole = metadata(base).to_string();
+                    let open = whole.strip_suffix('}').unwrap();
+                    reply(200, "", &format!("{open},\"{field}\":{said}}}"))
+                });
+                let found = issuer_of(&server, "").await;
+                assert!(found.is_ok(), "{field}: {odd}");
+            }
+        }
     }
 }

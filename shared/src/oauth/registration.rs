@@ -1,19 +1,20 @@
 //! Dynamic client registration (RFC 7591) and its end (RFC 7592): section 3 point 3, section 7 point 6.
 
 use super::discovery::Issuer;
-use super::{integer, is_outage, secret};
+use super::is_outage;
+use super::members::Members;
 use crate::domain::issuance::ClientAuth;
 use crate::egress::{self, Egress, Outgoing, is_loopback};
 use reqwest::Method;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use url::Url;
 use zeroize::Zeroizing;
 
-/// The methods that Hawser can do, the one it would rather use first.
-const METHODS: [ClientAuth; 3] = [ClientAuth::Basic, ClientAuth::Post, ClientAuth::None];
+/// The methods that Hawser can do, the one it would rather use first: more token endpoints read a secret in the form than in the
+/// header, whatever they list.
+const METHODS: [ClientAuth; 3] = [ClientAuth::Post, ClientAuth::Basic, ClientAuth::None];
 
 /// A new client, as the authorization server describes it.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct Registered {
     pub client_id: String,
     /// How it authenticates.
     pub auth: ClientAuth,
+    /// What else is worth a try where the server refuses it: some register one method and read another.
+    pub other: Option<ClientAuth>,
     /// Its secret, unless it is a public client.
     pub secret: Option<SecretString>,
     /// When the secret ends, in seconds since the epoch; `None` for never.
@@ -68,20 +71,6 @@ impl From<egress::Failure> for Failure {
     }
 }
 
-#[derive(Deserialize)]
-struct Answer {
-    client_id: String,
-    #[serde(default, deserialize_with = "secret")]
-    client_secret: Option<SecretString>,
-    #[serde(default)]
-    client_secret_expires_at: Value,
-    token_endpoint_auth_method: Option<String>,
-    redirect_uris: Option<Vec<String>>,
-    registration_client_uri: Option<String>,
-    #[serde(default, deserialize_with = "secret")]
-    registration_access_token: Option<SecretString>,
-}
-
 /// Registers a client. What the answer says counts, not what was asked; a client that turns out to be unusable is removed
 /// again as far as that is possible.
 ///
@@ -125,18 +114,23 @@ pub async fn register(
         status if is_outage(status) => return Err(Failure::TryLater),
         _ => return Err(Failure::Refused),
     }
-    let mut answer: Answer = serde_json::from_slice(&fetched.body).map_err(|_| Failure::Refused)?;
-    let management = answer
-        .registration_client_uri
-        .take()
+    let document = fetched.text();
+    let answer = Members::parse(&document).ok_or(Failure::Refused)?;
+    let uri = answer.text("registration_client_uri");
+    let management = uri
         .filter(|uri| egress.check(uri).is_ok())
-        .zip(answer.registration_access_token.take())
+        .zip(answer.secret("registration_access_token"))
         .map(|(uri, token)| Management { uri, token });
-    match accept(answer, asked, redirect_uri) {
-        Some(client) => Ok(Registered {
-            management,
-            ..client
-        }),
+    match accept(&answer, asked, redirect_uri) {
+        Some(client) => {
+            let ways = ClientAuth::ways(issuer.token_auth_methods.as_deref());
+            let mut others = ways.into_iter().filter(|way| *way != client.auth);
+            Ok(Registered {
+                management,
+                other: others.next().filter(|_| client.secret.is_some()),
+                ..client
+            })
+        }
         None => {
             if let Some(Management { uri, token }) = &management {
                 deregister(egress, uri, token).await;
@@ -158,25 +152,27 @@ fn method(supported: Option<&[String]>) -> Option<ClientAuth> {
 
 /// The client that an answer describes, if Hawser can be that client. Without a secret it is a public one, whatever the
 /// answer calls it.
-fn accept(answer: Answer, asked: ClientAuth, redirect_uri: &str) -> Option<Registered> {
-    let said = match &answer.token_endpoint_auth_method {
+fn accept(answer: &Members<'_>, asked: ClientAuth, redirect_uri: &str) -> Option<Registered> {
+    let said = match answer.text("token_endpoint_auth_method") {
         Some(name) => METHODS.into_iter().find(|method| method.as_str() == name)?,
         // The default of RFC 7591 2, where a secret came unasked.
         None if asked == ClientAuth::None => ClientAuth::Basic,
         None => asked,
     };
     let takes_redirect = answer
-        .redirect_uris
+        .list("redirect_uris")
         .is_none_or(|uris| uris.iter().any(|uri| uri == redirect_uri));
-    if answer.client_id.is_empty() || !takes_redirect {
+    if !takes_redirect {
         return None;
     }
-    let secret = answer.client_secret.filter(|_| said != ClientAuth::None);
-    let expires_at = integer(&answer.client_secret_expires_at).filter(|at| *at > 0);
+    let secret = answer.secret("client_secret");
+    let secret = secret.filter(|_| said != ClientAuth::None);
+    let expires_at = answer.integer("client_secret_expires_at");
     Some(Registered {
-        client_id: answer.client_id,
+        client_id: answer.text("client_id")?,
         auth: secret.as_ref().map_or(ClientAuth::None, |_| said),
-        secret_expires_at: expires_at.filter(|_| secret.is_some()),
+        other: None,
+        secret_expires_at: expires_at.filter(|at| *at > 0 && secret.is_some()),
         secret,
         management: None,
     })
@@ -207,6 +203,9 @@ pub async fn deregister(egress: &Egress, uri: &str, token: &SecretString) -> Der
 mod tests {
     use super::*;
     use crate::egress::testing::{Server, body, header, reply};
+    use crate::oauth::members::tests::anything;
+    use proptest::prelude::*;
+    use serde_json::Value;
 
     const REDIRECT: &str = "https://hawser.example/cb";
 
@@ -350,6 +349,10 @@ mod tests {
         assert_eq!(method(None), Some(ClientAuth::Basic));
         assert_eq!(
             of(&["none", "client_secret_post", "client_secret_basic"]),
+            Some(ClientAuth::Post)
+        );
+        assert_eq!(
+            of(&["client_secret_basic", "none"]),
             Some(ClientAuth::Basic)
         );
         assert_eq!(of(&["none", "client_secret_post"]), Some(ClientAuth::Post));
@@ -360,8 +363,9 @@ mod tests {
     #[test]
     fn the_answer_counts() {
         let of = |asked, text: &str| {
-            let answer = serde_json::from_str(&format!(r#"{{"client_id":"c"{text}}}"#)).unwrap();
-            let client = accept(answer, asked, REDIRECT)?;
+            let document = format!(r#"{{"client_id":"c"{text}}}"#);
+            let answer = Members::parse(&document).unwrap();
+            let client = accept(&answer, asked, REDIRECT)?;
             Some((
                 client.auth,
                 client.secret.is_some(),
@@ -403,6 +407,28 @@ mod tests {
         let empty = r#","client_secret":"","token_endpoint_auth_method":"client_secret_basic","client_secret_expires_at":9"#;
         assert_eq!(of(Basic, empty), Some((Public, false, None)));
         assert_eq!(of(Basic, ""), Some((Public, false, None)));
+        let method_in_a_list =
+            r#","client_secret":"s","token_endpoint_auth_method":["client_secret_post"]"#;
+        assert_eq!(of(Basic, method_in_a_list), Some((Post, true, None)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_optional_member_costs_the_client(odd in anything(), which in 0..6usize) {
+            let field = [
+                "client_secret_expires_at",
+                "client_id_issued_at",
+                "scope",
+                "grant_types",
+                "registration_client_uri",
+                "registration_access_token",
+            ][which];
+            let document = format!(r#"{{"client_id":"c","client_secret":"s","{field}":{odd}}}"#);
+            let answer = Members::parse(&document).unwrap();
+            let client = accept(&answer, ClientAuth::Post, REDIRECT).unwrap();
+            prop_assert_eq!((&*client.client_id, client.auth), ("c", ClientAuth::Post));
+            prop_assert!(client.secret.is_some());
+        }
     }
 
     #[tokio::test]

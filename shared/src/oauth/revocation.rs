@@ -1,11 +1,10 @@
 //! The revocation endpoint (RFC 7009): section 7.
 
+use super::members::Members;
 use super::token::Credentials;
 use super::{is_outage, known, retry_after};
 use crate::egress::{Egress, Failure};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
-use serde_json::Value;
 use std::time::Duration;
 
 /// `token_type_hint`.
@@ -54,12 +53,6 @@ impl Hint {
     }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Refusal {
-    error: Option<Value>,
-}
-
 /// Presents one token once. Of the answer's body only a known `error` counts.
 pub async fn revoke(
     egress: &Egress,
@@ -74,9 +67,10 @@ pub async fn revoke(
     ];
     match credentials.post(egress, url, &form).await {
         Ok(fetched) => {
-            let refusal: Refusal = serde_json::from_slice(&fetched.body).unwrap_or_default();
+            let document = fetched.text();
+            let error = Members::parse(&document).unwrap_or_default().text("error");
             Answer {
-                verdict: verdict(fetched.status, known(refusal.error.as_ref())),
+                verdict: verdict(fetched.status, known(error.as_deref())),
                 status: Some(fetched.status),
                 retry_after: retry_after(&fetched.headers),
             }
@@ -158,6 +152,45 @@ mod tests {
                 retry_after: None,
             };
             assert_eq!(answer, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_misses_the_secret_in_the_form_is_shown_it() {
+        for (auth, secret) in [
+            (ClientAuth::None, ""),
+            (ClientAuth::Basic, "s"),
+            (ClientAuth::BasicWithId, "s"),
+            (ClientAuth::Post, "s"),
+        ] {
+            for is_met in [true, false] {
+                let server = Server::start(move |_, request| {
+                    let complete = format!("client_secret={secret}");
+                    match body(request).ends_with(&complete)
+                        || body(request).contains(&(complete + "&"))
+                    {
+                        true if is_met => reply(200, "", ""),
+                        _ => reply(400, "", r#"{"error":"invalid_request"}"#),
+                    }
+                });
+                let (client, secret) = (client(auth), "s".into());
+                let credentials = Credentials {
+                    client: &client,
+                    secret: Some(&secret),
+                };
+                let egress = Egress::new(true).unwrap();
+                let hint = Hint::Refresh;
+                let got = revoke(&egress, &server.url, &credentials, &"t".into(), hint).await;
+                let expected = match is_met {
+                    true => (Verdict::Revoked, Some(200)),
+                    false => (Verdict::Refused, Some(400)),
+                };
+                assert_eq!((got.verdict, got.status), expected, "{auth:?}");
+                let asked = if auth == ClientAuth::Post { 1 } else { 2 };
+                let requests = server.requests();
+                assert_eq!(requests.len(), asked);
+                assert_eq!(body(&requests[asked - 1]).matches("client_id=").count(), 1);
+            }
         }
     }
 

@@ -1,18 +1,20 @@
 //! The token endpoint (RFC 6749 4.1.3, 4.4 and 6, RFC 8707): sections 5 and 6.
 
-use super::{integer, is_outage, known, retry_after, secret, words};
+use super::members::Members;
+use super::{is_outage, known, retry_after};
 use crate::domain::issuance::{Client, ClientAuth, Issuance};
 use crate::egress::{self, Egress, Fetched, Outgoing};
 use data_encoding::BASE64;
 use reqwest::Method;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
-use serde_json::Value;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use url::form_urlencoded::{self, byte_serialize};
 use zeroize::Zeroizing;
 
+/// How long after it was first asked an endpoint that refuses the client is asked again in another way. A refusal comes at once
+/// or not at all, and a lease on a grant outlasts one slow answer, not two.
+const PROBING: Duration = Duration::from_secs(3);
 /// A token that claims to last longer is held to this: ten years in seconds.
 const LONGEST_LIFETIME: i64 = 10 * 365 * 86_400;
 
@@ -68,19 +70,23 @@ pub struct Tokens {
     pub expires_in: Option<i64>,
     /// The scopes granted; `None` means as asked.
     pub scopes: Option<Vec<String>>,
+    /// How the client authenticated for them.
+    pub auth: ClientAuth,
 }
 
-impl Tokens {
-    /// Whether the access token can be sent: it consists of what RFC 6749 makes tokens of (A.12), so that no line break or
-    /// other byte in it can end a header or begin another.
-    pub fn can_be_sent(&self) -> bool {
-        let token = self.access.expose_secret();
-        token.bytes().all(|b| matches!(b, b' '..=b'~')) && token.trim() == token
-    }
+/// Tokens in an answer that cannot be used as it is. They have been issued all the same.
+#[derive(Debug)]
+pub struct Received {
+    /// `access_token`.
+    pub access: Option<SecretString>,
+    /// `refresh_token`.
+    pub refresh: Option<SecretString>,
+    /// Whether the answer is a good one by its status and says nothing of an error, so that its refresh token serves.
+    pub is_good: bool,
 }
 
-/// An answer without tokens, or none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An answer without usable tokens, or none.
+#[derive(Debug)]
 pub struct TokenFailure {
     /// What follows from it.
     pub class: Class,
@@ -90,16 +96,8 @@ pub struct TokenFailure {
     pub word: &'static str,
     /// How long the server asks to be left alone, five minutes at most.
     pub retry_after: Option<Duration>,
-}
-
-impl TokenFailure {
-    /// A good answer with tokens that cannot be used.
-    pub const UNUSABLE: Self = Self {
-        class: Class::Unusable,
-        status: Some(200),
-        word: "",
-        retry_after: None,
-    };
+    /// The tokens in it, to be stored or revoked.
+    pub received: Option<Received>,
 }
 
 /// The classes of the table in section 6.
@@ -118,14 +116,46 @@ pub enum Class {
 }
 
 impl Credentials<'_> {
-    /// Posts a form, authenticated as the client was registered.
+    /// Posts a form, authenticated as the client was registered; and where the endpoint calls that no valid request, once more
+    /// with id and secret in the form besides. Some insist on both there, however the client authenticates, and on the secret of
+    /// a public client, which is an empty one (RFC 6749 2.3.1).
     pub(super) async fn post(
         &self,
         egress: &Egress,
         url: &str,
         form: &[(&str, &str)],
     ) -> Result<Fetched, egress::Failure> {
-        let (headers, body) = self.form(form)?;
+        let auth = self.client.auth;
+        let fetched = self.post_as(auth, egress, url, form).await?;
+        if auth == ClientAuth::Post || !is_called_invalid(&fetched) {
+            return Ok(fetched);
+        }
+        let mut complete = form.to_vec();
+        if auth == ClientAuth::Basic {
+            complete.push(("client_id", &self.client.id));
+        }
+        let secret = self.secret.filter(|_| auth != ClientAuth::None);
+        complete.push((
+            "client_secret",
+            secret.map(ExposeSecret::expose_secret).unwrap_or_default(),
+        ));
+        match self.post_as(auth, egress, url, &complete).await {
+            Ok(second) if matches!(second.status, 200..=299) || is_outage(second.status) => {
+                Ok(second)
+            }
+            Err(egress::Failure::Unreachable) => Err(egress::Failure::Unreachable),
+            _ => Ok(fetched),
+        }
+    }
+
+    async fn post_as(
+        &self,
+        auth: ClientAuth,
+        egress: &Egress,
+        url: &str,
+        form: &[(&str, &str)],
+    ) -> Result<Fetched, egress::Failure> {
+        let (headers, body) = self.form(auth, form)?;
         let request = Outgoing {
             method: Method::POST,
             url,
@@ -136,7 +166,11 @@ impl Credentials<'_> {
     }
 
     /// Headers and body of a form with the client's own credentials. Apart, because its writer may not be held while waiting.
-    fn form(&self, form: &[(&str, &str)]) -> Result<(HeaderMap, Vec<u8>), egress::Failure> {
+    fn form(
+        &self,
+        auth: ClientAuth,
+        form: &[(&str, &str)],
+    ) -> Result<(HeaderMap, Vec<u8>), egress::Failure> {
         let mut headers = HeaderMap::from_iter([
             (
                 CONTENT_TYPE,
@@ -148,22 +182,25 @@ impl Credentials<'_> {
         let secret = self.secret.map(ExposeSecret::expose_secret);
         let mut body = form_urlencoded::Serializer::new(String::new());
         body.extend_pairs(form);
-        match self.client.auth {
-            ClientAuth::Basic => {
-                headers.insert(AUTHORIZATION, basic(id, secret.unwrap_or_default())?);
-            }
-            ClientAuth::Post => {
-                body.append_pair("client_id", id);
-                if let Some(secret) = secret {
-                    body.append_pair("client_secret", secret);
-                }
-            }
-            ClientAuth::None => {
-                body.append_pair("client_id", id);
-            }
+        if matches!(auth, ClientAuth::Basic | ClientAuth::BasicWithId) {
+            headers.insert(AUTHORIZATION, basic(id, secret.unwrap_or_default())?);
+        }
+        if auth != ClientAuth::Basic {
+            body.append_pair("client_id", id);
+        }
+        if auth == ClientAuth::Post
+            && let Some(secret) = secret
+        {
+            body.append_pair("client_secret", secret);
         }
         Ok((headers, body.finish().into_bytes()))
     }
+}
+
+fn is_called_invalid(fetched: &Fetched) -> bool {
+    let document = fetched.text();
+    let error = Members::parse(&document).and_then(|answer| answer.text("error"));
+    error.is_some_and(|error| error == "invalid_request")
 }
 
 /// HTTP Basic with both parts form-encoded first (RFC 6749 2.3.1).
@@ -178,7 +215,7 @@ fn basic(id: &str, secret: &str) -> Result<HeaderValue, egress::Failure> {
     Ok(value)
 }
 
-/// Exchanges a code. Never to be repeated once it was sent (section 5, callback point 4).
+/// Exchanges a code. Never to be repeated once it was sent by a client that was not refused (section 5, callback point 4).
 ///
 /// # Errors
 /// [`TokenFailure`].
@@ -232,7 +269,40 @@ pub async fn client_credentials(
 }
 
 impl Endpoint<'_> {
+    /// Where the client is refused, it tries the other ways to authenticate that the issuer offers, each once: issuers look at
+    /// the client first, and what a refused one presents is not used up. The first refusal is what counts unless another way
+    /// leads to tokens; what else an issuer says to a client that it may not know says nothing about what was presented.
     async fn ask(&self, egress: &Egress, asked: &[(&str, &str)]) -> Result<Tokens, TokenFailure> {
+        let begun = Instant::now();
+        let client = self.credentials.client;
+        let refused = match self.ask_as(client.auth, egress, asked).await {
+            Err(failure) if failure.class == Class::InvalidClient && failure.received.is_none() => {
+                failure
+            }
+            answer => return answer,
+        };
+        for other in &client.others {
+            if begun.elapsed() > PROBING {
+                break;
+            }
+            match self.ask_as(*other, egress, asked).await {
+                Err(failure) if failure.received.is_none() => {
+                    if failure.class != Class::InvalidClient {
+                        break;
+                    }
+                }
+                answer => return answer,
+            }
+        }
+        Err(refused)
+    }
+
+    async fn ask_as(
+        &self,
+        auth: ClientAuth,
+        egress: &Egress,
+        asked: &[(&str, &str)],
+    ) -> Result<Tokens, TokenFailure> {
         let mut form = asked.to_vec();
         form.extend(self.resource.map(|resource| ("resource", resource)));
         for (name, value) in self.extra {
@@ -241,8 +311,9 @@ impl Endpoint<'_> {
                 form.push((name, value.expose_secret()));
             }
         }
-        match self.credentials.post(egress, self.url, &form).await {
-            Ok(fetched) => read(&fetched),
+        let sent = self.credentials.post_as(auth, egress, self.url, &form);
+        match sent.await {
+            Ok(fetched) => read(&fetched, auth),
             Err(failure) => Err(TokenFailure {
                 class: match failure {
                     egress::Failure::Unreachable => Class::Transient,
@@ -251,56 +322,86 @@ impl Endpoint<'_> {
                 status: None,
                 word: "",
                 retry_after: None,
+                received: None,
             }),
         }
     }
 }
 
-/// Every field is taken as it comes: an odd optional one must not cost the tokens beside it.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Answer {
-    error: Option<Value>,
-    #[serde(deserialize_with = "secret")]
-    access_token: Option<SecretString>,
-    #[serde(deserialize_with = "secret")]
-    refresh_token: Option<SecretString>,
-    token_type: Value,
-    expires_in: Value,
-    scope: Value,
-}
+/// The most bytes of tokens that are stored: they have to fit into one item, and so has their revocation.
+const LARGEST: usize = 64 * 1024;
+/// The most bytes of scopes that are taken from an answer.
+const LARGEST_SCOPES: usize = 16 * 1024;
+/// Types of token that are not used as they are (RFC 8693 3, RFC 9449). Others are names that issuers have for bearer tokens.
+const UNUSABLE_TYPES: [&str; 4] = ["mac", "pop", "dpop", "n_a"];
 
-/// The most bytes of an answer with tokens: what is stored of it has to fit into one item, and so has its revocation.
-const LARGEST_ANSWER: usize = 64 * 1024;
-
-fn read(fetched: &Fetched) -> Result<Tokens, TokenFailure> {
-    let answer: Answer = serde_json::from_slice(&fetched.body).unwrap_or_default();
-    let word = known(answer.error.as_ref());
-    let is_bearer = answer
-        .token_type
-        .as_str()
-        .is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"));
-    match answer.access_token {
+/// What is there counts, whatever is odd beside it. A refresh may leave out `token_type`, and so may the rest.
+fn read(fetched: &Fetched, auth: ClientAuth) -> Result<Tokens, TokenFailure> {
+    let document = fetched.text();
+    let members = Members::parse(&document);
+    let (access, refresh) = match &members {
+        Some(members) => (
+            members.secret("access_token"),
+            members.secret("refresh_token"),
+        ),
+        None => (
+            in_form(&document, "access_token"),
+            in_form(&document, "refresh_token"),
+        ),
+    };
+    let is_json = members.is_some();
+    let members = members.unwrap_or_default();
+    let error = members.text("error");
+    let word = known(error.as_deref());
+    let is_good = matches!(fetched.status, 200..=299) && error.is_none();
+    let is_bearer = members.text("token_type").is_none_or(|kind| {
+        let is = |unusable: &&str| kind.trim().eq_ignore_ascii_case(unusable);
+        !UNUSABLE_TYPES.iter().any(is)
+    });
+    match access {
         Some(access)
-            if fetched.status == 200
-                && answer.error.is_none()
-                && is_bearer
-                && fetched.body.len() <= LARGEST_ANSWER =>
+            if is_good && is_json && is_bearer && can_be_kept(&access, refresh.as_ref()) =>
         {
+            let lifetime = members.integer("expires_in");
+            let scopes = members.list("scope");
+            let length = |scopes: &Vec<String>| scopes.iter().map(String::len).sum::<usize>();
             Ok(Tokens {
                 access,
-                refresh: answer.refresh_token,
-                expires_in: integer(&answer.expires_in).map(|n| n.clamp(0, LONGEST_LIFETIME)),
-                scopes: answer.scope.as_str().and_then(words),
+                refresh,
+                expires_in: lifetime.map(|n| n.clamp(0, LONGEST_LIFETIME)),
+                scopes: scopes.filter(|scopes| length(scopes) <= LARGEST_SCOPES),
+                auth,
             })
         }
-        _ => Err(TokenFailure {
+        access => Err(TokenFailure {
             class: class(word, fetched.status),
             status: Some(fetched.status),
             word,
             retry_after: retry_after(&fetched.headers),
+            received: (access.is_some() || refresh.is_some()).then_some(Received {
+                access,
+                refresh,
+                is_good,
+            }),
         }),
     }
+}
+
+/// Whether an access token can be sent, and fits into an item with its refresh token. It consists of what RFC 6749 makes tokens
+/// of (A.12), so that no line break or other byte in it can end a header or begin another.
+fn can_be_kept(access: &SecretString, refresh: Option<&SecretString>) -> bool {
+    let access = access.expose_secret();
+    let refresh = refresh.map_or(0, |token| token.expose_secret().len());
+    access.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+        && access.trim() == access
+        && access.len() + refresh <= LARGEST
+}
+
+/// A token in an answer that is a form. Such answers are not supported, but their tokens are revoked.
+fn in_form(document: &str, name: &str) -> Option<SecretString> {
+    let mut pairs = form_urlencoded::parse(document.trim().as_bytes());
+    let (_, token) = pairs.find(|(key, token)| key == name && !token.is_empty())?;
+    Some(token.into_owned().into())
 }
 
 /// By the `error`, whatever the status; by the status if the error says nothing (table of section 6).
@@ -310,6 +411,7 @@ fn class(word: &str, status: u16) -> Class {
         ("invalid_client" | "unauthorized_client", _) => Class::InvalidClient,
         ("temporarily_unavailable" | "server_error", _) => Class::Transient,
         ("", status) if is_outage(status) => Class::Transient,
+        ("", 401) => Class::InvalidClient,
         ("", status) if !(400..500).contains(&status) => Class::Unusable,
         _ => Class::Configuration,
     }
@@ -320,13 +422,12 @@ pub(super) mod tests {
     use super::*;
     use crate::domain::issuance::ClientSource;
     use crate::egress::testing::{Server, body, header, reply};
+    use crate::oauth::members::tests::anything;
+    use proptest::prelude::*;
 
     pub(in crate::oauth) fn client(auth: ClientAuth) -> Client {
-        Client {
-            id: "id with:odd/é".to_owned(),
-            auth,
-            source: ClientSource::PreRegistered,
-        }
+        let id = "id with:odd/é".to_owned();
+        Client::new(id, vec![auth], ClientSource::PreRegistered)
     }
 
     const GOOD: &str = r#"{"access_token":"at","token_type":"bEARER","expires_in":3600,"refresh_token":"rt","scope":"a b"}"#;
@@ -355,7 +456,7 @@ pub(super) mod tests {
                 exchange(&egress, &at, &code, &verifier, "https://hawser.example/cb").await
             }
             ClientAuth::Basic => refresh(&egress, &at, &"r/t".into()).await,
-            ClientAuth::Post => {
+            ClientAuth::Post | ClientAuth::BasicWithId => {
                 let scopes = ["a".to_owned(), "b".to_owned()];
                 client_credentials(&egress, &at, &scopes).await
             }
@@ -416,11 +517,12 @@ pub(super) mod tests {
     }
 
     fn judge(status: u16, text: &str) -> Result<Tokens, TokenFailure> {
-        read(&Fetched {
+        let fetched = Fetched {
             status,
             headers: HeaderMap::new(),
             body: Zeroizing::new(text.into()),
-        })
+        };
+        read(&fetched, ClientAuth::None)
     }
 
     #[test]
@@ -516,12 +618,7 @@ pub(super) mod tests {
                 Class::Unusable,
                 "",
             ),
-            (
-                200,
-                r#"{"access_token":"at"}"#.to_owned(),
-                Class::Unusable,
-                "",
-            ),
+            (401, String::new(), Class::InvalidClient, ""),
             (
                 200,
                 r#"{"access_token":"at","token_type":"mac"}"#.to_owned(),
@@ -530,7 +627,7 @@ pub(super) mod tests {
             ),
             (
                 200,
-                r#"{"access_token":"at","token_type":"bearer","error":1}"#.to_owned(),
+                r#"{"access_token":"at","token_type":"bearer","error":"x"}"#.to_owned(),
                 Class::Unusable,
                 "",
             ),
@@ -542,14 +639,11 @@ pub(super) mod tests {
             ),
         ] {
             let failure = judge(status, &text).unwrap_err();
-            let expected = TokenFailure {
-                class,
-                status: Some(status),
-                word,
-                retry_after: None,
-            };
-            assert_eq!(failure, expected, "{status} {text}");
-            assert!(!format!("{failure:?}").contains("s3cret"));
+            let got = (failure.class, failure.status, failure.word);
+            assert_eq!(got, (class, Some(status), word), "{status} {text}");
+            let shown = format!("{failure:?}");
+            assert!(!shown.contains("s3cret") && !shown.contains("\"at"));
+            assert_eq!(failure.retry_after, None);
         }
     }
 
@@ -577,10 +671,223 @@ pub(super) mod tests {
                 "{text}"
             );
         }
-        let odd = with(r#""refresh_token":null,"scope":["a"],"error":null"#);
-        assert!(odd.refresh.is_none() && odd.scopes.is_none() && odd.expires_in.is_none());
+        let odd = with(r#""refresh_token":null,"scope":["a"],"error":1"#);
+        assert!(odd.refresh.is_none() && odd.expires_in.is_none());
+        assert_eq!(odd.scopes, Some(vec!["a".to_owned()]));
         let empty = with(r#""refresh_token":"","scope":"""#);
         assert!(empty.refresh.is_none() && empty.scopes.is_none());
+    }
+
+    #[test]
+    fn what_serves_is_taken_whatever_is_beside_it() {
+        for status in [200, 201, 202, 203, 206, 226] {
+            for text in [
+                r#"{"access_token":"at"}"#,
+                r#"{"access_token":"at","token_type":null,"error":null}"#,
+                r#"{"access_token":"at","token_type":"","error":""}"#,
+                r#"{"access_token":"at","token_type":["Bearer"],"error":{}}"#,
+                r#"{"access_token":"at","token_type":"user","error":false}"#,
+                r#"{"access_token":"no","access_token":"at","scope":1e999,"scope":"a"}"#,
+            ] {
+                let tokens = judge(status, text).unwrap();
+                assert_eq!(tokens.access.expose_secret(), "at", "{status} {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_handed_on() {
+        let long = "x".repeat(LARGEST);
+        let cases = [
+            (500, GOOD.to_owned(), Some("at"), Some("rt"), false),
+            (302, GOOD.to_owned(), Some("at"), Some("rt"), false),
+            (400, GOOD.to_owned(), Some("at"), Some("rt"), false),
+            (
+                200,
+                GOOD.replace('{', r#"{"error":"odd","#),
+                Some("at"),
+                Some("rt"),
+                false,
+            ),
+            (
+                201,
+                GOOD.replace("bEARER", "DPoP"),
+                Some("at"),
+                Some("rt"),
+                true,
+            ),
+            (200, GOOD.replace("\"at\"", "{}"), None, Some("rt"), true),
+            (
+                200,
+                r#"{"refresh_token":"rt"}"#.to_owned(),
+                None,
+                Some("rt"),
+                true,
+            ),
+            (
+                200,
+                r#"{"access_token":"a\nt","refresh_token":""}"#.to_owned(),
+                Some("a\nt"),
+                None,
+                true,
+            ),
+            (
+                200,
+                format!(r#"{{"access_token":"at","refresh_token":"{long}"}}"#),
+                Some("at"),
+                Some(&long),
+                true,
+            ),
+            (
+                200,
+                "access_token=at&expires_in=1&refresh_token=r%2Ft".to_owned(),
+                Some("at"),
+                Some("r/t"),
+                true,
+            ),
+        ];
+        for (status, text, access, refresh, is_good) in cases {
+            let received = judge(status, &text).unwrap_err().received.unwrap();
+            let shown = |token: Option<SecretString>| token.map(|t| t.expose_secret().to_owned());
+            assert_eq!(shown(received.access).as_deref(), access, "{status} {text}");
+            assert_eq!(shown(received.refresh).as_deref(), refresh);
+            assert_eq!(received.is_good, is_good, "{status} {text}");
+        }
+        for text in [
+            "",
+            "<html>",
+            "[]",
+            r#"{"access_token":1,"refresh_token":""}"#,
+            "access_token=",
+        ] {
+            assert!(judge(200, text).unwrap_err().received.is_none(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_optional_member_costs_the_tokens(odd in anything(), which in 0..5usize) {
+            let field = ["token_type", "expires_in", "scope", "id_token", "refresh_token"][which];
+            let answer = judge(201, &format!(r#"{{"access_token":"at","{field}":{odd}}}"#)).unwrap();
+            prop_assert_eq!(answer.access.expose_secret(), "at");
+            prop_assert!(answer.expires_in.is_none_or(|n| (0..=LONGEST_LIFETIME).contains(&n)));
+        }
+
+        #[test]
+        fn no_member_costs_the_refresh_token(odd in anything(), which in 0..5usize) {
+            let field = ["access_token", "token_type", "expires_in", "scope", "error"][which];
+            let refresh = match judge(200, &format!(r#"{{"refresh_token":"rt","{field}":{odd}}}"#)) {
+                Ok(tokens) => tokens.refresh,
+                Err(failure) => failure.received.and_then(|received| received.refresh),
+            };
+            let refresh = refresh.map(|token| token.expose_secret().to_owned());
+            prop_assert_eq!(refresh.as_deref(), Some("rt"));
+        }
+    }
+
+    /// A server that takes clients only in one way, and what it was asked.
+    async fn probe(
+        takes: ClientAuth,
+        others: &[ClientAuth],
+        otherwise: &str,
+    ) -> (Result<Tokens, TokenFailure>, Vec<String>) {
+        let otherwise = otherwise.to_owned();
+        let server = Server::start(move |_, request| {
+            let has_id = body(request).contains("client_id=");
+            let has_secret = body(request).contains("client_secret=");
+            let way = match (header(request, "authorization"), has_id, has_secret) {
+                (Some(_), true, _) => ClientAuth::BasicWithId,
+                (Some(_), false, _) => ClientAuth::Basic,
+                (None, _, true) => ClientAuth::Post,
+                (None, _, false) => ClientAuth::None,
+            };
+            match way == takes {
+                true => reply(200, "", GOOD),
+                false => otherwise.clone(),
+            }
+        });
+        let mut client = client(ClientAuth::Post);
+        client.others = others.to_vec();
+        let secret = "s".into();
+        let at = Endpoint {
+            url: &server.url,
+            credentials: Credentials {
+                client: &client,
+                secret: Some(&secret),
+            },
+            resource: None,
+            extra: &[],
+        };
+        let egress = Egress::new(true).unwrap();
+        let got = refresh(&egress, &at, &"rt".into()).await;
+        (got, server.requests())
+    }
+
+    #[tokio::test]
+    async fn a_refused_client_tries_what_else_is_offered() {
+        use ClientAuth::{Basic, BasicWithId, None as Public, Post};
+        let refusals = [
+            reply(401, "", r#"{"error":"invalid_client"}"#),
+            reply(400, "", r#"{"error":"invalid_client"}"#),
+            reply(401, "", r#"{"error":"unauthorized_client"}"#),
+            reply(401, "WWW-Authenticate: Basic\r\n", ""),
+        ];
+        for refusal in &refusals {
+            for (takes, asked) in [(Post, 1), (Basic, 2), (BasicWithId, 3)] {
+                let (got, requests) = probe(takes, &[Basic, BasicWithId], refusal).await;
+                assert_eq!(got.unwrap().auth, takes);
+                assert_eq!(requests.len(), asked);
+            }
+            let (got, requests) = probe(Public, &[Basic, BasicWithId], refusal).await;
+            assert_eq!(got.unwrap_err().class, Class::InvalidClient);
+            assert_eq!(requests.len(), 3);
+            let (got, requests) = probe(Basic, &[], refusal).await;
+            assert_eq!(got.unwrap_err().class, Class::InvalidClient);
+            assert_eq!(requests.len(), 1);
+        }
+        for other in [
+            reply(400, "", r#"{"error":"invalid_grant"}"#),
+            reply(401, "", r#"{"error":"invalid_grant"}"#),
+            reply(400, "", r#"{"error":"invalid_request"}"#),
+            reply(503, "", ""),
+            reply(200, "", "<html>"),
+            String::new(),
+        ] {
+            let (got, requests) = probe(Basic, &[Basic], &other).await;
+            assert_ne!(got.unwrap_err().class, Class::InvalidClient);
+            assert_eq!(requests.len(), 1, "{other}");
+        }
+    }
+
+    /// What is said to a client that may not be known says nothing about what it presents.
+    #[tokio::test]
+    async fn the_first_refusal_counts() {
+        for second in [
+            reply(400, "", r#"{"error":"invalid_grant"}"#),
+            reply(503, "", ""),
+            reply(200, "", "<html>"),
+        ] {
+            let server = Server::start(move |_, request| match header(request, "authorization") {
+                Some(_) => second.clone(),
+                None => reply(401, "", r#"{"error":"invalid_client"}"#),
+            });
+            let mut client = client(ClientAuth::Post);
+            client.others = vec![ClientAuth::Basic];
+            let at = Endpoint {
+                url: &server.url,
+                credentials: Credentials {
+                    client: &client,
+                    secret: None,
+                },
+                resource: None,
+                extra: &[],
+            };
+            let egress = Egress::new(true).unwrap();
+            let failure = refresh(&egress, &at, &"rt".into()).await.unwrap_err();
+            let got = (failure.class, failure.status, failure.word);
+            assert_eq!(got, (Class::InvalidClient, Some(401), "invalid_client"));
+            assert_eq!(server.requests().len(), 2);
+        }
     }
 
     #[tokio::test]

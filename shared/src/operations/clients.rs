@@ -12,7 +12,7 @@ use crate::domain::issuance::{
 use crate::domain::server::{Auth, GrantType, OauthConfig, Place, Secrets, Server, host, origin};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
-use crate::oauth::discovery::Issuer;
+use crate::oauth::discovery::{Issuer, is_same_issuer};
 use crate::oauth::registration::{self, Deregistered};
 use crate::seal::{DataKey, Kind};
 use crate::{Error, Result};
@@ -121,6 +121,8 @@ impl Settings {
 pub(super) struct Usable {
     pub client: Client,
     pub secret: Option<SecretString>,
+    /// The id of its record, if it has one or is to have one.
+    pub record: Option<String>,
     /// Its record, if it has none yet.
     pub new: Option<ClientRecord>,
 }
@@ -149,12 +151,9 @@ impl Search<'_> {
             && let Some(url) = metadata_url(app)
         {
             return Ok(Usable {
-                client: Client {
-                    id: url,
-                    auth: ClientAuth::None,
-                    source: ClientSource::MetadataDocument,
-                },
+                client: Client::new(url, Vec::new(), ClientSource::MetadataDocument),
                 secret: None,
+                record: None,
                 new: None,
             });
         }
@@ -162,7 +161,7 @@ impl Search<'_> {
         let usable = self.known.iter().find(|record| {
             matches!(record.client.source, ClientSource::Dynamic(_))
                 && record.owner.as_ref() == self.owner
-                && record.issuer == issuer.issuer
+                && is_same_issuer(&record.issuer, &issuer.issuer)
                 && record.redirect_uri == self.redirect_uri
                 && !record.rejected
                 && scopes.iter().all(|scope| record.scopes.contains(scope))
@@ -172,6 +171,7 @@ impl Search<'_> {
             Some(record) => Ok(Usable {
                 client: record.client.clone(),
                 secret: open(self.tenant, self.key, record)?.secret,
+                record: Some(record.id.clone()),
                 new: None,
             }),
             None => self.register(app, issuer, scopes).await,
@@ -181,28 +181,39 @@ impl Search<'_> {
     /// The operator's client belongs to the issuer that was found first, and to no other (checklist rows 7 and 8).
     fn pre_registered(&self, app: &App, issuer: &Issuer, id: &str) -> Result<Usable> {
         let secret = self.settings.client_secret.clone();
-        let client = Client {
-            id: id.to_owned(),
-            auth: auth_of(secret.is_some(), issuer.token_auth_methods.as_deref()),
-            source: ClientSource::PreRegistered,
+        let ways = match &secret {
+            Some(_) => ClientAuth::ways(issuer.token_auth_methods.as_deref()),
+            None => Vec::new(),
         };
+        let client = Client::new(id.to_owned(), ways, ClientSource::PreRegistered);
         let mut known = self
             .known
             .iter()
             .filter(|r| r.client.source == ClientSource::PreRegistered && r.client.id == id);
-        let new = match known.next() {
-            Some(record) if record.issuer != issuer.issuer => {
+        Ok(match known.next() {
+            Some(record) if !is_same_issuer(&record.issuer, &issuer.issuer) => {
                 return Err(Error::Oauth(OauthSetup::OtherIssuer));
             }
-            Some(_) => None,
+            Some(record) => Usable {
+                // What served before, as long as it is offered.
+                client: match client.others.contains(&record.client.auth) {
+                    true => client.served_by(record.client.auth),
+                    false => client,
+                },
+                secret,
+                record: Some(record.id.clone()),
+                new: None,
+            },
             None => {
-                Some(self.record(app, issuer, &client, None, None, &ClientSecrets::default())?)
+                let none = ClientSecrets::default();
+                let record = self.record(app, issuer, &client, None, None, &none)?;
+                Usable {
+                    client,
+                    secret,
+                    record: Some(record.id.clone()),
+                    new: Some(record),
+                }
             }
-        };
-        Ok(Usable {
-            client,
-            secret,
-            new,
         })
     }
 
@@ -220,11 +231,9 @@ impl Search<'_> {
                 registration::Failure::Refused => Error::Oauth(OauthSetup::RegistrationRefused),
                 registration::Failure::TryLater => Error::UpstreamUnavailable,
             })?;
-        let client = Client {
-            id: made.client_id,
-            auth: made.auth,
-            source: ClientSource::Dynamic(String::new()),
-        };
+        let ways = std::iter::once(made.auth).chain(made.other).collect();
+        let source = ClientSource::Dynamic(String::new());
+        let client = Client::new(made.client_id, ways, source);
         let end = made
             .secret_expires_at
             .map(|seconds| Timestamp::from_micros(0).plus_seconds(seconds));
@@ -239,6 +248,7 @@ impl Search<'_> {
         Ok(Usable {
             client: record.client.clone(),
             secret: secrets.secret,
+            record: Some(record.id.clone()),
             new: Some(record),
         })
     }
@@ -280,16 +290,6 @@ impl Search<'_> {
             id,
             sealed,
         })
-    }
-}
-
-/// How a client with or without a secret authenticates, by what the issuer supports.
-pub(super) fn auth_of(has_secret: bool, supported: Option<&[String]>) -> ClientAuth {
-    let basic = supported.is_none_or(|methods| methods.iter().any(|m| m == "client_secret_basic"));
-    match (has_secret, basic) {
-        (false, _) => ClientAuth::None,
-        (true, true) => ClientAuth::Basic,
-        (true, false) => ClientAuth::Post,
     }
 }
 
@@ -381,4 +381,25 @@ pub(super) async fn reject(
         }
     }
     Ok(())
+}
+
+/// An issuer took a client that it refused before, in another way: the next consent begins with that. Only saves requests, so
+/// that nobody waits for it to succeed.
+pub(super) async fn remember(
+    app: &App,
+    tenant: &TenantId,
+    server: ServerId,
+    subject: &Subject,
+    record: &str,
+    client: &Client,
+) {
+    for owner in [None, Some(subject)] {
+        let table = &app.table;
+        let kept = table
+            .change_client(tenant, server, owner, record, client)
+            .await;
+        if let Err(cause) = kept {
+            warn!(%cause, "how an issuer takes a client was not written down");
+        }
+    }
 }

@@ -233,26 +233,64 @@ async fn refresh(
     // None, or the same again, means that the old one goes on serving.
     let is_other = |one: &SecretString| one.expose_secret() != presented.expose_secret();
     let mut disposed = false;
-    if let Ok(new) = &answer
-        && !new.can_be_sent()
+    if let Err(failure) = &mut answer
+        && let Some(received) = failure.received.take()
     {
-        let unusable = Tokens {
-            access: new.access.clone(),
-            refresh: new.refresh.clone().filter(is_other),
-            client_secret: tokens.client_secret.clone(),
+        let is_held = |one: &SecretString| one.expose_secret() == tokens.access.expose_secret();
+        let access = received.access.filter(|one| !is_held(one));
+        let refresh = received.refresh.filter(is_other);
+        let (renewed, stray) = match received.is_good {
+            true => (refresh, None),
+            false => (None, refresh),
         };
-        let (id, subject) = (server.id, &grant.subject);
-        let obtained = Obtained {
-            sealed: seal(&key, tenant, id, subject, &grant.issuance, &unusable)?,
-            tokens: &unusable,
+        // It serves from now on, whatever was odd beside it, and is kept before anything else is done.
+        let kept = match renewed {
+            Some(renewed) => {
+                log(tenant, &grant, Some(&*failure));
+                note(&mut next, failure, now)?;
+                let late = Tokens {
+                    access: no_token(),
+                    refresh: Some(renewed),
+                    client_secret: tokens.client_secret.clone(),
+                };
+                let stored = Tokens {
+                    access: tokens.access.clone(),
+                    ..late.clone()
+                };
+                let (id, subject) = (server.id, &grant.subject);
+                next.sealed = seal(&key, tenant, id, subject, &grant.issuance, &stored)?;
+                let obtained = Obtained {
+                    tokens: &late,
+                    sealed: seal(&key, tenant, id, subject, &grant.issuance, &late)?,
+                };
+                Some(keep(app, tenant, who, &leased, &next, &obtained).await?)
+            }
+            None => None,
         };
-        let never = Grant {
-            version: new_version(now)?,
-            expires_at: new.expires_in.map(|life| now.plus_seconds(life)),
-            ..next.clone()
-        };
-        dispose(app, tenant, who, &leased, &never, &obtained).await?;
-        (disposed, answer) = (true, Err(TokenFailure::UNUSABLE));
+        if access.is_some() || stray.is_some() {
+            let unusable = Tokens {
+                access: access.unwrap_or_else(no_token),
+                refresh: stray,
+                client_secret: tokens.client_secret.clone(),
+            };
+            let (id, subject) = (server.id, &grant.subject);
+            let obtained = Obtained {
+                sealed: seal(&key, tenant, id, subject, &grant.issuance, &unusable)?,
+                tokens: &unusable,
+            };
+            let never = Grant {
+                version: new_version(now)?,
+                expires_at: None,
+                ..next.clone()
+            };
+            dispose(app, tenant, who, &leased, &never, &obtained).await?;
+            disposed = true;
+        }
+        match kept {
+            Some(true) => return Ok(Refreshed::Failed(tokens.access, Box::new(next))),
+            Some(false) => return Ok(Refreshed::Moved),
+            None => {}
+        }
     }
     match answer {
         Ok(new) => {
@@ -271,6 +309,7 @@ async fn refresh(
             next.obtained_at = now;
             next.expires_at = next.lifetime.map(|life| now.plus_seconds(life));
             next.last_refresh = Some(RefreshOutcome::Succeeded);
+            next.issuance.client = next.issuance.client.served_by(new.auth);
             let (id, subject) = (server.id, &grant.subject);
             next.sealed = seal(&key, tenant, id, subject, &grant.issuance, &stored)?;
             log(tenant, &grant, None);
@@ -378,6 +417,19 @@ pub(super) struct Obtained<'a> {
     pub sealed: Sealed,
 }
 
+/// The access token where an issuer gave a refresh token alone.
+pub(super) fn no_token() -> SecretString {
+    String::new().into()
+}
+
+/// Whether there is an access token to be revoked.
+pub(super) fn due_access(tokens: &Tokens) -> Presentation {
+    match tokens.access.expose_secret() {
+        "" => Presentation::None,
+        _ => Presentation::Due,
+    }
+}
+
 /// Stores a refreshed grant, or hands its tokens to revocation where it may not be stored: one of the two has happened when
 /// this returns. Answers which.
 async fn keep(
@@ -473,7 +525,7 @@ async fn discard(
             not_before: None,
             late: Some(LateTokens {
                 refresh: rotated,
-                access: Presentation::Due,
+                access: due_access(obtained.tokens),
                 access_expires_at: next.expires_at,
                 sealed: obtained.sealed.clone(),
             }),
@@ -494,7 +546,7 @@ async fn discard(
         refresh: rotated,
         access: match family_stands && rotated == Presentation::None {
             true => Presentation::None,
-            false => Presentation::Due,
+            false => due_access(obtained.tokens),
         },
         sealed: obtained.sealed.clone(),
         ..Revocation::of(tenant, next, None, now)?

@@ -655,11 +655,8 @@ async fn own_token(
         return Err(Error::internal("client credentials without a client"));
     };
     let settings = Settings::configured(oauth, secrets);
-    let client = Client {
-        id: id.clone(),
-        auth: ClientAuth::Basic,
-        source: ClientSource::PreRegistered,
-    };
+    let ways = vec![ClientAuth::Basic];
+    let client = Client::new(id.clone(), ways, ClientSource::PreRegistered);
     let endpoint = Endpoint {
         url,
         credentials: Credentials {

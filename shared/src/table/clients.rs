@@ -1,10 +1,10 @@
 //! OAuth clients and LangSmith's providers in their server's partition.
 
 use super::{Condition, Found, Key, Table, Update, Write, encode, keys, servers};
-use crate::Result;
 use crate::domain::id::{ServerId, TenantId};
-use crate::domain::issuance::{ClientRecord, Provider};
+use crate::domain::issuance::{Client, ClientRecord, Provider};
 use crate::domain::subject::Subject;
+use crate::{Error, Result};
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -96,6 +96,27 @@ impl Table {
             Condition::Exists,
         );
         self.write_if(vec![note]).await.map(drop)
+    }
+
+    /// Replaces a client's description, if its record still exists.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn change_client(
+        &self,
+        tenant: &TenantId,
+        server: ServerId,
+        owner: Option<&Subject>,
+        id: &str,
+        client: &Client,
+    ) -> Result<()> {
+        let client = serde_dynamo::to_attribute_value(client).map_err(Error::internal)?;
+        let change = Update::set(
+            keys::client(tenant, server, owner, id),
+            vec![("client", client)],
+            Condition::Exists,
+        );
+        self.write_if(vec![change]).await.map(drop)
     }
 
     /// Adds a subject's provider, or replaces one that the server no longer stands behind. Answers `false` if another

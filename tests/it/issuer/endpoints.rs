@@ -1,6 +1,6 @@
 //! What the issuer answers.
 
-use super::{Client, Code, DENY, FOREIGN, Issuer, Logged, Pair, Reply, State};
+use super::{BASIC_WITH_ID, Client, Code, DENY, FOREIGN, Issuer, Logged, Pair, Reply, State};
 use aws_lc_rs::{digest, rand};
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
 use serde_json::{Value, json};
@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use url::{Url, form_urlencoded};
 
-const RESOURCE_METADATA: &str = "/.well-known/oauth-protected-resource/mcp";
-const METADATA: &str = "/.well-known/oauth-authorization-server";
+pub(super) const RESOURCE_METADATA: &str = "/.well-known/oauth-protected-resource/mcp";
+pub(super) const METADATA: &str = "/.well-known/oauth-authorization-server";
 const CODE_LIFETIME: Duration = Duration::from_secs(60);
 const OFFLINE: &str = "offline_access";
 const GRANT_TYPES: [&str; 2] = ["authorization_code", "refresh_token"];
@@ -75,8 +75,12 @@ impl State {
     fn route(&mut self, call: &Logged) -> Result<Reply, Reply> {
         let settings = &self.settings;
         match (call.method.as_str(), call.path.as_str()) {
-            ("GET", RESOURCE_METADATA) => Ok(json(200, &self.resource_metadata())),
-            ("GET", METADATA) => Ok(json(200, &self.metadata())),
+            ("GET", path) if settings.resource_metadata_at.contains(&path) => {
+                Ok(json(200, &self.odd("resource", self.resource_metadata())))
+            }
+            ("GET", path) if settings.metadata_at.contains(&path) => {
+                Ok(json(200, &self.odd("issuer", self.metadata())))
+            }
             ("GET", "/authorize") => self.authorize(call),
             ("POST", "/token") => self.token(call),
             ("POST", "/revoke") if settings.revocation => self.revoke(call),
@@ -91,6 +95,18 @@ impl State {
             (_, RESOURCE_METADATA | METADATA | "/authorize" | "/token") => Err(empty(405)),
             _ => Err(empty(404)),
         }
+    }
+
+    /// An answer as it is really given.
+    fn odd(&self, document: &str, mut answer: Value) -> Value {
+        for (of, member, value) in &self.settings.odd {
+            if *of == document {
+                let members = answer.as_object_mut().unwrap();
+                members.remove(*member);
+                members.extend(value.clone().map(|value| ((*member).to_owned(), value)));
+            }
+        }
+        answer
     }
 
     fn resource(&self) -> String {
@@ -252,7 +268,15 @@ impl State {
         };
         let client = id.and_then(|id| self.client(&id));
         let client = client.ok_or_else(unauthenticated)?;
-        if client.secret != secret || !has(&client.auth, method) {
+        let way = match (method, form.get("client_id")) {
+            ("client_secret_basic", Some(_)) => BASIC_WITH_ID,
+            _ => method,
+        };
+        let takes = match self.settings.taken_auth.get(call.path.as_str()) {
+            Some(taken) => *taken == way,
+            None => has(&client.auth, method),
+        };
+        if client.secret != secret || !takes {
             return Err(unauthenticated());
         }
         Ok((form, client))
@@ -367,7 +391,7 @@ impl State {
             "refresh_token": pair.refresh, "scope": pair.scopes.join(" "),
         }));
         self.issued.push(pair);
-        json(200, &answer)
+        json(self.settings.token_status, &self.odd("token", answer))
     }
 
     /// RFC 7009. A refresh token that was rotated away counts as unknown: nobody may rely on more.
@@ -459,7 +483,7 @@ impl State {
         }
         client.registered = Some((token, answer.clone()));
         self.clients.push(client);
-        Ok(json(201, &answer))
+        Ok(json(201, &self.odd("registration", answer)))
     }
 
     /// RFC 7592. The tokens of a removed client live on and nobody can revoke them: removing it too early shows.

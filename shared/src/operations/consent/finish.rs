@@ -21,7 +21,6 @@ use crate::table::credentials::{Granting, Outcome};
 use crate::table::sessions;
 use crate::{Error, Result};
 use secrecy::{ExposeSecret, SecretString};
-use std::collections::BTreeSet;
 use tracing::{error, info, warn};
 
 /// How long the exchange of a code may keep a session busy, in seconds: longer than the call and the write together.
@@ -223,12 +222,52 @@ async fn answer(
             if failure.class == Class::InvalidClient {
                 clients::reject(app, tenant, id, &session.subject, &consent.issuance).await?;
             }
-            return Ok(Ended::Failed);
+            let Some(received) = failure.received else {
+                return Ok(Ended::Failed);
+            };
+            let secret = Tokens {
+                access: received.access.unwrap_or_else(grants::no_token),
+                refresh: received.refresh,
+                client_secret: secrets.client_secret,
+            };
+            let grant = new_grant(app, &key, session, consent, &secret)?;
+            return store(app, &key, session, grant, &secret, Use::Unusable).await;
         }
     };
-    let secret = secrets.client_secret;
-    let revoking = settings.revocation_scope == RevocationScope::Token;
-    store(app, &key, session, consent, tokens, secret, revoking).await
+    let secret = Tokens {
+        access: tokens.access,
+        refresh: tokens.refresh,
+        client_secret: secrets.client_secret,
+    };
+    let client = consent.issuance.client.served_by(tokens.auth);
+    let mut grant = new_grant(app, &key, session, consent, &secret)?;
+    grant.issuance.client = client.clone();
+    grant.scopes.extend(tokens.scopes.into_iter().flatten());
+    grant.lifetime = tokens.expires_in;
+    let end = |life| grant.obtained_at.plus_seconds(life);
+    grant.expires_at = tokens.expires_in.map(end);
+    let used = match settings.revocation_scope {
+        RevocationScope::Token => Use::RevokingOlder,
+        RevocationScope::Grant => Use::LeavingOlder,
+    };
+    let ended = store(app, &key, session, grant, &secret, used).await?;
+    if let Some(record) = &consent.client_record
+        && client != consent.issuance.client
+    {
+        clients::remember(app, tenant, id, &session.subject, record, &client).await;
+    }
+    Ok(ended)
+}
+
+/// What is to become of tokens that were exchanged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// They are stored, and a grant that they replace is revoked.
+    RevokingOlder,
+    /// They are stored.
+    LeavingOlder,
+    /// They cannot be used, and are revoked.
+    Unusable,
 }
 
 /// The subject refused. A record that is stored stays as it is (TrueFoundry 7.3).
@@ -264,39 +303,24 @@ async fn deny(app: &App, session: &Session) -> Result<()> {
     end(app, session, Phase::Exchanging, event::Outcome::Refused).await
 }
 
-/// Stores what was exchanged, or has it revoked.
-async fn store(
+/// The grant of tokens that a consent has led to, as far as it follows from what was asked.
+fn new_grant(
     app: &App,
     key: &DataKey,
     session: &Session,
     consent: &Consent,
-    tokens: token::Tokens,
-    client_secret: Option<SecretString>,
-    revoking: bool,
-) -> Result<Ended> {
-    let (tenant, id) = (&session.tenant, session.server);
-    let now = app.now();
-    let refreshable = tokens.refresh.is_some();
-    let can_be_sent = tokens.can_be_sent();
-    let granted = tokens.scopes.unwrap_or_default();
-    let secret = Tokens {
-        access: tokens.access,
-        refresh: tokens.refresh,
-        client_secret,
-    };
-    let mut grant = Grant {
+    tokens: &Tokens,
+) -> Result<Grant> {
+    let (tenant, id, now) = (&session.tenant, session.server, app.now());
+    let (subject, issuance) = (&session.subject, &consent.issuance);
+    Ok(Grant {
         server: id,
-        subject: session.subject.clone(),
+        subject: subject.clone(),
         auth_revision: session.auth_revision,
         version: new_version(now)?,
         session: session.id.clone(),
-        issuance: consent.issuance.clone(),
-        scopes: consent
-            .scopes
-            .iter()
-            .cloned()
-            .chain(granted)
-            .collect::<BTreeSet<_>>(),
+        issuance: issuance.clone(),
+        scopes: consent.scopes.iter().cloned().collect(),
         stepped_up: matches!(
             session.origin,
             Origin::Truefoundry {
@@ -305,37 +329,34 @@ async fn store(
             }
         ),
         obtained_at: now,
-        lifetime: tokens.expires_in,
-        expires_at: tokens.expires_in.map(|life| now.plus_seconds(life)),
-        refreshable,
+        lifetime: None,
+        expires_at: None,
+        refreshable: tokens.refresh.is_some(),
         last_refresh: None,
         retry_at: None,
         fence: None,
         in_doubt: false,
         lease_id: None,
         lease_until: None,
-        sealed: grants::seal(
-            key,
-            tenant,
-            id,
-            &session.subject,
-            &consent.issuance,
-            &secret,
-        )?,
-    };
-    if !can_be_sent {
-        warn!(
-            tenant = tenant.as_str(),
-            server = ?id,
-            issuer = host(&consent.issuance.issuer),
-            "an access token that cannot be sent is revoked instead of stored"
-        );
-    }
+        sealed: grants::seal(key, tenant, id, subject, issuance, tokens)?,
+    })
+}
+
+/// Stores what was exchanged, or has it revoked.
+async fn store(
+    app: &App,
+    key: &DataKey,
+    session: &Session,
+    mut grant: Grant,
+    secret: &Tokens,
+    used: Use,
+) -> Result<Ended> {
+    let revoking = used == Use::RevokingOlder;
     let mut tries = Tries::lasting(app.keeping_limit);
     loop {
-        let placed = match can_be_sent {
-            true => place(app, key, session, &mut grant, &secret, revoking).await,
-            false => Ok(Placed::Unusable),
+        let placed = match used {
+            Use::Unusable => Ok(Placed::Unusable),
+            _ => place(app, key, session, &mut grant, secret, revoking).await,
         };
         let failure = match placed {
             Ok(Placed::Stored) => {
@@ -345,7 +366,7 @@ async fn store(
             Ok(Placed::Contended) => Error::Contended,
             // Whether it is stored is not known: it is looked at again.
             Err(error @ Error::Unavailable(_)) => error,
-            refused => match discard(app, key, session, &grant, &secret).await {
+            refused => match discard(app, key, session, &grant, secret).await {
                 Ok(true) => {
                     return refused.map(|placed| match placed {
                         Placed::Unusable => Ended::Failed,
@@ -369,7 +390,7 @@ enum Placed {
     Stored,
     /// Its consent does not stand any more.
     Void,
-    /// Its access token cannot be sent.
+    /// It cannot be used.
     Unusable,
     /// Something has changed since it was read.
     Contended,
@@ -452,7 +473,10 @@ async fn discard(
         found => found.ok().flatten().and_then(|at| at.records.stored.grant),
     };
     let used = standing.and_then(|one| grants::open_grant(key, tenant, &one).ok());
-    let revocation = Revocation::of(tenant, grant, None, app.now())?;
+    let revocation = Revocation {
+        access: grants::due_access(tokens),
+        ..Revocation::of(tenant, grant, None, app.now())?
+    };
     let revocation = match &used {
         Some(used) => sparing(revocation, Some(tokens), used),
         None => revocation,

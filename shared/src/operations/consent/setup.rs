@@ -5,7 +5,7 @@ use super::new_ticket;
 use crate::app::App;
 use crate::domain::error::OauthSetup;
 use crate::domain::id::TenantId;
-use crate::domain::issuance::{ClientRecord, Issuance};
+use crate::domain::issuance::{ClientAuth, ClientRecord, Issuance};
 use crate::domain::server::{Server, host};
 use crate::domain::session::{Consent, ConsentSecrets, Phase, Session};
 use crate::domain::subject::Subject;
@@ -169,6 +169,7 @@ impl For<'_> {
             iss_advertised: setup.iss_advertised,
             redirect_uri: setup.redirect_uri.clone(),
             scopes: setup.scopes.clone(),
+            client_record: setup.client.record.clone(),
             sealed: self.key.seal(self.tenant, self.server.id, kind, &json)?,
         });
         session.phase = Phase::Pending;
@@ -194,7 +195,12 @@ async fn find_issuer(
             registration_endpoint: None,
             revocation_endpoint: settings.revocation_endpoint.clone(),
             scopes_supported: None,
-            token_auth_methods: None,
+            // Unknown, so that both are offered.
+            token_auth_methods: Some(
+                [ClientAuth::Post, ClientAuth::Basic]
+                    .map(|method| method.as_str().to_owned())
+                    .into(),
+            ),
             iss_advertised: false,
             takes_metadata_documents: false,
         };
