@@ -29,6 +29,7 @@ mod kambrium_oauth;
 mod langsmith;
 mod langsmith_oauth;
 mod leaks;
+mod linearizable;
 mod lost_answers;
 mod model;
 mod offboarding;

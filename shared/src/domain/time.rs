@@ -86,6 +86,9 @@ pub enum Clock {
     System,
     /// Microseconds since the epoch, moved by hand.
     Manual(Arc<AtomicI64>),
+    /// A simulation's, in microseconds: the time of day, which may jump, and the time that has passed.
+    #[cfg(feature = "simulation")]
+    Simulated(Arc<AtomicI64>, Arc<AtomicI64>),
 }
 
 impl Clock {
@@ -97,6 +100,8 @@ impl Clock {
                 Timestamp(i64::try_from(nanos / 1000).unwrap_or(i64::MAX))
             }
             Self::Manual(micros) => Timestamp(micros.load(Ordering::SeqCst)),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(day, _) => Timestamp(day.load(Ordering::SeqCst)),
         }
     }
 
@@ -107,6 +112,10 @@ impl Clock {
             Self::System => START.elapsed(),
             Self::Manual(micros) => {
                 Duration::from_micros(micros.load(Ordering::SeqCst).unsigned_abs())
+            }
+            #[cfg(feature = "simulation")]
+            Self::Simulated(_, passed) => {
+                Duration::from_micros(passed.load(Ordering::SeqCst).unsigned_abs())
             }
         }
     }
