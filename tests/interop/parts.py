@@ -205,12 +205,11 @@ class Client(Process):
         self.process.stdout.close()
 
 
-class Issuer:
-    """The authorization server, and what it lets a test see."""
+class Shown:
+    """What an authorization server lets a test see."""
 
-    def __init__(self, tools, log, settings):
-        self.process = Process(["node", str(tools / "issuer" / "issuer.mjs")], log, settings)
-        self.url = self.process.ready()["url"]
+    def __init__(self, url):
+        self.url = url
 
     def log(self):
         return send("GET", self.url + "/__log").json
@@ -225,18 +224,26 @@ class Issuer:
         """Ends an access token alone (token=...), or all tokens of a grant (grant=...)."""
         assert send("POST", self.url + "/__end", what).status == 204
 
-    def fault(self, **fault):
-        assert send("POST", self.url + "/__fault", fault).status == 200
-
-    def mend(self):
-        send("DELETE", self.url + "/__fault")
-
     def introspect(self, token):
         basic = base64.b64encode(b"rs:rs-secret").decode()
         headers = {"Authorization": f"Basic {basic}"}
         answer = send("POST", self.url + "/token/introspection", form={"token": token}, headers=headers)
         assert answer.status == 200, answer
         return answer.json
+
+
+class Issuer(Shown):
+    """The authorization server."""
+
+    def __init__(self, tools, log, settings):
+        self.process = Process(["node", str(tools / "issuer" / "issuer.mjs")], log, settings)
+        super().__init__(self.process.ready()["url"])
+
+    def fault(self, **fault):
+        assert send("POST", self.url + "/__fault", fault).status == 200
+
+    def mend(self):
+        send("DELETE", self.url + "/__fault")
 
 
 class Site:
@@ -254,6 +261,17 @@ class Site:
         self.issuer = Issuer(self.tools, self.logs / f"{self.name}-issuer.log", self.settings | settings)
         command = [self.tools / "python" / "bin" / "python", "-B", HERE / "protected.py", "PORT", self.issuer.url]
         self.server = Upstream([*command, *self.protection], self.logs / f"{self.name}-server", port=self.port)
+
+
+class SdkSite(Site):
+    """An MCP server that is its own issuer, made of the Python SDK."""
+
+    def start(self, **settings):
+        if self.issuer:
+            return
+        command = [self.tools / "python" / "bin" / "python", "-B", HERE / "sdk.py", "PORT"]
+        self.server = Upstream(command, self.logs / f"{self.name}-server", self.settings | settings, self.port)
+        self.issuer = Shown(f"http://127.0.0.1:{self.port}")
 
 
 class Since:
@@ -329,7 +347,7 @@ class Browser:
         """The page that the way ends at; None if it was stopped before the callback."""
         seen_issuer = False
         for _ in range(20):
-            if urllib.parse.urlsplit(url).path == "/auth":
+            if urllib.parse.urlsplit(url).path in ("/auth", "/authorize"):
                 url, seen_issuer = at_issuer(url), True
             elif seen_issuer and self.callback is None:
                 self.callback = url

@@ -26,12 +26,15 @@ sys.dont_write_bytecode = True
 
 import clients
 import endings
+import own_issuer
 import pages
 import parts
 import refusals
 import streams
 from contracts import ALL, LANGSMITH, MCP, Kambrium, LangSmith, TrueFoundry
-from parts import HERE, LIBRARIES, MODES, PUBLIC, Browser, Hawser, Process, Since, Site, free_port, query_of, send, with_query
+from parts import (
+    HERE, LIBRARIES, MODES, PUBLIC, Browser, Hawser, Process, SdkSite, Since, Site, free_port, query_of, send, with_query,
+)
 from steps import (
     assert_alive, assert_by_the_book, assert_deregistered, assert_ended, assert_no_exchange, assert_revoked, assert_state,
     connect, hold, register, visit,
@@ -74,6 +77,7 @@ class World:
         for name, protection in refusals.items():
             settings = {"DOCUMENTS": "0", "SCOPES": "mcp:tools mcp:read mcp:admin", "WITHHELD": "mcp:admin"}
             self.sites[name] = Site(name, tools, folder, settings, protection)
+        self.sites["sdk"] = SdkSite("sdk", tools, folder, {})
         self.hawsers = []
 
     def site(self, name):
@@ -84,6 +88,9 @@ class World:
             redirects = [url + CALLBACK, url + KAMBRIUM_CALLBACK.format(name)]
             client = {**KNOWN, "redirect_uris": redirects, "grant_types": ["authorization_code", "refresh_token"]}
             settings["CLIENTS"] = json.dumps([client])
+        if name == "sdk":
+            client = {**KNOWN, "redirect_uris": [self.hawser.url + CALLBACK], "scope": "mcp:tools mcp:read"}
+            settings["CLIENT"] = json.dumps({**client, "token_endpoint_auth_method": "client_secret_basic"})
         if name == "document":
             settings["ORIGINS"] = json.dumps({PUBLIC: self.public_hawser.real})
         site.start(**settings)
@@ -573,6 +580,18 @@ def tools_of_a_protected_server(world):
     path = with_query(f"{LANGSMITH}/mcp/tools", url=connection.site.resource, oauth_provider_id=connection.provider())
     tools = world.hawser.call(200, "GET", path).json["tools"]
     assert {tool["name"] for tool in tools} == {"whoami", "headers", "add"}, tools
+
+
+# ---- Servers that are their own issuer
+
+
+each(*ALL)(own_issuer.own_issuer)
+scenario(own_issuer.own_issuer_refreshes)
+
+
+@scenario
+def own_issuer_that_wants_the_id_twice(world):
+    own_issuer.own_issuer_that_wants_the_id_twice(world, KNOWN)
 
 
 # ---- Calls, by clients that are some
