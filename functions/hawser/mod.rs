@@ -187,12 +187,16 @@ const fn word(outcome: Outcome) -> &'static str {
 
 /// One token's presentation at its issuer.
 fn presented(one: &PresentedToken) -> Value {
-    json!({
+    let mut object = json!({
         "token": one.token,
         "host": one.host,
         "httpStatus": one.status,
         "outcome": word(one.outcome),
         "attempts": one.attempts,
         "at": one.at.millis_z(),
-    })
+    });
+    if let Some(why) = one.why {
+        object["reason"] = why.as_str().into();
+    }
+    object
 }

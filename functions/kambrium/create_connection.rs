@@ -212,6 +212,8 @@ fn by_consent(oauth: &IntegrationOauth) -> Auth {
     Auth::Oauth(Box::new(OauthConfig {
         authorization_url: oauth.authorization_endpoint.clone(),
         token_url: oauth.token_endpoint.clone(),
+        issuer: oauth.issuer.clone(),
+        revocation_url: oauth.revocation_endpoint.clone(),
         client_id: oauth.client_id.clone(),
         scopes: Some(oauth.scopes.clone()).filter(|scopes| !scopes.is_empty()),
         ..OauthConfig::discovered()

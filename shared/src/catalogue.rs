@@ -1,6 +1,7 @@
 //! The integrations from which Kambrium connections are made: one JSON document of the operator's (Kambrium 10).
 
-use crate::domain::server::ApiKeyHeader;
+use crate::domain::issuance::{ClientAuth, RevocationMethod};
+use crate::domain::server::{ApiKeyHeader, RevocationConfig};
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::Value;
@@ -31,16 +32,23 @@ pub struct Integration {
     pub oauth: Option<IntegrationOauth>,
 }
 
-/// The OAuth settings of an integration. What is absent is discovered.
+/// The OAuth settings of an integration. What is absent is discovered. docs/PROVIDERS.md says what each is for.
 #[derive(Clone, Debug, Deserialize)]
 #[expect(
     missing_docs,
-    reason = "the contract's table documents each field under the same name"
+    reason = "the contract's table and docs/PROVIDERS.md document each field under the same name"
 )]
 pub struct IntegrationOauth {
     pub authorization_endpoint: Option<String>,
     pub token_endpoint: Option<String>,
     pub revocation_endpoint: Option<String>,
+    pub issuer: Option<String>,
+    pub revocation: Option<RevocationConfig>,
+    pub token_endpoint_auth_method: Option<ClientAuth>,
+    pub revocation_endpoint_auth_method: Option<ClientAuth>,
+    pub include_resource: Option<bool>,
+    #[serde(default)]
+    pub code_challenge_methods_supported: Vec<String>,
     pub client_id: Option<String>,
     pub client_secret: Option<SecretString>,
     #[serde(default)]
@@ -71,12 +79,16 @@ impl IntegrationOauth {
             &self.authorization_endpoint,
             &self.token_endpoint,
             &self.revocation_endpoint,
+            &self.issuer,
         ];
         let paired = self.authorization_endpoint.is_some() == self.token_endpoint.is_some();
         let client = self.client_id.is_some()
             || (self.client_secret.is_none() && self.token_endpoint.is_none());
+        let method = self.revocation.map(|revocation| revocation.method);
+        let can_revoke = method != Some(RevocationMethod::Github) || self.client_secret.is_some();
         paired
             && client
+            && can_revoke
             && endpoints
                 .into_iter()
                 .flatten()
@@ -249,6 +261,10 @@ mod tests {
                 "halved": {"display_name": "H", "mcp_url": "https://x.example/mcp", "oauth": {"token_endpoint": "https://x.example/t"}},
                 "plain": {"display_name": "P", "mcp_url": "https://x.example/mcp",
                           "oauth": {"client_id": "c", "authorization_endpoint": "https://x.example/a", "token_endpoint": "http://127.0.0.1/t"}},
+                "odd-method": {"display_name": "O", "mcp_url": "https://x.example/mcp", "oauth": {"revocation": {"method": "fax"}}},
+                "odd-auth": {"display_name": "O", "mcp_url": "https://x.example/mcp", "oauth": {"token_endpoint_auth_method": "private_key_jwt"}},
+                "issuer": {"display_name": "I", "mcp_url": "https://x.example/mcp", "oauth": {"issuer": "http://as.example"}},
+                "no-secret": {"display_name": "N", "mcp_url": "https://x.example/mcp", "oauth": {"client_id": "c", "revocation": {"method": "github"}}},
                 "twice": {"display_name": "T", "mcp_url": "https://x.example/mcp", "api_key": {"template": "{api_key}{api_key}"}}
             }}"#,
             false,

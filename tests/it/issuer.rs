@@ -6,6 +6,8 @@
 // With their paths, for the benchmarks too.
 #[path = "issuer/endpoints.rs"]
 mod endpoints;
+#[path = "issuer/providers.rs"]
+mod providers;
 #[path = "issuer/tests.rs"]
 mod tests;
 
@@ -83,6 +85,10 @@ pub struct Settings {
     /// Where metadata is, all of it the same: the well-known paths.
     pub resource_metadata_at: Vec<&'static str>,
     pub metadata_at: Vec<&'static str>,
+    /// Advertised for the revocation endpoint, and demanded there; unset: not said, and as at the token endpoint.
+    pub revocation_auth: Option<Vec<&'static str>>,
+    /// Answered at these paths in place of what is there; `None`: nothing is.
+    pub documents: BTreeMap<String, Option<Value>>,
     /// The method every new dynamic client gets, whatever it asked for.
     pub imposed_client_auth: Option<&'static str>,
     /// Published verbatim; unset: [`Issuer::mcp_url`].
@@ -271,6 +277,8 @@ impl Default for Settings {
             token_status: 200,
             resource_metadata_at: vec![endpoints::RESOURCE_METADATA],
             metadata_at: vec![endpoints::METADATA],
+            revocation_auth: None,
+            documents: BTreeMap::new(),
             imposed_client_auth: None,
             resource: None,
             resource_needed: true,

@@ -23,6 +23,7 @@ mod hostile;
 mod index;
 mod issuer;
 mod issuer_answers;
+mod issuers;
 mod jwt_issuer;
 mod kambrium;
 mod kambrium_oauth;

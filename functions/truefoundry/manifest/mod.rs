@@ -8,8 +8,10 @@ pub use parse::{Manifest, header_value_rule, https_url_rule, secret_value};
 pub use present::Registration;
 
 use super::problem::{Fault, Problem};
+use hawser_core::domain::issuance::RevocationMethod;
 use hawser_core::domain::server::{Auth, Place, Secrets, Server, origin};
 use secrecy::{ExposeSecret, SecretString};
+use std::collections::BTreeSet;
 
 /// What stands for a secret in answers, and for "keep it" in requests.
 pub const REDACTED: &str = "<REDACTED>";
@@ -86,15 +88,25 @@ impl Manifest {
 
     fn keeps(&self, server: &Server, place: Place<'_>) -> bool {
         let same_kind = std::mem::discriminant(&server.auth) == std::mem::discriminant(&self.auth);
-        let destination = |url: &str, auth: &Auth| match (place, auth) {
+        // The client's secret goes to the revocation endpoint too, and a named issuer may name one.
+        let destinations = |url: &str, auth: &Auth| match (place, auth) {
             (Place::ClientSecret | Place::TokenParam(_), Auth::Oauth(oauth)) => {
-                origin(oauth.token_url.as_deref().unwrap_or(url))
+                let issuer = oauth.issuer.as_deref();
+                let token = oauth.token_url.as_deref().or(issuer).unwrap_or(url);
+                let method = oauth.revocation.map(|revocation| revocation.method);
+                let documented = method.and_then(RevocationMethod::endpoint);
+                let revocation = oauth.revocation_url.as_deref().or(documented);
+                [Some(token), issuer, revocation]
+                    .into_iter()
+                    .flatten()
+                    .map(origin)
+                    .collect()
             }
-            _ => origin(url),
+            _ => BTreeSet::from([origin(url)]),
         };
-        let same_destination =
-            destination(&server.url, &server.auth) == destination(&self.url, &self.auth);
-        same_destination && (same_kind || matches!(place, Place::AdditionalHeader(_)))
+        let no_new_destination =
+            destinations(&self.url, &self.auth).is_subset(&destinations(&server.url, &server.auth));
+        no_new_destination && (same_kind || matches!(place, Place::AdditionalHeader(_)))
     }
 
     /// `before` with this manifest in place of its own. Moved to another origin it no longer is a connection whose owner can

@@ -4,12 +4,14 @@ use super::super::permission::COLLABORATOR_ROLES;
 use super::super::reader::{Faults, Reader, length};
 use super::{OwnedPlace, REDACTED, SecretInput};
 use hawser_core::domain::header::is_token;
+use hawser_core::domain::issuance::{ClientAuth, RevocationMethod};
 use hawser_core::domain::server::{
-    Auth, AuthLevel, GrantType, HeaderSpec, OauthConfig, placeholder,
+    Auth, AuthLevel, GrantType, HeaderSpec, OauthConfig, RevocationConfig, placeholder,
 };
+use hawser_core::oauth::request::is_reserved;
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use url::{Host, Url};
 
 const KIND: &str = "mcp-server/remote";
@@ -27,6 +29,7 @@ const REFUSED_HEADERS: [&str; 8] = [
     "upgrade",
     "keep-alive",
 ];
+const AUTHORIZATION_PARAMS_AT_MOST: usize = 32;
 const REFUSED_TOKEN_PARAMS: [&str; 9] = [
     "grant_type",
     "code",
@@ -434,6 +437,18 @@ fn read_oauth(
         _ => Err("must be access_token or id_token"),
     });
     let token_params = read_token_params(auth, secrets);
+    let issuer = auth.checked("issuer", |text| {
+        https_url_rule(loopback)(text)?;
+        if text.contains('?') {
+            Err("must not hold a query")
+        } else {
+            Ok(())
+        }
+    });
+    let revocation = read_revocation(auth);
+    let token_auth = read_auth_method(auth, "token_endpoint_auth_method");
+    let revocation_auth = read_auth_method(auth, "revocation_endpoint_auth_method");
+    let authorization_params = read_authorization_params(auth);
     let present = |auth: &Reader<'_>, name| auth.get(name).is_some();
     if grant_type == Some("client_credentials") {
         for name in ["token_url", "client_id", "client_secret"] {
@@ -473,9 +488,56 @@ fn read_oauth(
         audience: text(auth, "audience"),
         issuer_uri: text(auth, "issuer_uri"),
         use_organization,
+        issuer: issuer.map(str::to_owned),
+        revocation_url: url(auth, "revocation_url"),
+        revocation,
+        token_endpoint_auth_method: token_auth,
+        revocation_endpoint_auth_method: revocation_auth,
+        additional_authorization_params: authorization_params,
         has_client_secret: client_secret.is_some(),
         token_params,
     })
+}
+
+/// How the issuer revokes. GitHub's way takes the client's secret, whatever the token endpoint takes.
+fn read_revocation(auth: &mut Reader<'_>) -> Option<RevocationConfig> {
+    let needs_secret = auth.get("client_secret").is_none();
+    let mut reader = auth.object("revocation")?;
+    let name = discriminator(&mut reader, "method", None, &RevocationMethod::NAMES)?;
+    let method = RevocationMethod::parse(name)?;
+    if method == RevocationMethod::Github && needs_secret {
+        reader.fault("method", "needs a client_secret");
+    }
+    Some(RevocationConfig { method })
+}
+
+/// How the client authenticates at one endpoint.
+fn read_auth_method(auth: &mut Reader<'_>, field: &str) -> Option<ClientAuth> {
+    auth.get(field)?;
+    let method = ClientAuth::parse(discriminator(auth, field, None, &ClientAuth::NAMES)?)?;
+    let lacks_secret = auth.get("client_id").is_some() && auth.get("client_secret").is_none();
+    if method != ClientAuth::None && lacks_secret {
+        auth.fault(field, "needs a client_secret");
+    }
+    Some(method)
+}
+
+fn read_authorization_params(auth: &mut Reader<'_>) -> Option<BTreeMap<String, String>> {
+    let mut reader = auth.object("additional_authorization_params")?;
+    let entries: Vec<_> = reader.entries().collect();
+    if entries.len() > AUTHORIZATION_PARAMS_AT_MOST {
+        reader.fault_of_all("has more than 32 parameters");
+        return None;
+    }
+    let mut params = BTreeMap::new();
+    for (name, _) in entries {
+        if name.is_empty() || is_reserved(name) {
+            reader.fault(name, "is set by Hawser itself");
+        } else if let Some(value) = reader.checked(name, length(1024)) {
+            params.insert(name.clone(), value.to_owned());
+        }
+    }
+    Some(params)
 }
 
 fn read_token_params(auth: &mut Reader<'_>, secrets: &mut Vec<SecretInput>) -> Option<Vec<String>> {

@@ -15,18 +15,98 @@ use zeroize::Zeroizing;
 /// Who issued a grant, to which client, for what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Issuance {
-    /// The authorization server, byte for byte as its metadata names it.
+    /// The authorization server, byte for byte as its metadata or an operator names it; where nobody does, its token
+    /// endpoint. Grants from before that was so name the origin of the token endpoint.
     pub issuer: String,
     /// Where codes and refresh tokens are presented.
     pub token_endpoint: String,
-    /// Where tokens are revoked (RFC 7009), if that is known.
+    /// Where tokens are revoked, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocation_endpoint: Option<String>,
+    /// How they are revoked there.
+    #[serde(default, skip_serializing_if = "RevocationMethod::is_standard")]
+    pub revocation_method: RevocationMethod,
+    /// How clients may authenticate there, of what Hawser can do; empty if nobody says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revocation_auth: Vec<ClientAuth>,
     /// The client that the tokens were issued to.
     pub client: Client,
     /// The resource indicator (RFC 8707), byte for byte as the server publishes it; `None` where none is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
+}
+
+impl Issuance {
+    /// Whether anyone has named the issuer.
+    pub fn names_issuer(&self) -> bool {
+        self.issuer != self.token_endpoint
+    }
+
+    /// How to authenticate at the revocation endpoint: what is to be tried first, and after a refusal of the client the next.
+    /// A client that has no secret has no choice.
+    pub fn revocation_auths(&self, has_secret: bool) -> Vec<ClientAuth> {
+        let own = self.client.auth;
+        let secret = [ClientAuth::Basic, ClientAuth::Post];
+        let mut all = match (&*self.revocation_auth, own) {
+            (_, ClientAuth::None) if !has_secret => vec![own],
+            ([], ClientAuth::None) => vec![own],
+            ([], _) => secret.to_vec(),
+            (said, _) => said.to_vec(),
+        };
+        if all.contains(&ClientAuth::Basic) {
+            all.push(ClientAuth::BasicWithId);
+        }
+        let is_odd = |auth| matches!(auth, ClientAuth::None | ClientAuth::BasicWithId);
+        all.sort_by_key(|auth| (*auth != own, is_odd(*auth)));
+        all
+    }
+}
+
+/// How an authorization server has tokens revoked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RevocationMethod {
+    /// By RFC 7009.
+    #[default]
+    Rfc7009,
+    /// GitHub: `DELETE /applications/{client_id}/token`. Access tokens only.
+    Github,
+    /// HubSpot: `DELETE /oauth/v1/refresh-tokens/{token}`. Refresh tokens only.
+    Hubspot,
+    /// Slack: `auth.revoke`, with the token as the credential.
+    Slack,
+}
+
+impl RevocationMethod {
+    /// The names that operators know them by.
+    pub const NAMES: [&str; 4] = ["rfc7009", "github", "hubspot", "slack"];
+
+    /// Reads one of [`Self::NAMES`].
+    pub fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "rfc7009" => Self::Rfc7009,
+            "github" => Self::Github,
+            "hubspot" => Self::Hubspot,
+            "slack" => Self::Slack,
+            _ => return None,
+        })
+    }
+
+    /// Where the provider documents it; [`Self::Rfc7009`] has no such place. What is said of a token or a client is appended
+    /// by [`crate::oauth::revocation`].
+    pub const fn endpoint(self) -> Option<&'static str> {
+        match self {
+            Self::Rfc7009 => None,
+            Self::Github => Some("https://api.github.com/applications"),
+            Self::Hubspot => Some("https://api.hubapi.com/oauth/v1/refresh-tokens"),
+            Self::Slack => Some("https://slack.com/api/auth.revoke"),
+        }
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde lends the field")]
+    fn is_standard(&self) -> bool {
+        *self == Self::Rfc7009
+    }
 }
 
 /// An OAuth client, without its secret.
@@ -67,7 +147,7 @@ impl Client {
     }
 }
 
-/// How a client authenticates at the token and revocation endpoints (RFC 7591 `token_endpoint_auth_method`).
+/// How a client authenticates at an endpoint (RFC 7591 `token_endpoint_auth_method`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClientAuth {
     /// With its id alone.
@@ -85,6 +165,19 @@ pub enum ClientAuth {
 }
 
 impl ClientAuth {
+    /// The registered names.
+    pub const NAMES: [&str; 3] = ["none", "client_secret_basic", "client_secret_post"];
+
+    /// Reads a registered name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "none" => Self::None,
+            "client_secret_basic" => Self::Basic,
+            "client_secret_post" => Self::Post,
+            _ => return None,
+        })
+    }
+
     /// The registered name.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -233,5 +326,57 @@ mod tests {
                 .others
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn each_endpoint_is_authenticated_at_as_it_says() {
+        use ClientAuth::{Basic, BasicWithId, None, Post};
+        for (own, said, expected) in [
+            // A secret that the token endpoint does not take.
+            (None, &[Basic][..], &[Basic, BasicWithId][..]),
+            (None, &[Basic, None], &[None, Basic, BasicWithId]),
+            (None, &[], &[None]),
+            (Basic, &[], &[Basic, Post, BasicWithId]),
+            (Post, &[], &[Post, Basic, BasicWithId]),
+            (BasicWithId, &[], &[BasicWithId, Basic, Post]),
+            (BasicWithId, &[Basic], &[BasicWithId, Basic]),
+            (Post, &[Basic], &[Basic, BasicWithId]),
+            (Basic, &[Post], &[Post]),
+            (Basic, &[Post, Basic], &[Basic, Post, BasicWithId]),
+            (Basic, &[None, Post], &[Post, None]),
+            (Basic, &[None], &[None]),
+        ] {
+            let issuance = Issuance {
+                issuer: "https://as.example/token".to_owned(),
+                token_endpoint: "https://as.example/token".to_owned(),
+                revocation_endpoint: Option::None,
+                revocation_method: RevocationMethod::Rfc7009,
+                revocation_auth: said.to_vec(),
+                client: Client::new("c".to_owned(), vec![own], ClientSource::PreRegistered),
+                resource: Option::None,
+            };
+            let auths = issuance.revocation_auths(true);
+            assert_eq!(auths, expected, "{own:?} {said:?}");
+            if own == None {
+                assert_eq!(issuance.revocation_auths(false), [None]);
+            }
+            assert!(!issuance.names_issuer());
+        }
+        for name in ClientAuth::NAMES {
+            assert_eq!(ClientAuth::parse(name).unwrap().as_str(), name);
+        }
+        for name in RevocationMethod::NAMES {
+            let method = RevocationMethod::parse(name).unwrap();
+            assert_eq!(serde_json::to_value(method).unwrap(), name);
+        }
+    }
+
+    #[test]
+    fn what_was_stored_before_methods_had_names_still_reads() {
+        let old = r#"{"issuer":"https://as.example","token_endpoint":"https://as.example/t",
+            "client":{"id":"c","auth":"client_secret_basic","source":"pre_registered"}}"#;
+        let issuance: Issuance = serde_json::from_str(old).unwrap();
+        assert_eq!(issuance.revocation_method, RevocationMethod::Rfc7009);
+        assert!(issuance.revocation_auth.is_empty() && issuance.names_issuer());
     }
 }

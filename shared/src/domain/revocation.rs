@@ -2,7 +2,7 @@
 
 use super::credential::{Grant, LEASE, RefreshOutcome};
 use super::id::{ServerId, Sortable, TenantId};
-use super::issuance::Issuance;
+use super::issuance::{Client, Issuance};
 use super::server::origin;
 use super::subject::Subject;
 use super::time::Timestamp;
@@ -93,6 +93,9 @@ pub enum Presentation {
         status: Option<u16>,
         /// When.
         at: Timestamp,
+        /// Why, where it is [`Outcome::Unsupported`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<Unsupported>,
     },
 }
 
@@ -111,6 +114,32 @@ pub enum Outcome {
     /// What there was has been presented, but the issuer may have given out tokens that nobody has: the answer to a refresh
     /// was lost.
     Unknown,
+}
+
+/// Why an issuer cannot revoke a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unsupported {
+    /// No issuer is known that the token endpoint belongs to, so that nobody may be shown the token.
+    IssuerUnknown,
+    /// The issuer is known, and has no revocation endpoint.
+    NoEndpoint,
+    /// Metadata names a revocation endpoint at another host, and nothing but that metadata says that it may be trusted.
+    EndpointElsewhere,
+    /// The issuer does not revoke tokens of this kind.
+    TokenKind,
+}
+
+impl Unsupported {
+    /// The name in receipts.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::IssuerUnknown => "issuerUnknown",
+            Self::NoEndpoint => "noEndpoint",
+            Self::EndpointElsewhere => "endpointElsewhere",
+            Self::TokenKind => "tokenKind",
+        }
+    }
 }
 
 impl Outcome {
@@ -137,6 +166,16 @@ impl Revocation {
                 .as_ref()
                 .unwrap_or(&issuance.issuer),
         )
+    }
+
+    /// The client as it authenticates at the revocation endpoint this time: another way after each refusal, for what an issuer
+    /// says of it is not always so.
+    pub fn client_now(&self, has_secret: bool) -> Client {
+        let ways = self.issuance.revocation_auths(has_secret);
+        let turn = self.refused_clients as usize % ways.len().max(1);
+        let client = &self.issuance.client;
+        let auth = ways.get(turn).copied().unwrap_or(client.auth);
+        Client::new(client.id.clone(), vec![auth], client.source.clone())
     }
 
     /// What is to be revoked of a grant that ends now. While somebody may be refreshing the grant, the revocation has the name
@@ -170,6 +209,7 @@ impl Revocation {
                     outcome: Outcome::AlreadyInvalid,
                     status: None,
                     at: now,
+                    why: None,
                 }
             } else {
                 Presentation::None

@@ -1,6 +1,7 @@
 //! A registered MCP server: one record, seen by every contract in its own words.
 
 use super::id::ServerId;
+use super::issuance::{ClientAuth, RevocationMethod};
 use super::status::Reason;
 use super::subject::Actor;
 use super::time::Timestamp;
@@ -109,7 +110,8 @@ pub struct HeaderSpec {
     pub template: Option<String>,
 }
 
-/// OAuth settings without their secrets, in TrueFoundry's words (5.3).
+/// OAuth settings without their secrets, in TrueFoundry's words (5.3). Those from `issuer` to
+/// `additional_authorization_params` are our own and documented in docs/API.md.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
     missing_docs,
@@ -146,12 +148,31 @@ pub struct OauthConfig {
     pub issuer_uri: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub use_organization: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revocation_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revocation: Option<RevocationConfig>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_endpoint_auth_method: Option<ClientAuth>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revocation_endpoint_auth_method: Option<ClientAuth>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub additional_authorization_params: Option<BTreeMap<String, String>>,
     /// Whether a client secret is among the [`Secrets`].
     #[serde(default)]
     pub has_client_secret: bool,
     /// Names of `additional_token_params`; the values are among the [`Secrets`]. Absent if the field was not sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_params: Option<Vec<String>>,
+}
+
+/// How the operator says that an issuer revokes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevocationConfig {
+    /// The way.
+    pub method: RevocationMethod,
 }
 
 /// The grants Hawser can run.
@@ -184,6 +205,12 @@ impl OauthConfig {
             audience: None,
             issuer_uri: None,
             use_organization: None,
+            issuer: None,
+            revocation_url: None,
+            revocation: None,
+            token_endpoint_auth_method: None,
+            revocation_endpoint_auth_method: None,
+            additional_authorization_params: None,
             has_client_secret: false,
             token_params: None,
         }
@@ -373,6 +400,8 @@ fn same_auth(a: &Auth, b: &Auth) -> bool {
                 && a.registration_url == b.registration_url
                 && a.client_id == b.client_id
                 && a.include_resource == b.include_resource
+                // Beside a token endpoint it only says whose that is.
+                && (a.token_url.is_some() || a.issuer == b.issuer)
         }
         _ => std::mem::discriminant(a) == std::mem::discriminant(b),
     }

@@ -3,6 +3,7 @@
 use super::id::{ServerId, Sortable, TenantId};
 use super::issuance::Issuance;
 use super::secret;
+use super::server::origin;
 use super::subject::Subject;
 use super::time::Timestamp;
 use crate::seal::Sealed;
@@ -113,6 +114,9 @@ pub struct Consent {
     pub issuance: Issuance,
     /// Whether the issuer says that it names itself in its answers (RFC 9207).
     pub iss_advertised: bool,
+    /// Where the browser was sent; told apart from the issuer's name only where nobody named one.
+    #[serde(default)]
+    pub authorization_endpoint: String,
     /// Where it answers to.
     pub redirect_uri: String,
     /// What was asked for.
@@ -122,6 +126,20 @@ pub struct Consent {
     pub client_record: Option<String>,
     /// [`ConsentSecrets`], sealed.
     pub sealed: Sealed,
+}
+
+impl Consent {
+    /// Whether an answer that names its issuer so, or does not, may come from whom was asked (RFC 9207). Where nobody has named
+    /// the issuer, its answers come from the host that has the browser's endpoint or the token's.
+    pub fn is_answered_by(&self, iss: Option<&str>) -> bool {
+        match iss {
+            None => !self.iss_advertised,
+            Some(iss) if self.issuance.names_issuer() => *iss == *self.issuance.issuer,
+            Some(iss) => [&self.issuance.token_endpoint, &self.authorization_endpoint]
+                .iter()
+                .any(|endpoint| origin(endpoint) == origin(iss)),
+        }
+    }
 }
 
 /// The secret part of a consent.

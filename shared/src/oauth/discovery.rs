@@ -44,6 +44,10 @@ pub struct Issuer {
     pub scopes_supported: Option<Vec<String>>,
     /// How clients may authenticate at the token endpoint; absent means HTTP Basic.
     pub token_auth_methods: Option<Vec<String>>,
+    /// How clients may authenticate at the revocation endpoint, which is a list of its own (RFC 8414 2).
+    pub revocation_auth_methods: Option<Vec<String>>,
+    /// Whether it says that it supports PKCE with S256 (row 15).
+    pub supports_s256: bool,
     /// Whether every callback carries `iss` (row 20).
     pub iss_advertised: bool,
     /// Whether it takes the address of a metadata document as a client id (row 9).
@@ -61,8 +65,6 @@ pub enum Failure {
     ResourceMismatch,
     /// The issuer's metadata is about another issuer (row 5).
     IssuerMismatch,
-    /// The issuer does not say that it supports PKCE with S256 (row 15).
-    NoS256,
     /// An outage.
     TryLater,
 }
@@ -117,7 +119,8 @@ pub async fn protected_resource(egress: &Egress, server_url: &str) -> Result<Pro
     })
 }
 
-/// The metadata of an authorization server (rows 4, 5, 15, 23 and 24).
+/// The metadata of an authorization server (rows 4, 5, 23 and 24). Whether a consent may begin without
+/// [`Issuer::supports_s256`] is for the caller to say.
 ///
 /// # Errors
 /// [`Failure`]. Metadata with `response_types_supported` but no `code` in it, or with an endpoint that [`Egress::check`]
@@ -144,6 +147,8 @@ pub async fn issuer(egress: &Egress, issuer: &str) -> Result<Issuer, Failure> {
         revocation_endpoint: optional("revocation_endpoint"),
         scopes_supported: metadata.list("scopes_supported"),
         token_auth_methods: metadata.list("token_endpoint_auth_methods_supported"),
+        revocation_auth_methods: metadata.list("revocation_endpoint_auth_methods_supported"),
+        supports_s256: lists("code_challenge_methods_supported", "S256") == Some(true),
         iss_advertised: metadata.flag("authorization_response_iss_parameter_supported"),
         takes_metadata_documents: metadata.flag("client_id_metadata_document_supported"),
     };
@@ -160,9 +165,6 @@ pub async fn issuer(egress: &Egress, issuer: &str) -> Result<Issuer, Failure> {
     }
     if !is_same_issuer(&found.issuer, issuer) {
         return Err(Failure::IssuerMismatch);
-    }
-    if lists("code_challenge_methods_supported", "S256") != Some(true) {
-        return Err(Failure::NoS256);
     }
     if lists("response_types_supported", "code") == Some(false) {
         return Err(Failure::Unusable);
@@ -636,6 +638,7 @@ mod tests {
                 all["scopes_supported"] = json!(["offline_access"]);
                 all["response_types_supported"] = json!(["code", "code id_token"]);
                 all["token_endpoint_auth_methods_supported"] = json!(["none"]);
+                all["revocation_endpoint_auth_methods_supported"] = json!(["client_secret_post"]);
                 all["authorization_response_iss_parameter_supported"] = true.into();
                 all["client_id_metadata_document_supported"] = true.into();
                 json(&all)
@@ -650,6 +653,8 @@ mod tests {
             revocation_endpoint: Some("https://as.example/revoke".to_owned()),
             scopes_supported: Some(vec!["offline_access".to_owned()]),
             token_auth_methods: Some(vec!["none".to_owned()]),
+            revocation_auth_methods: Some(vec!["client_secret_post".to_owned()]),
+            supports_s256: true,
             iss_advertised: true,
             takes_metadata_documents: true,
         };
@@ -679,6 +684,9 @@ mod tests {
                 Ok(found) => assert_eq!(found.issuer, format!("{}{said}", server.url)),
                 Err(failure) => assert_eq!(failure, Failure::IssuerMismatch),
             }
+            if let Ok(found) = found {
+                assert_eq!(found.issuer, format!("{}{said}", server.url));
+            }
             assert_eq!(server.requests().len(), 1);
         }
         for (one, other) in [
@@ -695,10 +703,6 @@ mod tests {
     #[tokio::test]
     async fn issuer_metadata_that_must_not_be_used() {
         for (field, value) in [
-            ("code_challenge_methods_supported", Value::Null),
-            ("code_challenge_methods_supported", json!([])),
-            ("code_challenge_methods_supported", json!(["plain"])),
-            ("code_challenge_methods_supported", json!({"S256": true})),
             ("issuer", Value::Null),
             (
                 "issuer",
@@ -735,15 +739,28 @@ mod tests {
                 metadata[field] = value.clone();
                 json(&metadata)
             });
-            let failure = match field {
-                "code_challenge_methods_supported" => Failure::NoS256,
-                _ => Failure::Unusable,
-            };
-            assert_eq!(issuer_of(&server, "").await, Err(failure), "{named}");
+            assert_eq!(
+                issuer_of(&server, "").await,
+                Err(Failure::Unusable),
+                "{named}"
+            );
             assert_eq!(server.requests().len(), 1);
         }
         let server = at(|base, _| json(&metadata(base)));
-        assert!(issuer_of(&server, "").await.is_ok());
+        assert!(issuer_of(&server, "").await.unwrap().supports_s256);
+        for methods in [
+            Value::Null,
+            json!([]),
+            json!(["plain"]),
+            json!({"S256": true}),
+        ] {
+            let weak = at(move |base, _| {
+                let mut metadata = metadata(base);
+                metadata["code_challenge_methods_supported"] = methods.clone();
+                json(&metadata)
+            });
+            assert!(!issuer_of(&weak, "").await.unwrap().supports_s256);
+        }
         for odd in ["?q", "#f"] {
             assert_eq!(issuer_of(&server, odd).await, Err(Failure::Unusable));
         }
@@ -790,6 +807,8 @@ mod tests {
                     .then(|| vec!["openid".to_owned(), "offline_access".to_owned()]),
                 token_auth_methods: (field == "token_endpoint_auth_methods_supported")
                     .then(|| vec!["none".to_owned()]),
+                revocation_auth_methods: None,
+                supports_s256: true,
                 iss_advertised: false,
                 takes_metadata_documents: field == "client_id_metadata_document_supported",
             };

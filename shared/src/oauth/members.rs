@@ -79,7 +79,8 @@ impl<'a> Members<'a> {
         (!text.is_empty()).then(|| text.into())
     }
 
-    fn value(&self, name: &str) -> Option<Value> {
+    /// Whatever there is.
+    pub fn value(&self, name: &str) -> Option<Value> {
         self.read(name)
     }
 

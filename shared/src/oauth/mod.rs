@@ -4,6 +4,7 @@
 pub mod challenge;
 pub mod discovery;
 mod members;
+pub mod owner;
 pub mod registration;
 pub mod request;
 pub mod revocation;

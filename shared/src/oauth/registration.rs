@@ -219,6 +219,8 @@ mod tests {
             scopes_supported: None,
             token_auth_methods: methods
                 .map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
+            revocation_auth_methods: None,
+            supports_s256: true,
             iss_advertised: false,
             takes_metadata_documents: false,
         }

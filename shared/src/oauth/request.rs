@@ -2,11 +2,49 @@
 
 use crate::Result;
 use crate::domain::id::random;
+use crate::domain::server::origin;
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::BASE64URL_NOPAD;
 use secrecy::SecretString;
 use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
+
+/// What an operator's own parameters of the authorization request cannot be, set by us or not.
+const RESERVED: [&str; 11] = [
+    "response_type",
+    "response_mode",
+    "client_id",
+    "redirect_uri",
+    "state",
+    "scope",
+    "code_challenge",
+    "code_challenge_method",
+    "resource",
+    "request",
+    "request_uri",
+];
+
+/// What Google's issuer is asked: without the first there is no refresh token, without the second none when a user consents
+/// again.
+const GOOGLE: [(&str, &str); 2] = [("access_type", "offline"), ("prompt", "consent")];
+
+/// Whether a parameter of the authorization request belongs to the protocol, so that operators cannot set it.
+pub fn is_reserved(name: &str) -> bool {
+    RESERVED.contains(&name)
+}
+
+/// What an issuer needs to be asked besides the protocol; what the operator says of the same parameters counts before it.
+pub fn customary(
+    issuer: &str,
+    authorization_endpoint: &str,
+) -> &'static [(&'static str, &'static str)] {
+    let is_google = |url: &str| origin(url) == "https://accounts.google.com";
+    if is_google(issuer) || is_google(authorization_endpoint) {
+        &GOOGLE
+    } else {
+        &[]
+    }
+}
 
 /// A verifier and its S256 challenge.
 #[derive(Clone, Debug)]
@@ -71,6 +109,32 @@ mod tests {
         let hash = digest(&SHA256, verifier.as_bytes());
         assert_eq!(one.challenge, BASE64URL_NOPAD.encode(hash.as_ref()));
         assert!(!format!("{one:?}").contains(verifier));
+    }
+
+    #[test]
+    fn google_is_asked_for_refresh_tokens() {
+        let google = "https://accounts.google.com";
+        let endpoint = "https://accounts.google.com/o/oauth2/v2/auth";
+        for (issuer, endpoint, is_google) in [
+            (google, endpoint, true),
+            (
+                "https://accounts.google.com/",
+                "https://elsewhere.example/",
+                true,
+            ),
+            ("https://oauth2.googleapis.com/token", endpoint, true),
+            ("https://as.example", "https://as.example/a", false),
+            (
+                "https://accounts.google.com.as.example",
+                "https://as.example/a",
+                false,
+            ),
+            ("http://accounts.google.com", "https://as.example/a", false),
+        ] {
+            let asked = customary(issuer, endpoint);
+            assert_eq!(asked.len(), if is_google { 2 } else { 0 }, "{issuer}");
+        }
+        assert!(is_reserved("state") && is_reserved("request_uri") && !is_reserved("prompt"));
     }
 
     #[test]

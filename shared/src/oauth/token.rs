@@ -165,6 +165,12 @@ impl Credentials<'_> {
         egress.send(request).await
     }
 
+    /// The client's id and secret as HTTP Basic.
+    pub(super) fn basic(&self) -> Result<HeaderValue, egress::Failure> {
+        let secret = self.secret.map(ExposeSecret::expose_secret);
+        basic(&self.client.id, secret.unwrap_or_default())
+    }
+
     /// Headers and body of a form with the client's own credentials. Apart, because its writer may not be held while waiting.
     fn form(
         &self,

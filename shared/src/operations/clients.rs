@@ -7,12 +7,13 @@ use crate::catalogue::RevocationScope;
 use crate::domain::error::OauthSetup;
 use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::issuance::{
-    Client, ClientAuth, ClientRecord, ClientSecrets, ClientSource, Issuance,
+    Client, ClientAuth, ClientRecord, ClientSecrets, ClientSource, Issuance, RevocationMethod,
 };
 use crate::domain::server::{Auth, GrantType, OauthConfig, Place, Secrets, Server, host, origin};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 use crate::oauth::discovery::{Issuer, is_same_issuer};
+use crate::oauth::owner::Clues;
 use crate::oauth::registration::{self, Deregistered};
 use crate::seal::{DataKey, Kind};
 use crate::{Error, Result};
@@ -26,7 +27,17 @@ pub(super) struct Settings {
     pub authorization_endpoint: Option<String>,
     pub token_endpoint: Option<String>,
     pub registration_endpoint: Option<String>,
-    pub revocation_endpoint: Option<String>,
+    /// Where the operator says that tokens are revoked; see [`Self::revocation_endpoint`].
+    revocation_url: Option<String>,
+    pub revocation_method: RevocationMethod,
+    /// The issuer, where the operator names it.
+    pub issuer: Option<String>,
+    pub token_auth: Option<ClientAuth>,
+    pub revocation_auth: Option<ClientAuth>,
+    /// Whether the operator says that the issuer supports S256, whatever its metadata says.
+    pub supports_s256: bool,
+    /// Whether they stand in the deployment's own configuration, not in a registration: that may name hosts afterwards, too.
+    pub is_deployed: bool,
     pub client_id: Option<String>,
     pub client_secret: Option<SecretString>,
     pub scopes: Vec<String>,
@@ -60,11 +71,19 @@ impl Settings {
                 authorization_endpoint: oauth.authorization_endpoint,
                 token_endpoint: oauth.token_endpoint,
                 registration_endpoint: None,
-                revocation_endpoint: oauth.revocation_endpoint,
+                revocation_url: oauth.revocation_endpoint,
+                revocation_method: oauth
+                    .revocation
+                    .map_or_else(Default::default, |one| one.method),
+                issuer: oauth.issuer,
+                token_auth: oauth.token_endpoint_auth_method,
+                revocation_auth: oauth.revocation_endpoint_auth_method,
+                supports_s256: has_s256(&oauth.code_challenge_methods_supported),
+                is_deployed: true,
                 client_id: oauth.client_id,
                 client_secret: oauth.client_secret,
                 scopes: oauth.scopes,
-                send_resource: None,
+                send_resource: oauth.include_resource,
                 pkce: oauth.pkce,
                 authorize_params: oauth.authorize_params,
                 token_params: Vec::new(),
@@ -86,12 +105,46 @@ impl Settings {
         let client = &issuance.client;
         let same_client = client.source == ClientSource::PreRegistered
             && self.client_id.as_ref() == Some(&client.id);
-        let endpoint = self.token_endpoint.as_ref();
-        let same_issuer = auth_revision == server.auth_revision
-            && endpoint.is_none_or(|url| *url == issuance.token_endpoint);
+        let same_issuer = self.stand_behind(issuance, auth_revision, server);
         self.client_secret
             .as_ref()
             .filter(|_| same_client && same_issuer)
+    }
+
+    /// Where the operator, or the documentation of the provider whose way it named, says that tokens are revoked.
+    pub fn revocation_endpoint(&self) -> Option<String> {
+        let documented = self.revocation_method.endpoint();
+        self.revocation_url
+            .clone()
+            .or_else(|| documented.map(str::to_owned))
+    }
+
+    /// Whether they are still those that something was issued under.
+    pub fn stand_behind(&self, issuance: &Issuance, auth_revision: u64, server: &Server) -> bool {
+        let endpoint = self.token_endpoint.as_ref();
+        auth_revision == server.auth_revision
+            && endpoint.is_none_or(|url| *url == issuance.token_endpoint)
+    }
+
+    /// What they say of the issuer that a token endpoint belongs to. `server_url` is the server that the tokens are for. Where the
+    /// operator names the issuer, nobody else is asked.
+    pub fn clues<'a>(&self, token_endpoint: &'a str, server_url: Option<&'a str>) -> Clues<'a> {
+        let mut clues = Clues {
+            token_endpoint,
+            ..Clues::default()
+        };
+        if let Some(issuer) = &self.issuer {
+            clues.issuers.push(issuer.clone());
+            clues.vouched.push(issuer.clone());
+            return clues;
+        }
+        clues.issuers.push(origin(token_endpoint));
+        if let Some(endpoint) = &self.authorization_endpoint {
+            clues.issuers.push(origin(endpoint));
+            clues.vouched.push(origin(endpoint));
+        }
+        clues.resource = server_url;
+        clues
     }
 
     /// What the operator said with the registration, whatever the grant type.
@@ -102,13 +155,27 @@ impl Settings {
             authorization_endpoint: config.authorization_url.clone(),
             token_endpoint: config.token_url.clone(),
             registration_endpoint: config.registration_url.clone(),
-            revocation_endpoint: None,
+            revocation_url: config.revocation_url.clone(),
+            revocation_method: config
+                .revocation
+                .map_or_else(Default::default, |one| one.method),
+            issuer: config.issuer.clone(),
+            token_auth: config.token_endpoint_auth_method,
+            revocation_auth: config.revocation_endpoint_auth_method,
+            supports_s256: config
+                .code_challenge_methods_supported
+                .as_deref()
+                .is_some_and(has_s256),
+            is_deployed: false,
             client_id: config.client_id.clone(),
             client_secret: secret(Place::ClientSecret),
             scopes: config.scopes.clone().unwrap_or_default(),
             send_resource: config.include_resource,
             pkce: true,
-            authorize_params: BTreeMap::new(),
+            authorize_params: config
+                .additional_authorization_params
+                .clone()
+                .unwrap_or_default(),
             token_params: params
                 .filter_map(|name| Some((name.clone(), secret(Place::TokenParam(name))?)))
                 .collect(),
@@ -178,19 +245,24 @@ impl Search<'_> {
         }
     }
 
-    /// The operator's client belongs to the issuer that was found first, and to no other (checklist rows 7 and 8).
+    /// The operator's client belongs to the issuer that was found first, and to no other (checklist rows 7 and 8); unless the
+    /// operator says to whom it belongs.
     fn pre_registered(&self, app: &App, issuer: &Issuer, id: &str) -> Result<Usable> {
         let secret = self.settings.client_secret.clone();
         let ways = match &secret {
-            Some(_) => ClientAuth::ways(issuer.token_auth_methods.as_deref()),
-            None => Vec::new(),
+            Some(_) if self.settings.token_auth != Some(ClientAuth::None) => {
+                ClientAuth::ways(issuer.token_auth_methods.as_deref())
+            }
+            _ => Vec::new(),
         };
         let client = Client::new(id.to_owned(), ways, ClientSource::PreRegistered);
-        let mut known = self
-            .known
-            .iter()
-            .filter(|r| r.client.source == ClientSource::PreRegistered && r.client.id == id);
-        Ok(match known.next() {
+        let is_said = self.settings.issuer.is_some() || self.settings.token_endpoint.is_some();
+        let known = self.known.iter().find(|r| {
+            r.client.source == ClientSource::PreRegistered
+                && r.client.id == id
+                && (!is_said || is_same_issuer(&r.issuer, &issuer.issuer))
+        });
+        Ok(match known {
             Some(record) if !is_same_issuer(&record.issuer, &issuer.issuer) => {
                 return Err(Error::Oauth(OauthSetup::OtherIssuer));
             }
@@ -291,6 +363,10 @@ impl Search<'_> {
             sealed,
         })
     }
+}
+
+fn has_s256(methods: &[String]) -> bool {
+    methods.iter().any(|method| method == "S256")
 }
 
 /// The address of our client id metadata document, where this deployment has one.

@@ -655,7 +655,7 @@ async fn own_token(
         return Err(Error::internal("client credentials without a client"));
     };
     let settings = Settings::configured(oauth, secrets);
-    let ways = vec![ClientAuth::Basic];
+    let ways = vec![settings.token_auth.unwrap_or(ClientAuth::Basic)];
     let client = Client::new(id.clone(), ways, ClientSource::PreRegistered);
     let endpoint = Endpoint {
         url,

@@ -12,12 +12,12 @@ use crate::app::App;
 use crate::domain::credential::{Source, Tokens, new_version};
 use crate::domain::event::{Action, Event, Worker};
 use crate::domain::id::random;
-use crate::domain::issuance::{Client, ClientSource};
-use crate::domain::revocation::{LateTokens, Outcome, Presentation, Revocation};
-use crate::domain::server::{Auth, Server, host};
+use crate::domain::issuance::{Client, ClientAuth, ClientSource, RevocationMethod};
+use crate::domain::revocation::{LateTokens, Outcome, Presentation, Revocation, Unsupported};
+use crate::domain::server::{Auth, Server, host, origin};
 use crate::domain::time::Timestamp;
-use crate::oauth::discovery;
-use crate::oauth::revocation::{Answer, Hint, Verdict, revoke};
+use crate::oauth::owner::{self, Clues, Outage};
+use crate::oauth::revocation::{self, Answer, Hint, Verdict};
 use crate::oauth::token::{self, Class, Credentials, Endpoint};
 use crate::seal::DataKey;
 use crate::table::receipts::PresentedToken;
@@ -26,11 +26,14 @@ use crate::table::work::Work;
 use crate::{Error, Result};
 use secrecy::{ExposeSecret, SecretString};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 /// How often an issuer may refuse the client before that is believed.
 const CLIENT_REFUSALS: u32 = 3;
+/// How long an issuer may be looked for in one attempt.
+const LOOK: Duration = Duration::from_secs(25);
 /// The longest pause between two attempts, in seconds.
 const LONGEST_PAUSE: i64 = 3600;
 /// After how many attempts a lost refresh is not tried any more, since its issuer does not answer.
@@ -75,23 +78,27 @@ pub(super) async fn present(app: &App, found: &Revocation, until: Instant) -> Re
         }
         Ok(sets) => {
             let says = Says::of(app, &one, server.as_ref(), &key, &sets.own)?;
-            let secret = says.secret.clone();
-            match lost(&one, &sets.own) {
-                Some(refresh) => {
-                    let recovery = Recovery {
-                        before: before.clone(),
-                        one: one.clone(),
-                        refresh,
-                        says,
-                        key,
-                    };
-                    match app.to_its_end(|app| recovery.carry_out(app)).await? {
-                        Recovered::Moved => return Ok(()),
-                        Recovered::TryLater(wait) => wait,
-                        Recovered::Nothing => attempt(app, &mut one, &sets, secret.as_ref()).await,
+            match find_endpoint(app, &mut one, &says).await {
+                Err(Outage { .. }) => None,
+                Ok(missing) => match lost(&one, &sets.own) {
+                    Some(refresh) => {
+                        let recovery = Recovery {
+                            before: before.clone(),
+                            one: one.clone(),
+                            refresh,
+                            says: says.clone(),
+                            key,
+                        };
+                        match app.to_its_end(|app| recovery.carry_out(app)).await? {
+                            Recovered::Moved => return Ok(()),
+                            Recovered::TryLater(wait) => wait,
+                            Recovered::Nothing => {
+                                attempt(app, &mut one, &sets, &says, missing).await
+                            }
+                        }
                     }
-                }
-                None => attempt(app, &mut one, &sets, secret.as_ref()).await,
+                    None => attempt(app, &mut one, &sets, &says, missing).await,
+                },
             }
         }
         // Nothing can ever be presented.
@@ -141,9 +148,12 @@ pub(super) async fn present_now(app: &App, mut one: Revocation, tokens: &Tokens)
         own: tokens.clone(),
         late: None,
     };
+    let says = Says::of_tokens(tokens);
     for _ in 0..TRIES {
         one.attempts += 1;
-        attempt(app, &mut one, &sets, tokens.client_secret.as_ref()).await;
+        if let Ok(missing) = find_endpoint(app, &mut one, &says).await {
+            attempt(app, &mut one, &sets, &says, missing).await;
+        }
         if let Some(outcome) = one.outcome() {
             log(&one, outcome);
             return outcome;
@@ -304,26 +314,16 @@ impl Recovery {
 }
 
 /// Asks the issuer about each token that is due. Answers how long it wants to be left alone, if it says so.
+/// `missing` is why it is not known where they are presented.
 async fn attempt(
     app: &App,
     one: &mut Revocation,
     sets: &Sets,
-    secret: Option<&SecretString>,
+    says: &Says,
+    missing: Option<Unsupported>,
 ) -> Option<i64> {
-    let endpoint = match &one.issuance.revocation_endpoint {
-        Some(url) => Ok(Some(url.clone())),
-        // Looked for once more before saying that there is none.
-        None => match discovery::issuer(&app.egress, &one.issuance.issuer).await {
-            Ok(issuer) => Ok(issuer.revocation_endpoint),
-            Err(discovery::Failure::TryLater) => Err(()),
-            Err(_) => Ok(None),
-        },
-    };
-    let Ok(endpoint) = endpoint else {
-        app.silence.note(&one.asks(), false, app.now());
-        return None;
-    };
-    one.issuance.revocation_endpoint = endpoint;
+    let secret = says.secret.as_ref();
+    let client = one.client_now(secret.is_some());
     let now = app.now();
     let mut wait = None;
     let mut refused_client = false;
@@ -362,15 +362,19 @@ async fn attempt(
         }
         let over = end.is_some_and(|end| now >= end);
         let answer = match (token, &issuance.revocation_endpoint) {
-            (None, _) => unasked(Verdict::AlreadyInvalid),
-            (Some(_), _) if over => unasked(Verdict::AlreadyInvalid),
-            (Some(_), None) => unasked(Verdict::Unsupported),
+            (None, _) => Answer::unasked(Verdict::AlreadyInvalid),
+            (Some(_), _) if over => Answer::unasked(Verdict::AlreadyInvalid),
+            (Some(_), None) => Answer::unasked(Verdict::Unsupported),
             (Some(token), Some(url)) => {
-                let credentials = Credentials {
-                    client: &issuance.client,
-                    secret,
+                let endpoint = revocation::Endpoint {
+                    url,
+                    method: issuance.revocation_method,
+                    credentials: Credentials {
+                        client: &client,
+                        secret,
+                    },
                 };
-                revoke(&app.egress, url, &credentials, token, hint).await
+                endpoint.revoke(&app.egress, token, hint).await
             }
         };
         let outcome = match answer.verdict {
@@ -389,24 +393,18 @@ async fn attempt(
         };
         wait = wait.max(answer.retry_after.map(|wait| wait.as_secs() as i64));
         if let Some(outcome) = outcome {
+            let why = missing.unwrap_or(Unsupported::TokenKind);
             *place = Presentation::Ended {
                 outcome,
                 status: answer.status,
                 at: now,
+                why: (outcome == Outcome::Unsupported).then_some(why),
             };
         }
     }
     one.refused_clients += u32::from(refused_client);
     app.silence.note(&one.asks(), answered, app.now());
     wait
-}
-
-fn unasked(verdict: Verdict) -> Answer {
-    Answer {
-        verdict,
-        status: None,
-        retry_after: None,
-    }
 }
 
 fn end_due(one: &mut Revocation, outcome: Outcome, status: Option<u16>, at: Timestamp) {
@@ -419,6 +417,7 @@ fn end_due(one: &mut Revocation, outcome: Outcome, status: Option<u16>, at: Time
                 outcome,
                 status,
                 at,
+                why: None,
             };
         }
     }
@@ -432,15 +431,87 @@ fn pause(attempts: u32, wait: Option<i64>) -> i64 {
     pause + jitter as i64
 }
 
-/// What the client says of itself to an issuer.
+/// Makes sure that it is known where the tokens are presented, or why that cannot be known. What the grant brought along
+/// counts first; then what the operator says by now; then the issuer is looked for once more.
+async fn find_endpoint(
+    app: &App,
+    one: &mut Revocation,
+    says: &Says,
+) -> std::result::Result<Option<Unsupported>, Outage> {
+    if one.issuance.revocation_endpoint.is_some() {
+        return Ok(None);
+    }
+    if let Some((url, method, auth)) = &says.endpoint {
+        one.issuance.revocation_endpoint = Some(url.clone());
+        one.issuance.revocation_method = *method;
+        one.issuance.revocation_auth.extend(*auth);
+        return Ok(None);
+    }
+    let token_endpoint = one.issuance.token_endpoint.clone();
+    let mut clues = Clues {
+        token_endpoint: &token_endpoint,
+        resource: config
+            .resource
+            .as_deref()
+            .or(one.issuance.resource.as_deref()),
+        issuers: says.issuers.clone(),
+        vouched: says.vouched.clone(),
+    };
+    // A grant bears no name that only its bearer's own metadata speaks for.
+    if one.issuance.names_issuer() {
+        clues.issuers.insert(0, one.issuance.issuer.clone());
+        clues.vouched.push(one.issuance.issuer.clone());
+    }
+    clues.issuers.push(origin(&token_endpoint));
+    let owner = owner::find(&app.egress, &clues, LOOK).await;
+    if let Err(Outage { of_issuer: true }) = owner {
+        app.silence.note(&one.asks(), false, app.now());
+    }
+    let Some(owner) = owner? else {
+        return Ok(Some(Unsupported::IssuerUnknown));
+    };
+    let why = match (&owner.issuer.revocation_endpoint, owner.is_elsewhere) {
+        (Some(_), _) => None,
+        (None, true) => Some(Unsupported::EndpointElsewhere),
+        (None, false) => Some(Unsupported::NoEndpoint),
+    };
+    one.issuance.revocation_endpoint = owner.issuer.revocation_endpoint;
+    let names = owner.issuer.revocation_auth_methods.unwrap_or_default();
+    if one.issuance.revocation_auth.is_empty() {
+        let auths = names.iter().filter_map(|name| ClientAuth::parse(name));
+        one.issuance.revocation_auth = auths.collect();
+    }
+    Ok(why)
+}
+
+/// What the client says of itself to an issuer, and the operator by now of the issuer of tokens that were obtained before.
+#[derive(Clone, Default)]
 struct Says {
-    /// Its secret, which an operator may have changed since the tokens were obtained.
+    /// The client's secret, which an operator may have changed since the tokens were obtained.
     secret: Option<SecretString>,
     /// What the operator adds to requests for tokens.
     parameters: Vec<(String, SecretString)>,
+    /// Where tokens are revoked, how, and with what authentication.
+    endpoint: Option<(String, RevocationMethod, Option<ClientAuth>)>,
+    /// Issuers to ask.
+    issuers: Vec<String>,
+    /// Those of them whose word on other hosts counts.
+    vouched: Vec<String>,
+    /// The server that the tokens were for.
+    resource: Option<String>,
 }
 
 impl Says {
+    /// What was kept with the tokens.
+    fn of_tokens(tokens: &Tokens) -> Self {
+        Self {
+            secret: tokens.client_secret.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// What a registration says by now of the issuer counts no further than to where the tokens came from: who may change it
+    /// may not read tokens, and could else have them sent elsewhere. The deployment's own catalogue may name any host.
     fn of(
         app: &App,
         one: &Revocation,
@@ -448,23 +519,33 @@ impl Says {
         key: &DataKey,
         tokens: &Tokens,
     ) -> Result<Self> {
-        let mut says = Self {
-            secret: tokens.client_secret.clone(),
-            parameters: Vec::new(),
+        let mut says = Self::of_tokens(tokens);
+        let Some(server) = server.filter(|server| matches!(server.auth, Auth::Oauth(_))) else {
+            return Ok(says);
         };
-        if let Some(server) = server
-            && matches!(server.auth, Auth::Oauth(_))
-        {
-            let secrets = servers::open_with(key, &one.tenant, server)?;
-            if let Ok(settings) = Settings::of(app, server, &secrets) {
-                if one.issuance.client.source == ClientSource::PreRegistered
-                    && let Some(new) = settings.secret_for(&one.issuance, one.auth_revision, server)
-                {
-                    says.secret = Some(new.clone());
-                }
-                says.parameters = settings.token_params;
-            }
+        let secrets = servers::open_with(key, &one.tenant, server)?;
+        let Ok(settings) = Settings::of(app, server, &secrets) else {
+            return Ok(says);
+        };
+        let issuance = &one.issuance;
+        if let Some(new) = settings.secret_for(issuance, one.auth_revision, server) {
+            says.secret = Some(new.clone());
         }
+        if settings.stand_behind(issuance, one.auth_revision, server) {
+            let home = origin(&issuance.token_endpoint);
+            let is_trusted = |url: &String| settings.is_deployed || origin(url) == home;
+            let endpoint = settings.revocation_endpoint().filter(is_trusted);
+            says.endpoint =
+                endpoint.map(|url| (url, settings.revocation_method, settings.revocation_auth));
+            let clues = settings.clues(&issuance.token_endpoint, Some(&server.url));
+            let named = settings.issuer.as_ref();
+            says.vouched = clues.vouched;
+            says.vouched
+                .retain(|one| settings.is_deployed || named != Some(one));
+            says.issuers = clues.issuers;
+            says.resource = clues.resource.map(str::to_owned);
+        }
+        says.parameters = settings.token_params;
         Ok(says)
     }
 }
@@ -487,11 +568,13 @@ fn presented(one: &Revocation) -> Vec<PresentedToken> {
                 outcome,
                 status,
                 at,
+                why,
             } => Some(PresentedToken {
                 token: token.to_owned(),
                 host: host.clone(),
                 status,
                 outcome,
+                why,
                 at,
                 attempts: one.attempts,
             }),

@@ -3,7 +3,7 @@
 use super::{Condition, SK, Table, Update, Write, decode, encode, failed, keys, n, s};
 use crate::domain::credential::Source;
 use crate::domain::id::{ServerId, TenantId};
-use crate::domain::revocation::Outcome;
+use crate::domain::revocation::{Outcome, Unsupported};
 use crate::domain::subject::{Actor, Subject};
 use crate::domain::time::Timestamp;
 use crate::{Error, Result};
@@ -83,6 +83,9 @@ pub struct PresentedToken {
     pub status: Option<u16>,
     /// How it ended.
     pub outcome: Outcome,
+    /// Why, where that is [`Outcome::Unsupported`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<Unsupported>,
     /// When.
     pub at: Timestamp,
     /// How often the issuer was asked in all.

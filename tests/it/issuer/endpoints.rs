@@ -74,6 +74,13 @@ impl Issuer {
 impl State {
     fn route(&mut self, call: &Logged) -> Result<Reply, Reply> {
         let settings = &self.settings;
+        if let Some(document) = settings.documents.get(&call.path) {
+            return Ok(document.as_ref().map_or(empty(404), |one| json(200, one)));
+        }
+        if let Some(reply) = self.provider(call) {
+            return reply;
+        }
+        let settings = &self.settings;
         match (call.method.as_str(), call.path.as_str()) {
             ("GET", path) if settings.resource_metadata_at.contains(&path) => {
                 Ok(json(200, &self.odd("resource", self.resource_metadata())))
@@ -134,6 +141,7 @@ impl State {
             "response_types_supported": ["code"],
             "grant_types_supported": GRANT_TYPES,
             "token_endpoint_auth_methods_supported": settings.client_auth,
+            "revocation_endpoint_auth_methods_supported": settings.revocation_auth,
             "scopes_supported": self.scopes(),
             "code_challenge_methods_supported": settings.s256.then_some(["S256"]),
             "authorization_response_iss_parameter_supported": settings.iss.then_some(true),
@@ -272,11 +280,16 @@ impl State {
             ("client_secret_basic", Some(_)) => BASIC_WITH_ID,
             _ => method,
         };
-        let takes = match self.settings.taken_auth.get(call.path.as_str()) {
-            Some(taken) => *taken == way,
-            None => has(&client.auth, method),
+        let own = (call.path == "/revoke").then_some(self.settings.revocation_auth.as_ref());
+        let takes = match (
+            self.settings.taken_auth.get(call.path.as_str()),
+            own.flatten(),
+        ) {
+            (Some(taken), _) => *taken == way,
+            (None, Some(methods)) => methods.contains(&method),
+            (None, None) => has(&client.auth, method),
         };
-        if client.secret != secret || !takes {
+        if (method != "none" && client.secret != secret) || !takes {
             return Err(unauthenticated());
         }
         Ok((form, client))
@@ -566,16 +579,16 @@ impl Parameters {
     }
 }
 
-fn empty(status: u16) -> Reply {
+pub(super) fn empty(status: u16) -> Reply {
     (status, Vec::new(), String::new())
 }
 
-fn json(status: u16, body: &Value) -> Reply {
+pub(super) fn json(status: u16, body: &Value) -> Reply {
     let headers = vec![("cache-control", "no-store".to_owned())];
     (status, headers, body.to_string())
 }
 
-fn error(status: u16, code: &str, why: &str) -> Reply {
+pub(super) fn error(status: u16, code: &str, why: &str) -> Reply {
     let why = format!("{FOREIGN}: {why}");
     json(status, &json!({"error": code, "error_description": why}))
 }
@@ -596,7 +609,7 @@ fn unauthenticated() -> Reply {
 }
 
 /// Id and secret, each form-encoded before they were joined (RFC 6749 2.3.1).
-fn basic(header: &str) -> Option<(String, String)> {
+pub(super) fn basic(header: &str) -> Option<(String, String)> {
     let (scheme, joined) = header.split_once(' ')?;
     let joined = BASE64.decode(joined.as_bytes()).ok()?;
     let joined = String::from_utf8(joined).ok()?;

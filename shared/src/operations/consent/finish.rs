@@ -184,11 +184,7 @@ async fn answer(
         settings,
     } = ready;
     // Before the code goes anywhere, and before an error is believed (checklist rows 20 and 21).
-    let trusted = match &callback.iss {
-        Some(iss) => *iss == consent.issuance.issuer,
-        None => !consent.iss_advertised,
-    };
-    if !trusted {
+    if !consent.is_answered_by(callback.iss.as_deref()) {
         return Ok(Ended::Failed);
     }
     if let Some(code) = callback.error {

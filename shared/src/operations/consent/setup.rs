@@ -9,8 +9,9 @@ use crate::domain::issuance::{ClientAuth, ClientRecord, Issuance};
 use crate::domain::server::{Server, host};
 use crate::domain::session::{Consent, ConsentSecrets, Phase, Session};
 use crate::domain::subject::Subject;
-use crate::oauth::discovery::{self, Issuer};
-use crate::oauth::request::{Pkce, authorization_url};
+use crate::oauth::discovery::{self, Issuer, Protected};
+use crate::oauth::owner;
+use crate::oauth::request::{Pkce, authorization_url, customary, is_reserved};
 use crate::seal::{DataKey, Kind};
 use crate::{Error, Result};
 use secrecy::{ExposeSecret, SecretString};
@@ -20,17 +21,8 @@ use tracing::warn;
 
 /// How long it may take to find an issuer and a client, all requests together: a gateway ends ours after 30 seconds.
 const SETUP: Duration = Duration::from_secs(13);
-/// What an operator's own parameters of the authorization request cannot be, set by us or not.
-const RESERVED: [&str; 8] = [
-    "response_type",
-    "client_id",
-    "redirect_uri",
-    "state",
-    "scope",
-    "code_challenge",
-    "code_challenge_method",
-    "resource",
-];
+/// How long the issuer of configured endpoints may be looked for: a consent begins without, too.
+const LOOK: Duration = Duration::from_secs(6);
 
 /// Everything that has to be known before a subject can be sent to an issuer.
 pub(super) struct Setup {
@@ -117,6 +109,8 @@ impl For<'_> {
                 issuer: issuer.issuer,
                 token_endpoint: issuer.token_endpoint,
                 revocation_endpoint: issuer.revocation_endpoint,
+                revocation_method: settings.revocation_method,
+                revocation_auth: known_auths(issuer.revocation_auth_methods.as_deref()),
                 client: client.client.clone(),
                 resource,
             },
@@ -134,10 +128,18 @@ impl For<'_> {
         let (state, secret_hash) = new_ticket(self.tenant, self.server.id, &session.id)?;
         let pkce = Pkce::new()?;
         let scope = setup.scopes.join(" ");
-        let own = setup.settings.authorize_params.iter();
+        let own = &setup.settings.authorize_params;
+        let customary = customary(&setup.issuance.issuer, &setup.authorization_endpoint);
         let mut parameters: Vec<(&str, &str)> = own
+            .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
-            .filter(|(name, _)| !RESERVED.contains(name))
+            .filter(|(name, _)| !is_reserved(name))
+            .chain(
+                customary
+                    .iter()
+                    .filter(|(name, _)| !own.contains_key(*name))
+                    .copied(),
+            )
             .collect();
         let mut set = |name, value| parameters.push((name, value));
         set("response_type", "code");
@@ -167,6 +169,7 @@ impl For<'_> {
         session.consent = Some(Consent {
             issuance: setup.issuance.clone(),
             iss_advertised: setup.iss_advertised,
+            authorization_endpoint: setup.authorization_endpoint.clone(),
             redirect_uri: setup.redirect_uri.clone(),
             scopes: setup.scopes.clone(),
             client_record: setup.client.record.clone(),
@@ -178,54 +181,118 @@ impl For<'_> {
     }
 }
 
-/// The issuer of a server, the resource indicator to send, and the scopes that the server asks for. What the operator
-/// configured is not discovered.
+/// The issuer of a server, the resource indicator to send, and the scopes that the server asks for.
 async fn find_issuer(
     app: &App,
     server: &Server,
     settings: &Settings,
 ) -> Result<(Issuer, Option<String>, Vec<String>)> {
-    if let (Some(authorization), Some(token)) =
-        (&settings.authorization_endpoint, &settings.token_endpoint)
-    {
-        let issuer = Issuer {
-            issuer: crate::domain::server::origin(token),
-            authorization_endpoint: authorization.clone(),
-            token_endpoint: token.clone(),
-            registration_endpoint: None,
-            revocation_endpoint: settings.revocation_endpoint.clone(),
-            scopes_supported: None,
-            // Unknown, so that both are offered.
-            token_auth_methods: Some(
-                [ClientAuth::Post, ClientAuth::Basic]
-                    .map(|method| method.as_str().to_owned())
-                    .into(),
-            ),
-            iss_advertised: false,
-            takes_metadata_documents: false,
+    let (mut issuer, resource, scopes) =
+        match (&settings.authorization_endpoint, &settings.token_endpoint) {
+            (Some(authorization), Some(token)) => {
+                let issuer = configured(app, server, settings, authorization, token).await;
+                // An integration's server may publish none. TrueFoundry's servers are named by their address.
+                let sent = settings
+                    .send_resource
+                    .unwrap_or(server.connection.integration.is_none());
+                (issuer, sent.then(|| server.url.clone()), Vec::new())
+            }
+            _ => discover(app, server, settings).await?,
         };
-        // An integration's server may publish none; nobody is asked. TrueFoundry's servers are named by their address.
-        let sent = server.connection.integration.is_none() && settings.send_resource != Some(false);
-        return Ok((issuer, sent.then(|| server.url.clone()), Vec::new()));
+    if let Some(method) = settings.token_auth {
+        issuer.token_auth_methods = Some(vec![method.as_str().to_owned()]);
     }
+    if let Some(method) = settings.revocation_auth {
+        issuer.revocation_auth_methods = Some(vec![method.as_str().to_owned()]);
+    }
+    if let Some(url) = settings.revocation_endpoint() {
+        issuer.revocation_endpoint = Some(url);
+    }
+    Ok((issuer, resource, scopes))
+}
+
+/// The issuer whose endpoints the operator configured. Its metadata adds what the operator did not say of it, the revocation
+/// endpoint above all; where none is to be had the consent begins all the same, and the issuer is looked for again when the
+/// grant ends. Where the operator said that too, nobody is asked.
+async fn configured(
+    app: &App,
+    server: &Server,
+    settings: &Settings,
+    authorization: &str,
+    token: &str,
+) -> Issuer {
+    let owner = match settings.revocation_endpoint() {
+        Some(_) => None,
+        None => {
+            let clues = settings.clues(token, Some(&server.url));
+            let found = owner::find(&app.egress, &clues, LOOK).await;
+            found.ok().flatten().filter(|owner| owner.is_certain)
+        }
+    };
+    let named = settings.issuer.clone();
+    let unnamed = || Issuer {
+        issuer: named.unwrap_or_else(|| token.to_owned()),
+        authorization_endpoint: String::new(),
+        token_endpoint: token.to_owned(),
+        registration_endpoint: None,
+        revocation_endpoint: None,
+        scopes_supported: None,
+        // Unknown, so that both are offered.
+        token_auth_methods: Some(
+            [ClientAuth::Post, ClientAuth::Basic]
+                .map(|method| method.as_str().to_owned())
+                .into(),
+        ),
+        revocation_auth_methods: None,
+        supports_s256: true,
+        iss_advertised: false,
+        takes_metadata_documents: false,
+    };
+    Issuer {
+        authorization_endpoint: authorization.to_owned(),
+        // What is configured is not discovered.
+        registration_endpoint: None,
+        scopes_supported: None,
+        takes_metadata_documents: false,
+        ..owner.map_or_else(unnamed, |owner| owner.issuer)
+    }
+}
+
+/// The issuer that the operator names, or else that the server does.
+async fn discover(
+    app: &App,
+    server: &Server,
+    settings: &Settings,
+) -> Result<(Issuer, Option<String>, Vec<String>)> {
     let refuse = |failure| match failure {
         discovery::Failure::NotFound => Error::Oauth(OauthSetup::NoAuthorizationServer),
         discovery::Failure::Unusable => Error::Oauth(OauthSetup::MetadataUnusable),
         discovery::Failure::ResourceMismatch => Error::Oauth(OauthSetup::ResourceMismatch),
         discovery::Failure::IssuerMismatch => Error::Oauth(OauthSetup::IssuerMismatch),
-        discovery::Failure::NoS256 => Error::Oauth(OauthSetup::NoS256),
         discovery::Failure::TryLater => Error::UpstreamUnavailable,
     };
-    let protected = discovery::protected_resource(&app.egress, &server.url)
-        .await
-        .map_err(refuse)?;
-    let first = protected
-        .issuers
-        .first()
+    let protected = match discovery::protected_resource(&app.egress, &server.url).await {
+        // Nothing is needed of it but how it names itself, and its address is a name.
+        Err(failure) if settings.issuer.is_some() && failure != discovery::Failure::TryLater => {
+            Protected {
+                resource: server.url.clone(),
+                issuers: Vec::new(),
+                scopes: None,
+            }
+        }
+        protected => protected.map_err(refuse)?,
+    };
+    let first = settings
+        .issuer
+        .as_ref()
+        .or(protected.issuers.first())
         .ok_or(Error::Oauth(OauthSetup::NoAuthorizationServer))?;
     let issuer = discovery::issuer(&app.egress, first)
         .await
         .map_err(refuse)?;
+    if settings.pkce && !issuer.supports_s256 && !settings.supports_s256 {
+        return Err(Error::Oauth(OauthSetup::NoS256));
+    }
     // One configured endpoint beside discovered ones would let the server choose who else sees the client's secret.
     let configured = [
         (
@@ -242,6 +309,12 @@ async fn find_issuer(
     }
     let resource = (settings.send_resource != Some(false)).then_some(protected.resource);
     Ok((issuer, resource, protected.scopes.unwrap_or_default()))
+}
+
+/// Of the methods that an endpoint takes, those that Hawser can do.
+fn known_auths(names: Option<&[String]>) -> Vec<ClientAuth> {
+    let names = names.unwrap_or_default().iter();
+    names.filter_map(|name| ClientAuth::parse(name)).collect()
 }
 
 pub(super) async fn keep_client(

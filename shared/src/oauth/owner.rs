@@ -1,0 +1,288 @@
+//! Which authorization server a token endpoint belongs to, where an operator configured endpoints instead of leaving them to
+//! discovery. Nothing is concluded from addresses: metadata counts only if it names that very token endpoint.
+
+use super::discovery::{self, Failure, Issuer};
+use crate::domain::server::origin;
+use crate::egress::Egress;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How many of a resource's authorization servers are asked.
+const ISSUERS: usize = 4;
+
+/// What is known of a token endpoint whose issuer is looked for.
+#[derive(Clone, Debug, Default)]
+pub struct Clues<'a> {
+    /// The token endpoint, byte for byte.
+    pub token_endpoint: &'a str,
+    /// Issuers to ask, the likeliest first: the one that an operator named, origins of configured endpoints.
+    pub issuers: Vec<String>,
+    /// The server that its tokens are for, whose metadata (RFC 9728) may name further ones.
+    pub resource: Option<&'a str>,
+    /// Issuers and origins whose metadata may name a revocation endpoint anywhere: the operator stands for them.
+    pub vouched: Vec<String>,
+}
+
+/// The issuer that a token endpoint belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Its metadata, without a revocation endpoint that must not be used.
+    pub issuer: Issuer,
+    /// Whether there was one: it is at another host, and nobody but the metadata itself says that it belongs there.
+    pub is_elsewhere: bool,
+    /// Whether more than its own metadata speaks for it, so that a grant may bear its name.
+    pub is_certain: bool,
+}
+
+/// Not everyone who was asked could answer, and of the others none is the owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// Whether it was an issuer, and not the resource.
+    pub of_issuer: bool,
+}
+
+/// Looks for the issuer of a token endpoint; `None` if nobody who was asked is. Each candidate has to name the token endpoint
+/// in its metadata. That alone proves little, for anybody can publish it: a hostile server could name an issuer of its own
+/// that claims this token endpoint, to be sent refresh tokens and the client's secret for revocation. So tokens go to the
+/// origin of the token endpoint, whence they came, or where metadata says that is served there or vouched for. All of it may
+/// take no longer than `limit`.
+///
+/// # Errors
+/// [`Outage`].
+pub async fn find(
+    egress: &Egress,
+    clues: &Clues<'_>,
+    limit: Duration,
+) -> Result<Option<Owner>, Outage> {
+    timeout(limit, ask(egress, clues))
+        .await
+        .unwrap_or(Err(Outage { of_issuer: true }))
+}
+
+async fn ask(egress: &Egress, clues: &Clues<'_>) -> Result<Option<Owner>, Outage> {
+    let mut asked = BTreeSet::new();
+    let mut outage = None;
+    for name in &clues.issuers {
+        match ask_one(egress, clues, name, &mut asked).await {
+            Ok(None) => {}
+            Ok(owner) => return Ok(owner),
+            Err(failed) => outage = Some(failed),
+        }
+    }
+    if let Some(resource) = clues.resource {
+        match discovery::protected_resource(egress, resource).await {
+            Ok(protected) => {
+                for name in protected.issuers.iter().take(ISSUERS) {
+                    match ask_one(egress, clues, name, &mut asked).await {
+                        Ok(None) => {}
+                        Ok(owner) => return Ok(owner),
+                        Err(failed) => outage = Some(failed),
+                    }
+                }
+            }
+            Err(Failure::TryLater) => {
+                outage = outage.or(Some(Outage { of_issuer: false }));
+            }
+            Err(_) => {}
+        }
+    }
+    outage.map_or(Ok(None), Err)
+}
+
+async fn ask_one(
+    egress: &Egress,
+    clues: &Clues<'_>,
+    name: &str,
+    asked: &mut BTreeSet<String>,
+) -> Result<Option<Owner>, Outage> {
+    if !asked.insert(name.to_owned()) {
+        return Ok(None);
+    }
+    match discovery::issuer(egress, name).await {
+        Ok(issuer) if issuer.token_endpoint == clues.token_endpoint => {
+            Ok(Some(clues.judge(name, issuer)))
+        }
+        Err(Failure::TryLater) => Err(Outage { of_issuer: true }),
+        Ok(_) | Err(_) => Ok(None),
+    }
+}
+
+impl Clues<'_> {
+    /// Takes the revocation endpoint away from metadata that may not name it.
+    fn judge(&self, name: &str, mut issuer: Issuer) -> Owner {
+        let home = origin(self.token_endpoint);
+        let is_trusted = origin(name) == home || self.vouched.iter().any(|one| one == name);
+        let endpoint = issuer.revocation_endpoint.take();
+        let (kept, elsewhere): (Vec<_>, Vec<_>) = endpoint
+            .into_iter()
+            .partition(|url| is_trusted || origin(url) == home);
+        issuer.revocation_endpoint = kept.into_iter().next();
+        Owner {
+            is_elsewhere: !elsewhere.is_empty(),
+            is_certain: is_trusted || issuer.revocation_endpoint.is_some(),
+            issuer,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::egress::testing::{Server, reply};
+    use serde_json::{Value, json};
+
+    /// A host that publishes `metadata` for itself, or for the path after it.
+    fn host(path: &'static str, metadata: impl Fn(&str) -> Value + Send + 'static) -> Server {
+        Server::start(move |base, request| {
+            let target = request.split(' ').nth(1).unwrap();
+            if target == format!("/.well-known/oauth-authorization-server{path}") {
+                return reply(200, "", &metadata(base).to_string());
+            }
+            reply(404, "", "")
+        })
+    }
+
+    fn metadata(issuer: String, token: &str, revocation: &str) -> Value {
+        json!({
+            "issuer": issuer, "authorization_endpoint": "https://as.example/authorize", "token_endpoint": token,
+            "revocation_endpoint": revocation,
+        })
+    }
+
+    /// An MCP server that names these issuers.
+    fn resource(issuers: Vec<String>) -> Server {
+        Server::start(move |base, request| {
+            let target = request.split(' ').nth(1).unwrap();
+            match target {
+                "/.well-known/oauth-protected-resource/mcp" => {
+                    let body = json!({"resource": format!("{base}/mcp"), "authorization_servers": issuers});
+                    reply(200, "", &body.to_string())
+                }
+                "/mcp" => reply(401, "", ""),
+                _ => reply(404, "", ""),
+            }
+        })
+    }
+
+    async fn look(clues: Clues<'_>) -> Result<Option<Owner>, Outage> {
+        let limit = Duration::from_secs(10);
+        find(&Egress::new(true).unwrap(), &clues, limit).await
+    }
+
+    #[tokio::test]
+    async fn metadata_counts_only_if_it_names_the_token_endpoint() {
+        let server = host("", |base| {
+            metadata(base.to_owned(), &format!("{base}/t"), &format!("{base}/r"))
+        });
+        for (path, is_owner) in [
+            ("/t", true),
+            ("/other/t", false),
+            ("/t?x=1", false),
+            ("/T", false),
+        ] {
+            let token = format!("{}{path}", server.url);
+            let found = look(Clues {
+                token_endpoint: &token,
+                issuers: vec![server.url.clone()],
+                ..Clues::default()
+            });
+            let owner = found.await.unwrap();
+            assert_eq!(owner.is_some(), is_owner, "{path}");
+            if let Some(owner) = owner {
+                let revocation = format!("{}/r", server.url);
+                assert_eq!(owner.issuer.revocation_endpoint, Some(revocation));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_resource_names_the_issuer_where_the_origin_is_another_ones() {
+        let server = Server::start(|base, request| {
+            let target = request.split(' ').nth(1).unwrap();
+            let at = |path: &str| format!("{base}{path}");
+            let body = match target {
+                "/.well-known/oauth-authorization-server" => metadata(at(""), &at("/t"), &at("/r")),
+                "/.well-known/oauth-authorization-server/custom" => {
+                    metadata(at("/custom"), &at("/custom/t"), &at("/custom/r"))
+                }
+                _ => return reply(404, "", ""),
+            };
+            reply(200, "", &body.to_string())
+        });
+        let token = format!("{}/custom/t", server.url);
+        let custom = format!("{}/custom", server.url);
+        let mcp = resource(vec!["https://0.0.0.0/".to_owned(), custom.clone()]);
+        let url = format!("{}/mcp", mcp.url);
+        let clues = |resource| Clues {
+            token_endpoint: &token,
+            issuers: vec![server.url.clone()],
+            resource,
+            ..Clues::default()
+        };
+        let owner = look(clues(Some(&url))).await.unwrap().unwrap();
+        assert_eq!(owner.issuer.issuer, custom);
+        assert!(!owner.is_elsewhere);
+        assert_eq!(
+            owner.issuer.revocation_endpoint,
+            Some(format!("{custom}/r"))
+        );
+        assert_eq!(look(clues(None)).await, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn a_server_cannot_have_tokens_sent_to_an_issuer_of_its_own() {
+        let tokens = host("/none", |_| json!({}));
+        let token = format!("{}/t", tokens.url);
+        for (revocation, at_home) in [
+            (format!("{}/r", tokens.url), true),
+            ("https://evil.example/r".to_owned(), false),
+        ] {
+            let (claimed, named) = (token.clone(), revocation.clone());
+            let claimant = host("", move |base| metadata(base.to_owned(), &claimed, &named));
+            let mcp = resource(vec![claimant.url.clone()]);
+            let url = format!("{}/mcp", mcp.url);
+            let clues = |vouched| Clues {
+                token_endpoint: &token,
+                issuers: vec![tokens.url.clone()],
+                resource: Some(&url),
+                vouched,
+            };
+            let owner = look(clues(Vec::new())).await.unwrap().unwrap();
+            assert_eq!((owner.is_elsewhere, owner.is_certain), (!at_home, at_home));
+            assert_eq!(owner.issuer.revocation_endpoint.is_some(), at_home);
+            let owner = look(clues(vec![claimant.url.clone()]))
+                .await
+                .unwrap()
+                .unwrap();
+            assert_eq!(owner.issuer.revocation_endpoint, Some(revocation));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_outage_is_not_a_no() {
+        let down = Server::start(|_, _| reply(503, "", ""));
+        let token = format!("{}/t", down.url);
+        let clues = |resource| Clues {
+            token_endpoint: &token,
+            issuers: vec![down.url.clone()],
+            resource,
+            ..Clues::default()
+        };
+        assert_eq!(look(clues(None)).await, Err(Outage { of_issuer: true }));
+        let of_server = Clues {
+            token_endpoint: &token,
+            resource: Some(&down.url),
+            ..Clues::default()
+        };
+        assert_eq!(look(of_server).await, Err(Outage { of_issuer: false }));
+        // Somebody else who is the owner is believed all the same.
+        let claimed = token.clone();
+        let owner = host("", move |base| {
+            metadata(base.to_owned(), &claimed, &claimed)
+        });
+        let mcp = resource(vec![owner.url.clone()]);
+        let url = format!("{}/mcp", mcp.url);
+        assert!(look(clues(Some(&url))).await.unwrap().is_some());
+    }
+}
