@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod addresses;
 mod auditor;
 mod aws_credentials;
 mod budget;
@@ -16,6 +17,7 @@ mod connections;
 mod crash;
 mod dry_run;
 mod ending;
+mod gate;
 mod gateway;
 mod guarded_answers;
 mod harness;
@@ -28,6 +30,7 @@ mod kambrium_oauth;
 mod langsmith;
 mod langsmith_oauth;
 mod leaks;
+mod loops;
 mod lost_answers;
 mod model;
 mod offboarding;
@@ -45,5 +48,6 @@ mod truefoundry;
 mod truefoundry_oauth;
 mod unusable_tokens;
 mod upstream;
+mod upstreams;
 mod wire;
 mod workers;

@@ -3,6 +3,7 @@
 use super::super::clients::{self, Search, Settings, Usable};
 use super::new_ticket;
 use crate::app::App;
+use crate::domain::address::without_query;
 use crate::domain::error::OauthSetup;
 use crate::domain::id::TenantId;
 use crate::domain::issuance::{ClientRecord, Issuance};
@@ -200,7 +201,8 @@ async fn find_issuer(
         };
         // An integration's server may publish none; nobody is asked. TrueFoundry's servers are named by their address.
         let sent = server.connection.integration.is_none() && settings.send_resource != Some(false);
-        return Ok((issuer, sent.then(|| server.url.clone()), Vec::new()));
+        let resource = sent.then(|| without_query(&server.url).to_owned());
+        return Ok((issuer, resource, Vec::new()));
     }
     let refuse = |failure| match failure {
         discovery::Failure::NotFound => Error::Oauth(OauthSetup::NoAuthorizationServer),
@@ -210,7 +212,7 @@ async fn find_issuer(
         discovery::Failure::NoS256 => Error::Oauth(OauthSetup::NoS256),
         discovery::Failure::TryLater => Error::UpstreamUnavailable,
     };
-    let protected = discovery::protected_resource(&app.egress, &server.url)
+    let protected = discovery::protected_resource(&app.egress, settings.address.expose_secret())
         .await
         .map_err(refuse)?;
     let first = protected
@@ -234,7 +236,9 @@ async fn find_issuer(
     {
         return Err(Error::Oauth(OauthSetup::OtherIssuer));
     }
-    let resource = (settings.send_resource != Some(false)).then_some(protected.resource);
+    // Issuers and browsers are told what is sent: no values of the server's query.
+    let resource = without_query(&protected.resource).to_owned();
+    let resource = (settings.send_resource != Some(false)).then_some(resource);
     Ok((issuer, resource, protected.scopes.unwrap_or_default()))
 }
 
