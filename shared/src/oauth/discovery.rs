@@ -500,7 +500,7 @@ mod tests {
         let inside = at(|_, _| reply(200, "", "{}"));
         let port = inside.url.rsplit(':').next().unwrap().to_owned();
         let server = at(move |_, target| match target {
-            "/mcp" => reply(307, "Location: /elsewhere\r\n", ""),
+            "/mcp" => reply(307, "Location: //other.example/elsewhere\r\n", ""),
             _ => reply(302, &format!("Location: http://0.0.0.0:{port}/\r\n"), ""),
         });
         assert_eq!(protected(&server, "/mcp").await, Err(Failure::Unusable));
