@@ -20,11 +20,13 @@ use hawser_core::caller::Presented;
 use hawser_core::domain::error::Error;
 use hawser_core::domain::server::{Auth, Connection, GrantType};
 use hawser_core::domain::status::Reason;
+use hawser_core::egress::coding::Decoder;
 use hawser_core::mcp;
 use hawser_core::operations::credentials::AtServer;
 use hawser_core::operations::invoke::{self, Call, Refusal, Target, Watch};
-use hawser_core::operations::{Permitted, consent};
-use lambda_http::http::header::CONTENT_TYPE;
+use hawser_core::operations::{Permitted, consent, tools};
+use hawser_core::sse::is_event_stream;
+use lambda_http::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use lambda_http::http::{HeaderValue, Method};
 use message::{Content, Message};
 use offer::{Denied, Filter};
@@ -78,6 +80,10 @@ async fn admit(app: &App, request: &Request) -> Result<(Presented, Target), Prob
     if !headers::comes_from_an_allowed_origin(app, request) {
         return Err(Problem::OriginNotAllowed);
     }
+    // One on the way is a Hawser whose server is another.
+    if headers::hops(request) > 1 {
+        return Err(Problem::LoopDetected);
+    }
     Ok((http::present_any(app, request).await?, target))
 }
 
@@ -128,7 +134,7 @@ async fn pass_on(
     let posts = *request.method() == Method::POST;
     let hides = !connection.offers_everything();
     // Nobody looks where everything is let through.
-    let content = (posts && (hides || reach != Reach::All)).then(|| read(request, message));
+    let content = (hides || reach != Reach::All).then(|| read(request, posts));
     let watch = Watch::new(app, who, &at.found)?;
     if let Some(content) = &content {
         match offer::refuse(app, &at, reach, content).await {
@@ -153,7 +159,7 @@ async fn pass_on(
         None => None,
     };
     let mut headers = headers::of_request(request);
-    if content.is_some() {
+    if posts && content.is_some() {
         // In no other encoding than the one in which it was read.
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
@@ -167,6 +173,8 @@ async fn pass_on(
             Vec::new()
         },
         session: upstream_session.clone(),
+        hops: headers::hops(request),
+        probes: false,
         end: None,
     };
     let mut over: Over = Box::pin(watch.over());
@@ -179,6 +187,12 @@ async fn pass_on(
     // Statuses that nobody knows mean nothing to the caller, and some break the gateway between us.
     if status.canonical_reason().is_none() || status.is_informational() {
         return Err(Problem::Unreachable);
+    }
+    if initializes
+        && matches!(status.as_u16(), 404 | 405)
+        && tools::is_of_old_transport(app, &at.caller.tenant, &at.found, &at.caller).await
+    {
+        return Err(Problem::OldTransport);
     }
     if let Some(session) = session
         .as_ref()
@@ -199,17 +213,23 @@ async fn pass_on(
         }
         _ => None,
     };
-    let is_stream = relay::is_of_events(&answer);
+    let is_stream = is_event_stream(answer.headers());
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.headers_mut() = headers::of_answer(answer.headers(), ours.as_ref());
-    if hides && !is_stream && content == Some(Content::Tools) {
-        let relay = Relay::new(answer, over, None);
-        let body = offer::rewritten(status, relay, &connection).await?;
-        return Ok(response.map(|()| http::whole(body)));
+    if !hides || !is_stream && content != Some(Content::Tools) {
+        return Ok(response.map(|()| Relay::new(answer, over).boxed()));
     }
-    let filter = (hides && is_stream).then(|| Filter::new(&connection));
-    Ok(response.map(|()| Relay::new(answer, over, filter).boxed()))
+    // What cannot be read may show what is kept back.
+    let decoder = Decoder::of(answer.headers()).map_err(|_| Problem::ToolsUnreadable)?;
+    response.headers_mut().remove(CONTENT_ENCODING);
+    let relay = Relay::new(answer, over).decoded(decoder);
+    let body = if is_stream {
+        relay.filtered(Filter::new(&connection)).boxed()
+    } else {
+        http::whole(offer::rewritten(status, relay, &connection).await?)
+    };
+    Ok(response.map(|()| body))
 }
 
 /// Sends a call. Not broken off when what it rests on is gone meanwhile, for a refresh may be under way for its sake; but then
@@ -231,13 +251,13 @@ async fn exchange(
 }
 
 /// Reads what is looked into, and holds the headers that mirror it against it.
-fn read(request: &Request, message: &Message) -> Content {
-    let content = Content::read(http::body(request));
-    let tool = match &content {
-        Content::Call(name) => Some(name.as_str()),
-        _ => None,
+fn read(request: &Request, posts: bool) -> Content {
+    let content = if posts {
+        Content::read(http::body(request))
+    } else {
+        Content::nothing()
     };
-    if headers::contradict(request, message.method.as_deref(), tool) {
+    if headers::contradict(request, content.mirrored()) {
         Content::Unclear
     } else {
         content
@@ -252,7 +272,11 @@ async fn refused(app: &App, at: Permitted<AtServer>, refusal: Refusal) -> Result
     );
     let mut wanted = None;
     let (reason, consent_helps) = match refusal {
-        Refusal::Unreachable | Refusal::Redirected => return Ok(Problem::Unreachable),
+        Refusal::Unreachable | Refusal::WantsSession => return Ok(Problem::Unreachable),
+        Refusal::Redirected(to) => {
+            let to = to.filter(|_| permission::manages(&at.caller, &at.found.server));
+            return Ok(Problem::Redirected(to));
+        }
         Refusal::Passthrough => return Ok(Problem::Passthrough),
         Refusal::NoCredential(reason) => (reason.as_str(), by_consent),
         Refusal::NotAccepted { consent_helps } => ("credential_refused", consent_helps),

@@ -183,6 +183,7 @@ fn draft(app: &App, create: Create, client_secret: &SecretString) -> Result<Draf
         auth,
         additional_headers: None,
         manifest: Map::new(),
+        tags: None,
         langsmith: LangsmithFields::default(),
         connection: DraftConnection {
             display_name: Some(integration.display_name.clone()),

@@ -64,6 +64,7 @@ async fn list(app: &App, request: &Request) -> Result<Response<Body>, Refusal> {
     let listed = listed.map_err(|failure| match failure {
         Failure::Failed(error) => unnumbered(error.into()),
         Failure::Refused(_) | Failure::BadAnswer => Refusal::ToolsUnavailable,
+        Failure::OldTransport => Refusal::OldTransport,
     })?;
     let mut tools = listed.all;
     tools.retain(|tool| at.server.connection.offers(tool));

@@ -52,6 +52,8 @@ pub enum Refusal {
     ConnectionNotFound,
     /// The connection's server does not list its tools.
     ToolsUnavailable,
+    /// The connection's server speaks HTTP with SSE as it was until 2024-11-05.
+    OldTransport,
     /// Whatever the operation said.
     Domain(Error),
 }
@@ -132,6 +134,16 @@ impl Problem {
                 502,
                 "tools_unavailable",
                 "Failed to list tools: MCP server unavailable",
+            ),
+            Refusal::OldTransport => said(
+                502,
+                "old_transport",
+                "Failed to list tools: MCP server speaks HTTP+SSE of 2024-11-05, which is not supported",
+            ),
+            Refusal::Domain(Error::UnusableAddress(_)) => said(
+                400,
+                "address_not_allowed",
+                "The address of this MCP server is not allowed here: it is not public, and the operator has not allowed it",
             ),
             Refusal::Domain(Error::LimitReached) => {
                 said(400, "limit_reached", "Connection limit reached")

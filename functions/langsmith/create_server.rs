@@ -4,7 +4,7 @@ use super::auth::AuthFields;
 use super::fields::Fields;
 use super::mcp_server::McpServer;
 use super::problem::Problem;
-use super::{Permission, admit};
+use super::{Permission, admit, restored};
 use crate::http::{Request, Response, body, json};
 use hawser_core::domain::server::LangsmithFields;
 use hawser_core::operations::servers::{self, Draft, DraftConnection, DraftName};
@@ -16,14 +16,17 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
     let (who, new) = admit(app, request, Permission::Create, parse(app, request)).await?;
     let caller = app.identify(who).await?;
     Permission::Create.require(&caller)?;
-    let secrets = new.auth.secrets();
+    let url = restored(&new.url, None)?;
+    let mut secrets = new.auth.secrets();
+    secrets.keep_address(&url);
     let draft = Draft {
         name: DraftName::Given(new.name.clone()),
-        url: new.url,
+        url,
         description: None,
         auth: new.auth.to_auth(),
         additional_headers: None,
         manifest: serde_json::Map::new(),
+        tags: None,
         langsmith: LangsmithFields {
             says_headers: new.auth.says_headers(),
             vendor_id: new.vendor_id,
@@ -55,7 +58,7 @@ fn parse(app: &App, request: &Request) -> Result<New, Problem> {
     fields.required("name");
     let name = fields.name();
     fields.required("url");
-    let url = fields.url(app.allow_loopback_http);
+    let url = fields.url(app);
     let auth = fields.auth();
     let vendor_id = fields.foreign_id("vendor_id");
     let external_system_id = fields.foreign_id("external_system_id");

@@ -3,6 +3,7 @@
 
 use super::auth::{AuthType, Header, OauthMode, SentAuth};
 use super::problem::Problem;
+use hawser_core::App;
 use hawser_core::domain::header::is_token;
 use hawser_core::domain::id::{is_plain_text, parse_hyphenated};
 use serde_json::{Map, Value};
@@ -101,10 +102,13 @@ impl Fields {
         }
     }
 
-    /// `url`, as it was sent. `loopback` allows `http` there.
-    pub fn url(&mut self, loopback: bool) -> Option<String> {
+    /// `url`, as it was sent. `loopback` allows `http` there, and so do the private hosts for which the operator does.
+    pub fn url(&mut self, app: &App) -> Option<String> {
         let url = self.filled("url")?;
-        match url_rule(&url, loopback) {
+        let rule = url_rule(&url, app.allow_loopback_http, |url| {
+            !is_local(url) && app.egress.takes_http(url)
+        });
+        match rule {
             Ok(()) => Some(url),
             Err(why) => self.refuse(Problem::InvalidUrl(why)),
         }
@@ -329,7 +333,11 @@ fn headers_rule(headers: &[Header]) -> Result<(), (usize, &'static str)> {
 
 /// The rule of section 6. What is judged is the text as written: the parser repairs much that other clients of the same
 /// URL would read differently, such as a backslash for a slash, or `https:` without slashes.
-fn url_rule(text: &str, loopback: bool) -> Result<(), &'static str> {
+fn url_rule(
+    text: &str,
+    loopback: bool,
+    is_opened: impl Fn(&Url) -> bool,
+) -> Result<(), &'static str> {
     const NO_URL: &str = "not a URL";
     if text.len() > URL_AT_MOST {
         return Err("too long");
@@ -346,7 +354,8 @@ fn url_rule(text: &str, loopback: bool) -> Result<(), &'static str> {
     }
     let (_, rest) = text.split_once("://").ok_or(NO_URL)?;
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    if url.scheme() == "http" && !(loopback && is_loopback(&url, authority)) {
+    let plain = || loopback && is_loopback(&url, authority) || is_opened(&url);
+    if url.scheme() == "http" && !plain() {
         Err("scheme not allowed")
     } else if authority.contains('@') {
         Err("user info not allowed")
@@ -361,17 +370,20 @@ fn url_rule(text: &str, loopback: bool) -> Result<(), &'static str> {
 
 /// Whether a URL names this machine, and does so in the usual spelling: `127.1` is none.
 fn is_loopback(url: &Url, authority: &str) -> bool {
-    let named = match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
     let written = url.host_str().and_then(|host| {
         let (start, port) = authority.split_at_checked(host.len())?;
         Some(start.eq_ignore_ascii_case(host) && (port.is_empty() || port.starts_with(':')))
     });
-    named && written == Some(true)
+    is_local(url) && written == Some(true)
+}
+
+fn is_local(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name.trim_end_matches('.') == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
 }
 
 #[cfg(test)]
@@ -388,7 +400,7 @@ mod tests {
             "https://[::1]/",
             "https://localhost",
         ] {
-            assert_eq!(url_rule(text, false), Ok(()), "{text}");
+            assert_eq!(url_rule(text, false, |_| false), Ok(()), "{text}");
         }
         for (text, why) in [
             ("mcp.example.com/mcp", "not a URL"),
@@ -413,11 +425,11 @@ mod tests {
             ("https://mcp.example.com/#", "fragment not allowed"),
             ("https://mcp.example.com#a", "fragment not allowed"),
         ] {
-            assert_eq!(url_rule(text, false), Err(why), "{text}");
+            assert_eq!(url_rule(text, false, |_| false), Err(why), "{text}");
         }
         let long = |bytes| format!("https://h/{}", "a".repeat(bytes - "https://h/".len()));
-        assert_eq!(url_rule(&long(2048), false), Ok(()));
-        assert_eq!(url_rule(&long(2049), false), Err("too long"));
+        assert_eq!(url_rule(&long(2048), false, |_| false), Ok(()));
+        assert_eq!(url_rule(&long(2049), false, |_| false), Err("too long"));
     }
 
     #[test]
@@ -429,7 +441,7 @@ mod tests {
             "http://127.8.9.1/",
             "http://[::1]:9001/mcp",
         ] {
-            assert_eq!(url_rule(text, true), Ok(()), "{text}");
+            assert_eq!(url_rule(text, true, |_| false), Ok(()), "{text}");
         }
         for text in [
             "http://mcp.example.com",
@@ -445,10 +457,14 @@ mod tests {
             "http://localhost@mcp.example.com/",
             "http://127.0.0.1:80@mcp.example.com/",
         ] {
-            assert_eq!(url_rule(text, true), Err("scheme not allowed"), "{text}");
+            assert_eq!(
+                url_rule(text, true, |_| false),
+                Err("scheme not allowed"),
+                "{text}"
+            );
         }
         assert_eq!(
-            url_rule("http://localhost/#a", true),
+            url_rule("http://localhost/#a", true, |_| false),
             Err("fragment not allowed")
         );
     }

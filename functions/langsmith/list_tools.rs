@@ -3,8 +3,10 @@
 use super::problem::Problem;
 use super::{Permission, acting_user, admit};
 use crate::http::{Request, Response, json, query};
-use hawser_core::domain::id::{TenantId, parse_hyphenated};
-use hawser_core::domain::server::{Auth, Server};
+use hawser_core::caller::Caller;
+use hawser_core::domain::address::redacted;
+use hawser_core::domain::id::parse_hyphenated;
+use hawser_core::domain::server::{Auth, Secrets, Server};
 use hawser_core::domain::subject::Subject;
 use hawser_core::domain::tool::{self, Object, Tool};
 use hawser_core::operations::invoke::Refusal;
@@ -26,7 +28,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
     let tenant = &listed.caller.tenant;
     let subject = acting_user(&listed.caller, asked.user.as_deref())
         .ok_or(Problem::InvalidQuery("ls_user_id", "the id of a user"))?;
-    let server = chosen(app, tenant, &subject, &asked, listed.found).await?;
+    let server = chosen(app, &listed.caller, &subject, &asked, listed.found).await?;
     let at = credentials::load(app, tenant, server.id, &subject).await?;
     let tools = tools::list(app, tenant, &at, &listed.caller, asked.reading)
         .await
@@ -75,13 +77,13 @@ fn parse(request: &Request) -> Result<Asked, Problem> {
 /// else all; of these the newest.
 async fn chosen(
     app: &App,
-    tenant: &TenantId,
+    caller: &Caller,
     subject: &Subject,
     asked: &Asked,
-    mut servers: Vec<Server>,
+    servers: Vec<Server>,
 ) -> Result<Server, Problem> {
-    let wanted = plain(&asked.url);
-    servers.retain(|server| plain(&server.url) == wanted);
+    let tenant = &caller.tenant;
+    let mut servers = at_url(app, caller, &asked.url, servers).await?;
     if servers.is_empty() {
         return Err(Error::ServerNotFound.into());
     }
@@ -94,12 +96,40 @@ async fn chosen(
             stored || own.is_some_and(|own| own.id == id && own.stands_under(server))
         });
     }
-    let same = servers.iter().any(|server| server.url == asked.url);
+    let shown = redacted(&asked.url);
+    let is_same = |server: &Server| server.shown_url() == shown;
+    let same = servers.iter().any(is_same);
     servers
         .into_iter()
-        .filter(|server| !same || server.url == asked.url)
+        .filter(|server| !same || is_same(server))
         .max_by_key(|server| (server.created_at, server.id))
         .ok_or(Problem::ProviderNotFound)
+}
+
+/// The servers at a URL. Its values count for those who are shown them: others are not to find them out by trying.
+async fn at_url(
+    app: &App,
+    caller: &Caller,
+    url: &str,
+    mut servers: Vec<Server>,
+) -> Result<Vec<Server>, Problem> {
+    let (wanted, shown) = (plain(url), plain(&redacted(url)));
+    servers.retain(|server| plain(&server.shown_url()) == shown);
+    if wanted == shown || !Permission::Invoke.is_of(caller) {
+        return Ok(servers);
+    }
+    let mut there = Vec::new();
+    for server in servers {
+        let secrets = if server.hides_values() {
+            servers::open(app, &caller.tenant, &server).await?
+        } else {
+            Secrets::default()
+        };
+        if plain(secrets.address(&server)) == wanted {
+            there.push(server);
+        }
+    }
+    Ok(there)
 }
 
 /// A URL as the clients compare it.
@@ -111,6 +141,7 @@ fn refused(server: &Server, failure: Failure) -> Problem {
     let refusal = match failure {
         Failure::Refused(refusal) => refusal,
         Failure::BadAnswer => return Problem::BadUpstreamAnswer,
+        Failure::OldTransport => return Problem::OldTransport,
         Failure::Failed(error) => return error.into(),
     };
     match refusal {
@@ -125,7 +156,7 @@ fn refused(server: &Server, failure: Failure) -> Problem {
             Problem::UpstreamAuthFailed
         }
         Refusal::Unreachable => Problem::UpstreamUnreachable,
-        Refusal::Redirected => Problem::BadUpstreamAnswer,
+        Refusal::Redirected(_) | Refusal::WantsSession => Problem::BadUpstreamAnswer,
     }
 }
 

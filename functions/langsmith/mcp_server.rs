@@ -10,13 +10,19 @@ use hawser_core::{App, Result};
 use serde::Serialize;
 use uuid::Uuid;
 
+/// Whether the values in a server's address, like those of its headers, are shown to whoever may call it. Those of an
+/// integration are its operator's.
+fn may_show_address(server: &Server) -> bool {
+    server.connection.client_secret_hash.is_none()
+}
+
 /// A server as its caller sees it.
 #[derive(Serialize)]
 pub struct McpServer<'a> {
     id: Uuid,
     tenant_id: Uuid,
     name: &'a str,
-    url: &'a str,
+    url: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     headers: Option<Vec<Header>>,
     auth_type: &'static str,
@@ -50,7 +56,11 @@ impl<'a> McpServer<'a> {
             id: server.id.uuid(),
             tenant_id: caller.tenant.uuid(),
             name: &server.name,
-            url: &server.url,
+            url: if may_invoke && may_show_address(server) {
+                secrets.address(server).to_owned()
+            } else {
+                server.shown_url()
+            },
             auth_type: fields.auth_type.as_str(),
             oauth_provider_id: fields
                 .is_oauth()
@@ -76,7 +86,8 @@ impl<'a> McpServer<'a> {
         server: &'a Server,
         provider: Option<&Provider>,
     ) -> Result<Self> {
-        let secrets = if Permission::Invoke.is_of(caller) && auth::has_headers(server) {
+        let hidden = auth::has_headers(server) || server.hides_values() && may_show_address(server);
+        let secrets = if Permission::Invoke.is_of(caller) && hidden {
             servers::open(app, &caller.tenant, server).await?
         } else {
             Secrets::default()

@@ -19,6 +19,7 @@ pub use problem::Problem;
 
 use crate::http::{self, BODY_LIMIT, Request};
 use hawser_core::caller::{Caller, Presented};
+use hawser_core::domain::address;
 use hawser_core::domain::id::ServerId;
 use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::{App, Error};
@@ -128,4 +129,11 @@ fn acting_user(caller: &Caller, named: Option<&str>) -> Option<Subject> {
 /// Whether what a subject has may be used by a caller: the subject itself, or a service key of the tenant (1.1).
 fn may_use(caller: &Caller, subject: &Subject) -> bool {
     caller.is_service_key || caller.subject() == subject
+}
+
+/// A URL with the stored values of its query in the place of redacted ones, which answers to callers without
+/// `mcp-servers:invoke` have.
+fn restored(url: &str, stored: Option<&str>) -> Result<String, Problem> {
+    address::restored(url, stored)
+        .map_err(|_| Problem::InvalidUrl("redacted value that nothing is stored for"))
 }

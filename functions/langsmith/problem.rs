@@ -4,7 +4,7 @@
 use super::Permission;
 use crate::http::{Code, Response, empty, json, with_header};
 use hawser_core::Error;
-use hawser_core::domain::error::{OauthSetup, Unauthenticated};
+use hawser_core::domain::error::{OauthSetup, Unauthenticated, UnusableAddress};
 use lambda_http::Body;
 use serde::Serialize;
 use serde_json::json;
@@ -54,6 +54,8 @@ pub enum Problem {
     UpstreamUnreachable,
     /// The server's answer is not what it should be.
     BadUpstreamAnswer,
+    /// The server speaks HTTP with SSE as it was until 2024-11-05.
+    OldTransport,
     /// No such path.
     PathNotFound,
     /// The path takes other methods only; these.
@@ -185,6 +187,11 @@ impl Problem {
                 "mcp_server_bad_response",
                 "Check the MCP server: its answer is not a valid MCP response",
             ),
+            Self::OldTransport => said(
+                502,
+                "mcp_server_bad_response",
+                "Register the server's Streamable HTTP address: it speaks HTTP+SSE of 2024-11-05, which is not supported",
+            ),
             Self::PathNotFound => said(404, "route_not_found", "Verify the path: no such route"),
             Self::MethodNotAllowed(methods) => (
                 405,
@@ -251,6 +258,15 @@ fn domain(error: &Error) -> (u16, &'static str, String) {
             "upstream_unavailable",
             "Try again later: the MCP server or its authorization server did not answer",
         ),
+        Error::UnusableAddress(why) => {
+            let why = match why {
+                UnusableAddress::Malformed => "not a URL",
+                UnusableAddress::Scheme => "scheme not allowed",
+                UnusableAddress::Host => "private or local address not allowed",
+                UnusableAddress::Own => "address of this deployment not allowed",
+            };
+            return Problem::InvalidUrl(why).parts();
+        }
         Error::Contended => (
             409,
             "mcp_server_update_conflict",

@@ -4,7 +4,7 @@ use super::auth::{AuthFields, SentAuth, has_headers, hidden_key};
 use super::fields::Fields;
 use super::mcp_server::McpServer;
 use super::problem::Problem;
-use super::{Permission, admit, dry_run, server_id};
+use super::{Permission, admit, dry_run, restored, server_id};
 use crate::http::{Request, Response, body, json, rehearsal};
 use hawser_core::App;
 use hawser_core::caller::Presented;
@@ -35,7 +35,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
 
 fn parse(app: &App, request: &Request) -> Result<Patch, Problem> {
     let mut fields = Fields::read(body(request))?;
-    let url = fields.url(app.allow_loopback_http);
+    let url = fields.url(app);
     let auth = fields.auth();
     let dry_run = dry_run(request)?;
     fields.settle(Some(Patch { url, auth, dry_run }))
@@ -58,9 +58,11 @@ async fn attempt(
     let caller = &at.caller;
     let stored = servers::open(app, &caller.tenant, before).await?;
     let mut after = before.clone();
-    if let Some(url) = &patch.url {
-        after.url.clone_from(url);
-    }
+    let address = match &patch.url {
+        Some(url) => restored(url, Some(stored.address(before)))?,
+        None => stored.address(before).to_owned(),
+    };
+    after.url.clone_from(&address);
     let mut secrets = AuthFields::of(before, &stored)
         .with(patch.auth.clone())?
         .put_into(&mut after, &stored);
@@ -70,8 +72,10 @@ async fn attempt(
         }
         forget_unreadable(&mut after, &mut secrets);
     }
+    secrets.keep_address(&address);
     let voiding = Voiding::AgreedForAnyAddress;
     if patch.dry_run {
+        let before = (before, &stored);
         let voided = servers::voided(app, &caller.tenant, before, &after, voiding).await?;
         return Ok(json(200, &rehearsal(&voided)));
     }

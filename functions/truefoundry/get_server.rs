@@ -3,12 +3,12 @@
 use super::manifest::Registration;
 use super::permission::{Permission, require};
 use super::problem::Problem;
-use super::{admit, query, server_id};
+use super::{Data, admit, query, server_id};
 use crate::http::{Request, Response, json};
 use hawser_core::App;
 use hawser_core::operations::servers;
 use lambda_http::Body;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Answers 200 with the server.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
@@ -19,7 +19,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
     let server = server.permit(|caller, server| require(caller, Some(server), Permission::Read))?;
     let data = Registration::from(&server.found)
         .mcp_server(&server.caller.tenant, app.gateway_url.as_deref());
-    Ok(json(200, &json!({"data": data})))
+    Ok(json(200, &Data { data }))
 }
 
 /// `resolveTools` concerns only kinds of servers that are refused here, so it changes nothing.

@@ -57,6 +57,11 @@ pub(crate) fn may_use(caller: &Caller, server: &Server) -> bool {
     permission::has(caller, Some(server), permission::Permission::Use)
 }
 
+/// Whether the caller may change the server.
+pub(crate) fn may_manage(caller: &Caller, server: &Server) -> bool {
+    permission::has(caller, Some(server), permission::Permission::Manage)
+}
+
 /// The server a path names; a malformed id names none.
 fn server_id(request: &Request) -> Option<ServerId> {
     ServerId::parse_prefixed(&http::path_parameter(request, "mcpServerId"))
@@ -102,6 +107,19 @@ fn read_subject(reader: &mut Reader<'_>, types: &[SubjectType]) -> Option<Subjec
 /// The subject types that may have records.
 const RECORD_HOLDERS: [SubjectType; 2] = [SubjectType::User, SubjectType::VirtualAccount];
 
+/// What answers about servers and overrides are wrapped in.
+#[derive(Serialize)]
+struct Data<T> {
+    data: T,
+}
+
+/// A page of a list.
+#[derive(Serialize)]
+struct Page<T> {
+    data: Vec<T>,
+    pagination: Pagination,
+}
+
 /// A window on a list (section 8).
 #[derive(Clone, Copy, Debug)]
 struct Window {
@@ -144,14 +162,16 @@ impl Window {
     }
 
     /// `{"data": [...], "pagination": {...}}`.
-    fn page<T>(self, all: &[T], present: impl Fn(&T) -> Value) -> Value {
-        let data: Vec<_> = all
-            .iter()
-            .skip(self.offset)
-            .take(self.limit)
-            .map(present)
-            .collect();
-        json!({"data": data, "pagination": Pagination { total: all.len(), offset: self.offset, limit: self.limit }})
+    fn page<T, S>(self, all: &[T], present: impl Fn(&T) -> S) -> Page<S> {
+        let shown = all.iter().skip(self.offset).take(self.limit);
+        Page {
+            data: shown.map(present).collect(),
+            pagination: Pagination {
+                total: all.len(),
+                offset: self.offset,
+                limit: self.limit,
+            },
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::http::{Code, Response, json, with_header};
 use hawser_core::Error;
+use hawser_core::domain::error::UnusableAddress;
 use lambda_http::Body;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -135,6 +136,20 @@ impl Problem {
                 "The request is not valid.",
                 vec![Fault { path: "manifest".to_owned(), message: "too large to be stored" }],
             ),
+            Self::Domain(Error::UnusableAddress(why)) => {
+                let message = match why {
+                    UnusableAddress::Malformed => "is not a URL",
+                    UnusableAddress::Scheme => "must be an https URL",
+                    UnusableAddress::Host => "leads to a private or local address that the operator has not allowed",
+                    UnusableAddress::Own => "leads back to this deployment",
+                };
+                faulty(
+                    400,
+                    "INVALID_REQUEST",
+                    "The request is not valid.",
+                    vec![Fault { path: "manifest.url".to_owned(), message }],
+                )
+            }
             Self::Domain(Error::TooManyConsents) => said(429, "RATE_LIMITED", "Too many requests."),
             Self::Domain(
                 Error::Unavailable(_)

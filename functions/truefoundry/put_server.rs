@@ -4,15 +4,16 @@ use super::manifest::{Manifest, Registration};
 use super::permission::{Permission, require};
 use super::problem::Problem;
 use super::reader::{Faults, Reader};
-use super::{admit, dry_run};
+use super::{Data, admit, dry_run};
 use crate::http::{Request, Response, body, json, rehearsal};
 use hawser_core::App;
 use hawser_core::caller::{Caller, Presented};
+use hawser_core::domain::json::raw;
 use hawser_core::domain::server::{LangsmithFields, Server};
 use hawser_core::operations::servers::{self, Draft, DraftConnection, DraftName, Voiding};
 use hawser_core::operations::{Taking, until_settled};
 use lambda_http::Body;
-use serde_json::{Value, json};
+use serde_json::value::RawValue;
 
 struct Put {
     manifest: Manifest,
@@ -26,8 +27,8 @@ struct Put {
 /// what the update would void if it were forced.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, put) = admit(app, request, parse(app, request)).await?;
-    let server = until_settled(|| attempt(app, who.clone(), &put), Problem::is_contended).await?;
-    Ok(json(200, &json!({"data": server})))
+    let data = until_settled(|| attempt(app, who.clone(), &put), Problem::is_contended).await?;
+    Ok(json(200, &Data { data }))
 }
 
 fn parse(app: &App, request: &Request) -> Result<Put, Problem> {
@@ -40,7 +41,7 @@ fn parse(app: &App, request: &Request) -> Result<Put, Problem> {
         let force = reader.boolean("force").unwrap_or(false);
         let force_delete = reader.boolean("forceDelete").unwrap_or(false);
         Some(Put {
-            manifest: manifest?,
+            manifest: manifest?.with_tags(body(request)),
             dry_run,
             force: force || force_delete,
             rehearsed,
@@ -49,7 +50,7 @@ fn parse(app: &App, request: &Request) -> Result<Put, Problem> {
     faults.settle(put)
 }
 
-async fn attempt(app: &App, who: Presented, put: &Put) -> Result<Value, Problem> {
+async fn attempt(app: &App, who: Presented, put: &Put) -> Result<Box<RawValue>, Problem> {
     let named = servers::find_named(app, who, &put.manifest.name)
         .await?
         .permit(|caller, server| match server {
@@ -62,11 +63,13 @@ async fn attempt(app: &App, who: Presented, put: &Put) -> Result<Value, Problem>
     }
 }
 
-async fn create(app: &App, caller: &Caller, put: &Put) -> Result<Value, Problem> {
+async fn create(app: &App, caller: &Caller, put: &Put) -> Result<Box<RawValue>, Problem> {
     let manifest = &put.manifest;
     let secrets = manifest.resolve(None)?;
+    let address = manifest.address(None)?;
+    servers::require_usable(app, &address)?;
     if put.rehearsed {
-        return Ok(rehearsal(&Taking::default()));
+        return Ok(raw(&rehearsal(&Taking::default())));
     }
     if put.dry_run {
         let registration = Registration::rehearsed(manifest, &caller.actor);
@@ -74,11 +77,12 @@ async fn create(app: &App, caller: &Caller, put: &Put) -> Result<Value, Problem>
     }
     let draft = Draft {
         name: DraftName::Given(manifest.name.clone()),
-        url: manifest.url.clone(),
+        url: address,
         description: Some(manifest.description.clone()),
         auth: manifest.auth.clone(),
         additional_headers: manifest.additional_headers.clone(),
         manifest: manifest.rest.clone(),
+        tags: manifest.tags.clone(),
         langsmith: LangsmithFields::default(),
         connection: DraftConnection::default(),
         secrets,
@@ -90,10 +94,16 @@ async fn create(app: &App, caller: &Caller, put: &Put) -> Result<Value, Problem>
     ))
 }
 
-async fn update(app: &App, caller: &Caller, before: &Server, put: &Put) -> Result<Value, Problem> {
+async fn update(
+    app: &App,
+    caller: &Caller,
+    before: &Server,
+    put: &Put,
+) -> Result<Box<RawValue>, Problem> {
     let stored = servers::open(app, &caller.tenant, before).await?;
     let secrets = put.manifest.resolve(Some((before, &stored)))?;
-    let mut after = put.manifest.applied_to(before);
+    let address = put.manifest.address(Some((before, &stored)))?;
+    let mut after = put.manifest.applied_to(before, address);
     let voiding = if put.force {
         Voiding::Agreed
     } else {
@@ -101,11 +111,12 @@ async fn update(app: &App, caller: &Caller, before: &Server, put: &Put) -> Resul
     };
     if put.rehearsed {
         let agreed = Voiding::Agreed;
+        let before = (before, &stored);
         let voided = servers::voided(app, &caller.tenant, before, &after, agreed).await?;
-        return Ok(rehearsal(&voided));
+        return Ok(raw(&rehearsal(&voided)));
     }
     if put.dry_run {
-        servers::rehearse(app, &caller.tenant, before, &after, voiding).await?;
+        servers::rehearse(app, &caller.tenant, (before, &stored), &after, voiding).await?;
         // Whether a secret is the stored one is not to be found out by trying.
         if after != *before || put.manifest.sends_secrets() {
             after.updated_at = app.now();
@@ -116,6 +127,6 @@ async fn update(app: &App, caller: &Caller, before: &Server, put: &Put) -> Resul
     Ok(present(app, caller, &after))
 }
 
-fn present(app: &App, caller: &Caller, server: &Server) -> Value {
+fn present(app: &App, caller: &Caller, server: &Server) -> Box<RawValue> {
     Registration::from(server).mcp_server(&caller.tenant, app.gateway_url.as_deref())
 }

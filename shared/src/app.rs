@@ -9,6 +9,7 @@ use crate::domain::id::{ServerId, TenantId, hash};
 use crate::domain::time::{Clock, Timestamp};
 use crate::egress::Egress;
 use crate::jwt::Verifier;
+use crate::operations::call_limits::CallLimits;
 use crate::operations::invoke::Remembered;
 use crate::operations::leases::Leases;
 use crate::operations::silence::Silence;
@@ -57,6 +58,8 @@ pub struct App {
     pub listing_limit: Duration,
     /// The calls that may be under way at once in this process: each holds two connections, and an answer may take its time.
     pub calls: Arc<Semaphore>,
+    /// How many of them one tenant and one server may have.
+    pub call_limits: CallLimits,
     /// How long tokens that an issuer has just given out are kept in memory while the store does not answer.
     pub keeping_limit: Duration,
     /// What is finished once it is begun, whoever waits for it.
@@ -101,7 +104,8 @@ impl App {
         dynamodb: aws_sdk_dynamodb::Client,
         kms: impl FnOnce(String) -> KeyService,
     ) -> Result<Self> {
-        let egress = Egress::new(config.allow_loopback_http)?;
+        let private = config.private_hosts.clone();
+        let egress = Egress::opened(config.allow_loopback_http, private)?;
         Self::with_egress(config, dynamodb, kms, egress)
     }
 
@@ -138,6 +142,7 @@ impl App {
             stream_check: Duration::from_secs(5),
             listing_limit: Duration::from_secs(20),
             calls: Arc::new(Semaphore::new(CALLS)),
+            call_limits: CallLimits::default(),
             keeping_limit: KEEPING,
             tasks: Tasks::default(),
             work_appeared: Notify::new(),

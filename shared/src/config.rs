@@ -2,6 +2,7 @@
 //! with its name.
 
 use crate::domain::id::TenantId;
+use crate::egress::PrivateHosts;
 use crate::jwt::ClaimNames;
 use jsonwebtoken::jwk::JwkSet;
 use secrecy::SecretString;
@@ -33,6 +34,10 @@ pub struct Config {
     pub return_origins: Vec<String>,
     /// `HAWSER_UI_ORIGIN`: the origin whose pages are told how a consent ended (default: nobody is told).
     pub ui_origin: Option<String>,
+    /// `HAWSER_PRIVATE_HOSTS`: private hosts that may be reached besides public ones, by name (`mcp.corp.example`,
+    /// `*.corp.example`) or range of addresses (`10.20.0.0/16`), separated by commas; those behind `http://` also without TLS
+    /// (default: none).
+    pub private_hosts: PrivateHosts,
     /// Whether a server may be registered at `http` on loopback. No variable: only the local server sets it.
     pub allow_loopback_http: bool,
 }
@@ -101,6 +106,7 @@ impl Config {
             client_metadata_url: None,
             return_origins: Vec::new(),
             ui_origin: None,
+            private_hosts: PrivateHosts::default(),
             allow_loopback_http: false,
         }
     }
@@ -193,6 +199,10 @@ impl Config {
             client_metadata_url: optional("HAWSER_CLIENT_METADATA_URL"),
             return_origins: list("HAWSER_RETURN_ORIGINS"),
             ui_origin: optional("HAWSER_UI_ORIGIN"),
+            private_hosts: PrivateHosts::parse(
+                list("HAWSER_PRIVATE_HOSTS").iter().map(String::as_str),
+            )
+            .map_err(|e| ConfigError(format!("HAWSER_PRIVATE_HOSTS: {e}")))?,
             allow_loopback_http: false,
         })
     }
@@ -258,7 +268,6 @@ mod tests {
         assert!(
             message(&[&tokens[..], &[("HAWSER_JWKS_URL", "http://x")]].concat()).contains("https")
         );
-        assert!(with(&[("HAWSER_KMS_KEY_ID", "k"), ("HAWSER_TABLE", "t")]).is_ok());
         let named = [
             ("HAWSER_KMS_KEY_ID", "k"),
             ("HAWSER_TABLE", "t"),
@@ -279,5 +288,11 @@ mod tests {
             ("cognito:groups", "sub")
         );
         assert!(matches!(tokens.keys, KeySet::Discovered));
+        let whole = [("HAWSER_KMS_KEY_ID", "k"), ("HAWSER_TABLE", "t")];
+        assert!(with(&whole).is_ok());
+        let hosts = |list| [&whole[..], &[("HAWSER_PRIVATE_HOSTS", list)]].concat();
+        assert!(with(&hosts("a.corp, http://10.0.0.0/8,")).is_ok());
+        let wrong = message(&hosts("a.corp,10.0.0.0/33"));
+        assert!(wrong.contains("HAWSER_PRIVATE_HOSTS") && wrong.contains("10.0.0.0/33"));
     }
 }

@@ -1,13 +1,20 @@
 //! The one HTTP client for every URL that was learned from anywhere: registrations, metadata, endpoints, MCP servers
-//! (authorization checklist section 8). It reaches public addresses only, and exactly those that were checked.
+//! (authorization checklist section 8). It reaches public addresses and those that the operator opens, and exactly those that
+//! were checked.
 
+pub mod coding;
+mod private;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use private::{NotAHost, PrivateHosts};
+
 use crate::{Error, Result};
+use bytes::Bytes;
+use coding::Decoder;
 use reqwest::Method;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LOCATION};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tracing::warn;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
@@ -28,6 +36,12 @@ const EXCHANGES: usize = 64;
 /// The largest body that is read.
 const BODY_LIMIT: usize = 1 << 20;
 const MAX_REDIRECTS: usize = 3;
+/// The most characters of a redirect's target that are told.
+const TARGET_SHOWN: usize = 200;
+
+/// How many Hawsers a request has come through, this one included. Without it a server that points at Hawser would make one
+/// call many.
+pub const HOPS_HEADER: HeaderName = HeaderName::from_static("hawser-hops");
 
 /// The guarded client.
 #[derive(Clone, Debug)]
@@ -63,7 +77,8 @@ pub struct Outgoing<'a> {
     pub method: Method,
     /// Where it goes; checked before anything is sent.
     pub url: &'a str,
-    /// Its headers; `Host`, `User-Agent` and `Content-Length` are set by the client.
+    /// Its headers; `Host`, `User-Agent`, `Content-Length` and `Accept-Encoding` are set by the client, and [`HOPS_HEADER`] where
+    /// it is absent.
     pub headers: HeaderMap,
     /// Its body; empty for none.
     pub body: Vec<u8>,
@@ -97,6 +112,17 @@ pub enum Failure {
     TooLarge,
 }
 
+/// Why a URL can never be reached, in words for whoever chose it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAllowed {
+    /// It is none, or holds user information.
+    Malformed,
+    /// It is neither https nor http where that will do.
+    Scheme,
+    /// Its host is no public one, and the operator has not opened it.
+    Host,
+}
+
 impl fmt::Debug for Outgoing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outgoing")
@@ -119,16 +145,25 @@ impl Egress {
     /// # Errors
     /// [`Error::Internal`] when no HTTP client can be made.
     pub fn new(loopback_http: bool) -> Result<Self> {
+        Self::opened(loopback_http, PrivateHosts::default())
+    }
+
+    /// The same, also for these private hosts.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn opened(loopback_http: bool, private: PrivateHosts) -> Result<Self> {
         let rule = Rule {
             loopback: loopback_http,
+            private,
         };
-        Self::with_rules(rule, rule)
+        Self::with_rules(rule.clone(), rule)
     }
 
     fn with_rules(rule: Rule, resolver: impl Resolve + 'static) -> Result<Self> {
         let client = reqwest::Client::builder()
             .dns_resolver(resolver)
-            .https_only(!rule.loopback)
+            .https_only(!rule.loopback && !rule.private.any_http())
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .no_proxy()
@@ -142,7 +177,7 @@ impl Egress {
     /// A client of a simulated network. All checks but that of resolved addresses, all limits and all times are the same.
     #[cfg(feature = "simulation")]
     pub fn in_process(network: Arc<dyn InProcess>) -> Self {
-        Self::over(Network::InProcess(network), Rule { loopback: false })
+        Self::over(Network::InProcess(network), Rule::default())
     }
 
     fn over(network: Network, rule: Rule) -> Self {
@@ -160,10 +195,21 @@ impl Egress {
     /// # Errors
     /// [`Failure::Refused`], also for what is no URL.
     pub fn check(&self, url: &str) -> Result<Url, Failure> {
-        Url::parse(url)
-            .ok()
-            .filter(|url| self.rule.takes_url(url))
-            .ok_or(Failure::Refused)
+        self.judge(url).map_err(|_| Failure::Refused)
+    }
+
+    /// The same, for whoever may be told why.
+    ///
+    /// # Errors
+    /// [`NotAllowed`]. Names are not looked up: what can be told before is told to anyone who may register a server.
+    pub fn judge(&self, url: &str) -> Result<Url, NotAllowed> {
+        let url = Url::parse(url).map_err(|_| NotAllowed::Malformed)?;
+        self.rule.judge(&url).map(|()| url)
+    }
+
+    /// Whether plain http will do for a URL.
+    pub fn takes_http(&self, url: &Url) -> bool {
+        self.rule.takes_http(url)
     }
 
     /// Reads a document, following at most three redirects, each checked like a new URL. For discovery only (section 2
@@ -178,7 +224,7 @@ impl Egress {
             let mut url = self.check(url)?;
             for _ in 0..=MAX_REDIRECTS {
                 let answer = self
-                    .execute(Method::GET, url.clone(), headers.clone(), Vec::new())
+                    .execute(Method::GET, url.clone(), headers.clone(), Bytes::new())
                     .await?;
                 let Some(next) = redirect(&answer) else {
                     return read(answer).await;
@@ -196,22 +242,43 @@ impl Egress {
     /// # Errors
     /// [`Failure`].
     pub async fn send(&self, request: Outgoing<'_>) -> Result<Fetched, Failure> {
-        self.exchange(async { read(self.open(request).await?).await })
-            .await
+        let url = self.check(request.url)?;
+        let answer = self.execute(request.method, url, request.headers, request.body.into());
+        self.exchange(async { read(answer.await?).await }).await
     }
 
-    /// Sends a request and returns as soon as the answer's head is there: no limit but that on connecting. Follows
-    /// nothing and repeats nothing.
+    /// Sends a request to an MCP server and returns as soon as the answer's head is there: no limit but that on connecting.
+    /// Follows 307 and 308 within the same origin, three at most, for a server may live a slash away from its address; any other
+    /// redirect is the answer. Repeats nothing.
     ///
     /// # Errors
     /// [`Failure`].
     pub async fn open(&self, request: Outgoing<'_>) -> Result<reqwest::Response, Failure> {
         let url = self.check(request.url)?;
-        let answer = self.execute(request.method, url, request.headers, request.body);
         // A tool may work for long before it answers; but not for ever.
-        timeout(self.head_timeout, answer)
+        timeout(self.head_timeout, self.follow(request, url))
             .await
             .unwrap_or(Err(Failure::Unreachable))
+    }
+
+    async fn follow(
+        &self,
+        request: Outgoing<'_>,
+        mut url: Url,
+    ) -> Result<reqwest::Response, Failure> {
+        let body = Bytes::from(request.body);
+        let mut left = MAX_REDIRECTS;
+        loop {
+            let (method, headers) = (request.method.clone(), request.headers.clone());
+            let answer = self
+                .execute(method, url.clone(), headers, body.clone())
+                .await?;
+            match moved_within_origin(&answer, &url).filter(|_| left > 0) {
+                Some(next) => url = self.check(next.as_str())?,
+                None => return Ok(answer),
+            }
+            left -= 1;
+        }
     }
 
     /// A whole exchange, in its turn and within its time.
@@ -232,9 +299,14 @@ impl Egress {
         &self,
         method: Method,
         url: Url,
-        headers: HeaderMap,
-        body: Vec<u8>,
+        mut headers: HeaderMap,
+        body: Bytes,
     ) -> Result<reqwest::Response, Failure> {
+        // Without it any coding is acceptable (RFC 9110 12.5.3).
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers
+            .entry(HOPS_HEADER)
+            .or_insert(HeaderValue::from_static("1"));
         let mut request = reqwest::Request::new(method, url);
         *request.headers_mut() = headers;
         if !body.is_empty() {
@@ -259,9 +331,36 @@ fn redirect(answer: &reqwest::Response) -> Option<&str> {
         .flatten()
 }
 
+/// Where a redirect of a call leads that may be followed with all that the call carries.
+fn moved_within_origin(answer: &reqwest::Response, from: &Url) -> Option<Url> {
+    let next = matches!(answer.status().as_u16(), 307 | 308).then(|| target(answer, from))??;
+    (next.origin() == from.origin()).then_some(next)
+}
+
+fn target(answer: &reqwest::Response, from: &Url) -> Option<Url> {
+    let location = answer.headers().get(LOCATION)?.to_str().ok()?;
+    from.join(location).ok()
+}
+
+/// Where an answer leads, without what may be secret there: scheme, host and path.
+pub fn leads_to(answer: &reqwest::Response) -> Option<String> {
+    let mut target = target(answer, answer.url())?;
+    target.set_query(None);
+    target.set_fragment(None);
+    let _ = target.set_username("");
+    let _ = target.set_password(None);
+    Some(String::from(target).chars().take(TARGET_SHOWN).collect())
+}
+
 async fn read(mut answer: reqwest::Response) -> Result<Fetched, Failure> {
     let mut body = Zeroizing::new(Vec::new());
-    while let Some(chunk) = answer.chunk().await.map_err(|_| Failure::Unreachable)? {
+    // What nobody can decode is read as it is: it says nothing to whoever asked.
+    let mut decoder = Decoder::of(answer.headers()).unwrap_or_default();
+    while let Some(mut chunk) = answer.chunk().await.map_err(|_| Failure::Unreachable)? {
+        if let Some(decoder) = &mut decoder {
+            let decoded = decoder.push(chunk, BODY_LIMIT);
+            chunk = decoded.map_err(|_| Failure::TooLarge)?;
+        }
         if body.len() + chunk.len() > BODY_LIMIT {
             return Err(Failure::TooLarge);
         }
@@ -275,45 +374,60 @@ async fn read(mut answer: reqwest::Response) -> Result<Fetched, Failure> {
 }
 
 /// What may be reached.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Rule {
     loopback: bool,
+    private: PrivateHosts,
 }
 
 impl Rule {
-    fn takes_url(self, url: &Url) -> bool {
+    fn judge(&self, url: &Url) -> Result<(), NotAllowed> {
         let takes_host = match url.host() {
             Some(Host::Domain(name)) => self.takes_name(name),
-            Some(Host::Ipv4(addr)) => self.takes(addr.into()),
-            Some(Host::Ipv6(addr)) => self.takes(addr.into()),
-            None => false,
+            Some(Host::Ipv4(addr)) => self.takes(None, addr.into()),
+            Some(Host::Ipv6(addr)) => self.takes(None, addr.into()),
+            None => return Err(NotAllowed::Malformed),
         };
-        let takes_scheme = match url.scheme() {
-            "https" => true,
-            "http" => self.loopback && is_loopback(url),
-            _ => false,
-        };
-        takes_host && takes_scheme && url.username().is_empty() && url.password().is_none()
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(NotAllowed::Malformed);
+        }
+        match url.scheme() {
+            _ if !takes_host => Err(NotAllowed::Host),
+            "https" => Ok(()),
+            "http" if self.takes_http(url) => Ok(()),
+            _ => Err(NotAllowed::Scheme),
+        }
     }
 
-    fn takes_name(self, name: &str) -> bool {
+    fn takes_http(&self, url: &Url) -> bool {
+        self.loopback && is_loopback(url) || self.private.take_http(url)
+    }
+
+    fn takes_name(&self, name: &str) -> bool {
         if is_localhost(name) {
             return self.loopback;
         }
         let name = name.trim_end_matches('.');
         let inside = [".localhost", ".local", ".internal"];
-        name != "metadata" && !inside.iter().any(|suffix| name.ends_with(suffix))
+        let is_inside = name == "metadata" || inside.iter().any(|suffix| name.ends_with(suffix));
+        !is_inside || self.private.may_resolve(name)
     }
 
-    fn takes(self, addr: IpAddr) -> bool {
-        is_public(addr) || self.loopback && addr.is_loopback()
+    fn takes(&self, name: Option<&str>, addr: IpAddr) -> bool {
+        is_public(addr) || self.loopback && addr.is_loopback() || self.private.admit(name, addr)
     }
 
     /// What a name leads to. One address inside spoils it: who mixes them wants the client to try until it gets there.
-    fn vet(self, found: Vec<SocketAddr>) -> Result<Addrs, RefusedAddress> {
-        if found.iter().all(|at| self.takes(at.ip())) {
+    fn vet(&self, name: &str, found: Vec<SocketAddr>) -> Result<Addrs, RefusedAddress> {
+        let name = name.trim_end_matches('.');
+        if found.iter().all(|at| self.takes(Some(name), at.ip())) {
             Ok(Box::new(found.into_iter()))
         } else {
+            // For the operator alone: whoever chose the name is not told it from one that leads nowhere.
+            warn!(
+                host = name,
+                "a host leads to an address that is not allowed"
+            );
             Err(RefusedAddress)
         }
     }
@@ -347,10 +461,10 @@ impl std::error::Error for RefusedAddress {}
 
 impl Resolve for Rule {
     fn resolve(&self, name: Name) -> Resolving {
-        let rule = *self;
+        let rule = self.clone();
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            Ok(rule.vet(found.collect())?)
+            Ok(rule.vet(name.as_str(), found.collect())?)
         })
     }
 }
@@ -426,6 +540,13 @@ mod tests {
 
     fn public(text: &str) -> bool {
         is_public(text.parse().unwrap())
+    }
+
+    fn rule(loopback: bool) -> Rule {
+        Rule {
+            loopback,
+            ..Rule::default()
+        }
     }
 
     /// The same table, told by octets and segments in place of prefixes.
@@ -623,8 +744,7 @@ mod tests {
 
         #[test]
         fn checking_never_panics(url: String) {
-            let egress = Rule { loopback: true };
-            let _ = Url::parse(&url).map(|url| egress.takes_url(&url));
+            let _ = Url::parse(&url).map(|url| rule(true).judge(&url));
         }
     }
 
@@ -707,8 +827,7 @@ mod tests {
     async fn a_name_that_resolves_inside_is_refused_before_connecting() {
         let server = Server::start(|_, _| reply(200, "", ""));
         let url = server.url.replace("127.0.0.1", "localhost");
-        let strict = Rule { loopback: false };
-        let egress = Egress::with_rules(Rule { loopback: true }, strict).unwrap();
+        let egress = Egress::with_rules(rule(true), rule(false)).unwrap();
         // As one that leads nowhere.
         assert_eq!(
             egress.get(&url, "*/*").await.unwrap_err(),
@@ -721,7 +840,7 @@ mod tests {
     fn one_address_inside_spoils_a_name() {
         let takes_all = |addrs: &[&str]| {
             let found = addrs.iter().map(|at| at.parse().unwrap()).collect();
-            Rule { loopback: false }.vet(found).is_ok()
+            rule(false).vet("a.example", found).is_ok()
         };
         assert!(takes_all(&["8.8.8.8:0", "[2a00::1]:0"]));
         assert!(!takes_all(&["8.8.8.8:0", "[2a00::1]:0", "10.0.0.1:0"]));
@@ -738,22 +857,22 @@ mod tests {
 
     impl Resolve for Changing {
         fn resolve(&self, _: Name) -> Resolving {
-            let (rule, found) = self.answers[self.asked.fetch_add(1, Ordering::SeqCst)];
+            let (rule, found) = self.answers[self.asked.fetch_add(1, Ordering::SeqCst)].clone();
             let found = vec![SocketAddr::new(found.parse().unwrap(), 0)];
-            Box::pin(async move { Ok(rule.vet(found)?) })
+            Box::pin(async move { Ok(rule.vet("a.example", found)?) })
         }
     }
 
     #[tokio::test]
     async fn a_name_is_resolved_once_and_only_what_was_checked_is_connected_to() {
         // 127.0.0.1 stands for the internet, 127.0.0.2 for the inside.
-        let (outside, inside) = (Rule { loopback: true }, Rule { loopback: false });
+        let (outside, inside) = (rule(true), rule(false));
         let public = Server::start(|_, _| reply(200, "", "public"));
         let port = public.url.rsplit(':').next().unwrap();
         let private = std::net::TcpListener::bind(format!("127.0.0.2:{port}")).unwrap();
         private.set_nonblocking(true).unwrap();
         let resolver = Changing {
-            answers: vec![(outside, "127.0.0.1"), (inside, "127.0.0.2")],
+            answers: vec![(outside.clone(), "127.0.0.1"), (inside, "127.0.0.2")],
             ..Changing::default()
         };
         let asked = resolver.asked.clone();
@@ -783,9 +902,10 @@ mod tests {
         }
         assert_eq!(server.requests().len(), 3);
         for request in server.requests() {
-            for name in ["cookie", "referer", "authorization", "accept-encoding"] {
+            for name in ["cookie", "referer", "authorization"] {
                 assert_eq!(header(&request, name), None, "{request}");
             }
+            assert_eq!(header(&request, "accept-encoding"), Some("identity"));
         }
     }
 

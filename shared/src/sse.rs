@@ -1,5 +1,7 @@
 //! Event streams (HTML 9.2), taken apart event by event without changing a byte.
 
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+
 /// Splits a stream into its events.
 #[derive(Debug)]
 pub struct Events {
@@ -78,6 +80,12 @@ impl Event {
         self.0
     }
 
+    /// Whether it is of this type.
+    pub fn is_of(&self, kind: &str) -> bool {
+        let mut lines = self.lines();
+        lines.any(|line| field_of(line, b"event") == Some(kind.as_bytes()))
+    }
+
     /// Its data; `None` if it has no such field.
     pub fn data(&self) -> Option<String> {
         let lines: Vec<_> = self.lines().filter_map(data_of).collect();
@@ -105,9 +113,22 @@ impl Event {
     }
 }
 
+/// Whether an answer is a stream of events.
+pub fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| {
+        let kind = kind.as_bytes().to_ascii_lowercase();
+        kind.starts_with(b"text/event-stream")
+    })
+}
+
 /// The value of a line that is a `data` field.
 fn data_of(line: &[u8]) -> Option<&[u8]> {
-    match line.strip_prefix(b"data")? {
+    field_of(line, b"data")
+}
+
+/// The value of a line that is this field.
+fn field_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    match line.strip_prefix(name)? {
         [] => Some(&[]),
         [b':', b' ', value @ ..] | [b':', value @ ..] => Some(value),
         _ => None,

@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod addresses;
 mod auditor;
 mod aws_credentials;
 mod budget;
@@ -16,6 +17,7 @@ mod connections;
 mod crash;
 mod dry_run;
 mod ending;
+mod gate;
 mod gateway;
 mod guarded_answers;
 mod harness;
@@ -31,6 +33,7 @@ mod langsmith;
 mod langsmith_oauth;
 mod leaks;
 mod linearizable;
+mod loops;
 mod lost_answers;
 mod model;
 mod offboarding;
@@ -48,5 +51,6 @@ mod truefoundry;
 mod truefoundry_oauth;
 mod unusable_tokens;
 mod upstream;
+mod upstreams;
 mod wire;
 mod workers;

@@ -73,8 +73,10 @@ async fn exactly_the_listed_headers_arrive() {
     let agent = concat!("hawser/", env!("CARGO_PKG_VERSION"));
     let expected = [
         ("accept", "application/json, text/event-stream"),
+        ("accept-encoding", "identity"),
         ("content-length", &length),
         ("content-type", "application/json"),
+        ("hawser-hops", "1"),
         ("host", host),
         ("last-event-id", "e-1"),
         ("mcp-method", "tools/call"),
@@ -117,7 +119,9 @@ async fn attached(hawser: &Hawser, upstream: &Upstream, mcp: &str) -> BTreeSet<(
     assert_eq!(answer.status, 200, "{answer:?}");
     let usual = [
         "accept",
+        "accept-encoding",
         "content-length",
+        "hawser-hops",
         "host",
         "mcp-protocol-version",
         "user-agent",
@@ -935,9 +939,9 @@ async fn what_cannot_be_reached_and_what_must_not_be_look_alike() {
         "http://localhost",
     ];
     let ada = user(&hawser, "ada");
-    for (i, base) in inside.into_iter().enumerate() {
-        let url = format!("{base}:{port}/mcp");
-        let mcp = register(&hawser, &format!("server-{i}"), &url, json!({})).await;
+    let mcp = register(&hawser, "inside", "https://public.example/mcp", json!({})).await;
+    for base in inside {
+        plant(&hawser, &mcp, &format!("{base}:{port}/mcp")).await;
         let answer = call(&ada, &mcp).await;
         is_refused(
             &answer,

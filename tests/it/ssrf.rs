@@ -144,23 +144,26 @@ async fn who_registers_a_server_reaches_nothing_inside() {
         assert!([200, 400].contains(&made.status), "{url}: {made:?}");
         made.json()["data"]["id"].as_str().map(str::to_owned)
     };
-    let mut accepted = 0;
-    let mut other = None;
-    for url in inside.urls(&format!("{LOOPBACK} {UNSPECIFIED} {}", own_names())) {
-        // TrueFoundry: the server itself, and where its issuer is discovered.
-        if let Some(mcp) = put(&url, Value::Null).await {
-            accepted += 1;
-            is_refused(
-                &call(&ada, &mcp).await,
-                502,
-                -32603,
-                UNREACHABLE,
-                Value::Null,
-            );
+    let unreachable = async |mcp: &str| {
+        let answer = call(&ada, mcp).await;
+        is_refused(&answer, 502, -32603, UNREACHABLE, Value::Null);
+    };
+    let (mut refused, mut other) = (0, None);
+    let urls = inside.urls(&format!("{LOOPBACK} {UNSPECIFIED} {}", own_names()));
+    for (i, url) in urls.into_iter().enumerate() {
+        // TrueFoundry: what can be registered, and what could be once, leads nowhere.
+        match put(&url, Value::Null).await {
+            Some(mcp) => unreachable(&mcp).await,
+            None => refused += 1,
         }
-        if let Some(mcp) = put(&url, json!({"type": "oauth2"})).await {
-            assert!(begin(&hawser, &mcp).await.is_none(), "{url}");
-        }
+        let public = "https://public.example/mcp";
+        let planted = register(&hawser, &format!("planted-{i}"), public, json!({})).await;
+        plant(&hawser, &planted, &url).await;
+        unreachable(&planted).await;
+        // Where its issuer is discovered.
+        let planted = register(&hawser, &format!("issuer-{i}"), public, oauth()).await;
+        plant(&hawser, &planted, &url).await;
+        assert!(begin(&hawser, &planted).await.is_none(), "{url}");
         // Where a code and a secret would be sent.
         let own = json!({"type": "oauth2", "authorization_url": url, "token_url": url, "client_id": "c",
                          "client_secret": "s", "scopes": ["a"], "issuer_uri": url, "introspection_url": url});
@@ -192,29 +195,23 @@ async fn who_registers_a_server_reaches_nothing_inside() {
         }
         // LangSmith: made with it, or moved to it.
         let servers = "/v1/deepagents/mcp-servers";
-        let body = json!({"name": format!("ls-{accepted}"), "url": url});
+        let body = json!({"name": format!("ls-{i}"), "url": url});
         let made = admin.post(servers, body).await;
-        assert!([201, 409, 422].contains(&made.status), "{url}: {made:?}");
+        assert!([201, 422].contains(&made.status), "{url}: {made:?}");
         if made.status == 201 {
             let id = made.json()["id"].as_str().unwrap().to_owned();
-            is_refused(
-                &call(&ada, &id).await,
-                502,
-                -32603,
-                UNREACHABLE,
-                Value::Null,
-            );
+            unreachable(&id).await;
             let id = other.get_or_insert(id);
             let moved = admin
                 .patch(&format!("{servers}/{id}"), json!({"url": url}))
                 .await;
             assert_eq!(moved.status, 200, "{url}: {moved:?}");
-            is_refused(&call(&ada, id).await, 502, -32603, UNREACHABLE, Value::Null);
+            unreachable(id).await;
         }
         inside.is_silent(&url).await;
     }
-    // Most are well-formed, and so it was egress that refused them.
-    assert!(accepted > 40, "{accepted}");
+    // Only names that have to be looked up can be registered.
+    assert!(refused > 40, "{refused}");
 }
 
 #[tokio::test]
@@ -224,8 +221,12 @@ async fn an_integration_reaches_nothing_inside() {
     let integrations = urls.iter().enumerate().map(|(i, url)| {
         let endpoints = json!({"authorization_endpoint": url, "token_endpoint": url, "revocation_endpoint": url,
                                "client_id": "c"});
-        let oauth = if i % 2 == 0 { json!({}) } else { endpoints };
-        let entry = json!({"display_name": "I", "mcp_url": url, "api_key": {}, "oauth": oauth});
+        // Each host stands here twice, by https and by http.
+        let is_server = i / 2 % 2 == 0;
+        let oauth = if is_server { json!({}) } else { endpoints };
+        // One whose server is inside cannot be made at all.
+        let server = if is_server { url.as_str() } else { "https://public.example/mcp" };
+        let entry = json!({"display_name": "I", "mcp_url": server, "api_key": {}, "oauth": oauth});
         (format!("i{i}"), entry)
     });
     let hawser = strict(integrations.collect::<serde_json::Map<_, _>>().into()).await;
@@ -267,7 +268,7 @@ async fn an_integration_reaches_nothing_inside() {
         }
         inside.is_silent(url).await;
     }
-    assert!(made > 20, "{made}");
+    assert!(made > 15, "{made}");
 }
 
 /// A server and an issuer that say what they are told, and one who tries to use them from beginning to end.

@@ -4,7 +4,7 @@
 use crate::harness::{Answer, Caller, Hawser};
 use crate::issuer::{Fault, Issuer};
 use crate::upstream::{
-    MCP, Reply, SESSION, Seen, Upstream, connect, disconnect, install, oauth, own, per_user,
+    MCP, Reply, SESSION, Seen, Upstream, connect, disconnect, install, oauth, own, per_user, plant,
     register, soon,
 };
 use hawser_core::App;
@@ -178,8 +178,10 @@ async fn a_server_is_asked_with_what_a_call_carries() {
     let length = seen.body.len().to_string();
     let expected_headers = [
         ("accept", "application/json, text/event-stream"),
+        ("accept-encoding", "identity"),
         ("content-length", &length),
         ("content-type", "application/json"),
+        ("hawser-hops", "1"),
         ("host", host.trim_end_matches("/mcp")),
         ("mcp-method", "tools/list"),
         ("mcp-protocol-version", "2026-07-28"),
@@ -323,15 +325,14 @@ async fn servers_of_the_session_era_are_told_by_how_they_refuse() {
         body["error"]["data"] = json!({"supported": ["2025-11-25", "2026-07-28"]});
         json_reply(400, &body)
     };
-    let not_old: [&dyn Fn() -> Reply; 9] = [
+    let not_old: [&dyn Fn() -> Reply; 8] = [
         &|| json_reply(400, &error(&json!(1), -32020)),
         &|| json_reply(400, &error(&json!(1), -32021)),
         &|| json_reply(400, &error(&Value::Null, -32022)),
         &|| supported(&json!(1)),
-        &|| json_reply(404, &error(&json!(1), -32601)),
         &|| plain(408, FOREIGN),
         &|| plain(429, FOREIGN),
-        &|| plain(500, FOREIGN),
+        &|| plain(503, FOREIGN),
         &|| plain(200, FOREIGN),
     ];
     for reply in not_old {
@@ -404,10 +405,8 @@ async fn what_is_no_list_is_none_and_nothing_of_it_gets_out() {
         plain(202, ""),
         plain(200, "<html>the server explains</html>"),
         plain(204, ""),
-        plain(500, FOREIGN),
         plain(503, FOREIGN),
         aside(302),
-        aside(307),
         said(json!({})),
         said(json!([])),
         said(json!(FOREIGN)),
@@ -512,7 +511,8 @@ async fn who_does_not_answer_is_not_waited_for() {
         ("inside", "https://10.0.0.1/mcp"),
         ("nowhere", "https://nowhere.invalid/mcp"),
     ] {
-        register(&hawser, name, url, json!({})).await;
+        let mcp = register(&hawser, name, "https://public.example/mcp", json!({})).await;
+        plant(&hawser, &mcp, url).await;
         is_unreachable(&list(&ada, url).await);
     }
 }

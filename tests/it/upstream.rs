@@ -2,7 +2,9 @@
 
 use crate::harness::{Answer, Browser, Caller, Hawser};
 use crate::issuer::{Gate, Issuer};
+use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
+use hawser_core::domain::id::ServerId;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming};
@@ -163,7 +165,12 @@ impl Reply {
 
 impl Upstream {
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1").await
+    }
+
+    /// One at another address of this machine.
+    pub async fn start_at(ip: &str) -> Self {
+        let listener = TcpListener::bind(format!("{ip}:0")).await.unwrap();
         let upstream = Self {
             url: format!("http://{}/mcp", listener.local_addr().unwrap()),
             state: Arc::default(),
@@ -304,6 +311,21 @@ pub async fn register(hawser: &Hawser, name: &str, url: &str, more: Value) -> St
     let made = hawser.admin("acme").put(MCP, body).await;
     assert_eq!(made.status, 200, "{made:?}");
     made.json()["data"]["id"].as_str().unwrap().to_owned()
+}
+
+/// Gives a server of `acme` an address that could not be registered, as if that had been possible once.
+pub async fn plant(hawser: &Hawser, mcp: &str, url: &str) {
+    let id = ServerId::parse_prefixed(mcp).unwrap();
+    let update = hawser.ground().dynamodb().update_item();
+    let update = update
+        .table_name(hawser_local::TABLE)
+        .key("PK", AttributeValue::S("T#acme".to_owned()))
+        .key("SK", AttributeValue::S(format!("S#{}", id.ulid())))
+        .condition_expression("attribute_exists(PK)")
+        .update_expression("SET #u = :u")
+        .expression_attribute_names("#u", "url")
+        .expression_attribute_values(":u", AttributeValue::S(url.to_owned()));
+    update.send().await.unwrap();
 }
 
 pub async fn install(hawser: &Hawser, mcp: &str, user: &str, own: Value) {

@@ -3,6 +3,7 @@
 use crate::http::Request;
 use data_encoding::BASE64;
 use hawser_core::App;
+use hawser_core::egress::HOPS_HEADER;
 use hawser_core::mcp::SESSION_HEADER;
 use lambda_http::http::header::{CACHE_CONTROL, CONNECTION, ORIGIN};
 use lambda_http::http::{HeaderMap, HeaderValue};
@@ -29,6 +30,7 @@ fn returns(name: &str) -> bool {
     matches!(
         name,
         "content-type"
+            | "content-encoding"
             | "mcp-protocol-version"
             | "allow"
             | "retry-after"
@@ -57,21 +59,44 @@ fn listed(headers: &HeaderMap, is_listed: fn(&str) -> bool) -> HeaderMap {
     kept
 }
 
-/// Whether headers that mirror a body say something else than it does: some servers go by the one, some by the other.
-pub fn contradict(request: &Request, method: Option<&str>, tool: Option<&str>) -> bool {
-    let differs = |name: &str, expected: Option<&str>| {
-        let mut values = request.headers().get_all(name).iter();
-        expected.is_some_and(|expected| {
-            values.any(|value| {
-                let value = value.as_bytes();
-                let encoded = value
-                    .strip_prefix(b"=?base64?")
-                    .and_then(|rest| BASE64.decode(rest.strip_suffix(b"?=")?).ok());
-                encoded.as_deref().unwrap_or(value) != expected.as_bytes()
-            })
-        })
-    };
-    differs("mcp-method", method) || differs("mcp-name", tool)
+/// What a body says of what its headers mirror.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mirrored<'a> {
+    /// The method.
+    pub method: Option<&'a str>,
+    /// What is called, got or read.
+    pub name: Option<&'a str>,
+    /// Whether there are arguments, some of which may be mirrored as well.
+    pub takes_arguments: bool,
+}
+
+/// Whether headers that mirror a body say anything that it does not: some servers go by the one, some by the other.
+pub fn contradict(request: &Request, body: Mirrored<'_>) -> bool {
+    request.headers().iter().any(|(name, value)| {
+        let said = match name.as_str() {
+            "mcp-method" => body.method,
+            "mcp-name" => body.name,
+            other => return other.starts_with("mcp-param-") && !body.takes_arguments,
+        };
+        let value = value.as_bytes();
+        let encoded = value
+            .strip_prefix(b"=?base64?")
+            .and_then(|rest| BASE64.decode(rest.strip_suffix(b"?=")?).ok());
+        said.map(str::as_bytes) != Some(encoded.as_deref().unwrap_or(value))
+    })
+}
+
+/// How many Hawsers a request has come through. What cannot be read counts as too many.
+pub fn hops(request: &Request) -> u8 {
+    let mut sent = request.headers().get_all(HOPS_HEADER).iter();
+    match (sent.next(), sent.next()) {
+        (None, _) => 0,
+        (Some(one), None) => {
+            let text = one.to_str().ok();
+            text.and_then(|text| text.parse().ok()).unwrap_or(u8::MAX)
+        }
+        _ => u8::MAX,
+    }
 }
 
 /// What an answer says of being kept, made to hold for its caller alone: other callers have other credentials, and the same

@@ -1,13 +1,11 @@
 //! What is read of the bodies that pass. Where everything is let through they are looked into for a few words only; where
 //! something is kept back, nothing may be read in two ways.
 
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
-use serde::ser::SerializeMap;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use super::headers::Mirrored;
+use hawser_core::domain::json::Members;
+use serde::Deserialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 use std::collections::BTreeSet;
-use std::fmt;
 
 /// What has to be known of a JSON-RPC message.
 #[derive(Debug, Default, Deserialize)]
@@ -27,9 +25,18 @@ pub enum Content {
     /// What the tool of this name does.
     Call(String),
     /// Something that reaches no tool.
-    Other,
+    Other(Other),
     /// There is doubt.
     Unclear,
+}
+
+/// A message that reaches no tool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Other {
+    /// Its method; an answer has none.
+    method: Option<String>,
+    /// The prompt or the resource that it is about.
+    name: Option<String>,
 }
 
 /// Methods that reach no tool.
@@ -79,78 +86,88 @@ impl Content {
         if !names.all(|name| MEMBERS.contains(&name) && seen.insert(name)) {
             return None;
         }
-        if !seen.contains("method") {
-            // An answer to something that the server has asked.
-            return Some(Self::Other);
+        let has = |name| seen.contains(name);
+        if !has("method") {
+            // An answer to something that the server has asked: it has one outcome, and asks for nothing.
+            let is_answer = has("id") && has("result") != has("error") && !has("params");
+            return is_answer.then(|| Self::Other(Other::default()));
         }
-        match message.only::<String>("method")?.as_str() {
-            "tools/list" => Some(Self::Tools),
+        if has("result") || has("error") {
+            return None;
+        }
+        let method: String = message.only("method")?;
+        let mut about = None;
+        match method.as_str() {
+            "tools/list" => return Some(Self::Tools),
             "tools/call" => {
                 let params: Members = message.only("params")?;
-                Some(Self::Call(params.only("name")?))
+                return Some(Self::Call(params.only("name")?));
             }
-            other if OTHER.contains(&other) || other.starts_with("notifications/") => {
-                Some(Self::Other)
-            }
-            _ => None,
+            "prompts/get" => about = Some("name"),
+            "resources/read" => about = Some("uri"),
+            other if OTHER.contains(&other) => {}
+            // What is answered is no notification, whatever it is called.
+            other if is_notification(other) && !has("id") => {}
+            _ => return None,
         }
+        let name = about.and_then(|about| message.only::<Members>("params")?.only(about));
+        Some(Self::Other(Other {
+            method: Some(method),
+            name,
+        }))
+    }
+
+    /// What headers may mirror of it.
+    pub fn mirrored(&self) -> Mirrored<'_> {
+        let method = |method| Mirrored {
+            method: Some(method),
+            ..Mirrored::default()
+        };
+        match self {
+            Self::Tools => method("tools/list"),
+            Self::Call(name) => Mirrored {
+                name: Some(name),
+                takes_arguments: true,
+                ..method("tools/call")
+            },
+            Self::Other(other) => Mirrored {
+                method: other.method.as_deref(),
+                name: other.name.as_deref(),
+                takes_arguments: false,
+            },
+            Self::Unclear => Mirrored::default(),
+        }
+    }
+
+    /// A message of no words: what is sent without a body.
+    pub fn nothing() -> Self {
+        Self::Other(Other::default())
     }
 }
 
-/// The members of a JSON object, as often and in the order in which they are there.
-pub struct Members(pub Vec<(String, Box<RawValue>)>);
-
-impl Members {
-    /// The value of the one member of this name, if there is no other that is spelt alike.
-    fn only<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
-        let alike = |(spelt, _): &&(String, _)| spelt.eq_ignore_ascii_case(name);
-        let mut alike = self.0.iter().filter(alike);
-        match (alike.next(), alike.next()) {
-            (Some((spelt, value)), None) if spelt == name => serde_json::from_str(value.get()).ok(),
-            _ => None,
-        }
-    }
+/// Whether a method is a notification's by its name, and by nothing that a server could take for a path to another one.
+fn is_notification(method: &str) -> bool {
+    let plain = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    };
+    method
+        .strip_prefix("notifications/")
+        .is_some_and(|rest| rest.split('/').all(plain))
 }
 
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Members;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-
-        deserializer.deserialize_map(Collect)
-    }
-}
-
-impl Serialize for Members {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (name, value) in &self.0 {
-            map.serialize_entry(name, value)?;
-        }
-        map.end()
-    }
-}
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn content(body: &str) -> Content {
         Content::read(body.as_bytes())
+    }
+
+    fn other(method: &str, name: Option<&str>) -> Content {
+        Content::Other(Other {
+            method: Some(method.to_owned()),
+            name: name.map(str::to_owned),
+        })
     }
 
     #[test]
@@ -171,13 +188,29 @@ mod tests {
             ),
             (
                 r#"{"id":1,"method":"resources/read","params":{"name":"a","Name":"b"}}"#,
-                Content::Other,
+                other("resources/read", None),
             ),
-            (r#"{"method":"notifications/whatever"}"#, Content::Other),
+            (
+                r#"{"id":1,"method":"resources/read","params":{"uri":"file:///a"}}"#,
+                other("resources/read", Some("file:///a")),
+            ),
+            (
+                r#"{"id":1,"method":"prompts/get","params":{"name":"p"}}"#,
+                other("prompts/get", Some("p")),
+            ),
+            (
+                r#"{"method":"notifications/whatever"}"#,
+                other("notifications/whatever", None),
+            ),
+            (
+                r#"{"method":"notifications/tools/list_changed","params":{}}"#,
+                other("notifications/tools/list_changed", None),
+            ),
             (
                 r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[]}}"#,
-                Content::Other,
+                Content::nothing(),
             ),
+            (r#"{"id":null,"error":{"code":1}}"#, Content::nothing()),
         ] {
             assert_eq!(content(body), expected, "{body}");
         }
@@ -218,6 +251,21 @@ mod tests {
             r#"{"method":"tools/call","params":{"name":"a","n\u0061me":"search"}}"#,
             r#"{"method":"tools/call","params":{"name":"a"},"params":{"name":"search"}}"#,
             r#"{"method":"tools/call","params":{"name":"\ud800"}}"#,
+            "{}",
+            r#"{"jsonrpc":"2.0","id":1}"#,
+            r#"{"result":{}}"#,
+            r#"{"id":1,"result":{},"error":{}}"#,
+            r#"{"id":1,"result":{},"params":{"name":"search"}}"#,
+            r#"{"id":1,"method":"ping","result":{}}"#,
+            r#"{"id":1,"method":"tools/call","params":{"name":"search"},"error":{}}"#,
+            r#"{"id":1,"method":"notifications/initialized"}"#,
+            r#"{"method":"notifications/"}"#,
+            r#"{"method":"notifications/../tools/call"}"#,
+            r#"{"method":"notifications//call"}"#,
+            r#"{"method":"notifications/%2e%2e/tools/call"}"#,
+            r#"{"method":"notifications/a\\..\\tools"}"#,
+            r#"{"method":"ping/../tools/call"}"#,
+            r#"{"method":"/tools/call"}"#,
         ] {
             assert_eq!(content(body), Content::Unclear, "{body}");
         }

@@ -1,12 +1,13 @@
 //! What a connection keeps back, from everyone: calls of tools that it does not offer are refused, and lists of tools leave
 //! them out (Kambrium 8, 15). Where it keeps nothing back, nothing is looked at and nothing changed.
 
-use super::message::{Content, Members};
+use super::message::Content;
 use super::permission::Reach;
 use super::problem::Problem;
 use super::relay::Relay;
 use bytes::Bytes;
 use hawser_core::App;
+use hawser_core::domain::json::Members;
 use hawser_core::domain::server::Connection;
 use hawser_core::domain::tool::{self, Tool};
 use hawser_core::operations::Permitted;
@@ -45,7 +46,7 @@ pub async fn refuse(
 ) -> Result<(), Denied> {
     let connection = &at.found.server.connection;
     let name = match content {
-        Content::Tools | Content::Other => return Ok(()),
+        Content::Tools | Content::Other(_) => return Ok(()),
         Content::Call(name) => name,
         Content::Unclear if connection.offers_everything() => return Err(Reach::exceeded().into()),
         Content::Unclear => return Err(not_offered("", &[], connection).into()),
@@ -58,6 +59,7 @@ pub async fn refuse(
         }
         Err(Failure::Refused(refusal)) => return Err(Denied::Refusal(refusal)),
         Err(Failure::BadAnswer) => return Err(Problem::ToolsUnreadable.into()),
+        Err(Failure::OldTransport) => return Err(Problem::OldTransport.into()),
         Err(Failure::Failed(error)) => return Err(Problem::from(error).into()),
     };
     // A server may list two tools of one name; which of them it will call is not known.

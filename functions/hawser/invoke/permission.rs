@@ -27,6 +27,16 @@ impl Reach {
     }
 }
 
+/// Whether a caller manages a server under any contract, and so may know what is wrong with its address.
+pub fn manages(caller: &Caller, server: &Server) -> bool {
+    let own = server.created_by.subject == *caller.subject();
+    caller.bound_to.is_none()
+        && (own
+            || truefoundry::may_manage(caller, server)
+            || langsmith::Permission::Update.is_of(caller)
+            || caller.scopes.contains(kambrium::ADMIN))
+}
+
 /// How far a caller's permissions reach at a server.
 ///
 /// # Errors

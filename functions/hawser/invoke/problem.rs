@@ -47,6 +47,12 @@ pub(super) enum Problem {
         consent_url: Option<SecretString>,
     },
     Unreachable,
+    /// The server leads elsewhere, and this is where, for those who manage it.
+    Redirected(Option<String>),
+    /// The server speaks HTTP with SSE as it was until 2024-11-05.
+    OldTransport,
+    /// The call has come through another Hawser, or this one, more than once.
+    LoopDetected,
     /// Whatever the operation said.
     Domain(Error),
 }
@@ -164,6 +170,27 @@ impl Problem {
                 "upstream_unreachable",
                 -32603,
                 "The MCP server cannot be reached",
+                none,
+            ),
+            Self::Redirected(to) => (
+                502,
+                "upstream_redirected",
+                -32603,
+                "The MCP server cannot be reached",
+                to.as_ref().map_or(none, |to| json!({"redirectedTo": to})),
+            ),
+            Self::OldTransport => (
+                502,
+                "old_transport",
+                -32603,
+                "This MCP server speaks HTTP+SSE of 2024-11-05, which is not supported: register its Streamable HTTP address",
+                none,
+            ),
+            Self::LoopDetected => (
+                508,
+                "loop_detected",
+                -32603,
+                "This call has come through Hawser before: its MCP server leads back here",
                 none,
             ),
             Self::Domain(Error::Unauthenticated(Unauthenticated::Missing)) => (

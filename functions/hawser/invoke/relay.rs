@@ -4,20 +4,16 @@
 use super::offer::Filter;
 use crate::http::Streamed;
 use bytes::Bytes;
+use hawser_core::egress::coding::Decoder;
+use hawser_core::sse::is_event_stream;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, SizeHint};
 use lambda_http::Error;
-use lambda_http::http::header::CONTENT_TYPE;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-/// Whether an answer is a stream of events.
-pub fn is_of_events(answer: &reqwest::Response) -> bool {
-    answer.headers().get(CONTENT_TYPE).is_some_and(|kind| {
-        let kind = kind.as_bytes().to_ascii_lowercase();
-        kind.starts_with(b"text/event-stream")
-    })
-}
+/// The most bytes that may come of one piece of a body that is decoded.
+const DECODED: usize = 8 << 20;
 
 /// Resolves when an answer must not go on.
 pub type Over = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -27,17 +23,32 @@ pub struct Relay {
     body: reqwest::Body,
     over: Option<Over>,
     of_events: bool,
+    decoder: Option<Decoder>,
     filter: Option<Filter>,
 }
 
 impl Relay {
-    /// The body of an answer, which ends when its watch says so; with a filter only what that lets through goes on.
-    pub fn new(answer: reqwest::Response, over: Over, filter: Option<Filter>) -> Self {
+    /// The body of an answer as it comes, which ends when its watch says so.
+    pub fn new(answer: reqwest::Response, over: Over) -> Self {
         Self {
-            of_events: is_of_events(&answer),
+            of_events: is_event_stream(answer.headers()),
             body: answer.into(),
             over: Some(over),
-            filter,
+            decoder: None,
+            filter: None,
+        }
+    }
+
+    /// The same, decoded.
+    pub fn decoded(self, decoder: Option<Decoder>) -> Self {
+        Self { decoder, ..self }
+    }
+
+    /// The same, of which only that goes on which a filter lets through.
+    pub fn filtered(self, filter: Filter) -> Self {
+        Self {
+            filter: Some(filter),
+            ..self
         }
     }
 
@@ -65,7 +76,12 @@ impl Body for Relay {
         loop {
             let piece = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(piece) => Some(piece),
+                    Ok(piece) => Some(match &mut self.decoder {
+                        Some(decoder) => decoder
+                            .push(piece, DECODED)
+                            .map_err(|_| "the answer cannot be decoded")?,
+                        None => piece,
+                    }),
                     // Headers after the body would pass by the list of those that may return.
                     Err(_) => continue,
                 },
@@ -91,9 +107,9 @@ impl Body for Relay {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.filter {
-            None => self.body.size_hint(),
-            Some(_) => SizeHint::default(),
+        match (&self.decoder, &self.filter) {
+            (None, None) => self.body.size_hint(),
+            _ => SizeHint::default(),
         }
     }
 }

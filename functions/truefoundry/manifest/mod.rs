@@ -8,13 +8,15 @@ pub use parse::{Manifest, header_value_rule, https_url_rule, secret_value};
 pub use present::Registration;
 
 use super::problem::{Fault, Problem};
+use hawser_core::domain::address;
 use hawser_core::domain::issuance::RevocationMethod;
+use hawser_core::domain::json::{Exact, Members};
 use hawser_core::domain::server::{Auth, Place, Secrets, Server, origin};
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::value::RawValue;
 use std::collections::BTreeSet;
 
-/// What stands for a secret in answers, and for "keep it" in requests.
-pub const REDACTED: &str = "<REDACTED>";
+pub use hawser_core::domain::address::REDACTED;
 
 /// A secret place of a manifest, with what was sent there.
 #[derive(Debug)]
@@ -81,9 +83,36 @@ impl Manifest {
         }
     }
 
+    /// The same with its tags, which are taken from the text of the request: a parser of 64-bit numbers changes longer ones.
+    pub fn with_tags(self, body: &[u8]) -> Self {
+        let members = |json: &RawValue| serde_json::from_str::<Members>(json.get()).ok();
+        let body: Option<Members> = serde_json::from_slice(body).ok();
+        let manifest = body.and_then(|body| members(body.last("manifest")?));
+        let tags = manifest.as_ref().and_then(|manifest| manifest.last("tags"));
+        let tags = tags.filter(|tags| tags.get().starts_with('{'));
+        Self {
+            tags: tags.map(Exact::of),
+            ..self
+        }
+    }
+
+    /// The address, with what is stored in the place of its redacted values.
+    ///
+    /// # Errors
+    /// [`Problem::RedactedValueUnknown`].
+    pub fn address(&self, stored: Option<(&Server, &Secrets)>) -> Result<String, Problem> {
+        let stored = stored.map(|(server, secrets)| secrets.address(server));
+        address::restored(&self.url, stored).map_err(|_| {
+            Problem::RedactedValueUnknown(vec![Fault {
+                path: "manifest.url".to_owned(),
+                message: "no stored secret can stand in for it",
+            }])
+        })
+    }
+
     /// Whether any secret was sent in the clear.
     pub fn sends_secrets(&self) -> bool {
-        self.secrets.iter().any(|input| input.value.is_some())
+        address::has_values(&self.url) || self.secrets.iter().any(|input| input.value.is_some())
     }
 
     fn keeps(&self, server: &Server, place: Place<'_>) -> bool {
@@ -109,20 +138,21 @@ impl Manifest {
         no_new_destination && (same_kind || matches!(place, Place::AdditionalHeader(_)))
     }
 
-    /// `before` with this manifest in place of its own. Moved to another origin it no longer is a connection whose owner can
+    /// `before` with this manifest in place of its own, at this address. Moved to another origin it no longer is a connection whose owner can
     /// change the key: that owner sees no address, and would send the next key there unawares.
-    pub fn applied_to(&self, before: &Server) -> Server {
+    pub fn applied_to(&self, before: &Server, address: String) -> Server {
         let mut connection = before.connection.clone();
         if origin(&before.url) != origin(&self.url) {
             connection.api_key = None;
         }
         Server {
             connection,
-            url: self.url.clone(),
+            url: address,
             description: Some(self.description.clone()),
             auth: self.auth.clone(),
             additional_headers: self.additional_headers.clone(),
             manifest: self.rest.clone(),
+            tags: self.tags.clone(),
             ..before.clone()
         }
     }

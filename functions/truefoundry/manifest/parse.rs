@@ -3,8 +3,10 @@
 use super::super::permission::COLLABORATOR_ROLES;
 use super::super::reader::{Faults, Reader, length};
 use super::{OwnedPlace, REDACTED, SecretInput};
+use hawser_core::domain::address::{self, Unresolved};
 use hawser_core::domain::header::is_token;
 use hawser_core::domain::issuance::{ClientAuth, RevocationMethod};
+use hawser_core::domain::json::Exact;
 use hawser_core::domain::server::{
     Auth, AuthLevel, GrantType, HeaderSpec, OauthConfig, RevocationConfig, placeholder,
 };
@@ -57,8 +59,10 @@ pub struct Manifest {
     pub auth: Auth,
     /// Names in `additional_headers`.
     pub additional_headers: Option<Vec<String>>,
-    /// The fields that no other contract knows.
+    /// The fields that no other contract knows, without the tags.
     pub rest: Map<String, Value>,
+    /// Free key-value pairs.
+    pub tags: Option<Exact>,
     pub(super) secrets: Vec<SecretInput>,
 }
 
@@ -84,6 +88,7 @@ impl Manifest {
             auth: auth?,
             additional_headers,
             rest,
+            tags: None,
             secrets,
         })
     }
@@ -133,6 +138,9 @@ fn url_rule(text: &str) -> Result<(), &'static str> {
     let scheme = text.starts_with("http://") || text.starts_with("https://");
     if !scheme || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err("must match ^https?://[^\\s]+$");
+    }
+    if address::restored(text, None) == Err(Unresolved::Partial) {
+        return Err("must not contain the redaction marker within a value");
     }
     plain_url(text).map(|_| ())
 }
@@ -597,14 +605,8 @@ fn read_rest(manifest: &mut Reader<'_>) -> Map<String, Value> {
             Some(json!({"account": owner.required_text("account", |_| Ok(()))?}))
         }),
     );
-    keep(
-        "tags",
-        manifest.object("tags").map(|tags| {
-            tags.entries()
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .collect()
-        }),
-    );
+    // They are read apart.
+    drop(manifest.object("tags"));
     keep(
         "tls_settings",
         manifest.object("tls_settings").map(|mut tls| {

@@ -2,21 +2,25 @@
 
 use super::super::subject;
 use super::{Manifest, REDACTED};
+use hawser_core::domain::address;
 use hawser_core::domain::id::{ServerId, TenantId};
+use hawser_core::domain::json::{Exact, Members, raw};
 use hawser_core::domain::server::{Auth, AuthLevel, OauthConfig, Server};
 use hawser_core::domain::subject::Actor;
 use hawser_core::domain::time::Timestamp;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 /// What an `MCPServer` is made of, stored or only rehearsed.
 #[derive(Debug)]
 pub struct Registration<'a> {
     name: &'a str,
-    url: &'a str,
+    url: String,
     description: &'a str,
     auth: &'a Auth,
     additional_headers: Option<&'a [String]>,
     rest: &'a Map<String, Value>,
+    tags: Option<&'a Exact>,
     created_by: &'a Actor,
     /// Id, created, updated; a dry-run create has none.
     stored: Option<(ServerId, Timestamp, Timestamp)>,
@@ -26,11 +30,12 @@ impl<'a> From<&'a Server> for Registration<'a> {
     fn from(server: &'a Server) -> Self {
         Self {
             name: &server.name,
-            url: &server.url,
+            url: server.shown_url(),
             description: server.description.as_deref().unwrap_or(&server.name),
             auth: &server.auth,
             additional_headers: server.additional_headers.as_deref(),
             rest: &server.manifest,
+            tags: server.tags.as_ref(),
             created_by: &server.created_by,
             stored: Some((server.id, server.created_at, server.updated_at)),
         }
@@ -42,20 +47,21 @@ impl<'a> Registration<'a> {
     pub fn rehearsed(manifest: &'a Manifest, created_by: &'a Actor) -> Self {
         Self {
             name: &manifest.name,
-            url: &manifest.url,
+            url: address::redacted(&manifest.url),
             description: &manifest.description,
             auth: &manifest.auth,
             additional_headers: manifest.additional_headers.as_deref(),
             rest: &manifest.rest,
+            tags: manifest.tags.as_ref(),
             created_by,
             stored: None,
         }
     }
 
     /// The `MCPServer` object (4.1).
-    pub fn mcp_server(&self, tenant: &TenantId, gateway_url: Option<&str>) -> Value {
-        let mut object = Map::new();
-        let mut set = |name: &str, value: Value| object.insert(name.to_owned(), value);
+    pub fn mcp_server(&self, tenant: &TenantId, gateway_url: Option<&str>) -> Box<RawValue> {
+        let mut object = Members::default();
+        let mut set = |name: &str, value: Value| object.0.push((name.to_owned(), raw(&value)));
         if let Some((id, _, _)) = self.stored {
             set("id", id.prefixed().into());
         }
@@ -65,7 +71,6 @@ impl<'a> Registration<'a> {
         );
         set("tenantName", tenant.as_str().into());
         set("accountId", tenant.as_str().into());
-        set("manifest", self.manifest());
         set("createdBySubject", subject(self.created_by));
         if let Some((_, created, updated)) = self.stored {
             set("createdAt", created.millis_z().into());
@@ -81,35 +86,42 @@ impl<'a> Registration<'a> {
             "isAuthOverrideSupported",
             matches!(self.auth, Auth::Headers { .. } | Auth::Oauth(_)).into(),
         );
-        object.into()
+        object
+            .0
+            .push(("manifest".to_owned(), raw(&self.manifest())));
+        raw(&object)
     }
 
-    fn manifest(&self) -> Value {
-        let mut manifest = Map::new();
-        let mut set = |name: &str, value: Value| manifest.insert(name.to_owned(), value);
+    fn manifest(&self) -> Members {
+        let mut manifest = Members::default();
+        let mut set = |name: &str, value: &Value| manifest.0.push((name.to_owned(), raw(value)));
         let mut rest = self.rest.clone();
-        set("type", "mcp-server/remote".into());
-        set("name", self.name.into());
+        set("type", &"mcp-server/remote".into());
+        set("name", &self.name.into());
         if let Some(display_name) = rest.shift_remove("display_name") {
-            set("display_name", display_name);
+            set("display_name", &display_name);
         }
-        set("description", self.description.into());
-        set("url", self.url.into());
+        set("description", &self.description.into());
+        set("url", &self.url.as_str().into());
         set(
             "collaborators",
-            rest.shift_remove("collaborators")
+            &rest
+                .shift_remove("collaborators")
                 .unwrap_or_else(|| json!([])),
         );
         if let Some(auth) = auth_data(self.auth) {
-            set("auth_data", auth);
+            set("auth_data", &auth);
         }
         if let Some(names) = self.additional_headers {
-            set("additional_headers", redacted(names.iter()));
+            set("additional_headers", &redacted(names.iter()));
         }
-        for (name, value) in rest {
-            set(&name, value);
+        for (name, value) in &rest {
+            set(name, value);
         }
-        manifest.into()
+        if let Some(tags) = self.tags {
+            manifest.0.push(("tags".to_owned(), tags.get()));
+        }
+        manifest
     }
 }
 

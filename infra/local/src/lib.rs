@@ -8,6 +8,7 @@ pub mod store;
 pub mod template;
 
 use hawser_core::config::{Config, KeyServiceConfig, KeySet, TokenConfig};
+use hawser_core::egress::PrivateHosts;
 use identity::Identity;
 use std::io::Error;
 
@@ -40,6 +41,7 @@ pub fn config(identity: &Identity) -> Result<Config, Error> {
         client_metadata_url: None,
         return_origins: Vec::new(),
         ui_origin: None,
+        private_hosts: PrivateHosts::default(),
         allow_loopback_http: true,
     })
 }

@@ -8,6 +8,7 @@ use hawser_core::domain::event::{Action, Event, Who};
 use hawser_core::domain::id::TenantId;
 use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::domain::time::{Clock, Timestamp};
+use hawser_core::egress::PrivateHosts;
 use hawser_core::jwt::ClaimNames;
 use hawser_core::operations::{auditor, subjects};
 use hawser_core::table::Table;
@@ -117,6 +118,9 @@ struct Serve {
     /// The origin whose pages are told how a consent ended
     #[arg(long)]
     ui_origin: Option<String>,
+    /// A private host that may be reached: a name, *.name or a range such as 10.20.0.0/16, behind http:// also without TLS
+    #[arg(long = "private-host")]
+    private_hosts: Vec<String>,
     /// Accept the tokens of this OpenID Connect issuer too, such as http://localhost:8080/realms/acme
     #[arg(long)]
     jwt_issuer: Option<String>,
@@ -148,6 +152,7 @@ impl Serve {
             .clone_from(&self.client_metadata_url);
         config.return_origins.clone_from(&self.return_origins);
         config.ui_origin.clone_from(&self.ui_origin);
+        config.private_hosts = PrivateHosts::parse(self.private_hosts.iter().map(String::as_str))?;
         config.tokens.extend(self.tokens()?);
         Ok(config)
     }

@@ -44,6 +44,19 @@ pub enum OauthSetup {
     OtherIssuer,
 }
 
+/// Why a server cannot be registered at an address: no call would ever reach it there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnusableAddress {
+    /// It is no URL, or holds user information.
+    Malformed,
+    /// It is neither https nor http where the operator allows that.
+    Scheme,
+    /// Its host is no public one, and the operator has not opened it.
+    Host,
+    /// It leads back to this deployment.
+    Own,
+}
+
 /// Everything an operation can refuse or fail with.
 #[derive(Debug)]
 pub enum Error {
@@ -59,6 +72,8 @@ pub enum Error {
     CredentialNotFound,
     /// Another server of the tenant has the name.
     NameTaken,
+    /// Calls could never reach the address.
+    UnusableAddress(UnusableAddress),
     /// The server was changed at the same time, again and again.
     Contended,
     /// The update would void stored credentials and was not forced (TrueFoundry section 9).

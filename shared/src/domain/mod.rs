@@ -1,12 +1,14 @@
 //! What Hawser is about, free of HTTP and of DynamoDB: servers, subjects, credentials, their status.
 //! A type belongs here when all three contracts would recognise it.
 
+pub mod address;
 pub mod credential;
 pub mod error;
 pub mod event;
 pub mod header;
 pub mod id;
 pub mod issuance;
+pub mod json;
 pub mod mcp_session;
 pub mod revocation;
 mod secret;

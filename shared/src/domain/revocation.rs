@@ -291,6 +291,7 @@ mod tests {
             outcome,
             status: None,
             at: Timestamp::from_micros(0),
+            why: None,
         }
     }
 

@@ -1,7 +1,9 @@
 //! A registered MCP server: one record, seen by every contract in its own words.
 
+use super::address::{REDACTED, redacted};
 use super::id::ServerId;
 use super::issuance::{ClientAuth, RevocationMethod};
+use super::json::Exact;
 use super::status::Reason;
 use super::subject::Actor;
 use super::time::Timestamp;
@@ -21,7 +23,8 @@ pub struct Server {
     pub number: u64,
     /// Unique in the tenant and never changed.
     pub name: String,
-    /// Byte for byte as it was sent.
+    /// Its address, with the values of its query redacted; the whole address is among the [`Secrets`] then. Servers registered
+    /// before that have it here until they are changed, so it is shown by [`Self::shown_url`] only.
     pub url: String,
     /// Text for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -34,6 +37,9 @@ pub struct Server {
     /// Manifest fields that only TrueFoundry knows, normalised.
     #[serde(with = "json_text")]
     pub manifest: serde_json::Map<String, serde_json::Value>,
+    /// The manifest's tags. Servers registered before have them in `manifest` until they are changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Exact>,
     /// Fields that only LangSmith knows.
     pub langsmith: LangsmithFields,
     /// Fields that only Kambrium knows.
@@ -357,14 +363,24 @@ impl Server {
         auth_revision >= self.void_before
     }
 
+    /// Its address without the values of its query.
+    pub fn shown_url(&self) -> String {
+        redacted(&self.url)
+    }
+
+    /// Whether its address has values that are among its secrets.
+    pub fn hides_values(&self) -> bool {
+        self.url.contains(REDACTED)
+    }
+
     /// Whether outbound authentication differs between two states of a server, so that what subjects stored for the
-    /// one must not serve the other (TrueFoundry section 9).
-    pub fn outbound_auth_differs(&self, other: &Self) -> bool {
+    /// one must not serve the other (TrueFoundry section 9). `moved` says whether its whole address does.
+    pub fn outbound_auth_differs(&self, other: &Self, moved: bool) -> bool {
         let whole_url = [self, other]
             .into_iter()
             .any(|s| matches!(&s.auth, Auth::Oauth(o) if o.include_resource == Some(true)));
         origin(&self.url) != origin(&other.url)
-            || (whole_url && self.url != other.url)
+            || (whole_url && moved)
             || !same_auth(&self.auth, &other.auth)
     }
 }
@@ -448,6 +464,8 @@ pub enum Place<'a> {
     ClientSecret,
     /// The value of an additional token parameter.
     TokenParam(&'a str),
+    /// The whole address, where its query has values.
+    Url,
 }
 
 impl Place<'_> {
@@ -459,6 +477,7 @@ impl Place<'_> {
             }
             Self::ClientSecret => "client_secret".to_owned(),
             Self::TokenParam(name) => format!("token_param:{name}"),
+            Self::Url => "url".to_owned(),
         }
     }
 }
@@ -477,6 +496,22 @@ impl Secrets {
     /// The value at a place.
     pub fn get(&self, place: Place<'_>) -> Option<&str> {
         self.0.get(&place.key()).map(ExposeSecret::expose_secret)
+    }
+
+    /// The whole address of a server that these are the secrets of.
+    pub fn address<'a>(&'a self, server: &'a Server) -> &'a str {
+        self.get(Place::Url).unwrap_or(&server.url)
+    }
+
+    /// Takes an address in; what is left of it may be shown.
+    pub fn keep_address(&mut self, address: &str) -> String {
+        let shown = redacted(address);
+        if shown == address {
+            self.remove(Place::Url);
+        } else {
+            self.set(Place::Url, address);
+        }
+        shown
     }
 
     /// Bytes of all values together.

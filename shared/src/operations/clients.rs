@@ -24,6 +24,8 @@ use tracing::{info, warn};
 /// How a server's subjects consent: what its operator said of it.
 #[derive(Debug, Default)]
 pub(super) struct Settings {
+    /// The server's whole address.
+    pub address: SecretString,
     pub authorization_endpoint: Option<String>,
     pub token_endpoint: Option<String>,
     pub registration_endpoint: Option<String>,
@@ -66,8 +68,9 @@ impl Settings {
             .integration
             .as_deref()
             .and_then(|name| app.catalogue.of_connection(name)?.oauth.clone());
-        Ok(match integration {
+        let settings = match integration {
             Some(oauth) => Self {
+                address: SecretString::default(),
                 authorization_endpoint: oauth.authorization_endpoint,
                 token_endpoint: oauth.token_endpoint,
                 registration_endpoint: None,
@@ -90,6 +93,10 @@ impl Settings {
                 revocation_scope: oauth.revocation_scope,
             },
             None => Self::configured(config, secrets),
+        };
+        Ok(Self {
+            address: secrets.address(server).into(),
+            ..settings
         })
     }
 
@@ -152,6 +159,7 @@ impl Settings {
         let secret = |place| secrets.get(place).map(SecretString::from);
         let params = config.token_params.iter().flatten();
         Self {
+            address: SecretString::default(),
             authorization_endpoint: config.authorization_url.clone(),
             token_endpoint: config.token_url.clone(),
             registration_endpoint: config.registration_url.clone(),

@@ -4,6 +4,7 @@
 //! the caller showed to us is in none of them. A token that the server refuses is replaced once, and the call repeated
 //! once; nothing else is ever sent twice.
 
+use super::call_limits::Place as CallPlace;
 use super::clients::Settings;
 use super::credentials::{AtServer, open_override};
 use super::grants::{self, Need, Usable};
@@ -11,6 +12,7 @@ use super::servers::{data_key, open_with};
 use super::{Permitted, Unchecked};
 use crate::app::App;
 use crate::caller::{Caller, Presented};
+use crate::domain::address::without_query;
 use crate::domain::credential::{Grant, OverrideValue, Records, RefreshOutcome};
 use crate::domain::error::Unauthenticated;
 use crate::domain::event::{Action, Event, Who};
@@ -23,7 +25,8 @@ use crate::domain::server::{
 use crate::domain::status::{Reason, Status, status};
 use crate::domain::subject::Subject;
 use crate::domain::time::{Clock, Timestamp};
-use crate::egress::{Failure, Outgoing, TOTAL_TIMEOUT};
+use crate::egress::coding::Decoder;
+use crate::egress::{self, Failure, HOPS_HEADER, Outgoing, TOTAL_TIMEOUT};
 use crate::mcp::SESSION_HEADER;
 use crate::oauth::challenge;
 use crate::oauth::token::{self, Class, Credentials, Endpoint};
@@ -250,6 +253,10 @@ pub struct Call {
     pub body: Vec<u8>,
     /// The server's id of the session that it belongs to.
     pub session: Option<SecretString>,
+    /// How many Hawsers it has come through before this one.
+    pub hops: u8,
+    /// Whether it is to be found out if the server wants a session: some say so as if it were about credentials.
+    pub probes: bool,
     /// When its answer must have begun; a tool may take its time.
     pub end: Option<Instant>,
 }
@@ -292,12 +299,16 @@ pub enum Refusal {
     },
     /// The server cannot be reached, or must not be, or does not answer in time.
     Unreachable,
-    /// The server does not answer itself.
-    Redirected,
+    /// The server does not answer itself, but names another address: without what may be secret there.
+    Redirected(Option<String>),
+    /// The server wants a session; told to those calls alone that probe.
+    WantsSession,
 }
 
 /// What a call carries, and where that comes from.
 struct Carried {
+    /// The server's whole address, which may hold secrets.
+    address: SecretString,
     headers: HeaderMap,
     from: Carrier,
     /// When its token was last replaced, not counting consents.
@@ -332,7 +343,7 @@ pub async fn exchange(
         };
         let request = Outgoing {
             method: call.method.clone(),
-            url: &at.server.url,
+            url: carried.address.expose_secret(),
             headers: outgoing(&call, carried.headers),
             body: call.body.clone(),
         };
@@ -352,7 +363,15 @@ pub async fn exchange(
         let replaceable = !matches!(from, Carrier::Fixed)
             && !carried.replaced_at.is_some_and(lately)
             && !call.patience().is_zero();
-        match answer.status().as_u16() {
+        let status = answer.status().as_u16();
+        let answer = match status {
+            401 | 403 if call.probes => match session_wanted(answer, call.end).await {
+                Ok(()) => return Ok(Err(Refusal::WantsSession)),
+                Err(answer) => answer,
+            },
+            _ => answer,
+        };
+        match status {
             // The answer may have taken its time.
             401 if refused.is_none() && replaceable && is_unchanged(app, tenant, at).await? => {
                 refused = Some(from);
@@ -366,10 +385,50 @@ pub async fn exchange(
                 let besides = grant.and_then(|grant| step_up(grant, wanted));
                 return Ok(Err(Refusal::ScopeInsufficient { besides }));
             }
-            // Where it leads is nobody's business, and what it says belongs to nowhere else.
-            100..=199 | 300..=399 => return Ok(Err(Refusal::Redirected)),
+            // What the call carries belongs to nowhere else.
+            100..=199 | 300..=399 => {
+                let to = egress::leads_to(&answer);
+                warn!(
+                    tenant = tenant.as_str(),
+                    server = ?at.server.id,
+                    status,
+                    to,
+                    "a server redirects calls to where they are not sent"
+                );
+                return Ok(Err(Refusal::Redirected(to)));
+            }
             _ => return Ok(Ok(answer)),
         }
+    }
+}
+
+/// Whether a refusal is about a session that is missing: the body says so, where there is no challenge. Without such a word the
+/// refusal is given back, with what is left of its body.
+async fn session_wanted(mut answer: Response, end: Option<Instant>) -> Result<(), Response> {
+    const LOOKED_INTO: usize = 16 << 10;
+    let end = end.unwrap_or_else(|| Instant::now() + TOTAL_TIMEOUT);
+    if challenge::bearer(answer.headers()).is_some() {
+        return Err(answer);
+    }
+    let mut decoder = Decoder::of(answer.headers()).unwrap_or_default();
+    let mut body = Vec::new();
+    while let Ok(Ok(Some(mut piece))) = timeout_at(end, answer.chunk()).await {
+        if let Some(decoder) = &mut decoder {
+            match decoder.push(piece, LOOKED_INTO) {
+                Ok(decoded) => piece = decoded,
+                Err(_) => break,
+            }
+        }
+        body.extend_from_slice(&piece);
+        if body.len() > LOOKED_INTO {
+            break;
+        }
+    }
+    let text = String::from_utf8_lossy(&body).to_ascii_lowercase();
+    if text.contains("session") {
+        Ok(())
+    } else {
+        Err(answer)
     }
 }
 
@@ -425,12 +484,15 @@ fn outgoing(call: &Call, carried: HeaderMap) -> HeaderMap {
                     | "trailer"
                     | "transfer-encoding"
                     | "upgrade"
-            );
+            )
+            || *name == HOPS_HEADER;
         let taken = of_transport && (headers.contains_key(name) || *name == SESSION_HEADER);
         if !taken && !of_connection {
             headers.insert(name.clone(), value.clone());
         }
     }
+    let hops = call.hops.saturating_add(1);
+    headers.insert(HOPS_HEADER, HeaderValue::from(u16::from(hops)));
     let session = call.session.as_ref().map(|id| id.expose_secret());
     if let Some(Ok(mut id)) = session.map(HeaderValue::from_str) {
         id.set_sensitive(true);
@@ -509,6 +571,7 @@ async fn carry(
     };
     Ok(match refusal {
         None => Ok(Carried {
+            address: secrets.address(server).into(),
             headers,
             from,
             replaced_at,
@@ -663,7 +726,7 @@ async fn own_token(
             client: &client,
             secret: settings.client_secret.as_ref(),
         },
-        resource: (oauth.include_resource != Some(false)).then_some(server.url.as_str()),
+        resource: (oauth.include_resource != Some(false)).then_some(without_query(&server.url)),
         extra: &settings.token_params,
     };
     let scopes = oauth.scopes.as_deref().unwrap_or_default();
@@ -794,17 +857,21 @@ pub struct Watch {
     subject: Subject,
     fence: String,
     _turn: OwnedSemaphorePermit,
+    _place: CallPlace,
 }
 
 impl Watch {
     /// Of a call that these credentials were shown for.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when too many are under way; [`Error::Internal`].
+    /// [`Error::Unavailable`] when too many are under way, of this tenant, at this server or in all; [`Error::Internal`].
     pub fn new(app: &App, who: Presented, at: &AtServer) -> Result<Self> {
+        let too_many = || Error::Unavailable("too many calls are open".to_owned());
+        let place = app.call_limits.take(who.tenant(), at.server.id);
         let turn = app.calls.clone().try_acquire_owned();
         Ok(Self {
-            _turn: turn.map_err(|_| Error::Unavailable("too many calls are open".to_owned()))?,
+            _place: place.ok_or_else(too_many)?,
+            _turn: turn.map_err(|_| too_many())?,
             table: app.table.clone(),
             clock: app.clock.clone(),
             every: app.stream_check,

@@ -2,6 +2,7 @@
 //! been read for a caller cannot be used before a contract's rule has permitted it.
 
 pub mod auditor;
+pub mod call_limits;
 pub mod clients;
 pub mod consent;
 pub mod credentials;

@@ -450,7 +450,7 @@ async fn find_endpoint(
     let token_endpoint = one.issuance.token_endpoint.clone();
     let mut clues = Clues {
         token_endpoint: &token_endpoint,
-        resource: config
+        resource: says
             .resource
             .as_deref()
             .or(one.issuance.resource.as_deref()),
@@ -537,7 +537,10 @@ impl Says {
             let endpoint = settings.revocation_endpoint().filter(is_trusted);
             says.endpoint =
                 endpoint.map(|url| (url, settings.revocation_method, settings.revocation_auth));
-            let clues = settings.clues(&issuance.token_endpoint, Some(&server.url));
+            let clues = settings.clues(
+                &issuance.token_endpoint,
+                Some(settings.address.expose_secret()),
+            );
             let named = settings.issuer.as_ref();
             says.vouched = clues.vouched;
             says.vouched

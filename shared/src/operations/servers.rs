@@ -5,13 +5,16 @@ use crate::app::App;
 use crate::caller::{Caller, Presented};
 use crate::client_token::client_id;
 use crate::domain::credential::new_version;
+use crate::domain::error::UnusableAddress;
 use crate::domain::event::{Action, Event};
 use crate::domain::id::{ServerId, Sortable, TenantId};
+use crate::domain::json::Exact;
 use crate::domain::server::{
     AccessType, ApiKeyHeader, Auth, Connection, KeyCheck, LangsmithFields, Place, Secrets, Server,
 };
 use crate::domain::status::Reason;
 use crate::domain::time::Timestamp;
+use crate::egress::{NotAllowed, is_loopback};
 use crate::seal::{DataKey, Kind};
 use crate::table::receipts::{Counts, Outcomes, Receipt, Removed};
 use crate::table::servers::{self, Companions, Inserted, Numbered};
@@ -21,6 +24,7 @@ use crate::{Error, Result};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
+use url::Url;
 
 /// The most bytes that the secrets of one server may have together.
 pub const SECRETS_LIMIT: usize = 256 * 1024;
@@ -36,7 +40,7 @@ const RECORD_LIMIT: usize = 380 * 1024;
 pub struct Draft {
     /// Its name, or what it is named after.
     pub name: DraftName,
-    /// As sent.
+    /// As sent, with whatever is secret in it.
     pub url: String,
     /// Text for people.
     pub description: Option<String>,
@@ -46,6 +50,8 @@ pub struct Draft {
     pub additional_headers: Option<Vec<String>>,
     /// TrueFoundry's own fields.
     pub manifest: serde_json::Map<String, serde_json::Value>,
+    /// The manifest's tags.
+    pub tags: Option<Exact>,
     /// LangSmith's own fields.
     pub langsmith: LangsmithFields,
     /// Kambrium's own fields.
@@ -235,6 +241,7 @@ pub(super) struct Prepared {
 
 /// Gives a draft its id, number and keys.
 pub(super) async fn prepare(app: &App, caller: &Caller, draft: Draft) -> Result<Prepared> {
+    require_usable(app, &draft.url)?;
     let tenant = &caller.tenant;
     let now = app.now();
     let number = app.table.next_number(tenant).await?;
@@ -248,15 +255,17 @@ pub(super) async fn prepare(app: &App, caller: &Caller, draft: Draft) -> Result<
         DraftName::After(integration) => (format!("{integration}-{number}"), true),
     };
     let by_key = draft.connection.api_key.is_some();
+    let mut secrets = draft.secrets;
     let server = Server {
         id,
         number,
         name: base.clone(),
-        url: draft.url,
+        url: secrets.keep_address(&draft.url),
         description: draft.description,
         auth: draft.auth,
         additional_headers: draft.additional_headers,
         manifest: draft.manifest,
+        tags: draft.tags,
         langsmith: draft.langsmith,
         connection: Connection {
             display_name: draft
@@ -287,7 +296,7 @@ pub(super) async fn prepare(app: &App, caller: &Caller, draft: Draft) -> Result<
         void_reason: Reason::ServerChanged,
         version: 1,
         data_key: wrapped,
-        secrets: seal(&data_key, tenant, id, &draft.secrets)?,
+        secrets: seal(&data_key, tenant, id, &secrets)?,
     };
     fits(&server)?;
     Ok(Prepared {
@@ -333,13 +342,48 @@ pub(super) async fn insert(
     Ok(server)
 }
 
-/// Replaces `before` by `after`, and its secrets by `secrets` where they are given. If nothing differs nothing is
-/// written. A change of the outbound authentication raises the auth revision; with `voiding` agreed, the credentials
+/// Refuses an address that no call will ever reach. Nobody is asked, not even for where a name leads: whoever registers servers
+/// would learn which names there are inside.
+///
+/// # Errors
+/// [`Error::UnusableAddress`].
+pub fn require_usable(app: &App, address: &str) -> Result<()> {
+    let why = match app.egress.judge(address) {
+        Ok(url) if !leads_here(app, &url) => return Ok(()),
+        Ok(_) => UnusableAddress::Own,
+        Err(NotAllowed::Malformed) => UnusableAddress::Malformed,
+        Err(NotAllowed::Scheme) => UnusableAddress::Scheme,
+        Err(NotAllowed::Host) => UnusableAddress::Host,
+    };
+    Err(Error::UnusableAddress(why))
+}
+
+/// Whether an address is one of this deployment's own. On one machine all names of loopback are the same.
+fn leads_here(app: &App, url: &Url) -> bool {
+    let bases = app.public_urls.iter().chain(&app.gateway_url);
+    bases.filter_map(|base| Url::parse(base).ok()).any(|base| {
+        let here = is_loopback(&base) && is_loopback(url);
+        base.origin() == url.origin()
+            || here && base.port_or_known_default() == url.port_or_known_default()
+    })
+}
+
+/// The address of `after`, which is the stored one if it reads the same.
+fn address_of<'a>(before: &'a Server, stored: &'a Secrets, after: &'a Server) -> &'a str {
+    if after.url == before.url {
+        stored.address(before)
+    } else {
+        &after.url
+    }
+}
+
+/// Replaces `before` by `after`, and its secrets by `secrets` where they are given, as they have to be for another address. If
+/// nothing differs nothing is written. A change of the outbound authentication raises the auth revision; with `voiding` agreed, the credentials
 /// stored until then are gone in the same step.
 ///
 /// # Errors
 /// [`Error::Contended`] when `before` is no longer what is stored; [`Error::WouldVoidCredentials`],
-/// [`Error::TooLarge`], [`Error::Unavailable`], [`Error::Internal`].
+/// [`Error::UnusableAddress`], [`Error::TooLarge`], [`Error::Unavailable`], [`Error::Internal`].
 pub async fn change(
     app: &App,
     caller: &Caller,
@@ -349,13 +393,18 @@ pub async fn change(
     voiding: Voiding,
 ) -> Result<Server> {
     let (tenant, now) = (&caller.tenant, app.now());
+    let mut moved_to = None;
     if let Some(secrets) = secrets {
         let key = data_key(app, tenant, before).await?;
         let stored = open_with(&key, tenant, before)?;
-        if stored != *secrets {
-            after.secrets = seal(&key, tenant, before.id, secrets)?;
+        let address = address_of(before, &stored, &after).to_owned();
+        let mut secrets = secrets.clone();
+        after.url = secrets.keep_address(&address);
+        moved_to = Some(address).filter(|address| address != stored.address(before));
+        if stored != secrets {
+            after.secrets = seal(&key, tenant, before.id, &secrets)?;
         }
-        if api_key(&after, secrets) != api_key(before, &stored) {
+        if api_key(&after, &secrets) != api_key(before, &stored) {
             after.connection.key_check = KeyCheck::Pending;
             after.connection.verification = None;
         }
@@ -375,12 +424,19 @@ pub async fn change(
     after.version = before.version + 1;
     after.updated_at = now;
     let mut sweep = None;
-    if after.outbound_auth_differs(before) {
+    let moved = moved_to.is_some();
+    if after.outbound_auth_differs(before, moved) {
         // From now on it goes by its own settings: the integration's client and secret are for the integration's server.
         after.connection.integration = None;
     }
-    if voids(before, &after, voiding) {
+    let voids = voids(before, &after, moved, voiding);
+    if voids {
         refuse_voiding(app, tenant, before, voiding).await?;
+    }
+    if let Some(address) = &moved_to {
+        require_usable(app, address)?;
+    }
+    if voids {
         after.auth_revision = before.auth_revision + 1;
         if voiding != Voiding::Refused {
             after.void_before = after.auth_revision;
@@ -419,26 +475,39 @@ pub async fn change(
     Ok(after)
 }
 
-/// Whether a change voids what subjects have stored.
-fn voids(before: &Server, after: &Server, voiding: Voiding) -> bool {
-    let moved = voiding == Voiding::AgreedForAnyAddress && before.url != after.url;
-    moved || after.outbound_auth_differs(before)
+/// Whether a change voids what subjects have stored; `moved` says whether the whole address differs.
+fn voids(before: &Server, after: &Server, moved: bool, voiding: Voiding) -> bool {
+    (moved && voiding == Voiding::AgreedForAnyAddress) || after.outbound_auth_differs(before, moved)
+}
+
+/// A change that is only tried: where it is known to lead.
+///
+/// # Errors
+/// [`Error::UnusableAddress`], [`Error::TooLarge`], [`Error::Internal`].
+fn try_out(app: &App, (before, stored): (&Server, &Secrets), after: &Server) -> Result<bool> {
+    let address = address_of(before, stored, after);
+    let moved = address != stored.address(before);
+    if moved {
+        require_usable(app, address)?;
+    }
+    fits(after)?;
+    Ok(moved)
 }
 
 /// The credentials that a change would void; for a dry run.
 ///
 /// # Errors
-/// [`Error::TooLarge`], [`Error::Unavailable`], [`Error::Internal`].
+/// [`Error::UnusableAddress`], [`Error::TooLarge`], [`Error::Unavailable`], [`Error::Internal`].
 pub async fn voided(
     app: &App,
     tenant: &TenantId,
-    before: &Server,
+    before: (&Server, &Secrets),
     after: &Server,
     voiding: Voiding,
 ) -> Result<Taking> {
-    fits(after)?;
-    if voids(before, after, voiding) {
-        standing(app, tenant, before).await
+    let moved = try_out(app, before, after)?;
+    if voids(before.0, after, moved, voiding) {
+        standing(app, tenant, before.0).await
     } else {
         Ok(Taking::default())
     }
@@ -513,18 +582,20 @@ pub async fn revoke_all(app: &App, server: &Permitted<Server>) -> Result<(Counts
 /// Whether a change would be refused; for a dry run.
 ///
 /// # Errors
-/// [`Error::WouldVoidCredentials`], [`Error::TooLarge`], [`Error::Unavailable`], [`Error::Internal`].
+/// [`Error::WouldVoidCredentials`], [`Error::UnusableAddress`], [`Error::TooLarge`], [`Error::Unavailable`],
+/// [`Error::Internal`].
 pub async fn rehearse(
     app: &App,
     tenant: &TenantId,
-    before: &Server,
+    before: (&Server, &Secrets),
     after: &Server,
     voiding: Voiding,
 ) -> Result<()> {
-    if after.outbound_auth_differs(before) {
-        refuse_voiding(app, tenant, before, voiding).await?;
+    let moved = address_of(before.0, before.1, after) != before.1.address(before.0);
+    if after.outbound_auth_differs(before.0, moved) {
+        refuse_voiding(app, tenant, before.0, voiding).await?;
     }
-    fits(after)
+    try_out(app, before, after).map(drop)
 }
 
 async fn refuse_voiding(

@@ -3,6 +3,7 @@
 use super::super::clients::{self, Search, Settings, Usable};
 use super::new_ticket;
 use crate::app::App;
+use crate::domain::address::without_query;
 use crate::domain::error::OauthSetup;
 use crate::domain::id::TenantId;
 use crate::domain::issuance::{ClientAuth, ClientRecord, Issuance};
@@ -190,12 +191,13 @@ async fn find_issuer(
     let (mut issuer, resource, scopes) =
         match (&settings.authorization_endpoint, &settings.token_endpoint) {
             (Some(authorization), Some(token)) => {
-                let issuer = configured(app, server, settings, authorization, token).await;
+                let issuer = configured(app, settings, authorization, token).await;
                 // An integration's server may publish none. TrueFoundry's servers are named by their address.
                 let sent = settings
                     .send_resource
                     .unwrap_or(server.connection.integration.is_none());
-                (issuer, sent.then(|| server.url.clone()), Vec::new())
+                let resource = sent.then(|| without_query(&server.url).to_owned());
+                (issuer, resource, Vec::new())
             }
             _ => discover(app, server, settings).await?,
         };
@@ -214,17 +216,11 @@ async fn find_issuer(
 /// The issuer whose endpoints the operator configured. Its metadata adds what the operator did not say of it, the revocation
 /// endpoint above all; where none is to be had the consent begins all the same, and the issuer is looked for again when the
 /// grant ends. Where the operator said that too, nobody is asked.
-async fn configured(
-    app: &App,
-    server: &Server,
-    settings: &Settings,
-    authorization: &str,
-    token: &str,
-) -> Issuer {
+async fn configured(app: &App, settings: &Settings, authorization: &str, token: &str) -> Issuer {
     let owner = match settings.revocation_endpoint() {
         Some(_) => None,
         None => {
-            let clues = settings.clues(token, Some(&server.url));
+            let clues = settings.clues(token, Some(settings.address.expose_secret()));
             let found = owner::find(&app.egress, &clues, LOOK).await;
             found.ok().flatten().filter(|owner| owner.is_certain)
         }
@@ -271,11 +267,12 @@ async fn discover(
         discovery::Failure::IssuerMismatch => Error::Oauth(OauthSetup::IssuerMismatch),
         discovery::Failure::TryLater => Error::UpstreamUnavailable,
     };
-    let protected = match discovery::protected_resource(&app.egress, &server.url).await {
+    let address = settings.address.expose_secret();
+    let protected = match discovery::protected_resource(&app.egress, address).await {
         // Nothing is needed of it but how it names itself, and its address is a name.
         Err(failure) if settings.issuer.is_some() && failure != discovery::Failure::TryLater => {
             Protected {
-                resource: server.url.clone(),
+                resource: without_query(&server.url).to_owned(),
                 issuers: Vec::new(),
                 scopes: None,
             }
@@ -307,7 +304,9 @@ async fn discover(
     {
         return Err(Error::Oauth(OauthSetup::OtherIssuer));
     }
-    let resource = (settings.send_resource != Some(false)).then_some(protected.resource);
+    // Issuers and browsers are told what is sent: no values of the server's query.
+    let resource = without_query(&protected.resource).to_owned();
+    let resource = (settings.send_resource != Some(false)).then_some(resource);
     Ok((issuer, resource, protected.scopes.unwrap_or_default()))
 }
 

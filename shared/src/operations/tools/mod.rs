@@ -66,6 +66,8 @@ pub enum Failure {
     Refused(Refusal),
     /// What the server answers is no list of tools, or a longer one than may be.
     BadAnswer,
+    /// The server speaks the transport that was HTTP with SSE until 2024-11-05, and no later one.
+    OldTransport,
     /// Ours.
     Failed(Error),
 }
@@ -102,6 +104,18 @@ pub async fn list(
     };
     place.keep(app, tenant, at, &tools).await;
     Ok(tools)
+}
+
+/// Whether a server that refuses to be called speaks the transport that ended with 2024-11-05 (HTTP with SSE), which is not
+/// supported. It is asked once more for that.
+pub async fn is_of_old_transport(
+    app: &App,
+    tenant: &TenantId,
+    at: &AtServer,
+    who: impl Into<Who>,
+) -> bool {
+    let mut talk = Talk::new(app, tenant, at, who.into());
+    talk.is_of_old_transport().await
 }
 
 /// Whether a subject could call the server with what it has: what it could not ask for is not shown to it either.

@@ -1,4 +1,7 @@
 //! Asking a server for its tools, in the words of either era (checklist 8, "detection").
+//!
+//! A request of the stateless era comes first. Servers of the session era refuse it in all the ways in which one can refuse what one
+//! does not know, so any refusal leads on to a session, once, but for those that only a stateless server gives.
 
 use super::{BYTES_LIMIT, Failure, TOOLS_LIMIT};
 use crate::app::App;
@@ -6,22 +9,27 @@ use crate::domain::event::Who;
 use crate::domain::id::TenantId;
 use crate::domain::server::origin;
 use crate::domain::tool::{Object, Tool};
+use crate::egress::coding::Decoder;
 use crate::mcp::{self, SESSION_HEADER};
 use crate::operations::credentials::AtServer;
 use crate::operations::invoke::{self, Call, Refusal, locked};
-use crate::sse::Events;
-use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use crate::sse::{Events, is_event_stream};
+use bytes::Bytes;
+use reqwest::header::HeaderMap;
 use reqwest::{Method, Response};
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use std::ops::Deref;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 /// How long the end of a session may take, when everything is known.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How long a server may take to show that it is of the old transport, once it has refused everything else.
+const LOOK: Duration = Duration::from_secs(3);
+/// The most bytes of the event that shows it.
+const OPENING: usize = 16 << 10;
 
 const LIST: &str = "tools/list";
 const INITIALIZE: &str = "initialize";
@@ -31,8 +39,6 @@ const INITIALIZED: &str = "notifications/initialized";
 const HEADER_MISMATCH: i64 = -32020;
 const MISSING_CAPABILITY: i64 = -32021;
 const UNSUPPORTED_VERSION: i64 = -32022;
-/// Given with a 404.
-const METHOD_NOT_FOUND: i64 = -32601;
 
 /// A conversation with one server.
 pub struct Talk<'a> {
@@ -50,6 +56,13 @@ pub struct Talk<'a> {
 struct Session {
     version: String,
     id: Option<SecretString>,
+}
+
+/// What was answered to what was sent.
+enum Asked {
+    Answer(Response),
+    /// Words about a session that is not there, whatever the status says.
+    WantsSession,
 }
 
 /// What a request came back with.
@@ -112,7 +125,8 @@ impl<'a> Talk<'a> {
         let app = self.app;
         let origin = origin(&self.at.server.url);
         let with_sessions = || locked(&app.remembered.with_sessions);
-        if with_sessions().contains_key(&origin) {
+        let known = with_sessions().contains_key(&origin);
+        if known {
             match self.in_a_session().await {
                 Err(Failure::BadAnswer) => drop(with_sessions().remove(&origin)),
                 answered => return answered,
@@ -121,9 +135,45 @@ impl<'a> Talk<'a> {
         if let Some(tools) = self.pages(None).await? {
             return Ok(tools);
         }
-        let tools = self.in_a_session().await?;
-        with_sessions().insert(origin, ());
-        Ok(tools)
+        if known {
+            // It has just refused a session.
+            return Err(Failure::BadAnswer);
+        }
+        match self.in_a_session().await {
+            Ok(tools) => {
+                with_sessions().insert(origin, ());
+                Ok(tools)
+            }
+            Err(Failure::BadAnswer) if self.is_of_old_transport().await => {
+                Err(Failure::OldTransport)
+            }
+            failed => failed,
+        }
+    }
+
+    /// Whether the server offers its endpoint as an event, as no transport after 2024-11-05 does.
+    pub async fn is_of_old_transport(&mut self) -> bool {
+        self.end = self.end.min(Instant::now() + LOOK);
+        let asked = self.send(Method::GET, "", None, None).await;
+        let Ok(Asked::Answer(mut answer)) = asked else {
+            return false;
+        };
+        let headers = std::mem::take(answer.headers_mut());
+        if !answer.status().is_success() || !is_event_stream(&headers) {
+            return false;
+        }
+        let mut events = Events::new(OPENING);
+        let mut decoder = Decoder::of(&headers).unwrap_or_default();
+        while let Ok(Some(piece)) = self.piece(&mut answer, &mut decoder).await {
+            let Ok(complete) = events.push(&piece) else {
+                return false;
+            };
+            // Comments keep a connection open and say nothing.
+            if let Some(event) = complete.iter().find(|event| event.data().is_some()) {
+                return event.is_of("endpoint");
+            }
+        }
+        false
     }
 
     async fn in_a_session(&mut self) -> Result<Vec<Tool>, Failure> {
@@ -211,12 +261,16 @@ impl<'a> Talk<'a> {
         self.requests += 1;
         let id = Value::from(self.requests);
         let message = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
-        let mut answer = self
+        let asked = self
             .send(Method::POST, method, Some(&message), session)
             .await?;
+        let Asked::Answer(mut answer) = asked else {
+            return Ok((Reply::Refused { other_era: true }, HeaderMap::new()));
+        };
         let headers = std::mem::take(answer.headers_mut());
         let status = answer.status().as_u16();
-        if matches!(status, 408 | 429 | 500..) {
+        // An outage and a limit are what they are; a server may well fail over a session that is not there.
+        if matches!(status, 408 | 429 | 501..) {
             return Err(Failure::BadAnswer);
         }
         let reply = match self.message(answer, &headers, &id).await? {
@@ -225,7 +279,7 @@ impl<'a> Talk<'a> {
                 ..
             }) if status < 300 => Reply::Result(result),
             Some(Message { error, .. }) => Reply::Refused {
-                other_era: !error.is_some_and(|error| error.is_stateless(status)),
+                other_era: !error.is_some_and(|error| error.is_stateless()),
             },
             None if status < 300 => return Err(Failure::BadAnswer),
             None => Reply::Refused { other_era: true },
@@ -240,10 +294,10 @@ impl<'a> Talk<'a> {
         method: &str,
         message: Option<&Value>,
         session: Option<&Session>,
-    ) -> Result<Response, Failure> {
+    ) -> Result<Asked, Failure> {
         let version = match session {
             Some(session) => Some(session.version.as_str()),
-            None => (method != INITIALIZE).then_some(mcp::STATELESS),
+            None => matches!(method, LIST).then_some(mcp::STATELESS),
         };
         let call = Call {
             who: self.who.clone(),
@@ -251,6 +305,8 @@ impl<'a> Talk<'a> {
             headers: mcp::headers(method, version),
             body: message.map_or_else(Vec::new, |message| message.to_string().into_bytes()),
             session: session.and_then(|session| session.id.clone()),
+            hops: 0,
+            probes: session.is_none() && method == LIST,
             end: Some(self.end),
         };
         match invoke::exchange(self.app, self.tenant, self.at, call).await? {
@@ -259,8 +315,9 @@ impl<'a> Talk<'a> {
                     consent_helps: false,
                 }))
             }
-            Ok(answer) => Ok(answer),
-            Err(Refusal::Redirected) => Err(Failure::BadAnswer),
+            Ok(answer) => Ok(Asked::Answer(answer)),
+            Err(Refusal::WantsSession) => Ok(Asked::WantsSession),
+            Err(Refusal::Redirected(_)) => Err(Failure::BadAnswer),
             Err(refusal) => Err(Failure::Refused(refusal)),
         }
     }
@@ -279,13 +336,11 @@ impl<'a> Talk<'a> {
             // An error may come before the id was read.
             message.filter(|one| one.id == *id || (one.id.is_null() && one.error.is_some()))
         };
-        let is_stream = headers.get(CONTENT_TYPE).is_some_and(|kind| {
-            let kind = kind.as_bytes().to_ascii_lowercase();
-            kind.starts_with(b"text/event-stream")
-        });
+        let is_stream = is_event_stream(headers);
+        let mut decoder = Decoder::of(headers).map_err(|_| Failure::BadAnswer)?;
         let mut events = Events::new(BYTES_LIMIT);
         let mut body = Vec::new();
-        while let Some(piece) = self.piece(&mut answer).await? {
+        while let Some(piece) = self.piece(&mut answer, &mut decoder).await? {
             if !is_stream {
                 body.extend_from_slice(&piece);
                 continue;
@@ -301,16 +356,24 @@ impl<'a> Talk<'a> {
         Ok(last.map_or_else(|| answers(&body), |data| answers(data.as_bytes())))
     }
 
-    /// The next piece of a body.
+    /// The next piece of a body, decoded.
     async fn piece(
         &mut self,
         answer: &mut Response,
-    ) -> Result<Option<impl Deref<Target = [u8]> + use<>>, Failure> {
+        decoder: &mut Option<Decoder>,
+    ) -> Result<Option<Bytes>, Failure> {
         let unreachable = Failure::Refused(Refusal::Unreachable);
         let Ok(Ok(piece)) = timeout_at(self.end, answer.chunk()).await else {
             return Err(unreachable);
         };
-        let length = piece.as_ref().map_or(0, |piece| piece.len());
+        let piece = match (piece, decoder) {
+            (Some(piece), Some(decoder)) => {
+                let decoded = decoder.push(piece, self.left);
+                Some(decoded.map_err(|_| Failure::BadAnswer)?)
+            }
+            (piece, _) => piece,
+        };
+        let length = piece.as_ref().map_or(0, Bytes::len);
         self.left = self.left.checked_sub(length).ok_or(Failure::BadAnswer)?;
         Ok(piece)
     }
@@ -319,7 +382,7 @@ impl<'a> Talk<'a> {
 impl RpcError {
     /// Whether only a server of the stateless era says this. One that names the revisions it supports, and all of them have
     /// sessions, is of the other.
-    fn is_stateless(&self, status: u16) -> bool {
+    fn is_stateless(&self) -> bool {
         match self.code {
             HEADER_MISMATCH | MISSING_CAPABILITY => true,
             UNSUPPORTED_VERSION => {
@@ -329,7 +392,6 @@ impl RpcError {
                     all.any(mcp::is_stateless)
                 })
             }
-            METHOD_NOT_FOUND => status == 404,
             _ => false,
         }
     }

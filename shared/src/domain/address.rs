@@ -1,0 +1,179 @@
+//! The address of a server as it may be shown and stored: the values in its query are secrets, for many servers take an API key
+//! there. The whole address is sealed.
+
+use super::server::origin;
+use std::borrow::Cow;
+
+/// What stands for a secret in answers, and for "keep it" in requests.
+pub const REDACTED: &str = "<REDACTED>";
+/// The same as URL parsers spell it.
+const REDACTED_ENCODED: &str = "%3credacted%3e";
+
+/// Why an address with redacted values has none in their place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unresolved {
+    /// Nothing is stored that one of them could stand for.
+    Unknown,
+    /// The mark is a part of a value.
+    Partial,
+}
+
+/// An address with each value of its query replaced by [`REDACTED`]. A part of the query without a name is a value.
+pub fn redacted(url: &str) -> String {
+    let shown = with_values(url, |_, _| Ok::<_, Unresolved>(Cow::Borrowed(REDACTED)));
+    shown.unwrap_or_else(|_| without_query(url).to_owned())
+}
+
+/// Whether an address has values that [`redacted`] replaces.
+pub fn has_values(url: &str) -> bool {
+    redacted(url) != url
+}
+
+/// An address without its query and its fragment, to be named to others: as a resource indicator (RFC 8707 2) or in a log.
+pub fn without_query(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or(url)
+}
+
+/// An address with what is stored in the place of its redacted values: the value of the same name, and of several the one in the
+/// same place among them. A value is kept for its own origin only, or an edit could send a secret, that its author cannot read, to
+/// another host.
+///
+/// # Errors
+/// [`Unresolved`].
+pub fn restored(url: &str, stored: Option<&str>) -> Result<String, Unresolved> {
+    let stored = stored.filter(|stored| origin(stored) == origin(url));
+    let mut known: Vec<(&str, &str)> = stored.map(values).unwrap_or_default();
+    with_values(url, |name, value| {
+        let of_name = known.iter().position(|(other, _)| *other == name);
+        let old = of_name.map(|at| known.remove(at).1);
+        if is_redacted(value) {
+            old.map(Cow::Borrowed).ok_or(Unresolved::Unknown)
+        } else if holds_mark(value) {
+            Err(Unresolved::Partial)
+        } else {
+            Ok(Cow::Borrowed(value))
+        }
+    })
+}
+
+fn is_redacted(value: &str) -> bool {
+    value == REDACTED || value.eq_ignore_ascii_case(REDACTED_ENCODED)
+}
+
+fn holds_mark(value: &str) -> bool {
+    value.contains(REDACTED) || value.to_ascii_lowercase().contains(REDACTED_ENCODED)
+}
+
+/// The query of an address, and what is before and behind it.
+fn parts(url: &str) -> Option<(&str, &str, &str)> {
+    let end = url.find('#').unwrap_or(url.len());
+    let (address, fragment) = url.split_at(end);
+    let (before, query) = address.split_once('?')?;
+    Some((before, query, fragment))
+}
+
+/// The name and the value of a part of a query.
+fn pair(part: &str) -> (&str, &str) {
+    part.split_once('=').unwrap_or(("", part))
+}
+
+/// The values of a query that are not empty, with their names.
+fn values(url: &str) -> Vec<(&str, &str)> {
+    let query = parts(url).map_or("", |(_, query, _)| query);
+    let pairs = query.split('&').map(pair);
+    pairs.filter(|(_, value)| !value.is_empty()).collect()
+}
+
+fn with_values<'a>(
+    url: &'a str,
+    mut replaced: impl FnMut(&'a str, &'a str) -> Result<Cow<'a, str>, Unresolved>,
+) -> Result<String, Unresolved> {
+    let Some((before, query, fragment)) = parts(url) else {
+        return Ok(url.to_owned());
+    };
+    let mut address = format!("{before}?");
+    for (i, part) in query.split('&').enumerate() {
+        let (name, value) = pair(part);
+        if i > 0 {
+            address.push('&');
+        }
+        address.push_str(part.strip_suffix(value).unwrap_or_default());
+        if !value.is_empty() {
+            address.push_str(&replaced(name, value)?);
+        }
+    }
+    address.push_str(fragment);
+    Ok(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn values_are_replaced_and_nothing_else() {
+        for (url, shown) in [
+            ("https://h/p", "https://h/p"),
+            ("https://h/p?", "https://h/p?"),
+            ("https://h/p?a=", "https://h/p?a="),
+            ("https://h/p?a=s", "https://h/p?a=<REDACTED>"),
+            (
+                "https://h?a=s=t&b&&c=",
+                "https://h?a=<REDACTED>&<REDACTED>&&c=",
+            ),
+            ("https://h/?s3cret", "https://h/?<REDACTED>"),
+            ("https://h/?=s", "https://h/?=<REDACTED>"),
+            ("https://h/?a=b?c=d", "https://h/?a=<REDACTED>"),
+            ("https://h/?k=v#f?x=y", "https://h/?k=<REDACTED>#f?x=y"),
+        ] {
+            assert_eq!(redacted(url), shown, "{url}");
+            assert_eq!(redacted(shown), shown, "again");
+            assert_eq!(has_values(url), url != shown && !url.contains(REDACTED));
+        }
+        assert_eq!(without_query("https://h/p?a=s#f"), "https://h/p");
+    }
+
+    #[test]
+    fn redacted_values_keep_what_is_stored_at_the_same_place_of_the_same_origin() {
+        let stored = "https://h/p?a=1&k=2&a=3&bare&e=";
+        for (sent, whole) in [
+            (
+                "https://h/p?a=<REDACTED>&k=<REDACTED>&a=<REDACTED>&<REDACTED>&e=",
+                stored,
+            ),
+            ("https://h/p?k=%3CREDACTED%3E", "https://h/p?k=2"),
+            (
+                "https://H:443/q?k=%3credacted%3e&a=new",
+                "https://H:443/q?k=2&a=new",
+            ),
+            ("https://h/p?a=x&a=<REDACTED>", "https://h/p?a=x&a=3"),
+            ("https://h/p?<REDACTED>", "https://h/p?bare"),
+            ("https://other/p?a=plain", "https://other/p?a=plain"),
+        ] {
+            assert_eq!(restored(sent, Some(stored)).as_deref(), Ok(whole), "{sent}");
+        }
+        for (sent, why) in [
+            ("https://h/p?b=<REDACTED>", Unresolved::Unknown),
+            ("https://h/p?k=<REDACTED>&k=<REDACTED>", Unresolved::Unknown),
+            ("https://h/p?e=<REDACTED>", Unresolved::Unknown),
+            ("https://other/p?k=<REDACTED>", Unresolved::Unknown),
+            ("http://h/p?k=<REDACTED>", Unresolved::Unknown),
+            ("https://h:8443/p?k=<REDACTED>", Unresolved::Unknown),
+            ("https://h/p?k=a<REDACTED>", Unresolved::Partial),
+            ("https://h/p?k=%3cREDACTED%3Eb", Unresolved::Partial),
+        ] {
+            assert_eq!(restored(sent, Some(stored)), Err(why), "{sent}");
+        }
+        let none = restored("https://h/p?k=<REDACTED>", None);
+        assert_eq!(none, Err(Unresolved::Unknown));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_leads_back_to_what_is_stored(query in "[a-c=&%2?]{0,20}") {
+            let url = format!("https://h/p?{query}");
+            prop_assert_eq!(restored(&redacted(&url), Some(&url)), Ok(url));
+        }
+    }
+}

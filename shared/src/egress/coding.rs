@@ -1,0 +1,165 @@
+//! Content codings (RFC 9110 8.4.1) of answers that are read. Requests ask for none, but some servers and proxies compress
+//! whatever was asked for.
+
+use bytes::Bytes;
+use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
+use reqwest::header::{CONTENT_ENCODING, HeaderMap};
+use std::fmt;
+use std::io::{Error, Write};
+
+/// The most codings that are undone; one is usual.
+const CODINGS: usize = 3;
+/// The largest window of a zstd frame, as a power of two: 8 MiB, the most that a decoder of this content coding has to support
+/// (RFC 9659).
+const ZSTD_WINDOW: u32 = 23;
+/// The buffer of the Brotli decoder, in bytes.
+const BUFFER: usize = 4096;
+
+/// Decodes a body piece by piece, without holding back what is complete.
+pub struct Decoder(Vec<Stage>);
+
+/// An answer that cannot be decoded: its coding is unknown, its bytes are not of that coding, or more comes out than may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Undecodable;
+
+enum Stage {
+    Gzip(Box<MultiGzDecoder<Sink>>),
+    /// `deflate`, until its first byte says whether it has the zlib header of the standard. Some servers send none.
+    Deflate(Sink),
+    Zlib(Box<ZlibDecoder<Sink>>),
+    RawDeflate(Box<DeflateDecoder<Sink>>),
+    Brotli(Box<brotli_decompressor::DecompressorWriter<Sink>>),
+    Zstd(Box<zstd::stream::write::Decoder<'static, Sink>>),
+}
+
+/// Holds what has been decoded, and refuses more than it may hold: a few bytes can stand for gigabytes.
+#[derive(Default)]
+struct Sink {
+    decoded: Vec<u8>,
+    limit: usize,
+}
+
+impl Write for Sink {
+    fn write(&mut self, piece: &[u8]) -> Result<usize, Error> {
+        if piece.len() > self.limit - self.decoded.len().min(self.limit) {
+            return Err(Error::other("more than may come out"));
+        }
+        self.decoded.extend_from_slice(piece);
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Decoder").field(&self.0.len()).finish()
+    }
+}
+
+impl Decoder {
+    /// What undoes the codings that these headers name; nothing where there is nothing to undo.
+    ///
+    /// # Errors
+    /// [`Undecodable`] for a coding that is not known, or too many of them.
+    pub fn of(headers: &HeaderMap) -> Result<Option<Self>, Undecodable> {
+        let mut stages = Vec::new();
+        for line in headers.get_all(CONTENT_ENCODING) {
+            let line = line.to_str().map_err(|_| Undecodable)?;
+            for coding in line.split(',').map(|one| one.trim().to_ascii_lowercase()) {
+                if !matches!(coding.as_str(), "" | "identity") {
+                    stages.push(Stage::of(&coding)?);
+                }
+            }
+        }
+        // They are named in the order in which they were applied.
+        stages.reverse();
+        match stages.len() {
+            0 => Ok(None),
+            1..=CODINGS => Ok(Some(Self(stages))),
+            _ => Err(Undecodable),
+        }
+    }
+
+    /// What comes out once `piece` has gone in, `limit` bytes at most.
+    ///
+    /// # Errors
+    /// [`Undecodable`]; the body is lost then.
+    pub fn push(&mut self, piece: Bytes, limit: usize) -> Result<Bytes, Undecodable> {
+        let mut decoded = piece;
+        for stage in &mut self.0 {
+            decoded = stage
+                .push(&decoded, limit)
+                .map(Bytes::from)
+                .map_err(|_| Undecodable)?;
+        }
+        Ok(decoded)
+    }
+}
+
+impl Stage {
+    fn of(coding: &str) -> Result<Self, Undecodable> {
+        let sink = Sink::default();
+        Ok(match coding {
+            "gzip" | "x-gzip" => Self::Gzip(Box::new(MultiGzDecoder::new(sink))),
+            "deflate" => Self::Deflate(sink),
+            "br" => Self::Brotli(Box::new(brotli_decompressor::DecompressorWriter::new(
+                sink, BUFFER,
+            ))),
+            "zstd" => {
+                let decoder = zstd::stream::write::Decoder::new(sink);
+                let mut decoder = decoder.map_err(|_| Undecodable)?;
+                let limited = decoder.window_log_max(ZSTD_WINDOW);
+                limited.map_err(|_| Undecodable)?;
+                Self::Zstd(Box::new(decoder))
+            }
+            _ => return Err(Undecodable),
+        })
+    }
+
+    fn push(&mut self, piece: &[u8], limit: usize) -> Result<Vec<u8>, Error> {
+        // The zlib header's first byte names the method in its lower half; no deflate block of use begins like that.
+        if let (Self::Deflate(sink), Some(first)) = (&mut *self, piece.first()) {
+            let sink = std::mem::take(sink);
+            *self = match first & 0x0f {
+                8 => Self::Zlib(Box::new(ZlibDecoder::new(sink))),
+                _ => Self::RawDeflate(Box::new(DeflateDecoder::new(sink))),
+            };
+        }
+        self.sink().limit = limit;
+        let mut rest = piece;
+        while !rest.is_empty() {
+            match self.writer().write(rest)? {
+                // The coded body has ended; what follows belongs to nothing.
+                0 => break,
+                count => rest = rest.get(count..).unwrap_or_default(),
+            }
+        }
+        self.writer().flush()?;
+        Ok(std::mem::take(&mut self.sink().decoded))
+    }
+
+    fn writer(&mut self) -> &mut dyn Write {
+        match self {
+            Self::Gzip(decoder) => decoder,
+            Self::Deflate(sink) => sink,
+            Self::Zlib(decoder) => decoder,
+            Self::RawDeflate(decoder) => decoder,
+            Self::Brotli(decoder) => decoder,
+            Self::Zstd(decoder) => decoder,
+        }
+    }
+
+    fn sink(&mut self) -> &mut Sink {
+        match self {
+            Self::Gzip(decoder) => decoder.get_mut(),
+            Self::Deflate(sink) => sink,
+            Self::Zlib(decoder) => decoder.get_mut(),
+            Self::RawDeflate(decoder) => decoder.get_mut(),
+            Self::Brotli(decoder) => decoder.get_mut(),
+            Self::Zstd(decoder) => decoder.get_mut(),
+        }
+    }
+}
