@@ -42,7 +42,12 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
     })?;
     if dry_run {
         let taking = subjects::rehearse(app, &subject.caller.tenant, &subject.found).await?;
-        return Ok(json(200, &json!({"data": rehearsal(&taking)})));
+        let near = subjects::near_matches(app, &subject.caller.tenant, &subject.found).await?;
+        let mut data = rehearsal(&taking);
+        data["subjectType"] = subject.found.kind().as_str().into();
+        data["subjectId"] = subject.found.id().into();
+        data["nearMatches"] = near.into_iter().collect();
+        return Ok(json(200, &json!({"data": data})));
     }
     let receipt = subjects::offboard(app, &subject).await?;
     let status = if receipt.is_removing() { 202 } else { 200 };

@@ -15,6 +15,7 @@ use crate::table::receipts::{Counts, Outcomes, Receipt, Removed};
 use crate::table::work::Offboarding;
 use crate::{Error, Result};
 use futures_util::future::try_join_all;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
@@ -27,6 +28,8 @@ const OPERATOR: &str = "operator";
 const PASSES: usize = 5;
 /// How often a call goes on after a failure of the store.
 const LOST_ANSWERS: u32 = 3;
+/// How long a dry run looks for subjects that may have been meant.
+const LOOKING_AROUND: Duration = Duration::from_secs(5);
 /// How long a call works on it; what is left then goes on in the background.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -153,6 +156,48 @@ pub async fn rehearse(app: &App, tenant: &TenantId, subject: &Subject) -> Result
         let standing = standing(app, tenant, subject, &servers).await?;
         for (_, credential) in &standing.credentials {
             taking.add(credential);
+        }
+    }
+}
+
+/// Ids of other subjects of the same type that have something, and differ from this one's by case and spaces alone: whoever
+/// asked may have meant them. As far as they are found within a few seconds.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub async fn near_matches(
+    app: &App,
+    tenant: &TenantId,
+    subject: &Subject,
+) -> Result<BTreeSet<String>> {
+    let like = |id: &str| id.trim().to_lowercase();
+    let wanted = like(subject.id());
+    let until = Instant::now() + LOOKING_AROUND;
+    let (mut near, mut after) = (BTreeSet::new(), None);
+    loop {
+        let page = app.table.servers_after(tenant, after, SERVERS_AT_ONCE);
+        let (servers, last) = page.await?;
+        for server in servers.iter().flatten() {
+            let mut place = None;
+            loop {
+                let kind = subject.kind();
+                let page = app.table.subjects_at(tenant, server.id, kind, place);
+                let (subjects, next) = page.await?;
+                let others = subjects.iter().map(Subject::id);
+                let others = others.filter(|id| *id != subject.id() && like(id) == wanted);
+                near.extend(others.map(str::to_owned));
+                place = next;
+                if Instant::now() >= until {
+                    return Ok(near);
+                }
+                if place.is_none() {
+                    break;
+                }
+            }
+        }
+        after = last;
+        if after.is_none() {
+            return Ok(near);
         }
     }
 }

@@ -4,7 +4,7 @@
 use crate::domain::credential::Source;
 use crate::domain::event::Month;
 use crate::domain::id::{ServerId, Sortable, TenantId};
-use crate::domain::subject::Subject;
+use crate::domain::subject::{Subject, SubjectType};
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
 use uuid::Uuid;
@@ -101,6 +101,11 @@ pub(crate) fn number_sort_key(number: u64) -> String {
 
 pub(crate) fn receipt_sort_key(id: &str) -> String {
     format!("R#{}", part(id))
+}
+
+/// Sort-key prefix of what is stored for subjects of a type in a server's partition.
+pub(crate) fn credentials_of(kind: SubjectType) -> String {
+    format!("{CREDENTIALS}{}#", kind.as_str())
 }
 
 /// What concerns a subject at all servers.
