@@ -135,10 +135,10 @@ pub fn present(receipt: &Receipt) -> Value {
     set("actor", crate::truefoundry::subject(&receipt.actor));
     set(
         "state",
-        if receipt.is_complete() {
-            "complete"
-        } else {
-            "in_progress"
+        match receipt {
+            done if done.is_complete() => "complete",
+            removing if removing.is_removing() => "removing",
+            _ => "in_progress",
         }
         .into(),
     );

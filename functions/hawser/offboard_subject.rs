@@ -23,7 +23,8 @@ struct Asked {
     dry_run: bool,
 }
 
-/// Answers 200 with the receipt; doing it again is 200 with a receipt of nothing. The subject need not exist anywhere
+/// Answers 200 with the receipt once nothing of the subject's can be read any more, 202 while something still may be; doing it
+/// again is 200 with a receipt of nothing. The subject need not exist anywhere
 /// else. With `dryRun=true` nothing changes and the counts are what would go.
 ///
 /// # Errors
@@ -41,10 +42,16 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
     })?;
     if dry_run {
         let taking = subjects::rehearse(app, &subject.caller.tenant, &subject.found).await?;
-        return Ok(json(200, &json!({"data": rehearsal(&taking)})));
+        let near = subjects::near_matches(app, &subject.caller.tenant, &subject.found).await?;
+        let mut data = rehearsal(&taking);
+        data["subjectType"] = subject.found.kind().as_str().into();
+        data["subjectId"] = subject.found.id().into();
+        data["nearMatches"] = near.into_iter().collect();
+        return Ok(json(200, &json!({"data": data})));
     }
     let receipt = subjects::offboard(app, &subject).await?;
-    Ok(json(200, &json!({"data": present(&receipt)})))
+    let status = if receipt.is_removing() { 202 } else { 200 };
+    Ok(json(status, &json!({"data": present(&receipt)})))
 }
 
 fn parse(request: &Request) -> Result<(Subject, bool), Problem> {

@@ -654,8 +654,8 @@ async fn the_policy_allows_what_a_look_takes_and_if_so_configured_what_repairs_t
     let own = "C#user#ada#override";
     let partition = partition(&two.mcp);
     let mut old = read(&ground, &partition, own).await.unwrap();
-    old.extend(key(&partition, "A#old"));
-    old.insert("entity".to_owned(), s("session"));
+    old.extend(key(&partition, "M#old"));
+    old.insert("entity".to_owned(), s("mcp-session"));
     old.insert("ttl".to_owned(), AttributeValue::N("1".to_owned()));
     put(&ground, old).await;
 

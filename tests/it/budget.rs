@@ -81,9 +81,16 @@ async fn calls_cost_no_more_than_their_budget() {
         let listed_with_records = [&["BatchGetItem"], listed].concat();
         // For whom a key speaks is to be known before its records can be read.
         let own_then_write: &[&str] = if who == "token" {
-            &["BatchGetItem", "Query", "TransactWriteItems"]
+            // And what a consent copies when it begins.
+            &[
+                "BatchGetItem",
+                "BatchGetItem",
+                "Query",
+                "TransactWriteItems",
+            ]
         } else {
             &[
+                "BatchGetItem",
                 "BatchGetItem",
                 "BatchGetItem",
                 "Query",

@@ -26,8 +26,8 @@ use hawser_core::operations::trail;
 use hawser_core::operations::work::work_off_due;
 use hawser_core::table::api_keys::ApiKey;
 use hawser_core::table::credentials::{self, Granting, Outcome};
-use hawser_core::table::servers;
 use hawser_core::table::work::Work;
+use hawser_core::table::{servers, subjects};
 use hawser_local::identity::Identity;
 use hawser_local::store::Store;
 use hawser_local::{config, server};
@@ -331,7 +331,7 @@ impl Hawser {
         }))
         .unwrap();
         change(&mut grant);
-        let session: Session = serde_json::from_value(json!({
+        let mut session: Session = serde_json::from_value(json!({
             "id": Sortable::new(self.app.now()).unwrap().ulid(), "tenant": "acme", "server": server,
             "subject_type": "user", "subject_id": user, "auth_revision": grant.auth_revision,
             "at": self.app.now(), "origin": {"kambrium": {"integration": "x"}}, "phase": "exchanging",
@@ -339,13 +339,16 @@ impl Hawser {
         }))
         .unwrap();
         let table = &self.app.table;
-        let begun = self.event(&tenant, Action::SessionBegun);
-        assert!(table.add_session(&session, &begun).await.unwrap());
         let mut keys = Vec::from(credentials::record_keys(&tenant, server, &subject));
         keys.push(servers::key(&tenant, server));
+        keys.push(subjects::key(&tenant, &subject));
         let found = table.read(keys).await.unwrap();
         let registered = found.server(&tenant, server).unwrap().unwrap();
         let records = found.records(&tenant, &registered, &subject).unwrap();
+        session.removals = records.stored.removals();
+        session.offboardings = found.offboardings(&tenant, &subject).unwrap();
+        let begun = self.event(&tenant, Action::SessionBegun);
+        assert!(table.add_session(&session, &begun).await.unwrap());
         let granting = Granting {
             grant: &grant,
             replacing: &records.stored,

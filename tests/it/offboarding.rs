@@ -55,7 +55,8 @@ async fn everything_of_one_subject_goes_and_nothing_of_others() {
     dry.is(
         200,
         json!({"data": {"dryRun": true, "removed": {"oauthRecords": 1, "overrides": 2}, "subjects": 1,
-                        "issuers": [{"issuer": "as.example", "oauthRecords": 1, "supportsRevocation": false}]}}),
+                        "issuers": [{"issuer": "as.example", "oauthRecords": 1, "supportsRevocation": false}],
+                        "subjectType": "user", "subjectId": "ada", "nearMatches": []}}),
     );
     assert_eq!(reason(&admin, &wiki, "user", "ada").await, "authenticated");
 
@@ -253,4 +254,27 @@ async fn two_offboardings_and_a_deletion_at_once_agree() {
         total, 2,
         "each credential is on exactly one receipt: {listed}"
     );
+}
+
+#[tokio::test]
+async fn a_dry_run_says_whom_it_looked_for_and_who_may_have_been_meant() {
+    let hawser = Hawser::start().await;
+    let admin = hawser.admin("acme");
+    admin.register("wiki", per_user(), &["ada", "adam"]).await;
+    admin.register("mail", per_user(), &["ADA", "bob"]).await;
+    for (asked, removed, near) in [
+        ("Ada", 0, json!(["ADA", "ada"])),
+        ("ada", 1, json!(["ADA"])),
+        ("ada%20", 0, json!(["ADA", "ada"])),
+        ("eve", 0, json!([])),
+    ] {
+        let path = format!("/v1/subjects/user/{asked}/credentials?dryRun=true");
+        let data = admin.delete(&path).await.json()["data"].clone();
+        assert_eq!(data["subjectId"], asked.replace("%20", " "));
+        assert_eq!(
+            (&data["removed"]["overrides"], &data["nearMatches"]),
+            (&json!(removed), &near),
+            "{asked}"
+        );
+    }
 }

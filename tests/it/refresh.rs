@@ -53,6 +53,11 @@ impl Ground {
 
     /// Sends a user to the issuer; where the browser comes back to.
     pub async fn approve(&self, user: &str) -> String {
+        self.issuer.approve(&self.begin(user).await).await
+    }
+
+    /// Begins a consent; where the issuer would ask the user.
+    pub async fn begin(&self, user: &str) -> String {
         let app = &self.hawser.app;
         let keys = vec![hawser_core::table::servers::key(&tenant(), self.id())];
         let found = app.table.read(keys).await.unwrap();
@@ -69,7 +74,7 @@ impl Ground {
         )
         .await
         .unwrap();
-        self.issuer.approve(begun.url.expose_secret()).await
+        begun.url.expose_secret().to_owned()
     }
 
     pub async fn connect(&self, user: &str) {

@@ -4,6 +4,7 @@ use super::id::{ServerId, Sortable};
 use super::issuance::Issuance;
 use super::secret;
 use super::server::Server;
+use super::session::Session;
 use super::status::Reason;
 use super::subject::{Actor, Subject};
 use super::time::Timestamp;
@@ -150,9 +151,12 @@ pub struct Grant {
     /// No refresh is tried before this, since the last one failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,
-    /// Consents that were begun before this must not replace it: the subject was disconnected then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fence: Option<Timestamp>,
+    /// How often the subject had been offboarded when the consent was begun.
+    #[serde(default)]
+    pub offboardings: u64,
+    /// Written by older versions, and kept: consents that were begun before this must not replace it.
+    #[serde(default, rename = "fence", skip_serializing_if = "Option::is_none")]
+    pub void_consents_before: Option<Timestamp>,
     /// Whether the answer to a refresh was lost: the issuer may have given out tokens that are not in here.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub in_doubt: bool,
@@ -232,7 +236,8 @@ pub enum RefreshOutcome {
     Failed,
 }
 
-/// The last thing that ended a subject's connection, kept after the record is gone.
+/// The last thing that ended a subject's connection, kept after the record is gone; and how often a call has ended one. Once
+/// there it stays for as long as the server does.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct KeptReason {
     /// Whose.
@@ -242,21 +247,13 @@ pub struct KeptReason {
     pub reason: Reason,
     /// Since when.
     pub at: Timestamp,
-    /// When the subject was last disconnected: consents begun before that are void, however late they return.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fence: Option<Timestamp>,
-}
-
-impl KeptReason {
-    /// The reason left by the removal of a credential.
-    pub fn removed(subject: &Subject, reason: Reason, at: Timestamp) -> Self {
-        Self {
-            subject: subject.clone(),
-            reason,
-            at,
-            fence: Some(at),
-        }
-    }
+    /// How often the subject was disconnected here. A consent that was begun at another count is void, however late it
+    /// returns: the order is the table's, and no clock's.
+    #[serde(default)]
+    pub removals: u64,
+    /// Written by older versions: consents begun before this are void.
+    #[serde(default, rename = "fence", skip_serializing_if = "Option::is_none")]
+    pub void_consents_before: Option<Timestamp>,
 }
 
 /// All that is stored for one subject at one server, beside the server itself. Voided records are not in it.
@@ -282,13 +279,26 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// Whether the subject was disconnected after `begun`.
-    pub fn is_fenced(&self, begun: Timestamp) -> bool {
-        let fences = [
-            self.reason.as_ref().and_then(|reason| reason.fence),
-            self.grant.as_ref().and_then(|grant| grant.fence),
+    /// How often the subject was disconnected here.
+    pub fn removals(&self) -> u64 {
+        self.reason.as_ref().map_or(0, |reason| reason.removals)
+    }
+
+    /// Until when consents are void by what an older version wrote.
+    pub fn void_consents_before(&self) -> Option<Timestamp> {
+        let all = [
+            self.reason
+                .as_ref()
+                .and_then(|one| one.void_consents_before),
+            self.grant.as_ref().and_then(|one| one.void_consents_before),
         ];
-        fences.into_iter().flatten().any(|fence| begun <= fence)
+        all.into_iter().flatten().max()
+    }
+
+    /// Whether the subject was disconnected after a consent was begun.
+    pub fn voids(&self, session: &Session) -> bool {
+        let void = self.void_consents_before();
+        session.removals != self.removals() || void.is_some_and(|until| session.at <= until)
     }
 }
 

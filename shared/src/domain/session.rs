@@ -33,6 +33,12 @@ pub struct Session {
     pub auth_revision: u64,
     /// When it was begun.
     pub at: Timestamp,
+    /// How often the subject had been disconnected from the server until then; void at any other count.
+    #[serde(default)]
+    pub removals: u64,
+    /// How often the subject had been offboarded until then; void at any other count.
+    #[serde(default)]
+    pub offboardings: u64,
     /// Who asked for it.
     pub origin: Origin,
     /// How far it is.

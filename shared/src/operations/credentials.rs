@@ -4,16 +4,14 @@ use super::servers::data_key;
 use super::{Permitted, Unchecked};
 use crate::app::App;
 use crate::caller::{Caller, Presented};
-use crate::domain::credential::{
-    KeptReason, Override, OverrideValue, Records, Source, new_version,
-};
+use crate::domain::credential::{Override, OverrideValue, Records, Source, new_version};
 use crate::domain::event::{Action, Event};
 use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::server::{Auth, Server};
 use crate::domain::status::Reason;
 use crate::domain::subject::Subject;
 use crate::seal::Kind;
-use crate::table::credentials::{Credential, Outcome, record_keys};
+use crate::table::credentials::{Credential, Kept, Outcome, record_keys};
 use crate::table::receipts::{Counts, Outcomes, Receipt, Removed};
 use crate::table::servers::{self, Numbered};
 use crate::table::{Found, Key, Table};
@@ -204,7 +202,12 @@ pub async fn disconnect(app: &App, at: &Permitted<AtServer>, source: Source) -> 
         outcomes: Outcomes::default(),
         presented: Vec::new(),
     };
-    let kept = KeptReason::removed(subject, Reason::Revoked, now);
+    let kept = Kept {
+        subject,
+        reason: Reason::Revoked,
+        at: now,
+        auth_revision: server.auth_revision,
+    };
     let tenant = &at.caller.tenant;
     let event = Event::new(now, tenant, &at.caller, Action::CredentialRemoved)?
         .at(server.id)

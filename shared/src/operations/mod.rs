@@ -136,6 +136,7 @@ impl Taking {
 
 /// Tries at something that has to happen while the store does not answer: each waits longer than the one before.
 pub(crate) struct Tries {
+    left: u32,
     until: Instant,
     pause: Duration,
 }
@@ -146,7 +147,13 @@ impl Tries {
 
     /// For so long.
     pub fn lasting(limit: Duration) -> Self {
+        Self::some(u32::MAX, limit)
+    }
+
+    /// For so long, and so many more.
+    pub fn some(more: u32, limit: Duration) -> Self {
         Self {
+            left: more,
             until: Instant::now() + limit,
             pause: Self::FIRST_PAUSE,
         }
@@ -154,9 +161,10 @@ impl Tries {
 
     /// Waits before the next one. `false` if there is to be none.
     pub async fn wait(&mut self) -> bool {
-        if Instant::now() >= self.until {
+        if self.left == 0 || Instant::now() >= self.until {
             return false;
         }
+        self.left -= 1;
         sleep(self.pause).await;
         self.pause = (self.pause * 2).min(Self::LONGEST_PAUSE);
         true

@@ -6,6 +6,7 @@ use crate::app::App;
 use crate::domain::credential::Source;
 use crate::domain::event::{Action, Event, Worker};
 use crate::domain::revocation::{PATIENCE, Revocation};
+use crate::domain::session::Phase;
 use crate::domain::subject::Subject;
 use crate::table::work::{
     GRANTS_AT_ONCE, OVERRIDES_AT_ONCE, Remaining, Remains, Sweep, Tombstone, VOID_AT_ONCE, Work,
@@ -126,13 +127,22 @@ async fn clear(app: &App, tombstone: &Tombstone, until: Instant) -> Result<Stand
                     let event = removed(&own.subject, Source::Override)?;
                     overrides.push((own, event));
                 }
-                Remaining::Session(session) if session.is_busy(now) => settled = false,
+                Remaining::Session { phase, busy_until }
+                    if phase == Phase::Exchanging.as_str()
+                        && busy_until.is_some_and(|end| now < end) =>
+                {
+                    settled = false;
+                }
+                Remaining::Unreadable => {
+                    failure
+                        .get_or_insert(Error::internal("a deletion waits for what cannot be read"));
+                }
                 Remaining::Provider(provider) => {
                     doomed.extend([clients::lead_key(tenant, provider.id), key]);
                 }
                 // Its server is gone, and the tombstone counts what it would have.
                 Remaining::Sweep(sweep) => app.table.finish_sweep(&sweep, now).await?,
-                Remaining::Session(_) | Remaining::Other => doomed.push(key),
+                Remaining::Session { .. } | Remaining::Other => doomed.push(key),
             }
         }
         let end = |group| app.table.end_remaining_grants(group).boxed();
@@ -179,7 +189,12 @@ async fn deregister(app: &App, tombstone: &Tombstone, until: Instant) -> Result<
             }
             let data_key = &app.data_key(tenant, *server, &tombstone.data_key).await?;
             let asking = some.iter().map(|(key, record)| async move {
-                let gone = super::clients::deregister(app, tenant, data_key, record).await?;
+                let gone = match record {
+                    Some(record) => {
+                        super::clients::deregister(app, tenant, data_key, record).await?
+                    }
+                    None => false,
+                };
                 Ok::<_, Error>((gone || !patient).then(|| key.clone()))
             });
             let asking: Vec<_> = asking.collect();
@@ -207,13 +222,20 @@ async fn deregister(app: &App, tombstone: &Tombstone, until: Instant) -> Result<
 /// tombstone takes care of the rest.
 pub(super) async fn clear_voided(app: &App, sweep: &Sweep, until: Instant) -> Result<()> {
     let mut place = sweep.place();
+    let mut unreadable = false;
     loop {
-        let cleared = clear_voided_page(app, sweep, place).await;
+        let cleared = clear_voided_page(app, sweep, place, &mut unreadable).await;
         app.work_appeared.notify_one();
-        let Some(next) = cleared? else {
+        let next = cleared?;
+        let over = next.is_none() || Instant::now() >= until;
+        if over && unreadable {
+            // All others are gone. What cannot be read is looked for again, so no place is noted that lies behind it.
+            return Err(Error::internal("a sweep waits for what cannot be read"));
+        }
+        let Some(next) = next else {
             return app.table.finish_sweep(sweep, app.now()).await;
         };
-        if Instant::now() >= until {
+        if over {
             return app.table.continue_sweep(sweep, &next).await;
         }
         place = Some(next);
@@ -221,7 +243,12 @@ pub(super) async fn clear_voided(app: &App, sweep: &Sweep, until: Instant) -> Re
 }
 
 /// The same for one page of credentials. Answers where the next one starts, if there is any.
-async fn clear_voided_page(app: &App, sweep: &Sweep, place: Option<Key>) -> Result<Option<Key>> {
+async fn clear_voided_page(
+    app: &App,
+    sweep: &Sweep,
+    place: Option<Key>,
+    unreadable: &mut bool,
+) -> Result<Option<Key>> {
     let Sweep { tenant, server, .. } = sweep;
     for _ in 0..PASSES {
         let read = app.table.read(vec![servers::key(tenant, *server)]).await?;
@@ -231,9 +258,10 @@ async fn clear_voided_page(app: &App, sweep: &Sweep, place: Option<Key>) -> Resu
         let page = app
             .table
             .credentials(tenant, *server, place.clone(), VOIDED_PAGE);
-        let (some, next) = page.await?;
+        let page = page.await?;
+        *unreadable |= !page.unreadable.is_empty();
         let mut void = Vec::new();
-        for one in some.into_iter().filter(|one| sweep.takes(one)) {
+        for one in page.credentials.into_iter().filter(|one| sweep.takes(one)) {
             let event = Event::new(app.now(), tenant, Worker::Sweep, Action::CredentialRemoved)?
                 .at(*server)
                 .of(one.subject())
@@ -246,7 +274,7 @@ async fn clear_voided_page(app: &App, sweep: &Sweep, place: Option<Key>) -> Resu
             table.sweep_credentials(sweep, &current, group).boxed()
         };
         if in_groups(&void, VOID_AT_ONCE, end).await? {
-            return Ok(next);
+            return Ok(page.next);
         }
     }
     // Refreshed or replaced as fast as this looks. It stays due.

@@ -635,11 +635,17 @@ async fn standing_until(
     let mut after = None;
     loop {
         let page = app.table.credentials(tenant, server.id, after, 1000);
-        let (some, next) = page.await?;
-        for credential in some.iter().filter(|one| !one.is_void_under(server)) {
+        let page = page.await?;
+        let some = page.credentials.iter();
+        for credential in some.filter(|one| !one.is_void_under(server)) {
             standing.add(credential);
         }
-        after = next;
+        // What cannot be read is there all the same.
+        for source in page.unreadable {
+            standing.counts.add(source);
+            standing.subjects += 1;
+        }
+        after = page.next;
         if after.is_none() || until.is_some_and(|until| Instant::now() >= until) {
             return Ok(standing);
         }

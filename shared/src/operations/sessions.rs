@@ -10,7 +10,7 @@ use crate::domain::server::Server;
 use crate::domain::session::{Phase, SESSION_LIFETIME, Session};
 use crate::domain::status::{Reason, Status, status};
 use crate::domain::time::Timestamp;
-use crate::table::{servers, sessions};
+use crate::table::{servers, sessions, subjects};
 use crate::{Error, Result};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -80,6 +80,7 @@ async fn look(app: &App, session: &Session) -> Result<Standing> {
     let (tenant, id) = (&session.tenant, session.server);
     let mut keys = AtServer::keys(tenant, id, &session.subject);
     keys.push(sessions::key(tenant, id, &session.id));
+    keys.push(subjects::key(tenant, &session.subject));
     let found = app.table.read(keys).await?;
     let AtServer {
         server,
@@ -92,10 +93,17 @@ async fn look(app: &App, session: &Session) -> Result<Standing> {
         .ok_or(Error::SessionNotFound)?;
     // An override comes first where there is one, but says nothing of the grant.
     records.own = None;
-    Ok(standing(&server, &session, &records, app.now()))
+    let offboarded = found.offboardings(tenant, &session.subject)? != session.offboardings;
+    Ok(standing(&server, &session, &records, offboarded, app.now()))
 }
 
-fn standing(server: &Server, session: &Session, records: &Records, now: Timestamp) -> Standing {
+fn standing(
+    server: &Server,
+    session: &Session,
+    records: &Records,
+    offboarded: bool,
+    now: Timestamp,
+) -> Standing {
     let may_end = match session.phase {
         Phase::Offered | Phase::Pending => session.is_open(now),
         Phase::Exchanging => session.is_busy(now),
@@ -103,8 +111,9 @@ fn standing(server: &Server, session: &Session, records: &Records, now: Timestam
         Phase::Completed => return connection(server, session, records, now),
     };
     // Whoever returns under another revision, or after the subject was disconnected, is refused.
-    let void =
-        session.auth_revision != server.auth_revision || records.stored.is_fenced(session.at);
+    let void = session.auth_revision != server.auth_revision
+        || records.stored.voids(session)
+        || offboarded;
     if may_end && !void {
         Standing::Open
     } else {

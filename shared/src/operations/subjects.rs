@@ -1,20 +1,21 @@
 //! Offboarding: all that one subject has, on every server of the tenant, taken away by one call.
 
 use super::credentials::AtServer;
-use super::{Permitted, Taking};
+use super::{ATTEMPTS, Permitted, Taking, Tries};
 use crate::app::App;
-use crate::domain::credential::KeptReason;
 use crate::domain::event::{Action, Event, Who, Worker};
 use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::server::{Auth, Server};
 use crate::domain::session::Session;
 use crate::domain::status::Reason;
 use crate::domain::subject::{Actor, Subject, SubjectType};
-use crate::table::credentials::{Credential, Outcome};
+use crate::table;
+use crate::table::credentials::{Credential, Kept, Outcome};
 use crate::table::receipts::{Counts, Outcomes, Receipt, Removed};
 use crate::table::work::Offboarding;
 use crate::{Error, Result};
 use futures_util::future::try_join_all;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
@@ -25,6 +26,10 @@ const SERVERS_AT_ONCE: i32 = 25;
 const OPERATOR: &str = "operator";
 /// How often they are looked at again for what was replaced meanwhile.
 const PASSES: usize = 5;
+/// How often a call goes on after a failure of the store.
+const LOST_ANSWERS: u32 = 3;
+/// How long a dry run looks for subjects that may have been meant.
+const LOOKING_AROUND: Duration = Duration::from_secs(5);
 /// How long a call works on it; what is left then goes on in the background.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -85,25 +90,49 @@ async fn begin(
         tenant: tenant.clone(),
         subject: subject.clone(),
         receipt: receipt.id.clone(),
+        number: 0,
         at: now,
         after: None,
     };
     let event = Event::new(now, tenant, who, Action::SubjectOffboarded)?
         .of(subject)
         .under(Some(&receipt.id));
-    app.table
-        .begin_offboarding(&offboarding, &receipt, &event)
-        .await?;
-    if let Err(cause) = carry_out(app, &offboarding, Instant::now() + PATIENCE).await {
-        warn!(%cause, "an offboarding goes on in the background");
+    let mut begun = None;
+    for _ in 0..ATTEMPTS {
+        let keys = vec![table::subjects::key(tenant, subject)];
+        let found = app.table.read(keys).await?;
+        let numbered = Offboarding {
+            number: found.offboardings(tenant, subject)? + 1,
+            ..offboarding.clone()
+        };
+        let table = &app.table;
+        if table.begin_offboarding(&numbered, &receipt, &event).await? {
+            begun = Some(numbered);
+            break;
+        }
+    }
+    let offboarding = begun.ok_or(Error::Contended)?;
+    let until = Instant::now() + PATIENCE;
+    let mut tries = Tries::some(LOST_ANSWERS, PATIENCE);
+    while let Err(cause) = carry_out(app, &offboarding, until).await {
+        if !tries.wait().await {
+            warn!(%cause, "an offboarding goes on in the background");
+            break;
+        }
     }
     app.work_appeared.notify_one();
-    let read = app
-        .table
-        .read(vec![crate::table::receipts::key(tenant, &receipt.id)])
-        .await?;
-    read.receipt(tenant, &receipt.id)?
-        .ok_or_else(|| Error::internal("a receipt is missing"))
+    let mut tries = Tries::some(LOST_ANSWERS, PATIENCE);
+    loop {
+        let keys = vec![table::receipts::key(tenant, &receipt.id)];
+        match app.table.read(keys).await {
+            Ok(read) => {
+                let receipt = read.receipt(tenant, &receipt.id)?;
+                return receipt.ok_or_else(|| Error::internal("a receipt is missing"));
+            }
+            Err(error) if !tries.wait().await => return Err(error),
+            Err(_) => {}
+        }
+    }
 }
 
 /// What offboarding the subject would take away.
@@ -118,13 +147,57 @@ pub async fn rehearse(app: &App, tenant: &TenantId, subject: &Subject) -> Result
             .table
             .servers_after(tenant, after, SERVERS_AT_ONCE)
             .await?;
-        let Some(last) = servers.last() else {
+        let (servers, last) = servers;
+        if last.is_none() {
             return Ok(taking);
-        };
-        after = Some(last.id);
+        }
+        after = last;
+        let servers: Vec<_> = servers.into_iter().flatten().collect();
         let standing = standing(app, tenant, subject, &servers).await?;
         for (_, credential) in &standing.credentials {
             taking.add(credential);
+        }
+    }
+}
+
+/// Ids of other subjects of the same type that have something, and differ from this one's by case and spaces alone: whoever
+/// asked may have meant them. As far as they are found within a few seconds.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub async fn near_matches(
+    app: &App,
+    tenant: &TenantId,
+    subject: &Subject,
+) -> Result<BTreeSet<String>> {
+    let like = |id: &str| id.trim().to_lowercase();
+    let wanted = like(subject.id());
+    let until = Instant::now() + LOOKING_AROUND;
+    let (mut near, mut after) = (BTreeSet::new(), None);
+    loop {
+        let page = app.table.servers_after(tenant, after, SERVERS_AT_ONCE);
+        let (servers, last) = page.await?;
+        for server in servers.iter().flatten() {
+            let mut place = None;
+            loop {
+                let kind = subject.kind();
+                let page = app.table.subjects_at(tenant, server.id, kind, place);
+                let (subjects, next) = page.await?;
+                let others = subjects.iter().map(Subject::id);
+                let others = others.filter(|id| *id != subject.id() && like(id) == wanted);
+                near.extend(others.map(str::to_owned));
+                place = next;
+                if Instant::now() >= until {
+                    return Ok(near);
+                }
+                if place.is_none() {
+                    break;
+                }
+            }
+        }
+        after = last;
+        if after.is_none() {
+            return Ok(near);
         }
     }
 }
@@ -136,21 +209,41 @@ pub(super) async fn carry_out(app: &App, begun: &Offboarding, until: Instant) ->
     };
     let tenant = &offboarding.tenant;
     let mut after = offboarding.after;
+    let mut failure = None;
     loop {
-        let servers = app
+        let (found, last) = app
             .table
             .servers_after(tenant, after, SERVERS_AT_ONCE)
             .await?;
-        let Some(last) = servers.last() else {
-            return app.table.finish_offboarding(begun, app.now()).await;
+        let Some(last) = last else {
+            // Nothing that can be read is left. What cannot be keeps the rest no longer, and its receipt open.
+            return match failure {
+                Some(error) => Err(error),
+                None => app.table.finish_offboarding(begun, app.now()).await,
+            };
         };
-        if !clear(app, &offboarding, &servers).await? {
-            // Another worker has finished: what is stored since is none of this offboarding's.
-            return app.table.finish_offboarding(begun, app.now()).await;
+        let servers: Vec<_> = found.iter().flatten().cloned().collect();
+        if servers.len() < found.len() {
+            failure.get_or_insert(Error::internal(
+                "an offboarding waits for an unreadable server",
+            ));
         }
-        after = Some(last.id);
+        match clear(app, &offboarding, &servers).await {
+            Ok(true) => {}
+            // Another worker has finished: what is stored since is none of this offboarding's.
+            Ok(false) => return app.table.finish_offboarding(begun, app.now()).await,
+            Err(error @ (Error::Unavailable(_) | Error::Contended)) => return Err(error),
+            Err(error) => {
+                failure.get_or_insert(error);
+            }
+        }
+        after = Some(last);
         if Instant::now() >= until {
-            return app.table.continue_offboarding(begun, last.id).await;
+            return match failure {
+                // From the same place again.
+                Some(error) => Err(error),
+                None => app.table.continue_offboarding(begun, last).await,
+            };
         }
     }
 }
@@ -164,11 +257,17 @@ async fn clear(app: &App, offboarding: &Offboarding, servers: &[Server]) -> Resu
         at,
         ..
     } = offboarding;
-    let kept = KeptReason::removed(subject, Reason::Revoked, *at);
     for _ in 0..PASSES {
-        let standing = standing(app, tenant, subject, servers).await?;
+        let mut standing = standing(app, tenant, subject, servers).await?;
+        standing
+            .credentials
+            .retain(|(_, one)| offboarding.takes(one));
+        standing.consents.retain(|one| offboarding.voids(one));
         if standing.credentials.is_empty() && standing.consents.is_empty() {
-            return Ok(true);
+            return match standing.unreadable {
+                Some(error) => Err(error),
+                None => Ok(true),
+            };
         }
         let event = |action| {
             let event = Event::new(app.now(), tenant, Worker::Offboarding, action)?;
@@ -181,6 +280,13 @@ async fn clear(app: &App, offboarding: &Offboarding, servers: &[Server]) -> Resu
             app.table.fail_session(session, phase, &ended).await?;
         }
         for (server, credential) in &standing.credentials {
+            let found = servers.iter().find(|one| one.id == *server);
+            let kept = Kept {
+                subject,
+                reason: Reason::Revoked,
+                at: *at,
+                auth_revision: found.map_or(0, |one| one.auth_revision),
+            };
             let event = event(Action::CredentialRemoved)?
                 .at(*server)
                 .from(credential.source());
@@ -201,6 +307,8 @@ async fn clear(app: &App, offboarding: &Offboarding, servers: &[Server]) -> Resu
 struct Standing {
     credentials: Vec<(ServerId, Credential)>,
     consents: Vec<Session>,
+    /// Why something could not be read.
+    unreadable: Option<Error>,
 }
 
 /// The subject's credentials that these servers stand behind, and the consents in progress. Read from the servers
@@ -221,10 +329,15 @@ async fn standing(
         .iter()
         .flat_map(|one| AtServer::keys(tenant, one.id, subject));
     let found = app.table.read(keys.collect()).await?;
-    let mut credentials = Vec::new();
+    let (mut credentials, mut unreadable) = (Vec::new(), None);
     for server in servers {
-        let Some(at) = AtServer::from_found(&found, tenant, server.id, subject)? else {
-            continue;
+        let at = match AtServer::from_found(&found, tenant, server.id, subject) {
+            Ok(Some(at)) => at,
+            Ok(None) => continue,
+            Err(error) => {
+                unreadable.get_or_insert(error);
+                continue;
+            }
         };
         let own = at
             .records
@@ -236,5 +349,6 @@ async fn standing(
     Ok(Standing {
         credentials,
         consents,
+        unreadable,
     })
 }

@@ -8,9 +8,13 @@ use super::verifications::Verification;
 use super::work::{Offboarding, Sweep, Tombstone};
 use super::{DUE_INDEX, ENTITY, Item, PK, SK, Table, decode, failed, keys};
 use crate::Result;
+use crate::domain::credential::{Grant, KeptReason, Override};
 use crate::domain::event::{Link, Month};
 use crate::domain::id::{ServerId, Sortable, TenantId};
+use crate::domain::issuance::{ClientRecord, Provider};
 use crate::domain::revocation::{PATIENCE, Revocation};
+use crate::domain::server::Server;
+use crate::domain::session::Session;
 use crate::domain::time::Timestamp;
 use crate::seal::WrappedKey;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -18,7 +22,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use uuid::Uuid;
 
 /// Seconds by which work may be late. Workers look every few minutes.
 const LATE: i64 = 6 * 3600;
@@ -143,11 +146,11 @@ impl Table {
 /// A partition and a sort key.
 type Place = (String, String);
 
-/// As much of an item as says whether it dangles.
+/// An item. What others rely on is read as a whole: what cannot be read is to be known at once.
 #[derive(Deserialize)]
 #[serde(tag = "entity", rename_all = "kebab-case")]
 enum Found {
-    Server(Box<ServerFound>),
+    Server(Box<Server>),
     Name {
         id: ServerId,
     },
@@ -157,11 +160,15 @@ enum Found {
     ProviderLead {
         server: ServerId,
     },
-    Provider {
-        id: Uuid,
-    },
-    Override(CredentialFound),
-    Grant(CredentialFound),
+    Provider(Provider),
+    Override(Box<Override>),
+    Grant(Box<Grant>),
+    #[expect(dead_code, reason = "that it can be read is all there is to know")]
+    Reason(KeptReason),
+    #[expect(dead_code, reason = "that it can be read is all there is to know")]
+    Session(Box<Session>),
+    #[expect(dead_code, reason = "that it can be read is all there is to know")]
+    Client(Box<ClientRecord>),
     Revocation(Box<Revocation>),
     Sweep(Sweep),
     Tombstone(Tombstone),
@@ -184,20 +191,6 @@ enum Found {
     },
     #[serde(other)]
     Other,
-}
-
-#[derive(Deserialize)]
-struct ServerFound {
-    name: String,
-    number: u64,
-    auth_revision: u64,
-    void_before: u64,
-    data_key: WrappedKey,
-}
-
-#[derive(Deserialize)]
-struct CredentialFound {
-    auth_revision: u64,
 }
 
 /// One end of what leads from a name, a number or an id to its owner.
@@ -301,7 +294,7 @@ impl Seen {
                 let partition = format!("{pk}#{}{}", keys::SERVERS, id.ulid());
                 self.match_up(place, partition, End::Lead);
             }
-            Found::Provider { id } => {
+            Found::Provider(Provider { id, .. }) => {
                 let lead = (
                     keys::tenant_of(&pk).to_owned(),
                     keys::provider_lead_sort_key(id),
@@ -375,7 +368,11 @@ impl Seen {
             Found::TenantKey { number } => {
                 self.keys.insert((pk, keys::tenant_key_sort_key(number)));
             }
-            Found::Receipt(_) | Found::Other => {}
+            Found::Receipt(_)
+            | Found::Reason(_)
+            | Found::Session(_)
+            | Found::Client(_)
+            | Found::Other => {}
         }
     }
 

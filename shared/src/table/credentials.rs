@@ -3,18 +3,19 @@
 use super::receipts::{self, Counts, Receipt};
 use super::work::Sweep;
 use super::{
-    Condition, Found, Item, Key, Table, Write, WriteError, decode, encode, keys, n, revocations, s,
-    servers, sessions, trail,
+    Condition, ENTITY, Found, Item, Key, Table, Update, Write, WriteError, encode, keys, n,
+    readable, revocations, s, servers, sessions, trail,
 };
-use crate::Result;
 use crate::domain::credential::{Grant, KeptReason, Override, Records, Source, Stored};
 use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::revocation::Revocation;
 use crate::domain::server::Server;
 use crate::domain::session::{Phase, Session};
+use crate::domain::status::Reason;
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -27,7 +28,21 @@ pub fn record_keys(tenant: &TenantId, server: ServerId, subject: &Subject) -> [K
     ]
 }
 
+/// The key of a subject's kept reason at a server.
+pub fn kept_reason_key(tenant: &TenantId, server: ServerId, subject: &Subject) -> Key {
+    keys::kept_reason(tenant, server, subject)
+}
+
 impl Found {
+    /// How often a subject was disconnected from a server, if its kept reason was read.
+    ///
+    /// # Errors
+    /// [`crate::Error::Internal`] when the item is corrupt.
+    pub fn removals(&self, tenant: &TenantId, server: ServerId, subject: &Subject) -> Result<u64> {
+        let kept: Option<KeptReason> = self.get(&keys::kept_reason(tenant, server, subject))?;
+        Ok(kept.map_or(0, |kept| kept.removals))
+    }
+
     /// The records of a subject, as far as `server` stands behind them.
     ///
     /// # Errors
@@ -131,6 +146,17 @@ enum Any {
     Other,
 }
 
+/// Some of a server's credentials.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// Those that can be read.
+    pub credentials: Vec<Credential>,
+    /// Of which kind each of those is that cannot.
+    pub unreadable: Vec<Source>,
+    /// Where the rest starts, if there may be one.
+    pub next: Option<Key>,
+}
+
 /// A grant about to be stored.
 #[derive(Debug)]
 pub struct Granting<'a> {
@@ -173,7 +199,7 @@ impl Table {
         Ok(overrides.collect())
     }
 
-    /// Up to `limit` of the credentials at a server, voided ones too, from `after` on, and where the rest starts.
+    /// Up to `limit` of the credentials at a server, voided ones too, from `after` on.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
@@ -183,20 +209,28 @@ impl Table {
         server: ServerId,
         after: Option<Key>,
         limit: i32,
-    ) -> Result<(Vec<Credential>, Option<Key>)> {
+    ) -> Result<Page> {
         let partition = keys::server_partition(tenant, server);
         let (items, next) = self
             .query_page(partition, keys::CREDENTIALS, after, limit)
             .await?;
-        let mut all = Vec::new();
+        let mut page = Page {
+            next,
+            ..Page::default()
+        };
         for item in &items {
-            match decode(item)? {
-                Any::Override(own) => all.push(Credential::Override(own)),
-                Any::Grant(grant) => all.push(Credential::Grant(grant)),
-                Any::Other => {}
+            match readable(item) {
+                Some(Any::Override(own)) => page.credentials.push(Credential::Override(own)),
+                Some(Any::Grant(grant)) => page.credentials.push(Credential::Grant(grant)),
+                Some(Any::Other) => {}
+                None => {
+                    let key = super::key_of(item);
+                    let source = key.and_then(|key| keys::credential_source(&key.sk));
+                    page.unreadable.extend(source);
+                }
             }
         }
-        Ok((all, next))
+        Ok(page)
     }
 
     /// Installs an override. With `replacing`, only over exactly that version.
@@ -212,8 +246,7 @@ impl Table {
     ) -> Result<Outcome> {
         let condition = replacing.map_or(Condition::Any, Condition::version);
         let item = credential_item(tenant, own.server, &own.subject, Source::Override, own)?;
-        // The kept reason stays: it fences off consents that were begun before the subject was disconnected, and nobody is
-        // shown it while there is an override.
+        // The kept reason stays, for its count, and nobody is shown it while there is an override.
         let writes = vec![
             Write::Put(item, condition),
             servers::stands(tenant, own.server, Some(own.auth_revision)),
@@ -222,8 +255,9 @@ impl Table {
         settle(self.write(writes).await, 1)
     }
 
-    /// Stores a grant and completes its consent, clearing the subject's kept reason; a grant that it replaces becomes a
-    /// revocation.
+    /// Stores a grant and completes its consent, if the subject has not been disconnected or offboarded since that was begun;
+    /// a grant that it replaces becomes a revocation. The kept reason stays, for its count; nobody is shown it while there is
+    /// a grant.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
@@ -238,10 +272,15 @@ impl Table {
         let item = credential_item(tenant, grant.server, &grant.subject, Source::Oauth, grant)?;
         let condition = replacing.grant.as_ref().map_or(Condition::Absent, as_read);
         let reason = keys::kept_reason(tenant, grant.server, &grant.subject);
+        let subject = keys::subject(tenant, &grant.subject);
         let mut writes = vec![
             Write::Put(item, condition),
             servers::stands(tenant, grant.server, Some(grant.auth_revision)),
-            Write::Delete(reason, unchanged(replacing.reason.as_ref())),
+            Write::Check(reason, Condition::Counts(REMOVALS, session.removals)),
+            Write::Check(
+                subject,
+                Condition::Counts(OFFBOARDINGS, session.offboardings),
+            ),
             sessions::step(session, Phase::Exchanging, Phase::Completed),
             trail::put(event)?,
         ];
@@ -289,7 +328,8 @@ impl Table {
         self.write_if(writes).await
     }
 
-    /// Takes one credential away, if it still is the one that was read, and keeps the reason and the receipt.
+    /// Takes one credential away, if it still is the one that was read, and keeps the reason and the receipt. Consents begun
+    /// before are void by it.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
@@ -298,14 +338,14 @@ impl Table {
         tenant: &TenantId,
         server: ServerId,
         credential: &Credential,
-        kept: &KeptReason,
+        kept: &Kept<'_>,
         receipt: &Receipt,
         event: &Event,
     ) -> Result<Outcome> {
         let mut writes = vec![
             receipts::put(tenant, receipt)?,
             servers::stands(tenant, server, None),
-            put_reason(tenant, server, kept, Condition::Any)?,
+            kept.write(tenant, server, &[REMOVALS], Condition::Any)?,
             trail::put(event)?,
         ];
         writes.extend(credential.end(tenant, server, Some(&receipt.id), true, kept.at)?);
@@ -321,14 +361,14 @@ impl Table {
         tenant: &TenantId,
         server: ServerId,
         credential: &Credential,
-        kept: &KeptReason,
+        kept: &Kept<'_>,
         receipt: &str,
         event: &Event,
     ) -> Result<Outcome> {
         let mut writes = vec![
             receipts::count(tenant, receipt, Counts::one(credential.source())),
             servers::stands(tenant, server, None),
-            put_reason(tenant, server, kept, Condition::Any)?,
+            kept.write(tenant, server, &[], Condition::Any)?,
             trail::put(event)?,
         ];
         writes.extend(credential.end(tenant, server, Some(receipt), false, event.id.at())?);
@@ -353,19 +393,36 @@ impl Table {
         let revision = Some(server.auth_revision);
         let mut writes = vec![servers::stands(tenant, server.id, revision)];
         let mut counts = Counts::default();
-        // A subject may have one of each kind, and a transaction takes an item once.
-        let subjects: BTreeSet<_> = group.iter().map(|(one, _)| one.subject()).collect();
-        for subject in subjects {
-            let kept = KeptReason::removed(subject, sweep.reason, sweep.at);
-            writes.push(put_reason(tenant, server.id, &kept, Condition::Any)?);
-        }
         for (credential, event) in group {
             writes.push(trail::put(event)?);
             writes.extend(credential.end(tenant, server.id, receipt, false, event.id.at())?);
             counts.add(credential.source());
         }
         writes.extend(receipt.map(|id| receipts::count(tenant, id, counts)));
-        self.write_if(writes).await
+        let without_reasons = writes.clone();
+        // A subject may have one of each kind, and a transaction takes an item once.
+        let subjects: BTreeSet<_> = group.iter().map(|(one, _)| one.subject()).collect();
+        for subject in subjects {
+            let kept = Kept {
+                subject,
+                reason: sweep.reason,
+                at: sweep.at,
+                auth_revision: sweep.auth_revision,
+            };
+            // What has happened to a subject since the change says more.
+            let older = Condition::Below(AUTH_REVISION, sweep.auth_revision);
+            writes.push(kept.write(tenant, server.id, &[], older)?);
+        }
+        match self.write(writes).await {
+            Ok(()) => Ok(true),
+            Err(WriteError::Refused(at))
+                if group.len() == 1 && at.iter().all(|at| *at >= without_reasons.len()) =>
+            {
+                self.write_if(without_reasons).await
+            }
+            Err(WriteError::Refused(_)) => Ok(false),
+            Err(WriteError::Failed(error)) => Err(error),
+        }
     }
 }
 
@@ -381,21 +438,51 @@ pub(crate) fn as_read(grant: &Grant) -> Condition {
     }
 }
 
-/// That a subject's kept reason is the one that was read.
-pub(crate) fn unchanged(read: Option<&KeptReason>) -> Condition {
-    read.map_or(Condition::Absent, |kept| {
-        Condition::Has(vec![("at", n(kept.at.micros()))])
-    })
+/// The number of removals in a kept reason.
+pub(crate) const REMOVALS: &str = "removals";
+/// The number of offboardings in a subject's item.
+pub(crate) const OFFBOARDINGS: &str = "offboardings";
+/// The server's auth revision under which a reason was kept.
+const AUTH_REVISION: &str = "auth_revision";
+
+/// A reason to be kept. What is counted beside it only grows.
+#[derive(Debug)]
+pub struct Kept<'a> {
+    /// Whose.
+    pub subject: &'a Subject,
+    /// Why.
+    pub reason: Reason,
+    /// Since when.
+    pub at: Timestamp,
+    /// The server's auth revision then.
+    pub auth_revision: u64,
 }
 
-pub(crate) fn put_reason(
-    tenant: &TenantId,
-    server: ServerId,
-    kept: &KeptReason,
-    condition: Condition,
-) -> Result<Write> {
-    let key = keys::kept_reason(tenant, server, &kept.subject);
-    Ok(Write::Put(encode(&key, "reason", kept)?, condition))
+impl Kept<'_> {
+    pub(crate) fn write(
+        &self,
+        tenant: &TenantId,
+        server: ServerId,
+        next: &[&'static str],
+        condition: Condition,
+    ) -> Result<Write> {
+        let reason = serde_dynamo::to_attribute_value(self.reason).map_err(Error::internal)?;
+        let kind = s(self.subject.kind().as_str());
+        Ok(Write::Update(Update {
+            key: keys::kept_reason(tenant, server, self.subject),
+            set: vec![
+                (ENTITY, s("reason")),
+                ("subject_type", kind),
+                ("subject_id", s(self.subject.id())),
+                ("reason", reason),
+                ("at", n(self.at.micros())),
+                (AUTH_REVISION, n(self.auth_revision)),
+            ],
+            count: Vec::new(),
+            next: next.to_vec(),
+            condition,
+        }))
+    }
 }
 
 fn credential_item(

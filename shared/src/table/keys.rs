@@ -4,7 +4,7 @@
 use crate::domain::credential::Source;
 use crate::domain::event::Month;
 use crate::domain::id::{ServerId, Sortable, TenantId};
-use crate::domain::subject::Subject;
+use crate::domain::subject::{Subject, SubjectType};
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
 use uuid::Uuid;
@@ -32,6 +32,8 @@ pub(crate) const CREDENTIALS: &str = "C#";
 pub(crate) const SESSIONS: &str = "A#";
 /// Sort-key prefix of the revocations in a server's partition.
 pub(crate) const REVOCATIONS: &str = "REVOKE#";
+/// Sort-key prefix of the sweeps in a server's partition.
+pub(crate) const SWEEPS: &str = "SWEEP#";
 /// Sort-key prefix of the clients in a server's partition.
 pub(crate) const CLIENTS: &str = "CLIENT#";
 /// Sort-key prefix of the heads of a tenant's audit trails, one for each month.
@@ -99,6 +101,20 @@ pub(crate) fn number_sort_key(number: u64) -> String {
 
 pub(crate) fn receipt_sort_key(id: &str) -> String {
     format!("R#{}", part(id))
+}
+
+/// Sort-key prefix of what is stored for subjects of a type in a server's partition.
+pub(crate) fn credentials_of(kind: SubjectType) -> String {
+    format!("{CREDENTIALS}{}#", kind.as_str())
+}
+
+/// What concerns a subject at all servers.
+pub(crate) fn subject(tenant: &TenantId, subject: &Subject) -> Key {
+    let kind = subject.kind().as_str();
+    key(
+        tenant_partition(tenant),
+        format!("SUBJECT#{kind}#{}", part(subject.id())),
+    )
 }
 
 pub(crate) fn counter(tenant: &TenantId) -> Key {
@@ -171,7 +187,7 @@ pub(crate) fn tombstone(tenant: &TenantId, server: ServerId) -> Key {
 pub(crate) fn sweep(tenant: &TenantId, server: ServerId, auth_revision: u64) -> Key {
     key(
         server_partition(tenant, server),
-        format!("SWEEP#{auth_revision:020}"),
+        format!("{SWEEPS}{auth_revision:020}"),
     )
 }
 

@@ -11,6 +11,7 @@ pub mod receipts;
 pub mod revocations;
 pub mod servers;
 pub mod sessions;
+pub mod subjects;
 pub mod tenant_keys;
 pub mod tools;
 pub mod trail;
@@ -33,6 +34,7 @@ use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
+use tracing::error;
 
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
@@ -94,24 +96,26 @@ pub(crate) enum Write {
     Update(Update),
 }
 
-/// A change of single attributes; never creates an item.
+/// A change of single attributes. It creates the item, unless the condition implies that there is one.
 #[derive(Clone, Debug)]
 pub(crate) struct Update {
     pub key: Key,
     pub set: Vec<(&'static str, AttributeValue)>,
     /// Numbers inside map attributes, and by how much they grow.
     pub count: Vec<(&'static str, &'static str, u64)>,
-    /// Must imply that the item exists.
+    /// Numbers that grow by one, from nothing.
+    pub next: Vec<&'static str>,
     pub condition: Condition,
 }
 
 impl Update {
-    /// Sets attributes of an item.
+    /// Sets attributes of an item; the condition must imply that it exists.
     pub fn set(key: Key, set: Vec<(&'static str, AttributeValue)>, condition: Condition) -> Write {
         Write::Update(Self {
             key,
             set,
             count: Vec::new(),
+            next: Vec::new(),
             condition,
         })
     }
@@ -129,6 +133,10 @@ pub(crate) enum Condition {
     Has(Vec<(&'static str, AttributeValue)>),
     /// The same, and it lacks this attribute.
     HasWithout(Vec<(&'static str, AttributeValue)>, &'static str),
+    /// This number in it has this value. Where there is none, or no item, it is nothing.
+    Counts(&'static str, u64),
+    /// This number in it, if there is one, is less.
+    Below(&'static str, u64),
     /// It does not exist, or none of these attributes has this value.
     Unless(Vec<(&'static str, AttributeValue)>),
 }
@@ -169,6 +177,18 @@ pub(crate) fn decode<T: DeserializeOwned>(item: &Item) -> Result<T> {
     // The decoder's message may quote a value: the log gets the item's kind and key only.
     serde_dynamo::from_item(item.clone())
         .map_err(|_| Error::internal(format!("an item does not decode: {:?}", item.get(ENTITY))))
+}
+
+/// What an item says, if it can be read: one that cannot is told of in the log and keeps none of the others.
+pub(crate) fn readable<T: DeserializeOwned>(item: &Item) -> Option<T> {
+    match decode(item) {
+        Ok(value) => Some(value),
+        Err(cause) => {
+            let key = key_of(item);
+            error!(%cause, partition = key.map(|key| key.pk), "an item cannot be read");
+            None
+        }
+    }
 }
 
 impl Table {
@@ -225,7 +245,8 @@ impl Table {
         ))
     }
 
-    /// Every item of a partition whose sort key starts with `prefix`, in order, strongly consistent.
+    /// Every item of a partition whose sort key starts with `prefix`, in order, strongly consistent, without those that cannot
+    /// be read.
     pub(crate) async fn query<T: DeserializeOwned>(
         &self,
         partition: String,
@@ -244,7 +265,7 @@ impl Table {
             .send();
         let mut all = Vec::new();
         while let Some(item) = pages.next().await {
-            all.push(decode(&item.map_err(failed)?)?);
+            all.extend(readable(&item.map_err(failed)?));
         }
         Ok(all)
     }
@@ -460,6 +481,12 @@ impl Table {
                 let (mut names, mut values) =
                     (names.unwrap_or_default(), values.unwrap_or_default());
                 let mut assignments = assign(&change.set, &mut names, &mut values);
+                for (i, name) in change.next.iter().enumerate() {
+                    names.insert(format!("#n{i}"), (*name).to_owned());
+                    values.insert(":none".to_owned(), n(0));
+                    values.insert(":one".to_owned(), n(1));
+                    assignments.push(format!("#n{i} = if_not_exists(#n{i}, :none) + :one"));
+                }
                 for (i, (map, field, more)) in change.count.iter().enumerate() {
                     names.insert(format!("#m{i}"), (*map).to_owned());
                     names.insert(format!("#f{i}"), (*field).to_owned());
@@ -517,6 +544,22 @@ impl Condition {
             ),
             Self::Has(attributes) => Self::terms(attributes, None),
             Self::HasWithout(attributes, without) => Self::terms(attributes, Some(without)),
+            Self::Counts(name, number) => {
+                let names = HashMap::from([("#count".to_owned(), (*name).to_owned())]);
+                let value = HashMap::from([(":count".to_owned(), n(number))]);
+                match number {
+                    0 => {
+                        let none = "attribute_not_exists(#count) OR #count = :count";
+                        (Some(none.to_owned()), Some(names), Some(value))
+                    }
+                    _ => (Some("#count = :count".to_owned()), Some(names), Some(value)),
+                }
+            }
+            Self::Below(name, limit) => (
+                Some("attribute_not_exists(#below) OR #below < :below".to_owned()),
+                Some(HashMap::from([("#below".to_owned(), (*name).to_owned())])),
+                Some(HashMap::from([(":below".to_owned(), n(limit))])),
+            ),
             Self::Unless(attributes) => {
                 let mut terms = vec!["attribute_exists(PK)".to_owned()];
                 let (mut names, mut values) = (HashMap::new(), HashMap::new());

@@ -1,6 +1,6 @@
 //! Receipts: the lasting, secret-free record of what was taken away. They outlive the server.
 
-use super::{Condition, SK, Table, Update, Write, decode, encode, failed, keys, n, s};
+use super::{Condition, SK, Table, Update, Write, encode, failed, keys, n, readable, s};
 use crate::domain::credential::Source;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::revocation::{Outcome, Unsupported};
@@ -45,6 +45,12 @@ impl Receipt {
     pub fn unsettled(&self) -> Option<u64> {
         let grants = self.counts.unwrap_or_default().oauth;
         grants.checked_sub(self.outcomes.total())
+    }
+
+    /// Whether something that it is for may still be there to be read. A deletion and a revoke-all are over in this respect
+    /// before there is a receipt.
+    pub const fn is_removing(&self) -> bool {
+        matches!(self.removed, Removed::Subject { .. }) && !self.closed
     }
 
     /// Whether nothing is left to be done: all is removed, and each grant's revocation has ended.
@@ -164,6 +170,7 @@ pub(crate) fn count(tenant: &TenantId, receipt: &str, more: Counts) -> Write {
         count: fields
             .map(|(field, more)| ("counts", field, more))
             .collect(),
+        next: Vec::new(),
         condition: Condition::Has(vec![("closed", AttributeValue::Bool(false))]),
     })
 }
@@ -185,6 +192,7 @@ pub(crate) fn settle(
         key: keys::receipt(tenant, receipt),
         set,
         count: vec![("outcomes", outcome.as_str(), 1)],
+        next: Vec::new(),
         condition: Condition::Exists,
     }))
 }
@@ -272,6 +280,9 @@ impl Table {
             .flatten()
             .filter(|item| item.get(SK) != Some(&s(&end)));
         let wanted = usize::try_from(limit).unwrap_or(0);
-        older.take(wanted).map(|item| decode(&item)).collect()
+        Ok(older
+            .take(wanted)
+            .filter_map(|item| readable(&item))
+            .collect())
     }
 }

@@ -133,7 +133,8 @@ impl Table {
             .await
     }
 
-    /// Some of the servers of a tenant, oldest first, from those created after `after` on; an empty page is the last.
+    /// Some of the servers of a tenant, oldest first, from those created after `after` on, as far as they can be read; and the
+    /// last of them, if there is any.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
@@ -142,12 +143,14 @@ impl Table {
         tenant: &TenantId,
         after: Option<ServerId>,
         limit: i32,
-    ) -> Result<Vec<Server>> {
+    ) -> Result<(Vec<Option<Server>>, Option<ServerId>)> {
         let after = after.map(|id| key(tenant, id));
         let (items, _) = self
             .query_page(keys::tenant_partition(tenant), keys::SERVERS, after, limit)
             .await?;
-        items.iter().map(decode).collect()
+        let last = items.last().and_then(super::key_of);
+        let last = last.and_then(|key| ServerId::parse_ulid(key.sk.strip_prefix(keys::SERVERS)?));
+        Ok((items.iter().map(super::readable).collect(), last))
     }
 
     /// The next number of a tenant. Taken before a server is written, so one may be skipped, and never given out again.

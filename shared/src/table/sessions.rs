@@ -2,16 +2,16 @@
 //! a callback serve once.
 
 use super::{
-    Condition, Found, Key, Table, Update, Write, credentials, decode, encode, failed, keys, n, s,
-    servers, trail,
+    Condition, Found, Key, Table, Update, Write, encode, failed, keys, n, readable, s, servers,
+    trail,
 };
 use crate::Result;
-use crate::domain::credential::KeptReason;
 use crate::domain::event::Event;
 use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::session::{Phase, Session};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
+use crate::table::credentials::{Kept, REMOVALS};
 
 /// Key of a session.
 pub fn key(tenant: &TenantId, server: ServerId, id: &str) -> Key {
@@ -118,26 +118,25 @@ impl Table {
             .map(drop)
     }
 
-    /// Ends a session because its subject refused, and keeps that as the reason why there is no grant. `replacing` is the
-    /// kept reason that was read. Answers `false` if that has changed, or the session was ended before.
+    /// Ends a session because its subject refused, and keeps that as the reason why there is no grant. Answers `false` if the
+    /// subject was disconnected since it was begun, or the session was ended before.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
     pub async fn deny_session(
         &self,
         session: &Session,
-        kept: &KeptReason,
-        replacing: Option<&KeptReason>,
+        kept: &Kept<'_>,
         event: &Event,
     ) -> Result<bool> {
         let writes = vec![
             step(session, Phase::Exchanging, Phase::Failed),
             servers::stands(&session.tenant, session.server, Some(session.auth_revision)),
-            credentials::put_reason(
+            kept.write(
                 &session.tenant,
                 session.server,
-                kept,
-                credentials::unchanged(replacing),
+                &[],
+                Condition::Counts(REMOVALS, session.removals),
             )?,
             trail::put(event)?,
         ];
@@ -194,7 +193,10 @@ impl Table {
                 .query_page(partition.clone(), &prefix, after, 200)
                 .await?;
             for item in &items {
-                let session: Session = decode(item)?;
+                let Some(session) = readable::<Session>(item) else {
+                    // Whatever it is, no callback finds it either.
+                    continue;
+                };
                 let open = !matches!(session.phase, Phase::Completed | Phase::Failed);
                 if open && session.subject == *subject {
                     all.push(session);

@@ -4,7 +4,7 @@
 
 use super::{
     Condition, DUE_INDEX, DUE_INDEX_NAME, Item, Key, Table, Update, Write, WriteError, encode,
-    failed, keys, revocations, s, trail,
+    failed, keys, revocations, s, subjects, trail,
 };
 use crate::domain::credential::{Grant, Override, Source};
 use crate::domain::event::Event;
@@ -110,6 +110,10 @@ pub struct Offboarding {
     pub subject: Subject,
     /// The receipt that counts them.
     pub receipt: String,
+    /// Which of the subject's offboardings it is, counted from 1; 0 if an older version did not count. What comes of a
+    /// consent that was begun after it is none of its business.
+    #[serde(default)]
+    pub number: u64,
     /// When it was asked for.
     pub at: Timestamp,
     /// The last server of those that are done; they are taken in the order of their creation.
@@ -135,11 +139,21 @@ pub enum Remaining {
     /// To go, with an event of its own.
     Override(Box<Override>),
     /// To go, unless an issuer's answer is on its way.
-    Session(Box<Session>),
+    Session {
+        /// How far it is, in whatever words.
+        #[serde(default)]
+        phase: String,
+        /// Until when one may be.
+        #[serde(default)]
+        busy_until: Option<Timestamp>,
+    },
     /// To go, with its receipt closed.
     Sweep(Sweep),
     /// To go with the item that leads to it.
     Provider(Provider),
+    /// To stay until it can be read: something would be owed to it.
+    #[serde(skip)]
+    Unreadable,
     /// To go last.
     Tombstone,
     /// To go.
@@ -193,6 +207,21 @@ impl Tombstone {
             self,
             self.at,
         )
+    }
+}
+
+impl Offboarding {
+    /// Whether this is what takes a credential away. A grant whose consent was begun after it is not.
+    pub fn takes(&self, credential: &Credential) -> bool {
+        match credential {
+            Credential::Override(_) => true,
+            Credential::Grant(grant) => self.number == 0 || grant.offboardings < self.number,
+        }
+    }
+
+    /// Whether a consent was begun before it.
+    pub const fn voids(&self, session: &Session) -> bool {
+        self.number == 0 || session.offboardings < self.number
     }
 }
 
@@ -395,18 +424,25 @@ impl Table {
                 break;
             }
             let item = match super::decode(&item) {
-                // Nothing is owed to an override but to go.
-                Err(_) if keys::credential_source(&key.sk) == Some(Source::Override) => {
-                    Remaining::Other
+                Ok(item) => item,
+                // A revocation is owed to a grant, an end of its receipt to a sweep; nothing to anything else but to go.
+                Err(cause) => {
+                    let grant = keys::credential_source(&key.sk) == Some(Source::Oauth);
+                    let owed = (grant && key.sk.starts_with(keys::CREDENTIALS))
+                        || key.sk.starts_with(keys::SWEEPS);
+                    error!(%cause, owed, "an item of a deleted server cannot be read");
+                    match owed {
+                        true => Remaining::Unreadable,
+                        false => Remaining::Other,
+                    }
                 }
-                read => read?,
             };
             remains.push(Remains { key, item });
         }
         Ok((remains, next))
     }
 
-    /// Some of the clients in a dead server's partition, from `after` on, and where the rest starts.
+    /// Some of the clients in a dead server's partition, as far as they can be read, from `after` on, and where the rest starts.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
@@ -415,7 +451,7 @@ impl Table {
         tenant: &TenantId,
         server: ServerId,
         after: Option<Key>,
-    ) -> Result<(Vec<(Key, ClientRecord)>, Option<Key>)> {
+    ) -> Result<(Vec<(Key, Option<ClientRecord>)>, Option<Key>)> {
         let partition = keys::server_partition(tenant, server);
         let (items, next) = self
             .query_page(partition, keys::CLIENTS, after, CLIENTS_PAGE)
@@ -423,7 +459,7 @@ impl Table {
         let clients = items.iter().map(|item| {
             let key =
                 super::key_of(item).ok_or_else(|| Error::internal("an item without a key"))?;
-            Ok((key, super::decode(item)?))
+            Ok((key, super::readable(item)))
         });
         Ok((clients.collect::<Result<_>>()?, next))
     }
@@ -553,7 +589,8 @@ impl Table {
         }
     }
 
-    /// Writes an offboarding down, with its receipt.
+    /// Writes an offboarding down, with its receipt. All consents of the subject that were begun before are void by it. Answers
+    /// `false` if another one was first.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
@@ -562,18 +599,16 @@ impl Table {
         offboarding: &Offboarding,
         receipt: &Receipt,
         event: &Event,
-    ) -> Result<()> {
-        let key = keys::offboarding(&offboarding.tenant, &offboarding.receipt);
+    ) -> Result<bool> {
+        let (tenant, subject) = (&offboarding.tenant, &offboarding.subject);
+        let key = keys::offboarding(tenant, &offboarding.receipt);
         let writes = vec![
             receipts::put(&offboarding.tenant, receipt)?,
             due(&key, "offboarding", offboarding, offboarding.at)?,
             trail::put(event)?,
+            subjects::count(tenant, subject, offboarding.number.saturating_sub(1)),
         ];
-        if self.write_if(writes).await? {
-            Ok(())
-        } else {
-            Err(Error::internal("a fresh receipt id was in use"))
-        }
+        self.write_if(writes).await
     }
 
     /// An offboarding as it stands, if it still is to be done.

@@ -8,7 +8,7 @@ use super::super::servers::{data_key, open_with};
 use super::{Ticket, end, find_ticket};
 use crate::app::App;
 use crate::catalogue::RevocationScope;
-use crate::domain::credential::{Grant, KeptReason, Source, Tokens, new_version};
+use crate::domain::credential::{Grant, Source, Tokens, new_version};
 use crate::domain::event::{self, Action, Event, Who};
 use crate::domain::id::hash;
 use crate::domain::revocation::{Presentation, Revocation};
@@ -17,8 +17,8 @@ use crate::domain::session::{Consent, ConsentSecrets, Origin, Phase, Session};
 use crate::domain::status::{Reason, Status, status};
 use crate::oauth::token::{self, Class, Endpoint};
 use crate::seal::{DataKey, Kind};
-use crate::table::credentials::{Granting, Outcome};
-use crate::table::sessions;
+use crate::table::credentials::{Granting, Kept, Outcome};
+use crate::table::{sessions, subjects};
 use crate::{Error, Result};
 use secrecy::{ExposeSecret, SecretString};
 use tracing::{error, info, warn};
@@ -282,17 +282,19 @@ async fn deny(app: &App, session: &Session) -> Result<()> {
         if records.grant.is_some() || server.auth_revision != session.auth_revision {
             break;
         }
-        let read = records.stored.reason.as_ref();
-        let kept = KeptReason {
-            subject: session.subject.clone(),
+        if records.stored.voids(session) {
+            break;
+        }
+        let kept = Kept {
+            subject: &session.subject,
             reason: Reason::ConsentDenied,
             at: app.now(),
-            fence: read.and_then(|reason| reason.fence),
+            auth_revision: server.auth_revision,
         };
         let ended = Event::of_session(kept.at, Who::Browser, session, Action::SessionEnded)?;
         let ended = ended.with(event::Outcome::Refused);
         let table = &app.table;
-        if table.deny_session(session, &kept, read, &ended).await? {
+        if table.deny_session(session, &kept, &ended).await? {
             return Ok(());
         }
     }
@@ -330,7 +332,8 @@ fn new_grant(
         refreshable: tokens.refresh.is_some(),
         last_refresh: None,
         retry_at: None,
-        fence: None,
+        offboardings: session.offboardings,
+        void_consents_before: None,
         in_doubt: false,
         lease_id: None,
         lease_until: None,
@@ -404,6 +407,7 @@ async fn place(
     let (tenant, id) = (&session.tenant, session.server);
     let mut keys = AtServer::keys(tenant, id, &session.subject);
     keys.push(sessions::key(tenant, id, &session.id));
+    keys.push(subjects::key(tenant, &session.subject));
     let found = app.table.read(keys).await?;
     let phase = found.session(tenant, id, &session.id)?.map(|s| s.phase);
     if phase == Some(Phase::Completed) {
@@ -422,15 +426,12 @@ async fn place(
     // An offboarding may have ended the session under us.
     let stands = server.auth_revision == session.auth_revision
         && phase == Some(Phase::Exchanging)
-        && !stored.is_fenced(session.at);
+        && !stored.voids(session)
+        && found.offboardings(tenant, &session.subject)? == session.offboardings;
     if !stands {
         return Ok(Placed::Void);
     }
-    let fences = [
-        stored.reason.as_ref().and_then(|reason| reason.fence),
-        own.and_then(|old| old.fence),
-    ];
-    grant.fence = fences.into_iter().flatten().max();
+    grant.void_consents_before = stored.void_consents_before();
     let now = app.now();
     let replaced = own.filter(|_| revoking);
     let replaced = replaced.map(|old| {

@@ -21,9 +21,9 @@ use crate::domain::id::{ServerId, Sortable, TenantId, hash, random};
 use crate::domain::server::Server;
 use crate::domain::session::{CONSENT_LIFETIME, Origin, Phase, SESSION_LIFETIME, Session};
 use crate::domain::subject::Subject;
-use crate::table::credentials::record_keys;
+use crate::table::credentials::{kept_reason_key, record_keys};
 use crate::table::servers::Companions;
-use crate::table::{servers as server_table, sessions};
+use crate::table::{servers as server_table, sessions, subjects};
 use crate::{Error, Result};
 use data_encoding::BASE64URL_NOPAD;
 use secrecy::{ExposeSecret, SecretString};
@@ -93,15 +93,23 @@ pub fn parse_session_id(text: &str) -> Option<(ServerId, String)> {
     is_tag.then(|| (server, format!("{tag}{ulid}")))
 }
 
-fn new_session(
+/// A consent that begins now: void as soon as the subject is disconnected or offboarded after this.
+async fn new_session(
     app: &App,
     tenant: &TenantId,
     server: &Server,
     subject: &Subject,
     origin: Origin,
 ) -> Result<Session> {
+    let keys = vec![
+        kept_reason_key(tenant, server.id, subject),
+        subjects::key(tenant, subject),
+    ];
+    let found = app.table.read(keys).await?;
     let now = app.now();
     Ok(Session {
+        removals: found.removals(tenant, server.id, subject)?,
+        offboardings: found.offboardings(tenant, subject)?,
         id: format!("{}{}", Session::tag(subject), Sortable::new(now)?.ulid()),
         tenant: tenant.clone(),
         server: server.id,
@@ -158,7 +166,7 @@ pub async fn offer(
     };
     let subject = server.caller.subject();
     require_room(app, tenant, server.found.id, subject).await?;
-    let mut session = new_session(app, tenant, &server.found, subject, origin)?;
+    let mut session = new_session(app, tenant, &server.found, subject, origin).await?;
     let (ticket, secret_hash) = new_ticket(tenant, server.found.id, &session.id)?;
     session.secret_hash = secret_hash;
     let url = format!("{base}{START_PATH}?session={}", ticket.expose_secret()).into();
@@ -277,7 +285,7 @@ pub async fn begin(
     let setup = whom.set_up(app, settings, true).await?;
     keep_client(app, tenant, &key, &setup).await?;
     let origin = Origin::Langsmith { provider };
-    let mut session = new_session(app, tenant, server, subject, origin)?;
+    let mut session = new_session(app, tenant, server, subject, origin).await?;
     let url = whom.address(&setup, &mut session)?;
     let begun = Event::of_session(session.at, caller, &session, Action::SessionBegun)?;
     if app.table.add_session(&session, &begun).await? {
@@ -352,7 +360,7 @@ pub async fn create_server(
     let origin = Origin::Kambrium {
         integration: integration.to_owned(),
     };
-    let mut session = new_session(app, tenant, server, caller.subject(), origin)?;
+    let mut session = new_session(app, tenant, server, caller.subject(), origin).await?;
     let begun = whom
         .address(&setup, &mut session)
         .map(|url| Begun { session, url });
@@ -400,10 +408,12 @@ async fn find_ticket(app: &App, ticket: &Ticket, phase: Phase) -> Result<(Server
         }
         _ => return Err(Error::SessionNotFound),
     };
-    let keys = record_keys(tenant, server.id, &session.subject);
-    let found = app.table.read(keys.into()).await?;
+    let mut keys = Vec::from(record_keys(tenant, server.id, &session.subject));
+    keys.push(subjects::key(tenant, &session.subject));
+    let found = app.table.read(keys).await?;
+    let offboarded = found.offboardings(tenant, &session.subject)? != session.offboardings;
     let records = found.records(tenant, &server, &session.subject)?;
-    if records.stored.is_fenced(session.at) {
+    if offboarded || records.stored.voids(&session) {
         return Err(Error::SessionNotFound);
     }
     Ok((server, session))

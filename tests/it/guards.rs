@@ -1,0 +1,351 @@
+//! Each condition of the transactions that end or begin something, by itself: with a state that the caller has not seen, nothing
+//! is written. docs/RELIABILITY.md lists which test is for which condition.
+
+use crate::harness::{Cut, Hawser, ample, per_user};
+use hawser_core::domain::credential::Grant;
+use hawser_core::domain::event::{Action, Event};
+use hawser_core::domain::id::{ServerId, Sortable, TenantId};
+use hawser_core::domain::revocation::Revocation;
+use hawser_core::domain::session::{Phase, Session};
+use hawser_core::domain::status::Reason;
+use hawser_core::domain::subject::Subject;
+use hawser_core::operations::work::work_off;
+use hawser_core::table::credentials::{Credential, Granting, Kept, Outcome, record_keys};
+use hawser_core::table::revocations::Discarded;
+use hawser_core::table::work::Work;
+use serde_json::json;
+
+/// A server of tenant `acme`, and what is written at it by hand.
+struct Scene {
+    hawser: Hawser,
+    tenant: TenantId,
+    subject: Subject,
+    mcp: String,
+    id: ServerId,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let hawser = Hawser::start().await;
+        let auth = json!({"type": "oauth2"});
+        let mcp = hawser.admin("acme").register("wiki", auth, &[]).await.mcp;
+        Self {
+            tenant: TenantId::parse("acme").unwrap(),
+            subject: Subject::parse("user:ada").unwrap(),
+            id: ServerId::parse_prefixed(&mcp).unwrap(),
+            hawser,
+            mcp,
+        }
+    }
+
+    fn event(&self, action: Action) -> Event {
+        self.hawser.event(&self.tenant, action)
+    }
+
+    async fn grant(&self) -> Option<Grant> {
+        let keys = record_keys(&self.tenant, self.id, &self.subject);
+        let found = self.hawser.app.table.read(keys.into()).await.unwrap();
+        found.grant(&self.tenant, self.id, &self.subject).unwrap()
+    }
+
+    fn new_grant(&self, version: &str) -> Grant {
+        serde_json::from_value(json!({
+            "server": self.id, "subject_type": "user", "subject_id": "ada", "auth_revision": 1, "version": version,
+            "issuance": {"issuer": "https://as.example", "token_endpoint": "https://as.example/token",
+                         "client": {"id": "c", "auth": "none", "source": "metadata_document"}},
+            "scopes": [], "obtained_at": 0, "lifetime": null, "expires_at": null, "refreshable": true,
+            "last_refresh": null, "sealed": [1, 2, 3],
+        }))
+        .unwrap()
+    }
+
+    /// A consent in this phase, written down.
+    async fn session(&self, phase: &str) -> Session {
+        let now = self.hawser.app.now();
+        let session: Session = serde_json::from_value(json!({
+            "id": Sortable::new(now).unwrap().ulid(), "tenant": "acme", "server": self.id, "subject_type": "user",
+            "subject_id": "ada", "auth_revision": 1, "at": now, "origin": {"kambrium": {"integration": "x"}},
+            "phase": phase, "secret_hash": "h", "ttl": now.plus_seconds(86_400).seconds(),
+        }))
+        .unwrap();
+        let begun = self.event(Action::SessionBegun);
+        let table = &self.hawser.app.table;
+        assert!(table.add_session(&session, &begun).await.unwrap());
+        session
+    }
+
+    async fn put(&self, session: &Session, version: &str) -> Outcome {
+        let stored = hawser_core::domain::credential::Stored {
+            grant: self.grant().await,
+            reason: None,
+        };
+        let grant = self.new_grant(version);
+        let granting = Granting {
+            grant: &grant,
+            replacing: &stored,
+            revocation: None,
+            session,
+        };
+        let event = self.event(Action::CredentialGranted);
+        let table = &self.hawser.app.table;
+        table.put_grant(&granting, &event).await.unwrap()
+    }
+
+    async fn disconnect(&self) {
+        let body = json!({"authSource": "oauth", "subjectId": "ada", "subjectType": "user"});
+        let path = format!("/api/svc/v1/mcp/{}/auth", self.mcp);
+        let answer = self.hawser.admin("acme").delete_with(&path, body).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+
+    async fn delete(&self) {
+        let path = format!("/api/svc/v1/mcp/{}", self.mcp);
+        assert_eq!(self.hawser.admin("acme").delete(&path).await.status, 200);
+    }
+
+    fn revocation(&self) -> Revocation {
+        let now = self.hawser.app.now();
+        Revocation::of(&self.tenant, &self.new_grant("v"), None, now).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_grant_is_stored_at_the_count_of_removals_that_its_consent_began_at() {
+    let scene = Scene::new().await;
+    let early = scene.session("exchanging").await;
+    let other = scene.session("exchanging").await;
+    assert_eq!(scene.put(&other, "v1").await, Outcome::Done);
+    scene.disconnect().await;
+    assert_eq!(scene.put(&early, "v2").await, Outcome::RecordMoved);
+    assert!(scene.grant().await.is_none());
+}
+
+#[tokio::test]
+async fn a_grant_is_stored_at_the_count_of_offboardings_that_its_consent_began_at() {
+    let scene = Scene::new().await;
+    let mut session = scene.session("exchanging").await;
+    // Its own state is as if the offboarding had not reached it.
+    let path = "/v1/subjects/user/ada/credentials";
+    scene.hawser.wire.arm(Some(Cut::Before(2)));
+    scene.hawser.admin("acme").delete(path).await;
+    scene.hawser.wire.arm(None);
+    assert_eq!(scene.put(&session, "v1").await, Outcome::RecordMoved);
+    session.offboardings = 1;
+    assert_eq!(scene.put(&session, "v1").await, Outcome::Done);
+}
+
+#[tokio::test]
+async fn a_grant_is_stored_while_its_consent_is_exchanged_only() {
+    for phase in ["offered", "pending", "completed", "failed"] {
+        let scene = Scene::new().await;
+        let session = scene.session(phase).await;
+        assert_eq!(
+            scene.put(&session, "v1").await,
+            Outcome::RecordMoved,
+            "{phase}"
+        );
+        assert!(scene.grant().await.is_none(), "{phase}");
+    }
+}
+
+#[tokio::test]
+async fn a_grant_is_stored_at_the_auth_revision_of_its_consent_only() {
+    let scene = Scene::new().await;
+    let session = scene.session("exchanging").await;
+    let path = format!("/api/svc/v1/mcp/{}/auth/tokens", scene.mcp);
+    assert_eq!(scene.hawser.admin("acme").delete(&path).await.status, 200);
+    assert_eq!(scene.put(&session, "v1").await, Outcome::ServerMoved);
+    scene.delete().await;
+    assert_eq!(scene.put(&session, "v1").await, Outcome::ServerMoved);
+}
+
+#[tokio::test]
+async fn a_refusal_is_kept_at_the_count_of_removals_that_its_consent_began_at() {
+    let scene = Scene::new().await;
+    let refused = scene.session("exchanging").await;
+    let other = scene.session("exchanging").await;
+    assert_eq!(scene.put(&other, "v1").await, Outcome::Done);
+    scene.disconnect().await;
+    let kept = Kept {
+        subject: &scene.subject,
+        reason: Reason::ConsentDenied,
+        at: scene.hawser.app.now(),
+        auth_revision: 1,
+    };
+    let event = scene.event(Action::SessionEnded);
+    let table = &scene.hawser.app.table;
+    let denied = table.deny_session(&refused, &kept, &event).await;
+    assert!(!denied.unwrap());
+}
+
+#[tokio::test]
+async fn a_callback_claims_a_consent_of_a_server_that_stands_only() {
+    let scene = Scene::new().await;
+    let (first, second) = (
+        scene.session("pending").await,
+        scene.session("pending").await,
+    );
+    let until = scene.hawser.app.now().plus_seconds(60);
+    let event = scene.event(Action::SessionAnswered);
+    let table = &scene.hawser.app.table;
+    assert!(table.claim_session(&first, until, &event).await.unwrap());
+    let event = scene.event(Action::SessionAnswered);
+    assert!(
+        !table.claim_session(&first, until, &event).await.unwrap(),
+        "once"
+    );
+    scene.delete().await;
+    let event = scene.event(Action::SessionAnswered);
+    assert!(!table.claim_session(&second, until, &event).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_tombstone_stays_for_what_was_added_since_it_was_read() {
+    let scene = Scene::new().await;
+    scene.delete().await;
+    let table = &scene.hawser.app.table;
+    let read = table
+        .tombstone(&scene.tenant, scene.id)
+        .await
+        .unwrap()
+        .unwrap();
+    table.count_on_tombstone(&read, ample()).await.unwrap();
+    let read = table
+        .tombstone(&scene.tenant, scene.id)
+        .await
+        .unwrap()
+        .unwrap();
+    let late = scene.revocation();
+    let event = scene.event(Action::CredentialDiscarded);
+    let added = table.discard_recovered(&late, &event).await.unwrap();
+    assert_eq!(added, Discarded::Done);
+    let event = scene.event(Action::ServerPurged);
+    table.finish_purge(&read, &event).await.unwrap();
+    let stands = table.tombstone(&scene.tenant, scene.id).await.unwrap();
+    assert!(stands.is_some(), "its data key is needed");
+    let event = scene.event(Action::ServerPurged);
+    table.finish_purge(&stands.unwrap(), &event).await.unwrap();
+    assert!(
+        table
+            .tombstone(&scene.tenant, scene.id)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    let event = scene.event(Action::CredentialDiscarded);
+    let added = table.discard_recovered(&scene.revocation(), &event).await;
+    assert_eq!(added.unwrap(), Discarded::NoKey);
+}
+
+#[tokio::test]
+async fn a_purge_closes_the_receipt_of_a_sweep_that_it_takes_along() {
+    let hawser = Hawser::start().await;
+    let admin = hawser.admin("acme");
+    let server = admin.register("wiki", per_user(), &["ada"]).await;
+    let path = server.paths()[0].clone();
+    let swept = admin.delete(&format!("{path}/auth/tokens")).await;
+    let receipt = swept.header("hawser-receipt").unwrap();
+    assert_eq!(admin.delete(&path).await.status, 200);
+    // The purge comes first, and the sweep's own turn never.
+    let due = hawser.due().await;
+    let tombstone = due.iter().find(|work| matches!(work, Work::Tombstone(_)));
+    work_off(&hawser.app, tombstone.unwrap(), ample())
+        .await
+        .unwrap();
+    let receipt = admin.get(&format!("/v1/receipts/{receipt}")).await.json();
+    assert_eq!(receipt["data"]["state"], "complete", "{receipt}");
+}
+
+#[tokio::test]
+async fn nothing_is_counted_on_a_receipt_that_is_closed() {
+    let scene = Scene::new().await;
+    let path = "/v1/subjects/user/ada/credentials";
+    let closed = scene.hawser.admin("acme").delete(path).await.json();
+    let receipt = closed["data"]["id"].as_str().unwrap();
+    let mut session = scene.session("exchanging").await;
+    session.offboardings = 1;
+    assert_eq!(scene.put(&session, "v1").await, Outcome::Done);
+    let grant = scene.grant().await.unwrap();
+    let kept = Kept {
+        subject: &scene.subject,
+        reason: Reason::Revoked,
+        at: scene.hawser.app.now(),
+        auth_revision: 1,
+    };
+    let event = scene.event(Action::CredentialRemoved);
+    let table = &scene.hawser.app.table;
+    let credential = Credential::Grant(Box::new(grant));
+    let removed =
+        table.offboard_credential(&scene.tenant, scene.id, &credential, &kept, receipt, &event);
+    assert_eq!(removed.await.unwrap(), Outcome::ReceiptClosed);
+    assert!(scene.grant().await.is_some());
+}
+
+#[tokio::test]
+async fn refreshed_tokens_are_revoked_only_where_they_are_not_and_cannot_be_stored() {
+    let scene = Scene::new().await;
+    let session = scene.session("exchanging").await;
+    assert_eq!(scene.put(&session, "v1").await, Outcome::Done);
+    let read = scene.grant().await.unwrap();
+    let (table, tenant) = (&scene.hawser.app.table, &scene.tenant);
+    let until = scene.hawser.app.now().plus_seconds(20);
+    assert!(
+        table
+            .lease_grant(tenant, &read, "01LEASE", until)
+            .await
+            .unwrap()
+    );
+    let leased = scene.grant().await.unwrap();
+    let next = scene.new_grant("v2");
+    let late = scene.revocation();
+    let discard = async |given_up| {
+        let event = scene.event(Action::CredentialDiscarded);
+        let discarded = table.discard_refreshed(&late, &next, "01LEASE", None, given_up, &event);
+        discarded.await.unwrap()
+    };
+    assert_eq!(
+        discard(false).await,
+        Discarded::Moved,
+        "a write may yet happen"
+    );
+    let event = scene.event(Action::CredentialRefreshed);
+    let stored = table.continue_grant(tenant, &leased, &next, None, &event);
+    assert!(stored.await.unwrap());
+    for given_up in [false, true] {
+        assert_eq!(discard(given_up).await, Discarded::Moved, "it has");
+    }
+    let event = scene.event(Action::CredentialRefreshed);
+    let third = scene.new_grant("v3");
+    let again = table.continue_grant(tenant, &leased, &third, None, &event);
+    assert!(!again.await.unwrap(), "the lease is over");
+    scene.disconnect().await;
+    assert_eq!(discard(false).await, Discarded::Done);
+}
+
+#[tokio::test]
+async fn exchanged_tokens_are_revoked_only_where_their_consent_can_complete_no_more() {
+    let scene = Scene::new().await;
+    let table = &scene.hawser.app.table;
+    let discard = async |session: &Session| {
+        let discarded = scene.event(Action::CredentialDiscarded);
+        let ended = scene.event(Action::SessionEnded);
+        let late = scene.revocation();
+        let done = table.discard_exchanged(&late, session, &discarded, &ended);
+        done.await.unwrap()
+    };
+    let stored = scene.session("exchanging").await;
+    assert_eq!(scene.put(&stored, "v1").await, Outcome::Done);
+    assert_eq!(discard(&stored).await, Discarded::Moved);
+    let open = scene.session("exchanging").await;
+    assert_eq!(discard(&open).await, Discarded::Done);
+    assert_eq!(
+        scene.put(&open, "v2").await,
+        Outcome::RecordMoved,
+        "it is ended"
+    );
+    let failed = scene.session("exchanging").await;
+    let ended = scene.event(Action::SessionEnded);
+    let done = table.fail_session(&failed, Phase::Exchanging, &ended);
+    done.await.unwrap();
+    assert_eq!(discard(&failed).await, Discarded::Done);
+}
