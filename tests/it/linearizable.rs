@@ -412,14 +412,10 @@ async fn what_is_said_of_a_credential_fits_one_order_though_processes_are_killed
     let all = stage.history.lock().unwrap().clone();
     assert!(all.len() > CLIENTS * DEEDS / 2, "{} operations", all.len());
     for server in 0..2 {
-        for subject in 0..SUBJECTS.len() {
+        for (subject, name) in SUBJECTS.iter().enumerate() {
             let own = all.iter().filter(|(of, _)| *of == (server, subject));
             let own: Vec<_> = own.map(|(_, operation)| operation.clone()).collect();
-            assert!(
-                is_linearizable(&own),
-                "{server} {}: {own:#?}",
-                SUBJECTS[subject]
-            );
+            assert!(is_linearizable(&own), "{server} {name}: {own:#?}");
         }
     }
 }

@@ -108,6 +108,7 @@ pub struct Consent {
     pub server: String,
     /// When its address was there.
     pub begun: Option<i64>,
+    pub asked: i64,
     pub family: Option<usize>,
     /// Its id, once a browser has its cookie.
     pub session: Option<String>,
@@ -189,13 +190,6 @@ impl Answer {
     fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
-}
-
-/// Where a browser goes when the issuer has its subject's consent.
-struct WayBack {
-    consent: usize,
-    back: String,
-    cookie: String,
 }
 
 /// One history on its way.
@@ -292,8 +286,6 @@ enum Deed {
     Call,
     /// Several at once.
     Calls,
-    /// Consents that come back after what they were to connect was ended.
-    Overtaken,
     Status,
     Disconnect,
     Install,
@@ -313,7 +305,6 @@ impl Deed {
             (28, Self::Consent),
             (24, Self::Call),
             (16, Self::Calls),
-            (drawn("overtaken consents", 6), Self::Overtaken),
             (5, Self::Status),
             (14, Self::Disconnect),
             (4, Self::Install),
@@ -419,6 +410,7 @@ impl Play {
         for (server, id) in servers.iter().filter(|(name, _)| *name != "crm") {
             for subject in &SUBJECTS[..self.shape.subjects as usize] {
                 if self.shape.connected {
+                    let (server, subject) = (server.clone(), (*subject).to_owned());
                     self.consent(server, id, subject).await;
                 }
             }
@@ -541,7 +533,7 @@ impl Play {
             Deed::Consent => {
                 let (server, id) = self.draw_server();
                 let subject = self.draw_subject();
-                self.consent(&server, &id, &subject).await;
+                self.consent(server, &id, subject).await;
             }
             Deed::Call => {
                 let (server, id) = self.draw_server();
@@ -560,14 +552,8 @@ impl Play {
                 let subject = self.draw_subject();
                 self.look(&server, &id, &subject, None).await;
             }
-            Deed::Overtaken => self.overtaken().await,
-            Deed::Disconnect | Deed::Uninstall => {
-                let (server, id) = self.draw_server();
-                let subject = self.draw_subject();
-                let is_own = deed == Deed::Uninstall;
-                let source = if is_own { "auth-override" } else { "oauth" };
-                self.disconnect(&server, &id, &subject, source).await;
-            }
+            Deed::Disconnect => self.disconnect("oauth").await,
+            Deed::Uninstall => self.disconnect("auth-override").await,
             Deed::Install => self.install().await,
             Deed::RevokeAll => {
                 let (server, id) = self.draw_server();
@@ -594,10 +580,7 @@ impl Play {
                     self.put_server(&server, None).await;
                 }
             }
-            Deed::Offboard => {
-                let subject = self.draw_subject();
-                self.offboard(&subject).await;
-            }
+            Deed::Offboard => self.offboard().await,
             Deed::Work => {
                 let process = self.process();
                 self.work(&process).await;
@@ -683,8 +666,10 @@ impl Play {
         end.receipt = receipt.filter(|_| end.what != "move").map(str::to_owned);
     }
 
-    async fn disconnect(&self, server: &str, id: &str, subject: &str, source: &'static str) {
-        let end = self.ending("disconnect", Some(server), Some(subject), Some(source));
+    async fn disconnect(&self, source: &'static str) {
+        let (server, id) = self.draw_server();
+        let subject = self.draw_subject();
+        let end = self.ending("disconnect", Some(&server), Some(&subject), Some(source));
         let body = json!({"authSource": source, "subjectId": subject, "subjectType": "user"});
         let answer = self
             .ask("root", "DELETE", &format!("{MCP}/{id}/auth"), &[], body)
@@ -692,8 +677,9 @@ impl Play {
         self.ended(end, answer.as_ref());
     }
 
-    async fn offboard(&self, subject: &str) {
-        let end = self.ending("offboard", None, Some(subject), None);
+    async fn offboard(&self) {
+        let subject = self.draw_subject();
+        let end = self.ending("offboard", None, Some(&subject), None);
         let path = format!("/v1/subjects/user/{subject}/credentials");
         let answer = self.ask("root", "DELETE", &path, &[], Value::Null).await;
         // What is still being removed has not ended.
@@ -795,95 +781,63 @@ impl Play {
     }
 
     /// A consent from the first question to the last page, unless its subject loses interest.
-    async fn consent(&self, server: &str, id: &str, subject: &str) {
-        if let Some(way) = self.begin(server, id, subject).await {
-            self.think().await;
-            self.finish(way).await;
-        }
-    }
-
-    /// A consent up to the issuer's answer.
-    async fn begin(&self, server: &str, id: &str, subject: &str) -> Option<WayBack> {
-        let consent = {
+    async fn consent(&self, server: String, id: &str, subject: String) {
+        let number = {
             let mut log = self.log.lock().unwrap();
             log.consents.push(Consent {
-                subject: subject.to_owned(),
-                server: server.to_owned(),
+                subject: subject.clone(),
+                server: server.clone(),
                 begun: None,
+                asked: self.world.now(),
                 family: None,
                 session: None,
                 connected: None,
             });
             log.consents.len() - 1
         };
-        let path = format!("{MCP}/{id}/authorize");
-        let offered = self.ask(subject, "GET", &path, &[], Value::Null).await?;
+        let offered = self
+            .ask(
+                &subject,
+                "GET",
+                &format!("{MCP}/{id}/authorize"),
+                &[],
+                Value::Null,
+            )
+            .await;
+        let Some(offered) = offered else { return };
         let offered = offered.json();
-        let address = offered["authorization_endpoint"].as_str()?;
-        self.log.lock().unwrap().consents[consent].begun = Some(self.world.now());
+        let Some(address) = offered["authorization_endpoint"].as_str() else {
+            return;
+        };
+        self.log.lock().unwrap().consents[number].begun = Some(self.world.now());
         self.think().await;
         let target = address.strip_prefix(BASE).unwrap();
-        let started = self.ask("browser", "GET", target, &[], Value::Null).await?;
-        let (location, cookie) = (started.header("location")?, started.header("set-cookie")?);
-        let cookie = cookie.split(';').next().unwrap_or_default().to_owned();
+        let Some(started) = self.ask("browser", "GET", target, &[], Value::Null).await else {
+            return;
+        };
+        let (Some(location), Some(cookie)) =
+            (started.header("location"), started.header("set-cookie"))
+        else {
+            return;
+        };
+        let cookie = cookie.split(';').next().unwrap_or_default();
         let session = cookie.split_once('=').map(|(name, _)| name.to_owned());
-        self.log.lock().unwrap().consents[consent].session = session;
+        self.log.lock().unwrap().consents[number].session = session;
         self.think().await;
         let denies = self.world.draw(|rng| rng.chance(60));
         let (back, family) = {
             let mut internet = self.world.internet.lock().unwrap();
-            internet.approve(location, subject, consent, denies)
+            internet.approve(location, &subject, number, denies)
         };
-        self.log.lock().unwrap().consents[consent].family = family;
-        Some(WayBack {
-            consent,
-            back,
-            cookie,
-        })
-    }
-
-    /// The issuer's answer comes back.
-    async fn finish(&self, way: WayBack) {
-        let target = way.back.strip_prefix(BASE).unwrap();
-        let cookie = [("cookie", way.cookie.as_str())];
+        self.log.lock().unwrap().consents[number].family = family;
+        self.think().await;
+        let target = back.strip_prefix(BASE).unwrap();
         let page = self
-            .ask("browser", "GET", target, &cookie, Value::Null)
+            .ask("browser", "GET", target, &[("cookie", cookie)], Value::Null)
             .await;
         if page.is_some_and(|page| page.text.contains("<h1>Connected</h1>")) {
-            self.log.lock().unwrap().consents[way.consent].connected = Some(self.world.now());
+            self.log.lock().unwrap().consents[number].connected = Some(self.world.now());
         }
-    }
-
-    /// Several consents are begun, one connects, what it connected is ended, and then the others come back.
-    async fn overtaken(&self) {
-        let (server, id) = self.draw_server();
-        let subject = self.draw_subject();
-        if self.world.draw(|rng| rng.chance(300)) {
-            // Its sweep may still be to come.
-            let end = self.ending("move", Some(&server), None, None);
-            let answer = self.put_server(&server, None).await;
-            self.ended(end, answer.as_ref());
-        }
-        let mut ways = Vec::new();
-        for _ in 0..3 {
-            ways.extend(self.begin(&server, &id, &subject).await);
-        }
-        if let Some(way) = ways.pop() {
-            self.finish(way).await;
-        }
-        match self.world.draw(|rng| rng.below(5)) {
-            0 => self.offboard(&subject).await,
-            _ => self.disconnect(&server, &id, &subject, "oauth").await,
-        }
-        for way in ways {
-            self.think().await;
-            if self.world.draw(|rng| rng.chance(300)) {
-                let process = self.process();
-                self.work(&process).await;
-            }
-            self.finish(way).await;
-        }
-        self.call(&server, &id, &subject, None).await;
     }
 
     /// What a worker does when it is called.
