@@ -374,7 +374,8 @@ fn is_loopback(url: &Url, authority: &str) -> bool {
         let (start, port) = authority.split_at_checked(host.len())?;
         Some(start.eq_ignore_ascii_case(host) && (port.is_empty() || port.starts_with(':')))
     });
-    is_local(url) && written == Some(true)
+    let dotted = url.host_str().is_some_and(|host| host.ends_with('.'));
+    is_local(url) && !dotted && written == Some(true)
 }
 
 fn is_local(url: &Url) -> bool {

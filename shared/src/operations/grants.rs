@@ -111,13 +111,15 @@ pub async fn access(
             };
         }
         if free {
+            // A failed refresh gives the grant a new version, but no other token.
+            let serves = need.is_met(&grant, now);
             let (tenant, who) = (tenant.clone(), who.clone());
             let begun =
                 |app| async move { Box::pin(refresh(app, tenant, who, server, grant)).await };
             match app.to_its_end(begun).await? {
                 Refreshed::Stored(token, grant) => return Ok(Usable::Token { token, grant }),
                 // A refresh that was early never fails a call.
-                Refreshed::Failed(token, grant) if need.is_met(&grant, app.now()) => {
+                Refreshed::Failed(token, grant) if serves && !grant.is_expired(app.now()) => {
                     return Ok(Usable::Token { token, grant });
                 }
                 Refreshed::Failed(_, grant) => return Ok(Usable::Not(reason(grant.last_refresh))),
