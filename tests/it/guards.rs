@@ -1,7 +1,7 @@
 //! Each condition of the transactions that end or begin something, by itself: with a state that the caller has not seen, nothing
 //! is written. docs/RELIABILITY.md lists which test is for which condition.
 
-use crate::harness::{Cut, Hawser, per_user};
+use crate::harness::{Cut, Hawser, ample, per_user};
 use hawser_core::domain::credential::Grant;
 use hawser_core::domain::event::{Action, Event};
 use hawser_core::domain::id::{ServerId, Sortable, TenantId};
@@ -9,8 +9,10 @@ use hawser_core::domain::revocation::Revocation;
 use hawser_core::domain::session::{Phase, Session};
 use hawser_core::domain::status::Reason;
 use hawser_core::domain::subject::Subject;
+use hawser_core::operations::work::work_off;
 use hawser_core::table::credentials::{Credential, Granting, Kept, Outcome, record_keys};
 use hawser_core::table::revocations::Discarded;
+use hawser_core::table::work::Work;
 use serde_json::json;
 
 /// A server of tenant `acme`, and what is written at it by hand.
@@ -158,6 +160,25 @@ async fn a_grant_is_stored_at_the_auth_revision_of_its_consent_only() {
 }
 
 #[tokio::test]
+async fn a_refusal_is_kept_at_the_count_of_removals_that_its_consent_began_at() {
+    let scene = Scene::new().await;
+    let refused = scene.session("exchanging").await;
+    let other = scene.session("exchanging").await;
+    assert_eq!(scene.put(&other, "v1").await, Outcome::Done);
+    scene.disconnect().await;
+    let kept = Kept {
+        subject: &scene.subject,
+        reason: Reason::ConsentDenied,
+        at: scene.hawser.app.now(),
+        auth_revision: 1,
+    };
+    let event = scene.event(Action::SessionEnded);
+    let table = &scene.hawser.app.table;
+    let denied = table.deny_session(&refused, &kept, &event).await;
+    assert!(!denied.unwrap());
+}
+
+#[tokio::test]
 async fn a_callback_claims_a_consent_of_a_server_that_stands_only() {
     let scene = Scene::new().await;
     let (first, second) = (
@@ -188,10 +209,7 @@ async fn a_tombstone_stays_for_what_was_added_since_it_was_read() {
         .await
         .unwrap()
         .unwrap();
-    table
-        .count_on_tombstone(&read, crate::harness::ample())
-        .await
-        .unwrap();
+    table.count_on_tombstone(&read, ample()).await.unwrap();
     let read = table
         .tombstone(&scene.tenant, scene.id)
         .await
@@ -228,7 +246,12 @@ async fn a_purge_closes_the_receipt_of_a_sweep_that_it_takes_along() {
     let swept = admin.delete(&format!("{path}/auth/tokens")).await;
     let receipt = swept.header("hawser-receipt").unwrap();
     assert_eq!(admin.delete(&path).await.status, 200);
-    hawser.settle().await;
+    // The purge comes first, and the sweep's own turn never.
+    let due = hawser.due().await;
+    let tombstone = due.iter().find(|work| matches!(work, Work::Tombstone(_)));
+    work_off(&hawser.app, tombstone.unwrap(), ample())
+        .await
+        .unwrap();
     let receipt = admin.get(&format!("/v1/receipts/{receipt}")).await.json();
     assert_eq!(receipt["data"]["state"], "complete", "{receipt}");
 }
