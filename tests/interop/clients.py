@@ -86,7 +86,7 @@ PASSING = {
     "tracestate",
 }
 # Those that Hawser sets by itself.
-OWN = {"host", "user-agent", "content-length", "mcp-session-id"}
+OWN = {"host", "user-agent", "content-length", "mcp-session-id", "accept-encoding", "hawser-hops"}
 # What a caller may send along and no server may see. The `Origin` is one that may call.
 PLANTED_WORD = "planted-by-the-caller"
 PLANTED = {
@@ -113,6 +113,7 @@ def assert_arrived(requests, server, token):
         assert not extra, f"{extra} in {request}"
         assert carried.items() <= headers.items(), f"without {carried}: {request}"
         assert headers["user-agent"].startswith("hawser/"), request
+        assert headers["accept-encoding"] == "identity" and headers["hawser-hops"] == "1", request
         assert PLANTED_WORD not in json.dumps(request) and token not in json.dumps(request), request
 
 
