@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use hawser_core::App;
 use hawser_core::caller::Presented;
+use hawser_core::domain::consent_failure::FailedConsent;
 use hawser_core::domain::error::{Result, Unauthenticated};
 use hawser_core::operations::Taking;
 use hawser_core::table::receipts::Counts;
@@ -243,6 +244,28 @@ pub fn with_retry(response: Response<Body>) -> Response<Body> {
 /// Names the receipt of what the answer reports as removed, where the contract's own body has no place for it.
 pub fn with_receipt(response: Response<Body>, receipt: &str) -> Response<Body> {
     with_header(response, "hawser-receipt", receipt)
+}
+
+/// The last consent at a server that failed, for those who manage it, as contracts with underscores in their names show it.
+#[derive(Debug, Serialize)]
+pub struct LastFailedConsent<'a> {
+    reason: &'static str,
+    reference: String,
+    at: String,
+    subject_type: &'static str,
+    subject_id: &'a str,
+}
+
+impl<'a> From<&'a FailedConsent> for LastFailedConsent<'a> {
+    fn from(failed: &'a FailedConsent) -> Self {
+        Self {
+            reason: failed.reason.as_str(),
+            reference: failed.reference.ulid(),
+            at: failed.at.millis_z(),
+            subject_type: failed.subject.kind().as_str(),
+            subject_id: failed.subject.id(),
+        }
+    }
 }
 
 /// Adds a header whose value is known to be one.

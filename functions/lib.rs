@@ -117,7 +117,8 @@ endpoints! {
     HAWSER_OFFBOARD_SUBJECT "hawser-offboard-subject" Whole hawser::offboard_subject
         [DELETE "/v1/subjects/{subjectType}/{subjectId}/credentials", POST "/v1/subjects/offboard"];
     HAWSER_LIST_EVENTS "hawser-list-events" Whole hawser::list_events [GET "/v1/audit"];
-    HAWSER_START_CONSENT "hawser-start-consent" Whole hawser::start_consent [GET "/oauth/start"];
+    HAWSER_SHOW_CONSENT "hawser-show-consent" Whole hawser::show_consent [GET "/oauth/start", HEAD "/oauth/start"];
+    HAWSER_START_CONSENT "hawser-start-consent" Whole hawser::start_consent [POST "/oauth/start"];
     HAWSER_FINISH_CONSENT "hawser-finish-consent" Whole hawser::finish_consent [GET "/oauth/callback"];
     HAWSER_CLIENT_METADATA "hawser-client-metadata" Whole hawser::client_metadata [GET "/oauth/client-metadata.json"];
     HAWSER_INVOKE "hawser-invoke" Streaming hawser::invoke

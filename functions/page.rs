@@ -1,17 +1,21 @@
-//! Pages for people: what a browser shows when a consent is over. Complete without script; nothing is loaded from anywhere.
+//! Pages for people: where a consent starts, and what a browser shows when it is over. Complete without script; nothing is
+//! loaded from anywhere. All text that is not ours is escaped here, and here alone.
 
 use crate::http::{Response, empty, with_header};
 use data_encoding::BASE64URL_NOPAD;
 use hawser_core::Result;
 use hawser_core::domain::id::random;
 use lambda_http::Body;
+use std::fmt::Write;
 
-const STYLE: &str = "body{font:1.1rem/1.5 system-ui,sans-serif;max-width:32rem;margin:18vh auto 0;\
+const STYLE: &str = "body{font:1.1rem/1.5 system-ui,sans-serif;max-width:34rem;margin:14vh auto 0;\
     padding:0 1.5rem 1.5rem;overflow-wrap:anywhere;color-scheme:light dark;color:#1c2430;background:#fff}\
-    h1{font-size:1.5rem;margin:0 0 .5rem}\
+    h1{font-size:1.5rem;margin:0 0 .5rem}dt{font-weight:600;margin-top:.6rem}dd{margin:0}\
+    button{font:inherit;padding:.5rem 1.5rem;margin-top:.5rem}.reference{font-size:.9rem}\
     @media(prefers-color-scheme:dark){body{color:#e6e9ee;background:#14181f}}";
 
-/// A page with a heading and one sentence, both text. `script` runs if it is there; it must come from us alone.
+/// A page with a heading and one sentence, both text, and the reference under which the log says more. `script` runs if it is
+/// there; it must come from us alone.
 ///
 /// # Errors
 /// [`hawser_core::Error::Internal`] when the random generator fails.
@@ -19,31 +23,107 @@ pub fn page(
     status: u16,
     heading: &str,
     sentence: &str,
+    reference: Option<&str>,
     script: Option<&str>,
+) -> Result<Response<Body>> {
+    let mut main = format!("<p>{}</p>", escaped(sentence));
+    if let Some(reference) = reference {
+        let reference = escaped(reference);
+        let _ = write!(main, "<p class=\"reference\">Reference: {reference}</p>");
+    }
+    whole(status, heading, &main, script, "'none'", "no-referrer")
+}
+
+/// The page on which somebody decides whether to go on to an issuer.
+pub struct Question<'a> {
+    /// What it asks.
+    pub heading: &'a str,
+    /// What would happen.
+    pub sentence: &'a str,
+    /// Names and values.
+    pub facts: &'a [(&'a str, String)],
+    /// What to think of before the button is pressed.
+    pub warnings: &'a [String],
+    /// Hidden fields of the form.
+    pub fields: &'a [(&'a str, &'a str)],
+    /// Where the form is posted to: the path of our own page.
+    pub action: &'a str,
+    /// The button.
+    pub button: &'a str,
+    /// Whether the browser may be sent on to an address without TLS: where our own has none.
+    pub without_tls: bool,
+}
+
+impl Question<'_> {
+    /// The page.
+    ///
+    /// # Errors
+    /// [`hawser_core::Error::Internal`] when the random generator fails.
+    pub fn page(&self) -> Result<Response<Body>> {
+        let mut main = format!("<p>{}</p><dl>", escaped(self.sentence));
+        for (name, value) in self.facts {
+            let (name, value) = (escaped(name), escaped(value));
+            let _ = write!(main, "<dt>{name}</dt><dd>{value}</dd>");
+        }
+        main.push_str("</dl>");
+        for warning in self.warnings {
+            let _ = write!(main, "<p>{}</p>", escaped(warning));
+        }
+        let action = escaped(self.action);
+        let _ = write!(main, "<form method=\"post\" action=\"{action}\">");
+        for (name, value) in self.fields {
+            let (name, value) = (escaped(name), escaped(value));
+            let _ = write!(
+                main,
+                "<input type=\"hidden\" name=\"{name}\" value=\"{value}\">"
+            );
+        }
+        let button = escaped(self.button);
+        let _ = write!(main, "<button type=\"submit\">{button}</button></form>");
+        // Chromium holds the redirect that answers a form against `form-action` too, and the issuer is not known yet.
+        let targets = if self.without_tls {
+            "'self' https: http:"
+        } else {
+            "'self' https:"
+        };
+        // Without a referrer at all, the browser would send `Origin: null` with the form.
+        whole(200, self.heading, &main, None, targets, "same-origin")
+    }
+}
+
+/// `main` is HTML, and all the rest text.
+fn whole(
+    status: u16,
+    heading: &str,
+    main: &str,
+    script: Option<&str>,
+    form_action: &str,
+    referrer: &str,
 ) -> Result<Response<Body>> {
     let nonce = BASE64URL_NOPAD.encode(&random::<16>()?);
     let script_source =
         script.map_or_else(String::new, |_| format!("script-src 'nonce-{nonce}'; "));
     let policy = format!(
-        "default-src 'none'; {script_source}style-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'; \
+        "default-src 'none'; {script_source}style-src 'nonce-{nonce}'; base-uri 'none'; form-action {form_action}; \
          frame-ancestors 'none'"
     );
     let script = script.map_or_else(String::new, |text| {
         format!("<script nonce=\"{nonce}\">{text}</script>")
     });
-    let (heading, sentence) = (escaped(heading), escaped(sentence));
+    let heading = escaped(heading);
     let html = format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>{heading}</title>\
          <style nonce=\"{nonce}\">{STYLE}</style></head>\
-         <body><main><h1>{heading}</h1><p>{sentence}</p></main>{script}</body></html>"
+         <body><main><h1>{heading}</h1>{main}</main>{script}</body></html>"
     );
     let mut response = empty(status);
     *response.body_mut() = Body::Text(html);
     let headers = [
         ("content-type", "text/html; charset=utf-8"),
         ("content-security-policy", policy.as_str()),
-        ("referrer-policy", "no-referrer"),
+        ("referrer-policy", referrer),
+        ("x-frame-options", "DENY"),
         // A page that was opened as a popup may tell its opener.
         ("cross-origin-opener-policy", "unsafe-none"),
     ];
@@ -60,7 +140,8 @@ pub fn redirect(url: &str) -> Response<Body> {
     with_header(response, "referrer-policy", "no-referrer")
 }
 
-/// Text as it stands between tags or in an attribute.
+/// Text as it stands between tags or in an attribute. What cannot be seen, or turns the text around it, is written out, so
+/// that no name looks like another one.
 fn escaped(text: &str) -> String {
     text.chars().fold(String::new(), |mut out, c| {
         match c {
@@ -69,30 +150,87 @@ fn escaped(text: &str) -> String {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
+            c if is_unseen(c) => {
+                let _ = write!(out, "\\u{{{:04X}}}", u32::from(c));
+            }
             c => out.push(c),
         }
         out
     })
 }
 
+/// Controls, format characters (Unicode `Cf`, among them those of bidirectional text), line separators, spaces other than the
+/// usual one, and what Unicode says to ignore when it is shown (`Default_Ignorable_Code_Point`).
+fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{a0}' | '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
+            | '\u{890}'..='\u{891}' | '\u{8e2}' | '\u{115f}'..='\u{1160}' | '\u{1680}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{2000}'..='\u{200f}' | '\u{2028}'..='\u{202f}' | '\u{205f}'..='\u{206f}'
+            | '\u{2800}' | '\u{3000}' | '\u{3164}' | '\u{e000}'..='\u{f8ff}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}' | '\u{f0000}'..='\u{10ffff}')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn text_stays_text_and_nothing_else_may_run() {
-        let page = page(400, "<b>", "a\"'&</p><script>", None).unwrap();
+    fn html(page: &Response<Body>) -> &str {
         let Body::Text(html) = page.body() else {
             panic!("no text");
         };
-        assert!(
-            html.contains("<h1>&lt;b&gt;</h1><p>a&quot;&#39;&amp;&lt;/p&gt;&lt;script&gt;</p>")
-        );
+        html
+    }
+
+    #[test]
+    fn text_stays_text_and_nothing_else_may_run() {
+        let page = page(400, "<b>", "a\"'&</p><script>", Some("<01>"), None).unwrap();
+        let main = "<h1>&lt;b&gt;</h1><p>a&quot;&#39;&amp;&lt;/p&gt;&lt;script&gt;</p>\
+                    <p class=\"reference\">Reference: &lt;01&gt;</p>";
+        assert!(html(&page).contains(main), "{}", html(&page));
         let policy = page.headers()["content-security-policy"].to_str().unwrap();
         assert!(
             policy.starts_with("default-src 'none'; style-src 'nonce-"),
             "{policy}"
         );
         assert!(!policy.contains("script-src"));
+    }
+
+    #[test]
+    fn every_field_of_a_question_is_text() {
+        let bad = "\"><script>alert(1)</script>'&";
+        let question = Question {
+            heading: bad,
+            sentence: bad,
+            facts: &[(bad, bad.to_owned())],
+            warnings: &[bad.to_owned()],
+            fields: &[(bad, bad)],
+            action: bad,
+            button: bad,
+            without_tls: false,
+        };
+        let page = question.page().unwrap();
+        assert!(!html(&page).contains("<script"), "{}", html(&page));
+        assert!(!html(&page).contains("\">&"), "{}", html(&page));
+        let policy = page.headers()["content-security-policy"].to_str().unwrap();
+        assert!(policy.contains("form-action 'self' https:;"), "{policy}");
+        assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_written_out() {
+        for (text, shown) in [
+            ("ada\u{202e}gpj", "ada\\u{202E}gpj"),
+            ("a\u{200b}da\u{feff}", "a\\u{200B}da\\u{FEFF}"),
+            (
+                "a\u{2066}\u{e0041}\0\n",
+                "a\\u{2066}\\u{E0041}\\u{0000}\\u{000A}",
+            ),
+            ("\u{3164}\u{ad}x\u{a0}", "\\u{3164}\\u{00AD}x\\u{00A0}"),
+            ("Zoë 日本 שלום", "Zoë 日本 שלום"),
+        ] {
+            assert_eq!(escaped(text), shown);
+        }
     }
 }

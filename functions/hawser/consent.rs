@@ -4,7 +4,10 @@ use crate::http::{Code, Request, Response, header};
 use crate::page::{page, redirect};
 use hawser_core::App;
 use hawser_core::Error;
+use hawser_core::domain::consent_failure::ConsentFailure;
 use hawser_core::domain::credential::Source;
+use hawser_core::domain::id::{Sortable, hash};
+use hawser_core::domain::server::Server;
 use hawser_core::domain::session::{CONSENT_LIFETIME, Origin, Session};
 use hawser_core::domain::status::Status;
 use hawser_core::operations::consent;
@@ -17,6 +20,10 @@ use url::Url;
 pub enum Refusal {
     /// The address was made by nobody, was used before, or is too old.
     Spent,
+    /// What was sent does not come from the button of our own page in this browser.
+    Foreign,
+    /// Too many consents were started.
+    TooMany,
     /// Whatever the operation said.
     Domain(Error),
 }
@@ -38,6 +45,16 @@ impl From<Refusal> for Response<Body> {
                 "spent",
                 "This address was used before, is too old, or was not made here. Start again from where you came.",
             ),
+            Refusal::Foreign => (
+                403,
+                "foreign",
+                "This did not come from the button of the page in this browser. Allow cookies, open the address again, and press the button there.",
+            ),
+            Refusal::TooMany => (
+                429,
+                "too_many_consents",
+                "Too many sign-ins were started here within a short time. Wait ten minutes, then start again from where you came.",
+            ),
             Refusal::Domain(Error::Unavailable(_)) => (
                 503,
                 "unavailable",
@@ -52,7 +69,7 @@ impl From<Refusal> for Response<Body> {
         if let Refusal::Domain(cause) = &refusal {
             error!(%cause, "the request failed");
         }
-        let shown = page(status, "Not connected", sentence, None);
+        let shown = page(status, "Not connected", sentence, None, None);
         let mut response = shown.unwrap_or_else(|_| crate::http::empty(500));
         response.extensions_mut().insert(Code(code));
         response
@@ -91,14 +108,94 @@ pub fn set_cookie(base: &str, session: &str, value: &str) -> String {
 
 /// The value of a session's cookie, by the one name that its base gives it.
 pub fn cookie(request: &Request, session: &Session) -> Option<String> {
-    let Origin::Truefoundry { base, .. } = &session.origin else {
-        return None;
-    };
-    let name = cookie_name(base, &session.id);
+    cookie_named(request, &cookie_name(session.origin.base(), &session.id))
+}
+
+/// Whether the browser has sent a cookie of the session with this id, whatever the base.
+pub fn has_cookie(request: &Request, session: &str) -> bool {
+    ["https://", "http://"]
+        .iter()
+        .any(|base| cookie_named(request, &cookie_name(base, session)).is_some())
+}
+
+fn cookie_named(request: &Request, name: &str) -> Option<String> {
     header(request, "cookie")?.split(';').find_map(|pair| {
         let (n, value) = pair.trim().split_once('=')?;
         (n == name).then(|| value.to_owned())
     })
+}
+
+/// What the form of a session's page holds in the browser that has this cookie: whoever can make a browser post cannot read
+/// the cookie, and a token from another browser does not fit it.
+pub fn form_token(session: &Session, cookie: &str) -> String {
+    hash(&format!("hawser consent form\n{}\n{cookie}", session.id))
+}
+
+/// Whether a browser says that a request comes from another site than ours. What it does not say is left to the cookie and
+/// the token.
+pub fn is_cross_site(app: &App, request: &Request, base: &str) -> bool {
+    let origin_of = |url: &str| Url::parse(url).map(|url| url.origin());
+    let is_ours = |sent: &str| {
+        let ours = app.public_urls.iter().map(String::as_str).chain([base]);
+        origin_of(sent).is_ok_and(|sent| {
+            sent.is_tuple()
+                && ours
+                    .into_iter()
+                    .any(|own| origin_of(own).as_ref() == Ok(&sent))
+        })
+    };
+    header(request, "sec-fetch-site").is_some_and(|site| site != "same-origin")
+        || header(request, "origin").is_some_and(|origin| !is_ours(&origin))
+}
+
+/// What a server is called on pages: as its owner knows it, where that is another name.
+pub fn shown_name<'a>(session: &Session, server: &'a Server) -> &'a str {
+    match session.origin {
+        Origin::Kambrium { .. } => &server.connection.display_name,
+        _ => &server.name,
+    }
+}
+
+/// The reference of a consent: the same in the log, in the audit trail, in the server's status and on the page.
+pub fn reference(session: &Session) -> Option<String> {
+    session.ulid().map(Sortable::ulid)
+}
+
+/// Why there is no grant, in plain words that follow a colon.
+pub const fn plain(failure: ConsentFailure) -> &'static str {
+    match failure {
+        ConsentFailure::OauthNotEnabled => "its users do not sign in to it",
+        ConsentFailure::NoMetadata => "it does not say where its users sign in",
+        ConsentFailure::MetadataUnusable => "what it says about its sign-in cannot be used",
+        ConsentFailure::ResourceMismatch => {
+            "what it says about its sign-in is about another server"
+        }
+        ConsentFailure::IssuerMismatch => "its sign-in goes by another name than the server says",
+        ConsentFailure::NoS256 => "its sign-in does not say that it supports PKCE with S256",
+        ConsentFailure::NoClient => {
+            "its sign-in lets no application register by itself, and no client has been set up"
+        }
+        ConsentFailure::RegistrationRefused => {
+            "its sign-in refused to register this service as an application"
+        }
+        ConsentFailure::ClientOfOtherIssuer => {
+            "it names another sign-in than the one that its client was set up for"
+        }
+        ConsentFailure::IssuerUnreachable => {
+            "the server, or where it has its users sign in, does not answer at the moment"
+        }
+        ConsentFailure::AccessDenied => "access was declined",
+        ConsentFailure::IssuerError => "its sign-in answered with an error",
+        ConsentFailure::WrongIssuer => "the answer does not come from the sign-in that was asked",
+        ConsentFailure::NoCode => "the answer of its sign-in is not complete",
+        ConsentFailure::ClientRefused => {
+            "its sign-in does not know this service as an application any more; the next try may register it anew"
+        }
+        ConsentFailure::CodeRefused => "its sign-in did not take back the code that it had given",
+        ConsentFailure::TokenUnusable => "what its sign-in gave cannot be used",
+        ConsentFailure::Void => "it was changed or disconnected meanwhile",
+        ConsentFailure::Internal => "something went wrong here",
+    }
 }
 
 /// Where a browser goes when a consent is over: back to the application that sent it, with what came of it (TrueFoundry

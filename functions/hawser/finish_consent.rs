@@ -1,6 +1,6 @@
 //! `GET /oauth/callback`: an issuer sends the browser back.
 
-use super::consent::{Refusal, cookie, once, way_back};
+use super::consent::{Refusal, cookie, once, plain, reference, way_back};
 use crate::http::{Request, Response, query};
 use crate::page::page;
 use hawser_core::domain::session::{Origin, Session};
@@ -34,7 +34,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
     }
     let name = &finished.server.name;
     let subject = finished.session.subject.id();
-    let (heading, sentence) = match finished.ended {
+    let (heading, sentence) = match &finished.ended {
         Ended::Connected => (
             "Connected",
             // Whoever was lured here sees whom their account now serves.
@@ -44,10 +44,13 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
             "Not connected",
             format!("Access to {name} was declined. You can close this window."),
         ),
-        Ended::Refused(_) | Ended::Failed => (
-            "Not connected",
-            format!("The sign-in for {name} did not succeed. Start again from where you came."),
-        ),
+        Ended::Refused(_) | Ended::Failed(_) => {
+            let why = finished.ended.failure().map_or("", plain);
+            let sentence = format!(
+                "The sign-in for {name} did not succeed: {why}. Start again from where you came."
+            );
+            ("Not connected", sentence)
+        }
         Ended::Void => (
             "Not connected",
             format!(
@@ -55,5 +58,9 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
             ),
         ),
     };
-    Ok(page(200, heading, &sentence, None)?)
+    let reference = finished
+        .ended
+        .failure()
+        .and_then(|_| reference(&finished.session));
+    Ok(page(200, heading, &sentence, reference.as_deref(), None)?)
 }

@@ -1,7 +1,7 @@
 //! What is Hawser's own and no contract's: receipts, offboarding and the audit trail, under `/v1`, and the answer for whatever no route takes.
 
 pub mod client_metadata;
-mod consent;
+pub(crate) mod consent;
 pub mod finish_consent;
 pub mod get_receipt;
 pub mod invoke;
@@ -9,6 +9,7 @@ pub mod list_events;
 pub mod list_receipts;
 pub mod offboard_subject;
 mod problem;
+pub mod show_consent;
 pub mod start_consent;
 pub mod unrouted;
 

@@ -1,43 +1,69 @@
-//! `GET /oauth/start`: a consent URL of ours is opened. Now the issuer is looked for, and the browser goes there.
+//! `POST /oauth/start`: the button of a consent's page was pressed. Now the issuer is looked for, and the browser goes there.
 
-use super::consent::{Refusal, once, set_cookie, way_back};
-use crate::http::{Request, Response, query, with_header};
+use super::consent::{
+    Refusal, cookie, form_token, is_cross_site, once, plain, reference, set_cookie, shown_name,
+    way_back,
+};
+use crate::http::{BODY_LIMIT, Request, Response, body, form, with_header};
+use crate::kambrium::finish_consent::told_failed;
 use crate::page::{page, redirect};
 use hawser_core::App;
-use hawser_core::Error;
-use hawser_core::domain::session::Origin;
+use hawser_core::domain::consent_failure::ConsentFailure;
+use hawser_core::domain::session::{Origin, Session};
 use hawser_core::operations::consent::{self, Opening};
 use lambda_http::Body;
 use secrecy::ExposeSecret;
 
-/// Answers 303 to the issuer, with the cookie that its answer is bound to. An address serves once.
+/// Answers 303 to the issuer; its answer is bound to the cookie that the form is bound to. A consent is started once.
 ///
 /// # Errors
 /// [`Refusal`].
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refusal> {
-    let ticket = once(&query(request), "session")?.ok_or(Refusal::Spent)?;
-    match consent::open(app, &ticket).await? {
+    if body(request).len() > BODY_LIMIT {
+        return Err(Refusal::Spent);
+    }
+    let sent = form(request);
+    let ticket = once(&sent, "session")?.ok_or(Refusal::Spent)?;
+    let token = once(&sent, "token")?.unwrap_or_default();
+    let browser = |session: &Session| {
+        let base = session.origin.base();
+        cookie(request, session)
+            .filter(|cookie| form_token(session, cookie) == token)
+            .filter(|_| !is_cross_site(app, request, base))
+    };
+    match consent::open(app, &ticket, browser).await? {
         Opening::Go(opened) => {
-            let cookie = set_cookie(&opened.base, &opened.session, opened.cookie.expose_secret());
+            let session = &opened.session;
             let response = redirect(opened.url.expose_secret());
+            // From now on it has to last as long as the consent.
+            let bound = cookie(request, session).unwrap_or_default();
+            let cookie = set_cookie(session.origin.base(), &session.id, &bound);
             Ok(with_header(response, "set-cookie", &cookie))
         }
-        Opening::Refused(session, why) => {
-            debug_assert!(matches!(session.origin, Origin::Truefoundry { .. }));
+        Opening::Foreign => Err(Refusal::Foreign),
+        Opening::TooMany => Err(Refusal::TooMany),
+        Opening::Refused(session, server, failure) => {
             if let Some(back) = way_back(app, &session, false).await? {
                 return Ok(back);
             }
-            let (status, sentence) = match why {
-                Error::UpstreamUnavailable => (
-                    503,
-                    "The server, or where it has its users sign in, does not answer at the moment. Try again later.",
-                ),
-                _ => (
-                    502,
-                    "The server's sign-in cannot be used. Whoever set the server up can find out why.",
-                ),
+            let name = shown_name(&session, &server);
+            let why = plain(failure);
+            let (status, advice) = match failure {
+                ConsentFailure::IssuerUnreachable => (503, "Try again later."),
+                _ => (502, "Whoever set the server up can find out more."),
             };
-            Ok(page(status, "Not connected", sentence, None)?)
+            let sentence = format!("{name} cannot be connected: {why}. {advice}");
+            let reference = reference(&session);
+            if matches!(session.origin, Origin::Kambrium { .. }) {
+                return Ok(told_failed(app, status, &sentence, reference.as_deref())?);
+            }
+            Ok(page(
+                status,
+                "Not connected",
+                &sentence,
+                reference.as_deref(),
+                None,
+            )?)
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The connection object (9). No secret is part of it.
 
+use crate::http::LastFailedConsent;
 use hawser_core::domain::credential::{Records, Source};
 use hawser_core::domain::server::{AccessType, Auth, KeyCheck, Server};
 use hawser_core::domain::status::{Reason, Status, status};
@@ -21,6 +22,9 @@ pub struct Connection<'a> {
     access_type: AccessType,
     auth_method: &'static str,
     oauth_status: Option<OauthStatus>,
+    /// An extension: whoever may see a connection manages it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_failed_consent: Option<LastFailedConsent<'a>>,
 }
 
 /// How far the owner's consent is.
@@ -59,6 +63,7 @@ impl<'a> Connection<'a> {
             access_type: own.access_type,
             auth_method,
             oauth_status,
+            last_failed_consent: server.last_failed_consent.as_ref().map(Into::into),
         }
     }
 }

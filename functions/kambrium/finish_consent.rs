@@ -1,12 +1,14 @@
 //! `/api/mcp-servers/saas-oauth/{provider}/callback/`: the issuer of an integration sends the browser back (14). Whoever opened
 //! the page as a popup is told how the consent ended; nobody else is.
 
+use crate::hawser::consent::{cookie, has_cookie, plain, reference};
 use crate::http::{BODY_LIMIT, Code, Request, Response, body, form, json, path_parameter, query};
-use crate::page::page;
-use hawser_core::domain::session::Origin;
+use crate::page::{page, redirect};
+use hawser_core::domain::session::{Origin, Session};
 use hawser_core::operations::consent::{self, Callback, Ended};
 use hawser_core::{App, Error, Result};
 use lambda_http::Body;
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tracing::error;
 use url::Url;
@@ -35,28 +37,76 @@ impl From<Error> for Refused {
 /// [`Refused`].
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refused> {
     let callback = parse(request).ok_or(Refused::InvalidState)?;
+    // An answer that was posted from the issuer's site comes without the cookie, which goes along when the browser asks anew.
+    if request.method() == "POST"
+        && let Some(session) = consent::session_of(&callback.state)
+        && !has_cookie(request, &session)
+    {
+        return Ok(once_more(&callback));
+    }
     let provider = path_parameter(request, "provider");
-    let fits = |origin: &Origin| matches!(origin, Origin::Kambrium { integration } if *integration == provider);
-    let finished = consent::finish(app, callback, |_| None, fits).await?;
+    let fits = |origin: &Origin| matches!(origin, Origin::Kambrium { integration, .. } if *integration == provider);
+    let bound = |session: &Session| cookie(request, session);
+    let finished = consent::finish(app, callback, bound, fits).await?;
     let name = &finished.server.connection.display_name;
     let subject = finished.session.subject.id();
     let code = match &finished.ended {
         Ended::Connected => {
             let message = json!({"type": "oauth_success", "providerName": name});
             let sentence = format!("{name} is connected for {subject}. You can close this window.");
-            return Ok(told(app, "Connected", &sentence, &message)?);
+            return Ok(told(app, 200, "Connected", &sentence, None, &message)?);
         }
         Ended::Void => return Err(Refused::InvalidState),
         Ended::Refused(code) => shown(code),
-        Ended::Failed => "server_error",
+        Ended::Failed(_) => "server_error",
     };
     let message = json!({"type": "oauth_error", "error": code});
     let sentence = if code == "access_denied" {
         format!("Access to {name} was declined. You can close this window.")
     } else {
-        format!("The sign-in for {name} did not succeed. Start again from where you came.")
+        let why = finished.ended.failure().map_or("", plain);
+        format!("The sign-in for {name} did not succeed: {why}. Start again from where you came.")
     };
-    Ok(told(app, "Not connected", &sentence, &message)?)
+    let reference = reference(&finished.session);
+    let reference = reference.as_deref();
+    Ok(told(
+        app,
+        200,
+        "Not connected",
+        &sentence,
+        reference,
+        &message,
+    )?)
+}
+
+/// The page of a consent that could not begin: its opener hears of it as of any other failure.
+///
+/// # Errors
+/// [`Error::Internal`] when the random generator fails.
+pub(crate) fn told_failed(
+    app: &App,
+    status: u16,
+    sentence: &str,
+    reference: Option<&str>,
+) -> Result<Response<Body>> {
+    let message = json!({"type": "oauth_error", "error": "server_error"});
+    told(app, status, "Not connected", sentence, reference, &message)
+}
+
+/// Sends the browser here again, by GET.
+fn once_more(callback: &Callback) -> Response<Body> {
+    let mut query = url::form_urlencoded::Serializer::new(String::from("?"));
+    query.append_pair("state", &callback.state);
+    if let Some(code) = &callback.code {
+        query.append_pair("code", code.expose_secret());
+    }
+    let rest = [("error", &callback.error), ("iss", &callback.iss)];
+    for (name, value) in rest {
+        if let Some(value) = value {
+            query.append_pair(name, value);
+        }
+    }
+    redirect(&query.finish())
 }
 
 /// What the issuer says, each parameter at most once.
@@ -93,12 +143,19 @@ fn shown(code: &str) -> &str {
 }
 
 /// A page that posts `message` to its opener, if that is a page of the operator's.
-fn told(app: &App, heading: &str, sentence: &str, message: &Value) -> Result<Response<Body>> {
+fn told(
+    app: &App,
+    status: u16,
+    heading: &str,
+    sentence: &str,
+    reference: Option<&str>,
+    message: &Value,
+) -> Result<Response<Body>> {
     let script = app.ui_origin.as_deref().and_then(target).map(|origin| {
         let (message, origin) = (in_script(message), in_script(&origin.into()));
         format!("if(window.opener)window.opener.postMessage({message},{origin})")
     });
-    page(200, heading, sentence, script.as_deref())
+    page(status, heading, sentence, reference, script.as_deref())
 }
 
 /// The one origin that may hear; nothing else that an operator could have written, least of all `*`.

@@ -23,8 +23,8 @@ const LEFT: i64 = 60;
 /// below what the clients wait.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// Answers 200 if a token can be reused, else 201 with the address that the user is to open. That address alone proves who
-/// may connect, so it is complete in itself.
+/// Answers 200 if a token can be reused, else 201 with the address of the page on which the user starts. Its issuer is asked only
+/// then.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let parsed = parse(request);
     let (who, asked) = admit(app, request, Permission::Invoke, parsed).await?;

@@ -2,6 +2,7 @@
 
 use super::Permission;
 use super::auth::{self, AuthFields, Header};
+use crate::http::LastFailedConsent;
 use hawser_core::caller::Caller;
 use hawser_core::domain::issuance::Provider;
 use hawser_core::domain::server::{Secrets, Server};
@@ -37,6 +38,9 @@ pub struct McpServer<'a> {
     external_system_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     can_invoke: Option<bool>,
+    /// An extension, for those who may change the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_failed_consent: Option<LastFailedConsent<'a>>,
 }
 
 impl<'a> McpServer<'a> {
@@ -73,6 +77,11 @@ impl<'a> McpServer<'a> {
             external_system_id: server.langsmith.external_system_id.as_deref(),
             headers: may_invoke.then_some(fields.headers),
             can_invoke: (!may_invoke).then_some(false),
+            last_failed_consent: server
+                .last_failed_consent
+                .as_ref()
+                .filter(|_| Permission::Update.is_of(caller))
+                .map(Into::into),
         }
     }
 

@@ -7,12 +7,14 @@ use crate::domain::issuance::Issuance;
 use crate::domain::subject::Subject;
 use crate::{Error, Result};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::DataKeySpec;
 use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::{DecodingKey, EncodingKey};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt;
@@ -345,6 +347,21 @@ impl DataKey {
     ) -> Result<EncodingKey> {
         let private = self.open(tenant, server, Kind::SigningKey, &key.sealed)?;
         Ok(EncodingKey::from_ec_der(&private))
+    }
+
+    /// The secret in the address of a consent: the same each time, so that the address can be given again although only its hash
+    /// is stored (docs/decisions/0017-consent-addresses-are-derived.md).
+    pub fn address_secret(
+        &self,
+        tenant: &TenantId,
+        server: ServerId,
+        session: &str,
+    ) -> SecretString {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.0.as_slice());
+        let place = aad(&["consent-address", tenant.as_str(), &server.ulid(), session]);
+        BASE64URL_NOPAD
+            .encode(hmac::sign(&key, &place).as_ref())
+            .into()
     }
 
     /// Seals `plain` for exactly this place.

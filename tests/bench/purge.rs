@@ -58,8 +58,25 @@ async fn consented(bench: &Bench, issuer: &str, count: usize) -> String {
         let user = bench.user(&format!("subject-{i}"));
         let asked = bench.call_as(&user, "GET", &path, &Value::Null).await;
         let begun = asked["authorization_endpoint"].as_str().unwrap();
-        let begun = browser.get(begun).send().await.unwrap();
-        let cookie = header(&begun, "set-cookie");
+        let page = browser.get(begun).send().await.unwrap();
+        let cookie = header(&page, "set-cookie");
+        let page = page.text().await.unwrap();
+        let field = |name: &str| {
+            let (_, rest) = page
+                .split_once(&format!("name=\"{name}\" value=\""))
+                .unwrap();
+            (name.to_owned(), rest.split('"').next().unwrap().to_owned())
+        };
+        let (start, _) = begun.split_once('?').unwrap();
+        let pressed = browser.post(start).header("cookie", &cookie);
+        let form = [field("session"), field("token")];
+        let form = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(form)
+            .finish();
+        let pressed = pressed
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(form);
+        let begun = pressed.send().await.unwrap();
         let approved = browser
             .get(header(&begun, "location"))
             .send()

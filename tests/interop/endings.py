@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contracts import LANGSMITH, MCP, TrueFoundry
 from parts import ROOT, Since, send, wait_for
 from steps import (
-    assert_alive, assert_deregistered, assert_ended, assert_revoked, connect, hold, register, settled, visit,
+    assert_alive, assert_deregistered, assert_ended, assert_revoked, connect, hold, register, settled, start,
+    visit,
 )
 
 ELSEWHERE = "https://elsewhere.example/mcp"
@@ -56,9 +57,9 @@ def during(connection, since, asked, meanwhile):
 def tokens_after_disconnect(world):
     """The issuer answers a consent when its subject has been disconnected."""
     connection, since = register(world, TrueFoundry)
-    urls = [connection.begin(), connection.begin()]
-    visit(connection, urls[0])
-    browser = hold(connection, urls[1])
+    first_started, second_started = start(connection), start(connection)
+    visit(connection, started=first_started)
+    browser = hold(connection, started=second_started)
     page, receipt = during(connection, since, lambda: browser.get(browser.callback), connection.disconnect)
     assert "Not connected" in page.body, page
     assert_revoked(connection.hawser, receipt)

@@ -170,23 +170,40 @@ def at_issuer(browser, connection, **changes):
     """Begins a consent, stops at the issuer's page, and returns where to go on from there."""
     page = '<link rel="icon" href="data:,"><title>Sign in</title>'
     connection.site.issuer.fault(path="/auth", status=200, headers={"Content-Type": "text/html"}, body=page)
-    browser.open(connection.begin())
-    assert browser.title() == "Sign in", browser.url()
+    consent(browser, connection.begin())
+    wait_for("the issuer's page", lambda: browser.title() == "Sign in")
     return with_query(browser.url(), **changes)
+
+
+def consent(browser, url):
+    """Opens the page on which a consent starts, and presses its button."""
+    browser.open(url)
+    assert browser.title().startswith("Connect "), browser.url()
+    browser.click("button")
+    wait_for("another page", lambda: not browser.title().startswith("Connect "))
 
 
 # ---- Popups
 
 
-def hear(browser, application, connection, url):
+def hear(browser, application, connection, url, **changes):
     """Opens the URL in a popup of the application, and returns what that was told and the popup's heading."""
     hawser = connection.hawser
+    if changes:
+        page = '<link rel="icon" href="data:,"><title>Sign in</title>'
+        connection.site.issuer.fault(path="/auth", status=200, headers={"Content-Type": "text/html"}, body=page)
     browser.open(f"{application.origin}/?{urlencode({'open': url})}")
     browser.click("button")
     windows = wait_for("a popup", lambda: len(found := browser.ask("GET", "/window/handles")) == 2 and found)
     opener = browser.ask("GET", "/window")
     (popup,) = set(windows) - {opener}
     browser.ask("POST", "/window", {"handle": popup})
+    wait_for("the page of the consent", lambda: browser.title().startswith("Connect "))
+    browser.click("button")
+    if changes:
+        wait_for("the issuer's page", lambda: browser.title() == "Sign in")
+        # As a link of that page, which keeps the opener.
+        browser.run(f"location.href = {json.dumps(with_query(browser.url(), **changes))}")
     wait_for("Hawser's page", lambda: browser.url().startswith(f"{hawser.url}/api/mcp-servers/saas-oauth/"))
     wait_for("all of it", lambda: browser.run("return document.readyState") == "complete")
     heading = browser.text("h1")
@@ -214,8 +231,7 @@ def page_popup_of_denial(world):
     _, application = stage(world)
     connection, _, since = register(world, Kambrium)
     with Chromium(world) as browser:
-        url = with_query(connection.begin(), login_hint="deny")
-        told, heading = hear(browser, application, connection, url)
+        told, heading = hear(browser, application, connection, connection.begin(), login_hint="deny")
         message = {"type": "oauth_error", "error": "access_denied"}
         assert told == [{"data": message, "origin": connection.hawser.url}], told
         assert heading == "Not connected" and connection.state() == "failed", heading
@@ -234,10 +250,12 @@ def page_popup_of_a_stranger(world):
 # ---- Result pages
 
 
-def assert_page(browser, status, heading, sentence):
-    """The page says this and nothing else, and it is all there is to it."""
-    shown = browser.title(), browser.text("h1"), browser.text("p"), browser.text("body")
-    assert shown == (heading, heading, sentence, f"{heading}\n{sentence}"), shown
+def assert_page(browser, status, heading, sentence, referred=False):
+    """The page says this and nothing else, but for a reference, and it is all there is to it."""
+    shown = browser.title(), browser.text("h1"), browser.text("h1 + p"), browser.text("body")
+    reference = f"\n{browser.text('.reference')}" if referred else ""
+    assert shown == (heading, heading, sentence, f"{heading}\n{sentence}{reference}"), shown
+    assert not referred or reference.startswith("\nReference: "), reference
     assert browser.run("return document.querySelectorAll('img, b, link, iframe').length") == 0
     assert browser.status() == status
     assert browser.run("return performance.getEntriesByType('resource').length") == 0
@@ -281,6 +299,9 @@ def page_of_success(world, contract):
     sentence = f"{name} is connected for admin. You can close this window."
     with Chromium(world) as browser:
         browser.open(connection.begin())
+        assert_readable(browser, f"page-{contract.contract}-start")
+        browser.click("button")
+        wait_for("the page at the end", lambda: browser.title() == "Connected")
         assert_page(browser, 200, "Connected", sentence)
         assert_quiet(browser, connection)
         assert connection.state() == connection.connected
@@ -298,7 +319,9 @@ def page_of_denial(world, contract):
     with Chromium(world) as browser:
         url = at_issuer(browser, connection, login_hint="deny")
         browser.open(url)
-        assert_page(browser, 200, "Not connected", f"Access to {name} was declined. You can close this window.")
+        assert_page(
+            browser, 200, "Not connected", f"Access to {name} was declined. You can close this window.", referred=True
+        )
         assert_quiet(browser, connection)
         browser.screenshot(f"page-{contract.contract}-denied")
         assert connection.state() == connection.denied
@@ -311,8 +334,9 @@ def page_without_script(world, contract):
     with Chromium(world, script=False) as browser:
         browser.open(application.origin)
         assert browser.run("return 'messages' in window") is False, "scripts run"
-        browser.open(connection.begin())
+        consent(browser, connection.begin())
         sentence = f"{name} is connected for admin. You can close this window."
+        wait_for("the page at the end", lambda: browser.title() == "Connected")
         assert_page(browser, 200, "Connected", sentence)
         assert_quiet(browser, connection)
         assert connection.state() == connection.connected
@@ -343,10 +367,7 @@ def page_of_return(world):
 
 
 def page_of_another_browser(world):
-    """Whoever is lured to somebody else's consent is refused; the one who began it can still end it.
-
-    The other contracts send people to the issuer without a page of Hawser's before, so nothing can bind their browser.
-    """
+    """Whoever is lured to somebody else's consent is refused; the one who began it can still end it."""
     connection, name, since = register(world, TrueFoundry)
     with Chromium(world) as browser, Chromium(world) as other:
         url = at_issuer(browser, connection)

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import html.parser
 import http.cookiejar
 import itertools
 import json
@@ -322,8 +323,26 @@ class Hawser:
         return Browser({self.url: self.real})
 
 
+class Form(html.parser.HTMLParser):
+    """The one form of a page."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.action, self.fields = None, []
+        self.feed(page)
+        assert self.action, page
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if tag == "form":
+            assert self.action is None and attributes["method"] == "post", attributes
+            self.action = attributes["action"]
+        elif tag == "input":
+            self.fields.append((attributes["name"], attributes["value"]))
+
+
 class Browser:
-    """Follows redirects with a cookie jar, and can stop or bend the way at two places:
+    """Follows redirects with a cookie jar, presses the button of the page on which a consent starts, and can stop or bend the way at two places:
 
     at_issuer(url)    the authorization request, before it is made
     at_callback(url)  the redirect back to Hawser, before it is followed; returning None stops there
@@ -337,11 +356,28 @@ class Browser:
         self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), NoRedirects, jar)
         self.callback = None
 
-    def get(self, url):
+    def real(self, url):
         for shown, real in self.origins.items():
             if url == shown or url.startswith(shown + "/"):
-                url = real + url[len(shown) :]
-        return send("GET", url, opener=self.opener)
+                return real + url[len(shown) :]
+        return url
+
+    def get(self, url):
+        return send("GET", self.real(url), opener=self.opener)
+
+    def press(self, url, page):
+        """Presses the button of the page at this address."""
+        form = Form(page.body)
+        target = urllib.parse.urljoin(url, form.action)
+        return send("POST", self.real(target), form=form.fields, opener=self.opener)
+
+    def start(self, url):
+        """Opens the page on which a consent starts, presses its button, and returns where at the issuer that leads to."""
+        page = self.get(url)
+        assert page.status == 200, page
+        started = self.press(url, page)
+        assert started.status == 303, started
+        return started.headers["Location"]
 
     def open(self, url, at_issuer=lambda url: url, at_callback=lambda url: url):
         """The page that the way ends at; None if it was stopped before the callback."""
@@ -355,6 +391,8 @@ class Browser:
                 if url is None:
                     return None
             page = self.get(url)
+            if page.status == 200 and urllib.parse.urlsplit(url).path == "/oauth/start":
+                page = self.press(url, page)
             if page.status not in (301, 302, 303, 307, 308):
                 return page
             url = urllib.parse.urljoin(url, page.headers["Location"])

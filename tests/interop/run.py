@@ -37,7 +37,7 @@ from parts import (
 )
 from steps import (
     assert_alive, assert_by_the_book, assert_deregistered, assert_ended, assert_no_exchange, assert_revoked, assert_state,
-    connect, hold, register, visit,
+    connect, hold, register, start, visit,
 )
 
 # ---- What is assumed about Hawser, where no contract says it
@@ -361,9 +361,9 @@ def consent_denied(world, contract):
 def denial_keeps_what_there_is(world, contract):
     """Kambrium has no second consent."""
     connection, since = register(world, contract)
-    urls = [connection.begin(), connection.begin()]
-    visit(connection, urls[0])
-    visit(connection, urls[1], at_issuer=lambda url: with_query(url, login_hint="deny"))
+    first_started, second_started = start(connection), start(connection)
+    visit(connection, started=first_started)
+    visit(connection, started=second_started, at_issuer=lambda url: with_query(url, login_hint="deny"))
     assert connection.status() == {"status": "authenticated", "method": "oauth"}
     assert_alive(connection.site, since.every_token())
 
@@ -426,9 +426,9 @@ def assert_refused(connection, page):
 def callback_after_disconnect(world):
     """A consent begun before the disconnect cannot bring a credential back after it."""
     connection, since = register(world, TrueFoundry)
-    urls = [connection.begin(), connection.begin()]
-    visit(connection, urls[0])
-    browser = hold(connection, urls[1])
+    first_started, second_started = start(connection), start(connection)
+    visit(connection, started=first_started)
+    browser = hold(connection, started=second_started)
     connection.disconnect()
     assert_refused(connection, browser.get(browser.callback))
     assert connection.status()["status"] == "authentication_required"
@@ -510,10 +510,10 @@ def offboarding(world):
 def consent_again(world, contract):
     """The last of two consents wins; the tokens of the first are nobody's, and end."""
     connection, since = register(world, contract)
-    urls = [connection.begin(), connection.begin()]
-    visit(connection, urls[0])
+    first_started, second_started = start(connection), start(connection)
+    visit(connection, started=first_started)
     first = since.every_token()
-    visit(connection, urls[1])
+    visit(connection, started=second_started)
     second = since.every_token()[len(first) :]
     assert_ended(connection.site, first)
     assert_alive(connection.site, second)

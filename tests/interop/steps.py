@@ -16,15 +16,21 @@ def register(world, contract, site="dynamic", oauth=None):
     return contract(hawser, place, oauth), since
 
 
-def visit(connection, url=None, **bends):
-    """Goes through a consent; returns the browser and the page it ended on."""
+def start(connection):
+    """Begins a consent and presses the button of its page; returns the browser and where it is sent, to be visited later."""
     browser = connection.hawser.browser()
-    return browser, browser.open(url or connection.begin(), **bends)
+    return browser, browser.start(connection.begin())
 
 
-def hold(connection, url=None):
+def visit(connection, url=None, started=None, **bends):
+    """Goes through a consent, or through one that was started; returns the browser and the page it ended on."""
+    browser, url = started or (connection.hawser.browser(), url or connection.begin())
+    return browser, browser.open(url, **bends)
+
+
+def hold(connection, started=None):
     """Consents, and stops at the door of Hawser's callback."""
-    browser, page = visit(connection, url, at_callback=lambda _: None)
+    browser, page = visit(connection, started=started, at_callback=lambda _: None)
     assert page is None and "code" in query_of(browser.callback), page
     return browser
 

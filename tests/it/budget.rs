@@ -81,11 +81,12 @@ async fn calls_cost_no_more_than_their_budget() {
         let listed_with_records = [&["BatchGetItem"], listed].concat();
         // For whom a key speaks is to be known before its records can be read.
         let own_then_write: &[&str] = if who == "token" {
-            // And what a consent copies when it begins.
+            // And whether a consent is open, and what one copies when it begins.
             &[
                 "BatchGetItem",
                 "BatchGetItem",
                 "Query",
+                "BatchGetItem",
                 "TransactWriteItems",
             ]
         } else {
@@ -94,6 +95,7 @@ async fn calls_cost_no_more_than_their_budget() {
                 "BatchGetItem",
                 "BatchGetItem",
                 "Query",
+                "BatchGetItem",
                 "TransactWriteItems",
             ]
         };
@@ -266,10 +268,13 @@ async fn connect_by_langsmith(used: &mut Used, hawser: &Hawser, caller: &Caller)
         .call(hawser, caller, "POST", &sessions, ask("CREATE"))
         .await
         .json();
-    let url = begun["verification_url"].as_str().unwrap();
-    let callback = issuer.approve(url).await;
+    let mut person = Browser::new();
+    let url = person
+        .begin(begun["verification_url"].as_str().unwrap())
+        .await;
+    let callback = issuer.approve(&url).await;
     let callback = callback.strip_prefix(&hawser.url).unwrap();
-    let browser = hawser.anonymous();
+    let browser = hawser.with(vec![("cookie", person.cookie())]);
     used.call(hawser, &browser, "GET", callback, Value::Null)
         .await;
     let session = format!("{sessions}/{}", begun["id"].as_str().unwrap());
@@ -499,18 +504,20 @@ async fn each_policy_allows_exactly_what_its_function_does() {
         note("GET", &authorize);
         let mut browser = Browser::new();
         issuer.configure(|s| s.s256 = false);
-        let page = browser
-            .open(asked["authorization_endpoint"].as_str().unwrap())
-            .await;
-        assert_eq!(page.status, 502, "{page:?}");
+        let endpoint = asked["authorization_endpoint"].as_str().unwrap();
+        let page = browser.open(endpoint).await;
         note("GET", "/oauth/start");
+        let page = browser.press(endpoint, &page).await;
+        assert_eq!(page.status, 502, "{page:?}");
+        note("POST", "/oauth/start");
         issuer.configure(|s| s.s256 = true);
         let asked = caller.get(&authorize).await.json();
         note("GET", &authorize);
-        let at_issuer = browser
-            .begin(asked["authorization_endpoint"].as_str().unwrap())
-            .await;
+        let endpoint = asked["authorization_endpoint"].as_str().unwrap();
+        let page = browser.open(endpoint).await;
         note("GET", "/oauth/start");
+        let at_issuer = browser.press(endpoint, &page).await.location.unwrap();
+        note("POST", "/oauth/start");
         let page = browser.open(&issuer.approve(&at_issuer).await).await;
         assert_eq!(page.status, 200, "{page:?}");
         note("GET", "/oauth/callback");
@@ -569,7 +576,10 @@ async fn each_policy_allows_exactly_what_its_function_does() {
                 .extend(actions(&hawser.wire.sent()));
             consistent.extend(hawser.wire.sent());
             let data = made.json()["data"].clone();
-            let url = data["authorization_url"].as_str().unwrap();
+            let mut browser = Browser::new();
+            let url = &browser
+                .begin(data["authorization_url"].as_str().unwrap())
+                .await;
             let back = if denied {
                 issuer.deny(url).await
             } else {
@@ -577,7 +587,7 @@ async fn each_policy_allows_exactly_what_its_function_does() {
             };
             let path = back.strip_prefix(&hawser.url).unwrap();
             hawser.wire.arm(None);
-            assert_eq!(hawser.anonymous().get(path).await.status, 200);
+            assert_eq!(browser.open(&back).await.status, 200);
             let (endpoint, _) = router.find("GET", path.split('?').next().unwrap());
             used.entry(endpoint.name)
                 .or_default()

@@ -1,7 +1,7 @@
 //! What a Kambrium connection offers: the list of its tools, what may be called and listed through it, and whether its api key
 //! serves. The judge is the server's own log.
 
-use crate::harness::{Answer, Caller, Cut, Hawser, ample};
+use crate::harness::{Answer, Browser, Caller, Cut, Hawser, ample};
 use crate::issuer::{Gate, Issuer};
 use crate::upstream::{
     MODERN, Reply, SESSION, Upstream, initialize, is_refused, message, send, soon, user,
@@ -312,9 +312,9 @@ async fn a_server_that_lists_nothing_is_unavailable() {
     let path = tools(&made["data"]["id"], "");
     says(&owner.get(&path).await, 502, unavailable);
     let url = made["data"]["authorization_url"].as_str().unwrap();
-    let back = issuer.approve(url).await;
-    let back = back.strip_prefix(&hawser.url).unwrap();
-    assert_eq!(hawser.anonymous().get(back).await.status, 200);
+    let mut browser = Browser::new();
+    let back = issuer.approve(&browser.begin(url).await).await;
+    assert_eq!(browser.open(&back).await.status, 200);
     let answer = owner.get(&path).await.json();
     assert_eq!(named(&answer["data"]["tools"]), ["of-0"]);
     // The owner's list is no way to what others see with their own.

@@ -1,7 +1,7 @@
 //! Every way a grant ends, with the process dying at every effect it has outside itself - a request to the store, a request
 //! to the issuer: whatever was answered as done is done, every token ends up revoked, and each is counted exactly once.
 
-use crate::harness::{Answer, Cut, Ground, Hawser, Registered, ample};
+use crate::harness::{Answer, Browser, Cut, Ground, Hawser, Registered, ample};
 use crate::issuer::{Fault, Gate, Issuer};
 use hawser_core::domain::id::{ServerId, TenantId};
 use hawser_core::domain::subject::Subject;
@@ -101,8 +101,10 @@ pub async fn connect(hawser: &Hawser, issuer: &Issuer, server: &Registered, user
     let caller = hawser.settled("acme", user).await;
     let begun = consent::begin(&hawser.app, &caller, &found, &subject, provider, url, &[]);
     let begun = begun.await.unwrap();
-    let callback = issuer.approve(begun.url.expose_secret()).await;
-    assert_eq!(reqwest::get(callback).await.unwrap().status(), 200);
+    let mut browser = Browser::new();
+    let at_issuer = browser.begin(begun.url.expose_secret()).await;
+    let page = browser.open(&issuer.approve(&at_issuer).await).await;
+    assert_eq!(page.status, 200, "{page:?}");
 }
 
 async fn status(hawser: &Hawser, server: &Registered, user: &str) -> Answer {

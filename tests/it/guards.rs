@@ -62,15 +62,17 @@ impl Scene {
     /// A consent in this phase, written down.
     async fn session(&self, phase: &str) -> Session {
         let now = self.hawser.app.now();
+        // Each in a place of its own.
+        let origin = json!({"kambrium": {"integration": Sortable::new(now).unwrap()}});
         let session: Session = serde_json::from_value(json!({
             "id": Sortable::new(now).unwrap().ulid(), "tenant": "acme", "server": self.id, "subject_type": "user",
-            "subject_id": "ada", "auth_revision": 1, "at": now, "origin": {"kambrium": {"integration": "x"}},
+            "subject_id": "ada", "auth_revision": 1, "at": now, "origin": origin,
             "phase": phase, "secret_hash": "h", "ttl": now.plus_seconds(86_400).seconds(),
         }))
         .unwrap();
         let begun = self.event(Action::SessionBegun);
         let table = &self.hawser.app.table;
-        assert!(table.add_session(&session, &begun).await.unwrap());
+        assert!(table.add_session(&session, None, &begun).await.unwrap());
         session
     }
 

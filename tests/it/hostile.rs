@@ -404,6 +404,7 @@ path_bombardments! {
     random_paths_at_list_receipts "hawser-list-receipts";
     random_paths_at_list_events "hawser-list-events";
     random_paths_at_offboard_subject "hawser-offboard-subject";
+    random_paths_at_show_consent "hawser-show-consent";
     random_paths_at_start_consent "hawser-start-consent";
     random_paths_at_finish_consent "hawser-finish-consent";
     random_paths_at_client_metadata "hawser-client-metadata";

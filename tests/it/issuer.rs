@@ -386,6 +386,11 @@ impl Issuer {
         self.lock().killed
     }
 
+    /// Forgets the dynamic clients, as issuers do that restart or prune.
+    pub fn forget_clients(&self) {
+        self.lock().clients.retain(|one| one.registered.is_none());
+    }
+
     /// The dynamic clients that exist.
     pub fn clients(&self) -> Vec<String> {
         let state = self.lock();

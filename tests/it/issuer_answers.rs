@@ -74,7 +74,7 @@ impl Stage {
         let url = answer.json()["authorization_endpoint"].clone();
         let url = url.as_str().unwrap_or_else(|| panic!("{answer:?}"));
         let mut browser = Browser::new();
-        let page = browser.open(url).await;
+        let page = browser.start(url).await;
         let Some(at_issuer) = page.location else {
             return page.text;
         };

@@ -529,9 +529,10 @@ async fn an_integration_names_its_issuer_too() {
     let made = ada.post("/api/v1/mcp-servers", body).await;
     assert_eq!(made.status, 201, "{made:?}");
     let url = made.json()["data"]["authorization_url"].clone();
-    let back = scene.issuer.approve(url.as_str().unwrap()).await;
-    let path = back.strip_prefix(&scene.hawser.url).unwrap();
-    assert_eq!(scene.hawser.anonymous().get(path).await.status, 200);
+    let mut browser = Browser::new();
+    let at_issuer = browser.begin(url.as_str().unwrap()).await;
+    let back = scene.issuer.approve(&at_issuer).await;
+    assert_eq!(browser.open(&back).await.status, 200);
     assert_eq!(scene.issuer.live_tokens().len(), 2);
     assert_eq!(ada.delete("/api/v1/mcp-servers/1").await.status, 200);
     scene.hawser.settle().await;
@@ -789,11 +790,12 @@ async fn a_catalogue_names_the_way_also_for_grants_that_are_older() {
         let body = json!({"mcp_server": "mail", "access_type": "write", "auth_method": "oauth"});
         let made = ada.post("/api/v1/mcp-servers", body).await;
         let url = made.json()["data"]["authorization_url"].clone();
-        let asked = parameters(url.as_str().unwrap());
+        let mut browser = Browser::new();
+        let at_issuer = browser.begin(url.as_str().unwrap()).await;
+        let asked = parameters(&at_issuer);
         assert_eq!(asked["resource"], scene.issuer.mcp_url());
-        let back = scene.issuer.approve(url.as_str().unwrap()).await;
-        let back = back.strip_prefix(&scene.hawser.url).unwrap();
-        assert_eq!(scene.hawser.anonymous().get(back).await.status, 200);
+        let back = scene.issuer.approve(&at_issuer).await;
+        assert_eq!(browser.open(&back).await.status, 200);
         // As a grant is that was given before the catalogue said anything.
         let servers = ada.get(MCP).await.json();
         let id = servers["data"][0]["id"].as_str().unwrap().to_owned();
@@ -878,7 +880,7 @@ async fn s256_is_taken_as_supported_where_the_operator_says_so() {
         let user = scene.hawser.caller("acme", "ada", json!({}));
         let asked = user.get(&format!("{MCP}/{id}/authorize")).await.json();
         let endpoint = asked["authorization_endpoint"].as_str().unwrap();
-        let page = Browser::new().open(endpoint).await;
+        let page = Browser::new().start(endpoint).await;
         let url = page.location.unwrap_or_default();
         assert_eq!(
             url.contains("code_challenge_method=S256"),

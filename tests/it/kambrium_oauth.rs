@@ -1,6 +1,6 @@
 //! Kambrium connections by consent, from the create to the purge, against an issuer that remembers everything.
 
-use crate::harness::{Answer, Caller, Cut, Ground, Hawser, Sent, of_trail};
+use crate::harness::{Answer, Browser, Caller, Cut, Ground, Hawser, Sent, of_trail};
 use crate::issuer::{FOREIGN, Fault, Gate, Issuer, StaticClient};
 use crate::kambrium::everything;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -12,6 +12,7 @@ use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::operations::grants::{self, Need, Usable};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use url::Url;
 
 const BASE: &str = "/api/v1/mcp-servers";
@@ -23,6 +24,7 @@ struct Scene {
     hawser: Hawser,
     issuer: Issuer,
     ada: Caller,
+    browser: Mutex<Browser>,
 }
 
 impl Scene {
@@ -47,16 +49,29 @@ impl Scene {
             hawser,
             issuer,
             ada,
+            browser: Mutex::new(Browser::new()),
         }
     }
 
-    /// Makes a connection and returns its id and where its owner consents.
+    /// Makes a connection and returns its id and where its owner consents, when the button of our page was pressed.
     async fn create(&self) -> (u64, String) {
         let made = self.ada.post(BASE, mail()).await;
         assert_eq!(made.status, 201, "{}", made.text);
         let data = &made.json()["data"];
         let url = data["authorization_url"].as_str().unwrap().to_owned();
-        (data["id"].as_u64().unwrap(), url)
+        (data["id"].as_u64().unwrap(), self.press(&url).await)
+    }
+
+    /// Opens a consent's page and presses the button; where the issuer asks the user.
+    async fn press(&self, url: &str) -> String {
+        let mut browser = self.browser.lock().unwrap().clone();
+        let at_issuer = browser.begin(url).await;
+        self.browser.lock().unwrap().cookies.extend(browser.cookies);
+        at_issuer
+    }
+
+    fn cookie(&self) -> String {
+        self.browser.lock().unwrap().cookie()
     }
 
     /// Makes a connection whose owner has consented.
@@ -71,7 +86,10 @@ impl Scene {
     /// The browser goes where it is sent.
     async fn visit(&self, url: &str) -> Answer {
         let path = url.strip_prefix(&self.hawser.url).unwrap();
-        self.hawser.anonymous().get(path).await
+        let cookie = self.cookie();
+        let headers = [("cookie", cookie.as_str())];
+        let browser = self.hawser.anonymous();
+        browser.send("GET", path, &headers, Vec::new()).await
     }
 
     /// `oauth_status` and `api_key_verification_status`, which get, list and update agree on.
@@ -251,7 +269,10 @@ async fn create_answers_where_its_owner_consents_this_once() {
         "MCP server connection created successfully"
     );
 
-    let url = data["authorization_url"].as_str().unwrap();
+    let ours = data["authorization_url"].as_str().unwrap();
+    let start = format!("{}/oauth/start?session=", scene.hawser.url);
+    assert!(ours.starts_with(&start), "{ours}");
+    let url = &scene.press(ours).await;
     assert!(
         url.starts_with(&format!("{}/authorize?", scene.issuer.url)),
         "{url}"
@@ -574,9 +595,24 @@ async fn the_issuer_answers_by_get_and_by_post_with_and_without_a_slash() {
             "GET" => (format!("{path}?{query}"), String::new()),
             _ => (path.to_owned(), query.to_owned()),
         };
-        let kind = [("content-type", "application/x-www-form-urlencoded")];
+        let kind = ("content-type", "application/x-www-form-urlencoded");
         let browser = scene.hawser.anonymous();
-        let page = browser.send(method, &path, &kind, body.into_bytes()).await;
+        if method == "POST" {
+            // From the issuer's site it comes without the cookie: the browser is sent here once more, with it.
+            let fields: Vec<_> = parameters(&back).into_iter().collect();
+            let url = format!("{}{path}", scene.hawser.url);
+            let sent = Browser::new().post(&url, &fields).await;
+            assert_eq!(sent.status, 303, "{sent:?}");
+            let again = Url::parse(&back).unwrap();
+            let again = again.join(&sent.location.unwrap()).unwrap();
+            assert_eq!(parameters(again.as_str()), parameters(&back));
+            assert_eq!(scene.states(id).await.0, "pending");
+        }
+        let cookie = scene.cookie();
+        let headers = [kind, ("cookie", cookie.as_str())];
+        let page = browser
+            .send(method, &path, &headers, body.into_bytes())
+            .await;
         assert_eq!(page.status, 200, "{method} {slash}: {}", page.text);
         assert_eq!(scene.states(id).await.0, "active");
     }
@@ -1179,7 +1215,13 @@ async fn an_integration_that_is_no_longer_offered_serves_what_was_made_from_it()
     .await;
     let back = scene.issuer.approve(&url).await;
     let path = back.strip_prefix(&scene.hawser.url).unwrap();
-    assert_eq!(later.anonymous().get(path).await.status, 200);
+    let cookie = scene.cookie();
+    let headers = [("cookie", cookie.as_str())];
+    let page = later
+        .anonymous()
+        .send("GET", path, &headers, Vec::new())
+        .await;
+    assert_eq!(page.status, 200);
     assert_eq!(ada(&later).post(BASE, mail()).await.status, 400);
     assert_eq!(scene.states(id).await.0, "active");
 }

@@ -1,7 +1,7 @@
 //! The LangSmith contract's consent: providers and auth sessions, over HTTP and against an issuer; and what it leads to, the
 //! tools of a server.
 
-use crate::harness::{Answer, Caller, Hawser};
+use crate::harness::{Answer, Browser, Caller, Hawser, Page};
 use crate::issuer::{FOREIGN, Fault, Issuer};
 use crate::langsmith::{
     EVERYTHING, SERVERS, UNKNOWN, at, error, invalid_body, invalid_path, is, is_json,
@@ -13,6 +13,7 @@ use hawser_core::domain::id::Sortable;
 use hawser_core::domain::session::Session;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use url::Url;
 
@@ -25,6 +26,7 @@ struct Scene {
     ada: Caller,
     server: String,
     provider: String,
+    browser: Mutex<Browser>,
 }
 
 impl Scene {
@@ -48,6 +50,7 @@ impl Scene {
             ada,
             server,
             provider,
+            browser: Mutex::new(Browser::new()),
         }
     }
 
@@ -59,9 +62,22 @@ impl Scene {
         self.ada.post(SESSIONS, self.asking(strategy, scopes)).await
     }
 
-    /// A new session: its id, and where the user is sent.
+    /// A new session: its id, and where the user is sent when the button of its page was pressed.
     async fn begin(&self, scopes: &[&str]) -> (String, String) {
-        begun(&self.ask("CREATE", scopes).await)
+        let (id, url) = begun(&self.ask("CREATE", scopes).await);
+        (id, self.press(&url).await)
+    }
+
+    fn browser(&self) -> Browser {
+        self.browser.lock().unwrap().clone()
+    }
+
+    /// Opens a consent's page and presses the button; where the issuer asks the user.
+    async fn press(&self, url: &str) -> String {
+        let mut browser = self.browser();
+        let at_issuer = browser.begin(url).await;
+        *self.browser.lock().unwrap() = browser;
+        at_issuer
     }
 
     async fn state(&self, session: &str) -> String {
@@ -69,9 +85,9 @@ impl Scene {
     }
 
     /// Opens the address that an issuer sends the browser back to.
-    async fn come_back(&self, callback: &str) -> Answer {
-        let path = callback.strip_prefix(&self.hawser.url).unwrap();
-        self.hawser.anonymous().get(path).await
+    async fn come_back(&self, callback: &str) -> Page {
+        assert!(callback.starts_with(&self.hawser.url), "{callback}");
+        self.browser().open(callback).await
     }
 
     /// A session that ended well.
@@ -190,7 +206,11 @@ async fn a_consent_from_the_first_call_to_a_token_that_is_reused() {
         shown_provider(ada, &scene.server).await,
         json!(scene.provider)
     );
-    let (session, url) = begun(&scene.ask("REUSE", &[]).await);
+    let (session, page) = begun(&scene.ask("REUSE", &[]).await);
+    let ours = format!("{}/oauth/start?session=", scene.hawser.url);
+    assert!(page.starts_with(&ours), "{page}");
+    assert_eq!(scene.state(&session).await, "PENDING");
+    let url = scene.press(&page).await;
     assert!(url.starts_with(&format!("{}/authorize?", issuer.url)));
     assert_eq!(scene.state(&session).await, "PENDING");
 
@@ -244,6 +264,7 @@ async fn only_a_token_of_these_scopes_and_of_this_id_is_reused() {
     let token = reused(&scene.ask("REUSE", &[]).await);
     assert_eq!(reused(&scene.ask("REUSE", &["mcp:read"]).await), token);
     let (_, url) = begun(&scene.ask("REUSE", &["mcp:read", "mcp:write"]).await);
+    let url = scene.press(&url).await;
     let scope = |url: &str| {
         let url = Url::parse(url).unwrap();
         let mut pairs = url.query_pairs().into_owned();
@@ -440,9 +461,8 @@ async fn a_code_that_is_being_exchanged_is_pending_still() {
         hold: Some(gate.clone()),
         ..Fault::once("/token")
     });
-    let path = callback.strip_prefix(&scene.hawser.url).unwrap().to_owned();
-    let browser = scene.hawser.anonymous();
-    let page = tokio::spawn(async move { browser.get(&path).await });
+    let mut browser = scene.browser();
+    let page = tokio::spawn(async move { browser.open(&callback).await });
     gate.reached().await;
     assert_eq!(scene.state(&session).await, "PENDING");
     gate.open();
@@ -543,6 +563,7 @@ async fn a_service_key_acts_for_the_user_it_names() {
     // The session that it begins for bob is bob's.
     let body = json!({"provider_id": bobs, "scopes": [], "strategy": "REUSE"});
     let (session, url) = begun(&service.post(SESSIONS, body).await);
+    let url = scene.press(&url).await;
     scene.come_back(&scene.issuer.approve(&url).await).await;
     assert_eq!(state(&bob, &session).await, "COMPLETED");
     is(&scene.ada.get(&session_path(&session)).await, no_session());
@@ -748,14 +769,20 @@ async fn a_server_whose_protection_is_unusable_gets_no_provider() {
         assert!(!answer.text.contains(FOREIGN), "{answer:?}");
         is(&answer, expected.clone());
         assert_eq!(shown_provider(&ada, &server).await, Value::Null);
-        // A provider that is there already needs no registration, but the rest.
+        // A provider that is there already needs no registration, but the rest, which its session's page finds out.
         let session = json!({"provider_id": bobs, "scopes": [], "strategy": "REUSE"});
-        let answer = bob.post(SESSIONS, session).await;
-        if expected["detail"].to_string().contains("registration") {
-            begun(&answer);
+        let (id, url) = begun(&bob.post(SESSIONS, session).await);
+        let page = Browser::new().start(&url).await;
+        assert!(!page.text.contains(FOREIGN), "{page:?}");
+        let (status, state_after) = if expected["detail"].to_string().contains("registration") {
+            (303, "PENDING")
+        } else if expected["status"] == 503 {
+            (503, "CONNECTION_REQUIRED")
         } else {
-            is(&answer, expected);
-        }
+            (502, "CONNECTION_REQUIRED")
+        };
+        assert_eq!(page.status, status, "{page:?}");
+        assert_eq!(state(&bob, &id).await, state_after);
         assert_eq!(ada.delete(&at(&server)).await.status, 204);
     }
 }
@@ -806,7 +833,7 @@ async fn sessions_of_sibling_contracts_are_none_here() {
         .unwrap();
         let table = &scene.hawser.app.table;
         let begun = scene.hawser.event(&session.tenant, Action::SessionBegun);
-        assert!(table.add_session(&session, &begun).await.unwrap());
+        assert!(table.add_session(&session, None, &begun).await.unwrap());
         let id = hawser_core::operations::consent::session_id(&session);
         let answer = scene.ada.get(&session_path(&id)).await;
         if origin.get("langsmith").is_some() {

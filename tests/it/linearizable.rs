@@ -2,6 +2,7 @@
 //! each subject and server what everybody was told fits one order of all operations, in which each takes effect at one
 //! instant between its request and its answer (Wing and Gong 1993). What was not answered may have happened or not.
 
+use crate::harness::{Form, Page, posted};
 use crate::issuer::Issuer;
 use hawser_local::identity::Identity;
 use serde_json::{Value, json};
@@ -336,7 +337,24 @@ impl Stage {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .unwrap();
-        let Ok(started) = http.get(address).send().await else {
+        let Ok(shown) = http.get(address).send().await else {
+            return;
+        };
+        let cookie = shown.headers().get("set-cookie").cloned();
+        let page = Page {
+            status: shown.status().as_u16(),
+            location: None,
+            text: shown.text().await.unwrap_or_default(),
+        };
+        // Another may have pressed its button, or ended it, before.
+        let (200, Some(cookie)) = (page.status, cookie) else {
+            return;
+        };
+        let form = Form::of(&page);
+        let target = url::Url::parse(address).unwrap().join(&form.action);
+        let press = posted(http.post(target.unwrap()), &form.fields);
+        let cookie = cookie.to_str().unwrap().split(';').next().unwrap();
+        let Ok(started) = press.header("cookie", cookie).send().await else {
             return;
         };
         let header = |name: &str| {

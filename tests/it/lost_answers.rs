@@ -48,7 +48,7 @@ impl Scene {
         .await;
         let admin = hawser.admin("acme");
         let mut browser = Browser::new();
-        let at_issuer = match way {
+        let url = match way {
             Way::Page | Way::Redirect => {
                 let id = register(&hawser, "wiki", &issuer.mcp_url(), oauth()).await;
                 let query = if way == Way::Redirect {
@@ -57,8 +57,7 @@ impl Scene {
                     String::new()
                 };
                 let answer = admin.get(&format!("{MCP}/{id}/authorize{query}")).await;
-                let url = text(&answer, "authorization_endpoint");
-                browser.begin(&url).await
+                text(&answer, "authorization_endpoint")
             }
             Way::Langsmith => {
                 let new = json!({"name": "wiki", "url": issuer.mcp_url(), "auth_type": "oauth",
@@ -82,6 +81,7 @@ impl Scene {
                     .to_owned()
             }
         };
+        let at_issuer = browser.begin(&url).await;
         Self {
             hawser,
             issuer,
@@ -220,7 +220,7 @@ async fn pending(hawser: &Hawser, mcp: &str) -> Session {
         hawser
             .app
             .table
-            .add_session(&session, &begun)
+            .add_session(&session, None, &begun)
             .await
             .unwrap()
     );

@@ -14,6 +14,7 @@ mod aws_credentials;
 mod budget;
 mod client_tokens;
 mod connections;
+mod consent_page;
 mod crash;
 mod dry_run;
 mod ending;

@@ -1,7 +1,7 @@
 //! What is before and what is after is said by the table: no clock, no late worker and no lost answer brings back what was
 //! ended, and none ends what came later.
 
-use crate::harness::{Cut, Hawser, ample};
+use crate::harness::{Browser, Cut, Hawser, ample};
 use crate::issuer::Issuer;
 use crate::refresh::Ground;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -12,9 +12,9 @@ const ADA: &str = "/v1/subjects/user/ada/credentials";
 
 impl Ground {
     /// Comes back from the issuer; whether that connected.
-    async fn comes_back(&self, callback: &str) -> bool {
-        let page = reqwest::get(callback).await.unwrap();
-        page.text().await.unwrap().contains("is connected for")
+    async fn comes_back(&self, (browser, callback): &(Browser, String)) -> bool {
+        let page = browser.clone().open(callback).await;
+        page.text.contains("is connected for")
     }
 
     async fn is_connected(&self) -> bool {
@@ -134,10 +134,10 @@ async fn a_consent_from_before_replaces_no_grant_from_after() {
 async fn a_refusal_from_before_a_disconnect_says_nothing() {
     let one = ground().await;
     one.connect("ada").await;
-    let begun = one.begin("ada").await;
+    let (mut browser, at_issuer) = one.begin("ada").await;
     assert_eq!(one.disconnect("ada").await, 200);
-    let refused = one.issuer.deny(&begun).await;
-    reqwest::get(refused).await.unwrap();
+    let refused = one.issuer.deny(&at_issuer).await;
+    browser.open(&refused).await;
     assert_eq!(one.status("ada").await["reason"], "revoked");
 }
 

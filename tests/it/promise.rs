@@ -277,9 +277,9 @@ async fn a_consent_survives_the_store_being_away_at_any_moment() {
     let mut k = 0;
     loop {
         let one = ground().await;
-        let callback = one.approve("ada").await;
+        let (mut browser, callback) = one.approve("ada").await;
         one.hawser.wire.arm(Some(Cut::Away(k, 3)));
-        let page = Browser::new().open(&callback).await;
+        let page = browser.open(&callback).await;
         one.hawser.app.tasks.finish(MOMENT).await;
         let reached = one.hawser.wire.sent().len() > k;
         one.hawser.wire.arm(None);
@@ -321,14 +321,14 @@ async fn a_caller_who_goes_takes_no_tokens_along() {
 #[tokio::test]
 async fn a_browser_that_goes_takes_no_tokens_along() {
     let one = ground().await;
-    let callback = one.approve("ada").await;
+    let (mut browser, callback) = one.approve("ada").await;
     let gate = Gate::closed();
     one.issuer.fault(Fault {
         hold: Some(gate.clone()),
         after: true,
         ..Fault::once("/token")
     });
-    let browser = tokio::spawn(reqwest::get(callback));
+    let browser = tokio::spawn(async move { browser.open(&callback).await });
     gate.reached().await;
     browser.abort();
     assert!(browser.await.unwrap_err().is_cancelled());

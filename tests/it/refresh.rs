@@ -1,6 +1,6 @@
 //! Grants in use: one refresh at a time over all processes, and none that outlives its grant.
 
-use crate::harness::{Cut, Hawser};
+use crate::harness::{Browser, Cut, Hawser};
 use crate::issuer::{Fault, Gate, Issuer};
 use hawser_core::App;
 use hawser_core::domain::event::Who;
@@ -51,13 +51,14 @@ impl Ground {
         ServerId::parse_prefixed(&self.mcp).unwrap()
     }
 
-    /// Sends a user to the issuer; where the browser comes back to.
-    pub async fn approve(&self, user: &str) -> String {
-        self.issuer.approve(&self.begin(user).await).await
+    /// Sends a user to the issuer: the browser, and where it comes back to.
+    pub async fn approve(&self, user: &str) -> (Browser, String) {
+        let (browser, at_issuer) = self.begin(user).await;
+        (browser, self.issuer.approve(&at_issuer).await)
     }
 
-    /// Begins a consent; where the issuer would ask the user.
-    pub async fn begin(&self, user: &str) -> String {
+    /// Begins a consent: the browser, and where the issuer would ask the user.
+    pub async fn begin(&self, user: &str) -> (Browser, String) {
         let app = &self.hawser.app;
         let keys = vec![hawser_core::table::servers::key(&tenant(), self.id())];
         let found = app.table.read(keys).await.unwrap();
@@ -74,13 +75,15 @@ impl Ground {
         )
         .await
         .unwrap();
-        begun.url.expose_secret().to_owned()
+        let mut browser = Browser::new();
+        let at_issuer = browser.begin(begun.url.expose_secret()).await;
+        (browser, at_issuer)
     }
 
     pub async fn connect(&self, user: &str) {
-        let callback = self.approve(user).await;
-        let page = reqwest::get(callback).await.unwrap();
-        assert_eq!(page.status(), 200);
+        let (mut browser, callback) = self.approve(user).await;
+        let page = browser.open(&callback).await;
+        assert_eq!(page.status, 200);
         assert_eq!(self.status(user).await["status"], "authenticated");
     }
 
@@ -145,8 +148,8 @@ pub fn token(usable: &Usable) -> &str {
 async fn of_200_uses_at_once_one_refreshes_and_all_succeed() {
     let one = Ground::new(Hawser::start().await).await;
     one.issuer.configure(|s| s.access_ttl = Some(0));
-    let callback = one.approve("ada").await;
-    assert_eq!(reqwest::get(callback).await.unwrap().status(), 200);
+    let (mut browser, callback) = one.approve("ada").await;
+    assert_eq!(browser.open(&callback).await.status, 200);
     one.issuer.configure(|s| s.access_ttl = Some(3600));
     let mut processes = vec![one.hawser.app.clone()];
     let mut others = Vec::new();
@@ -505,8 +508,8 @@ async fn meet(meets: Meets, round: usize) {
         Meets::Disconnect => assert_eq!(one.disconnect("ada").await, 200),
         Meets::Deletion => assert_eq!(one.delete().await, 200),
         Meets::Consent => {
-            let page = reqwest::get(callback.unwrap()).await.unwrap();
-            assert_eq!(page.status(), 200);
+            let (mut browser, callback) = callback.unwrap();
+            assert_eq!(browser.open(&callback).await.status, 200);
         }
     }
     uses.await.unwrap();

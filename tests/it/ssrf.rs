@@ -127,7 +127,7 @@ async fn begin(hawser: &Hawser, mcp: &str) -> Option<(Browser, String)> {
         .await;
     let endpoint = asked.json()["authorization_endpoint"].clone();
     let mut browser = Browser::new();
-    let page = browser.open(endpoint.as_str()?).await;
+    let page = browser.start(endpoint.as_str()?).await;
     assert!([303, 400, 502, 503].contains(&page.status), "{page:?}");
     Some((browser, page.location?))
 }
@@ -255,16 +255,21 @@ async fn an_integration_reaches_nothing_inside() {
             "{url}: {consented:?}"
         );
         if let Some(location) = consented.json()["data"]["authorization_url"].as_str() {
-            let location = Url::parse(location).unwrap();
-            let state = location
-                .query_pairs()
-                .find(|(name, _)| name == "state")
-                .unwrap()
-                .1;
-            let path = format!("/api/mcp-servers/saas-oauth/i{i}/callback/?state={state}&code=x");
-            let page = hawser.anonymous().get(&path).await;
-            assert_eq!(page.status, 200, "{page:?}");
-            assert!(!page.text.contains("oauth_success"), "{page:?}");
+            let mut browser = Browser::new();
+            let page = browser.start(location).await;
+            assert!([303, 502, 503].contains(&page.status), "{page:?}");
+            if let Some(at_issuer) = page.location {
+                let at_issuer = Url::parse(&at_issuer).unwrap();
+                let mut pairs = at_issuer.query_pairs();
+                let state = pairs.find(|(name, _)| name == "state").unwrap().1;
+                let base = &hawser.url;
+                let callback = format!(
+                    "{base}/api/mcp-servers/saas-oauth/i{i}/callback/?state={state}&code=x"
+                );
+                let page = browser.open(&callback).await;
+                assert_eq!(page.status, 200, "{page:?}");
+                assert!(!page.text.contains("oauth_success"), "{page:?}");
+            }
         }
         inside.is_silent(url).await;
     }

@@ -266,7 +266,7 @@ async fn an_issuer_that_cannot_be_used_sends_the_browser_back_too() {
     let endpoint = stage
         .endpoint("ada", "?redirectURL=https%3A%2F%2Fapp.example")
         .await;
-    let page = Browser::new().open(&endpoint).await;
+    let page = Browser::new().start(&endpoint).await;
     let to = format!(
         "{APP}/?mcpServerId={}&status=authentication_required&reason=never_connected",
         stage.id
@@ -491,10 +491,9 @@ async fn a_denial_is_kept_until_there_is_a_grant_and_harms_none() {
     assert_eq!(stage.reason("ada").await, "consent_denied");
     assert_eq!(stage.reason("bob").await, "never_connected");
 
-    let second = stage.endpoint("ada", "").await;
+    let at_issuer = browser.begin(&stage.endpoint("ada", "").await).await;
     let first = stage.connect("ada").await;
     stage.assert_connected("ada").await;
-    let at_issuer = browser.begin(&second).await;
     browser.open(&stage.issuer.deny(&at_issuer).await).await;
     stage.assert_connected("ada").await;
     stage.hawser.settle().await;
@@ -578,13 +577,11 @@ async fn consenting_again_revokes_the_grant_that_is_replaced() {
 #[tokio::test]
 async fn a_disconnect_voids_consents_that_are_pending() {
     let stage = Stage::set().await;
-    let unopened = stage.endpoint("ada", "").await;
     let (mut browser, back) = stage.approved("ada").await;
     stage.connect("ada").await;
     stage.disconnect("ada").await;
     let page = browser.open(&back).await;
     assert_eq!((page.status, page.location), (400, None), "{}", page.text);
-    assert_eq!(browser.open(&unopened).await.status, 400);
     assert_eq!(stage.reason("ada").await, "revoked");
     assert_eq!(stage.issuer.count("POST", "/token"), 1, "the grant's own");
     stage.hawser.settle().await;

@@ -471,6 +471,7 @@ impl Play {
         }
         let body = match body {
             Value::Null => Body::Empty,
+            Value::String(form) => Body::Text(form),
             body => Body::Text(body.to_string()),
         };
         let request = request.body(body).unwrap().with_path_parameters(parameters);
@@ -812,15 +813,25 @@ impl Play {
         self.log.lock().unwrap().consents[number].begun = Some(self.world.now());
         self.think().await;
         let target = address.strip_prefix(BASE).unwrap();
-        let Some(started) = self.ask("browser", "GET", target, &[], Value::Null).await else {
+        let Some(page) = self.ask("browser", "GET", target, &[], Value::Null).await else {
             return;
         };
-        let (Some(location), Some(cookie)) =
-            (started.header("location"), started.header("set-cookie"))
-        else {
+        let (Some(cookie), Some(form)) = (page.header("set-cookie"), form_of(&page.text)) else {
             return;
         };
-        let cookie = cookie.split(';').next().unwrap_or_default();
+        let cookie = cookie.split(';').next().unwrap_or_default().to_owned();
+        self.think().await;
+        let path = target.split('?').next().unwrap_or_default();
+        let more = [
+            ("cookie", cookie.as_str()),
+            ("content-type", "application/x-www-form-urlencoded"),
+        ];
+        let Some(started) = self.ask("browser", "POST", path, &more, form).await else {
+            return;
+        };
+        let Some(location) = started.header("location") else {
+            return;
+        };
         let session = cookie.split_once('=').map(|(name, _)| name.to_owned());
         self.log.lock().unwrap().consents[number].session = session;
         self.think().await;
@@ -897,4 +908,17 @@ impl Play {
         due.filter_map(|item| item["GSI2SK"].as_str()?.parse().ok())
             .min()
     }
+}
+
+/// The form of a page, as its button sends it.
+fn form_of(page: &str) -> Option<Value> {
+    let between = |text: &str, start: &str| {
+        let (_, rest) = text.split_once(start)?;
+        Some(rest.split_once('"')?.0.to_owned())
+    };
+    let mut form = url::form_urlencoded::Serializer::new(String::new());
+    for input in page.split("<input").skip(1) {
+        form.append_pair(&between(input, "name=\"")?, &between(input, "value=\"")?);
+    }
+    page.contains("<form").then(|| form.finish().into())
 }

@@ -14,6 +14,7 @@ import os
 import pathlib
 import queue
 import random
+import re
 import socket
 import ssl
 import struct
@@ -257,7 +258,8 @@ class Function:
         event = json.loads(json.dumps(self.template))
         event["requestContext"]["http"] |= {"method": method, "path": path}
         event |= {"rawPath": path, "rawQueryString": query, "cookies": list(cookies),
-                  "pathParameters": parameters or {}, "body": json.dumps(body) if body is not None else ""}
+                  "pathParameters": parameters or {},
+                  "body": body if isinstance(body, str) else json.dumps(body) if body is not None else ""}
         if token:
             event["headers"]["authorization"] = f"Bearer {token}"
         answer = self.invoke(event)
@@ -357,9 +359,10 @@ integrations = {
 }
 env |= {"SSL_CERT_FILE": str(work / "ca.pem"), "HAWSER_PUBLIC_URL": "http://hawser.example", "RUST_LOG": "warn",
         "HAWSER_INTEGRATIONS": json.dumps({"integrations": integrations}), "AWS_EC2_METADATA_DISABLED": "true"}
-put, authorize, start, finish, invoke, disconnect, delete, ls_create, ls_update, ka_create = (
+put, authorize, show, start, finish, invoke, disconnect, delete, ls_create, ls_update, ka_create = (
     Function(name, env) for name in (
-        "truefoundry-put-server", "truefoundry-authorize", "hawser-start-consent", "hawser-finish-consent", "hawser-invoke",
+        "truefoundry-put-server", "truefoundry-authorize", "hawser-show-consent", "hawser-start-consent",
+        "hawser-finish-consent", "hawser-invoke",
         "truefoundry-disconnect-subject", "truefoundry-delete-server", "langsmith-create-server", "langsmith-update-server",
         "kambrium-create-connection"))
 sweep = Function("workers-sweep", env)
@@ -391,7 +394,10 @@ def live():
     server = register(f"{EVIL}/mcp", {"type": "oauth2"})
     path, of_server = f"{MCP}/{server}", {"mcpServerId": server}
     asked = authorize("GET", f"{path}/authorize", parameters=of_server, token=token)
-    page = start("GET", "/oauth/start", query=urllib.parse.urlsplit(asked["json"]["authorization_endpoint"]).query)
+    page = show("GET", "/oauth/start", query=urllib.parse.urlsplit(asked["json"]["authorization_endpoint"]).query)
+    fields = re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)">', page["body"])
+    cookies = [cookie.split(";")[0] for cookie in page["cookies"]]
+    page = start("POST", "/oauth/start", urllib.parse.urlencode(fields), cookies=cookies)
     location = (page.get("headers") or {}).get("location") or (page.get("multiValueHeaders") or {}).get("location")
     granted = False
     if location:

@@ -6,6 +6,7 @@
 //! `SHA-256(link before it, newline, line)`, in lower-case hexadecimal, where the line is the event as [`Event::line`] writes
 //! it, and before the first stands [`Month::root`]. So an event that is changed, removed or slipped in shows.
 
+use super::consent_failure::ConsentFailure;
 use super::credential::Source;
 use super::id::{ServerId, Sortable, TenantId, hash};
 use super::revocation;
@@ -46,6 +47,9 @@ pub struct Event {
     /// The receipt that says more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Sortable>,
+    /// Why a consent ended without a grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<ConsentFailure>,
     /// Its place in the chain, once it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain: Option<Link>,
@@ -308,6 +312,7 @@ impl Event {
             key: None,
             session: None,
             receipt: None,
+            reason: None,
             chain: None,
         })
     }
@@ -364,6 +369,13 @@ impl Event {
         self
     }
 
+    /// For this reason.
+    #[must_use]
+    pub const fn because(mut self, reason: ConsentFailure) -> Self {
+        self.reason = Some(reason);
+        self
+    }
+
     /// With this end.
     #[must_use]
     pub fn with(mut self, outcome: impl Into<Outcome>) -> Self {
@@ -416,6 +428,8 @@ struct Line<'a> {
     session_id: Option<Sortable>,
     #[serde(skip_serializing_if = "Option::is_none")]
     receipt_id: Option<Sortable>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<ConsentFailure>,
     #[serde(flatten)]
     chain: Option<&'a Link>,
 }
@@ -477,6 +491,7 @@ impl<'a> Line<'a> {
             key_id: event.key,
             session_id: event.session,
             receipt_id: event.receipt,
+            reason: event.reason,
             chain,
         }
     }

@@ -4,6 +4,7 @@
 use super::id::ServerId;
 use super::secret;
 use super::server::Server;
+use super::session::CONSENT_LIFETIME;
 use super::subject::Subject;
 use super::time::Timestamp;
 use crate::seal::Sealed;
@@ -238,6 +239,15 @@ pub struct ClientRecord {
     pub secret_expires_at: Option<Timestamp>,
     /// Whether the issuer has refused it: the next consent registers another one. What it obtained stays bound to it.
     pub rejected: bool,
+    /// The server's auth revision when it was registered. A revoke-all also retires the clients from before it.
+    #[serde(default)]
+    pub auth_revision: u64,
+    /// When the first browser was sent away as this client that was followed by no success yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_since: Option<Timestamp>,
+    /// When a consent as this client last succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub succeeded_at: Option<Timestamp>,
     /// Where it is managed (RFC 7592).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub management_uri: Option<String>,
@@ -245,6 +255,27 @@ pub struct ClientRecord {
     pub at: Timestamp,
     /// [`ClientSecrets`], sealed.
     pub sealed: Sealed,
+}
+
+impl ClientRecord {
+    /// Since when a browser that was sent away as this client has been waited for, if no consent as it has succeeded since.
+    pub fn unanswered_since(&self) -> Option<Timestamp> {
+        self.waiting_since
+            .filter(|since| self.succeeded_at.is_none_or(|success| success < *since))
+    }
+
+    /// Whether the issuer may have forgotten this client: a consent as it ended without coming back, and none has succeeded
+    /// since. `given_up` says when the subject that asks was last sent away as it and came back to begin anew. A client that
+    /// was registered within the lifetime of a consent and never succeeded is as good as the next one would be.
+    pub fn is_doubtful(&self, given_up: Option<Timestamp>, now: Timestamp) -> bool {
+        let Some(since) = self.unanswered_since() else {
+            return false;
+        };
+        let is_untried =
+            self.succeeded_at.is_none() && now < self.at.plus_seconds(CONSENT_LIFETIME);
+        let is_over = since.plus_seconds(CONSENT_LIFETIME) <= now;
+        !is_untried && (is_over || given_up.is_some_and(|at| since <= at))
+    }
 }
 
 /// The secret part of a client.

@@ -1,6 +1,7 @@
 //! A registered MCP server: one record, seen by every contract in its own words.
 
 use super::address::{REDACTED, redacted};
+use super::consent_failure::FailedConsent;
 use super::id::ServerId;
 use super::issuance::{ClientAuth, RevocationMethod};
 use super::json::Exact;
@@ -47,6 +48,9 @@ pub struct Server {
     /// Whether the owner's last consent through Kambrium failed.
     #[serde(default)]
     pub consent_failed: bool,
+    /// The last consent that failed, under whatever contract.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failed_consent: Option<FailedConsent>,
     /// Who registered it: the owner, to Kambrium.
     pub created_by: Actor,
     /// When it was registered.

@@ -14,6 +14,8 @@ use zeroize::Zeroizing;
 
 /// How long a consent may take, in seconds.
 pub const CONSENT_LIFETIME: i64 = 600;
+/// How long one address may serve at most, however often it is asked for again, in seconds.
+pub const ADDRESS_LIFETIME: i64 = 3600;
 /// How long a session can be asked about, in seconds.
 pub const SESSION_LIFETIME: i64 = 24 * 3600;
 
@@ -31,7 +33,7 @@ pub struct Session {
     pub subject: Subject,
     /// The server's auth revision when it was begun; void under any other.
     pub auth_revision: u64,
-    /// When it was begun.
+    /// When it was begun, or asked for again while it was open.
     pub at: Timestamp,
     /// How often the subject had been disconnected from the server until then; void at any other count.
     #[serde(default)]
@@ -48,6 +50,9 @@ pub struct Session {
     /// SHA-256 of the cookie of the browser that it was begun in, where that was a page of ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub browser: Option<String>,
+    /// When the button of its page was pressed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened_at: Option<Timestamp>,
     /// While the code is exchanged: until when the issuer's answer may come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub busy_until: Option<Timestamp>,
@@ -76,19 +81,83 @@ pub enum Origin {
     Langsmith {
         /// The provider it belongs to.
         provider: Uuid,
+        /// The base of our own addresses.
+        #[serde(default)]
+        base: String,
+        /// The scopes to be asked for; none: those that the server or its operator says.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        scopes: Vec<String>,
     },
     /// Kambrium: the page tells its opener.
     Kambrium {
         /// The integration in the callback's path.
         integration: String,
+        /// The base of our own addresses.
+        #[serde(default)]
+        base: String,
     },
+}
+
+impl Origin {
+    /// The base of our own addresses.
+    pub fn base(&self) -> &str {
+        match self {
+            Self::Truefoundry { base, .. }
+            | Self::Langsmith { base, .. }
+            | Self::Kambrium { base, .. } => base,
+        }
+    }
+
+    /// What the requests have in common that share one open consent of a subject at a server. Where the browser ends and which
+    /// further scopes are asked for may change while it is open; the address and what a client polls may not.
+    pub(crate) fn slot(&self) -> String {
+        match self {
+            Self::Truefoundry { base, .. } => format!("truefoundry\n{base}"),
+            Self::Langsmith {
+                provider,
+                base,
+                scopes,
+            } => format!("langsmith\n{base}\n{provider}\n{}", scopes.join(" ")),
+            Self::Kambrium { integration, base } => format!("kambrium\n{base}\n{integration}"),
+        }
+    }
+
+    /// This origin after the same consent was asked for once more: the latest return address counts, and scopes add up.
+    #[must_use]
+    pub(crate) fn asked_again(&self, again: &Self) -> Self {
+        let mut merged = self.clone();
+        if let (
+            Self::Truefoundry {
+                return_to, besides, ..
+            },
+            Self::Truefoundry {
+                return_to: latest,
+                besides: further,
+                ..
+            },
+        ) = (&mut merged, again)
+        {
+            if latest.is_some() {
+                return_to.clone_from(latest);
+            }
+            if let Some(further) = further {
+                let all = besides.get_or_insert_default();
+                for scope in further {
+                    if !all.contains(scope) {
+                        all.push(scope.clone());
+                    }
+                }
+            }
+        }
+        merged
+    }
 }
 
 /// How far a consent is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Our own URL was handed out and not opened yet.
+    /// Our own URL was handed out; nobody has pressed the button of its page yet.
     Offered,
     /// The issuer's URL was handed out.
     Pending,

@@ -10,6 +10,7 @@ use crate::domain::issuance::{
     Client, ClientAuth, ClientRecord, ClientSecrets, ClientSource, Issuance, RevocationMethod,
 };
 use crate::domain::server::{Auth, GrantType, OauthConfig, Place, Secrets, Server, host, origin};
+use crate::domain::session::CONSENT_LIFETIME;
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 use crate::oauth::discovery::{Issuer, is_same_issuer};
@@ -18,6 +19,7 @@ use crate::oauth::registration::{self, Deregistered};
 use crate::seal::{DataKey, Kind};
 use crate::{Error, Result};
 use secrecy::SecretString;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use tracing::{info, warn};
 
@@ -200,6 +202,8 @@ pub(super) struct Usable {
     pub record: Option<String>,
     /// Its record, if it has none yet.
     pub new: Option<ClientRecord>,
+    /// Whether a browser that was sent away as it is being waited for already.
+    pub is_awaited: bool,
 }
 
 /// For whom and where a client is looked for.
@@ -213,6 +217,8 @@ pub(super) struct Search<'a> {
     pub settings: &'a Settings,
     /// What is on record for the owner.
     pub known: &'a [ClientRecord],
+    /// When its subject was last sent away as a client, by its record, and came back to begin anew.
+    pub given_up: &'a BTreeMap<String, Timestamp>,
 }
 
 impl Search<'_> {
@@ -230,27 +236,52 @@ impl Search<'_> {
                 secret: None,
                 record: None,
                 new: None,
+                is_awaited: false,
             });
         }
         let now = app.now();
-        let usable = self.known.iter().find(|record| {
+        let serves = |record: &&ClientRecord| {
             matches!(record.client.source, ClientSource::Dynamic(_))
                 && record.owner.as_ref() == self.owner
                 && is_same_issuer(&record.issuer, &issuer.issuer)
                 && record.redirect_uri == self.redirect_uri
                 && !record.rejected
+                && record.auth_revision >= self.server.void_before
                 && scopes.iter().all(|scope| record.scopes.contains(scope))
-                && record.secret_expires_at.is_none_or(|end| now < end)
-        });
-        match usable {
-            Some(record) => Ok(Usable {
-                client: record.client.clone(),
-                secret: open(self.tenant, self.key, record)?.secret,
-                record: Some(record.id.clone()),
-                new: None,
-            }),
-            None => self.register(app, issuer, scopes).await,
+                // The code is exchanged with the secret, at the end of the consent.
+                && record
+                    .secret_expires_at
+                    .is_none_or(|end| now.plus_seconds(CONSENT_LIFETIME) < end)
+        };
+        let is_doubtful = |record: &&ClientRecord| {
+            record.is_doubtful(self.given_up.get(&record.id).copied(), now)
+        };
+        let serving = || self.known.iter().filter(serves);
+        // The one that served last; of those that never did, the oldest.
+        let best = serving()
+            .filter(|record| !is_doubtful(record))
+            .max_by_key(|record| (record.succeeded_at, Reverse(record.at)));
+        if let Some(record) = best {
+            return self.reuse(record);
         }
+        match (
+            self.register(app, issuer, scopes).await,
+            serving().next_back(),
+        ) {
+            // An issuer that registers no other may still know this one.
+            (Err(Error::Oauth(_)), Some(doubtful)) => self.reuse(doubtful),
+            (made, _) => made,
+        }
+    }
+
+    fn reuse(&self, record: &ClientRecord) -> Result<Usable> {
+        Ok(Usable {
+            client: record.client.clone(),
+            secret: open(self.tenant, self.key, record)?.secret,
+            record: Some(record.id.clone()),
+            new: None,
+            is_awaited: record.unanswered_since().is_some(),
+        })
     }
 
     /// The operator's client belongs to the issuer that was found first, and to no other (checklist rows 7 and 8); unless the
@@ -283,6 +314,7 @@ impl Search<'_> {
                 secret,
                 record: Some(record.id.clone()),
                 new: None,
+                is_awaited: false,
             },
             None => {
                 let none = ClientSecrets::default();
@@ -292,6 +324,7 @@ impl Search<'_> {
                     secret,
                     record: Some(record.id.clone()),
                     new: Some(record),
+                    is_awaited: false,
                 }
             }
         })
@@ -330,6 +363,7 @@ impl Search<'_> {
             secret: secrets.secret,
             record: Some(record.id.clone()),
             new: Some(record),
+            is_awaited: false,
         })
     }
 
@@ -365,6 +399,9 @@ impl Search<'_> {
             scopes: Vec::new(),
             secret_expires_at,
             rejected: false,
+            auth_revision: self.server.auth_revision,
+            waiting_since: None,
+            succeeded_at: None,
             management_uri,
             at: now,
             id,

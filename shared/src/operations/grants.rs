@@ -10,6 +10,7 @@ use super::clients::Settings;
 use super::credentials::AtServer;
 use super::{Tries, clients, revocations, servers};
 use crate::app::App;
+use crate::domain::consent_failure::ConsentFailure;
 use crate::domain::credential::{Grant, LEASE, RefreshOutcome, Source, Tokens, new_version};
 use crate::domain::event::{self, Action, Event, Who, Worker};
 use crate::domain::id::{ServerId, TenantId, random};
@@ -577,11 +578,12 @@ pub(super) async fn discard_exchanged(
     revocation: &Revocation,
     grant: &Grant,
     tokens: &Tokens,
+    reason: ConsentFailure,
 ) -> Result<bool> {
     let tenant = &session.tenant;
     let event = discarded(app, tenant, &Who::Browser, grant)?;
     let ended = Event::of_session(app.now(), Who::Browser, session, Action::SessionEnded)?;
-    let ended = ended.with(event::Outcome::Failed);
+    let ended = ended.with(event::Outcome::Failed).because(reason);
     let table = &app.table;
     match table
         .discard_exchanged(revocation, session, &event, &ended)

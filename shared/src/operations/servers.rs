@@ -288,6 +288,7 @@ pub(super) async fn prepare(app: &App, caller: &Caller, draft: Draft) -> Result<
             client_secret_hash: draft.connection.client_secret_hash,
         },
         consent_failed: false,
+        last_failed_consent: None,
         created_by: caller.actor.clone(),
         created_at: now,
         updated_at: now,

@@ -4,6 +4,7 @@ use super::{Condition, Found, Key, Table, Update, Write, encode, keys, servers};
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::issuance::{Client, ClientRecord, Provider};
 use crate::domain::subject::Subject;
+use crate::domain::time::Timestamp;
 use crate::{Error, Result};
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde::{Deserialize, Serialize};
@@ -117,6 +118,29 @@ impl Table {
             Condition::Exists,
         );
         self.write_if(vec![change]).await.map(drop)
+    }
+
+    /// Notes that a browser was sent away as this client, or, if `succeeded`, that a consent as it came to a grant.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn note_client(
+        &self,
+        tenant: &TenantId,
+        server: ServerId,
+        owner: Option<&Subject>,
+        id: &str,
+        succeeded: bool,
+        at: Timestamp,
+    ) -> Result<()> {
+        let field = if succeeded {
+            "succeeded_at"
+        } else {
+            "waiting_since"
+        };
+        let key = keys::client(tenant, server, owner, id);
+        let set = vec![(field, super::n(at.micros()))];
+        self.update(key, set, Condition::Exists).await.map(drop)
     }
 
     /// Adds a subject's provider, or replaces one that the server no longer stands behind. Answers `false` if another

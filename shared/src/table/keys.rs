@@ -212,6 +212,24 @@ pub(crate) fn session(tenant: &TenantId, server: ServerId, id: &str) -> Key {
     )
 }
 
+/// What leads to the one consent of a subject at a server that is open for those who ask with the same `slot`.
+pub(crate) fn open_consent(
+    tenant: &TenantId,
+    server: ServerId,
+    subject: &Subject,
+    slot: &str,
+) -> Key {
+    let slot = HEXLOWER.encode(digest(&SHA256, slot.as_bytes()).as_ref());
+    key(
+        server_partition(tenant, server),
+        format!(
+            "OPEN#{}#{}#{slot}",
+            subject.kind().as_str(),
+            part(subject.id())
+        ),
+    )
+}
+
 pub(crate) fn mcp_session(tenant: &TenantId, server: ServerId, id_hash: &str) -> Key {
     key(
         server_partition(tenant, server),

@@ -5,6 +5,7 @@ use super::verifications::{self, Verification};
 use super::work::{Sweep, Tombstone};
 use super::{Condition, Found, Key, Table, Write, WriteError, decode, encode, keys, n, s};
 use super::{clients, receipts, sessions, trail};
+use crate::domain::consent_failure::FailedConsent;
 use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::issuance::ClientRecord;
@@ -17,6 +18,7 @@ use crate::{Error, Result};
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 
 pub(super) const SERVER: &str = "server";
 
@@ -180,23 +182,45 @@ impl Table {
         Ok(decode::<Counter>(&answer.attributes.unwrap_or_default())?.last)
     }
 
-    /// Notes how the owner's last consent ended, if the server still exists. The version rises, so that no update that was
-    /// read before overwrites it.
+    /// Notes how a consent ended, if the server still exists: for Kambrium whether its owner's failed, and why the last one
+    /// failed. The version rises, so that no update that was read before overwrites it.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
-    pub async fn note_consent(&self, tenant: &TenantId, id: ServerId, failed: bool) -> Result<()> {
+    pub async fn note_consent(
+        &self,
+        tenant: &TenantId,
+        id: ServerId,
+        of_owner: Option<bool>,
+        failed: Option<&FailedConsent>,
+    ) -> Result<()> {
+        let mut set = Vec::new();
+        let mut names = HashMap::from([("#version".to_owned(), "version".to_owned())]);
+        let mut values = HashMap::from([(":one".to_owned(), n(1))]);
+        let mut assign = |name: &str, field: &str, value| {
+            set.push(format!("#{name} = :{name}"));
+            names.insert(format!("#{name}"), field.to_owned());
+            values.insert(format!(":{name}"), value);
+        };
+        if let Some(failed) = of_owner {
+            assign("owner", "consent_failed", AttributeValue::Bool(failed));
+        }
+        if let Some(failed) = failed {
+            let value = serde_dynamo::to_attribute_value(failed).map_err(Error::internal)?;
+            assign("failed", "last_failed_consent", value);
+        }
+        if set.is_empty() {
+            return Ok(());
+        }
         let sent = self
             .client
             .update_item()
             .table_name(&self.name)
             .set_key(Some(super::primary(&key(tenant, id))))
             .condition_expression("attribute_exists(PK)")
-            .update_expression("SET #failed = :failed ADD #version :one")
-            .expression_attribute_names("#failed", "consent_failed")
-            .expression_attribute_names("#version", "version")
-            .expression_attribute_values(":failed", AttributeValue::Bool(failed))
-            .expression_attribute_values(":one", n(1))
+            .update_expression(format!("SET {} ADD #version :one", set.join(", ")))
+            .set_expression_attribute_names(Some(names))
+            .set_expression_attribute_values(Some(values))
             .send()
             .await;
         match sent {

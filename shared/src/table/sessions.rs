@@ -8,10 +8,11 @@ use super::{
 use crate::Result;
 use crate::domain::event::Event;
 use crate::domain::id::{ServerId, Sortable, TenantId};
-use crate::domain::session::{Phase, Session};
+use crate::domain::session::{Origin, Phase, Session};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 use crate::table::credentials::{Kept, REMOVALS};
+use serde::{Deserialize, Serialize};
 
 /// Key of a session.
 pub fn key(tenant: &TenantId, server: ServerId, id: &str) -> Key {
@@ -33,8 +34,32 @@ impl Found {
     }
 }
 
+impl Found {
+    /// The id of the session under [`open_key`], if that was read and exists.
+    ///
+    /// # Errors
+    /// [`crate::Error::Internal`] when the item is corrupt.
+    pub fn open_consent(&self, key: &Key) -> Result<Option<String>> {
+        let open: Option<OpenConsent> = self.get(key)?;
+        Ok(open.map(|open| open.session))
+    }
+}
+
 fn key_of(session: &Session) -> Key {
     key(&session.tenant, session.server, &session.id)
+}
+
+/// What leads to the one open consent of a subject at a server.
+#[derive(Debug, Serialize, Deserialize)]
+struct OpenConsent {
+    /// The session's id.
+    session: String,
+    ttl: i64,
+}
+
+/// Key of what leads to the open consent of those who ask alike.
+pub fn open_key(tenant: &TenantId, server: ServerId, subject: &Subject, origin: &Origin) -> Key {
+    keys::open_consent(tenant, server, subject, &origin.slot())
 }
 
 /// For a transaction that begins a consent.
@@ -53,17 +78,59 @@ pub(crate) fn step(session: &Session, from: Phase, to: Phase) -> Write {
 }
 
 impl Table {
-    /// Begins a consent, as long as the server stands as it was read. Answers `false` if it does not.
+    /// Begins the one consent that is open for those who ask alike, as long as the server stands as it was read.
+    /// `replacing` is the session that was found in this place. Returns `false` if the server has changed, or another call was
+    /// first.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn add_session(&self, session: &Session, event: &Event) -> Result<bool> {
-        let stands = servers::stands(&session.tenant, session.server, Some(session.auth_revision));
-        self.write_if(vec![put(session)?, stands, trail::put(event)?])
+    pub async fn add_session(
+        &self,
+        session: &Session,
+        replacing: Option<&str>,
+        event: &Event,
+    ) -> Result<bool> {
+        let Session { tenant, server, .. } = session;
+        let stands = servers::stands(tenant, *server, Some(session.auth_revision));
+        let open = OpenConsent {
+            session: session.id.clone(),
+            ttl: session.ttl,
+        };
+        let key = open_key(tenant, *server, &session.subject, &session.origin);
+        let condition = replacing.map_or(Condition::Absent, |old| {
+            Condition::Has(vec![("session", s(old))])
+        });
+        let open = Write::Put(encode(&key, "open-consent", &open)?, condition);
+        self.write_if(vec![put(session)?, stands, open, trail::put(event)?])
             .await
     }
 
-    /// Replaces a session that was offered by one whose issuer is known. Answers `false` if its URL was used before.
+    /// Replaces an offered session by the same one, asked for again, as long as the server stands. Returns `false` if it was
+    /// opened or asked for meanwhile.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn renew_session(
+        &self,
+        read: &Session,
+        renewed: &Session,
+        event: &Event,
+    ) -> Result<bool> {
+        let unchanged = Condition::Has(vec![
+            ("phase", s(Phase::Offered.as_str())),
+            ("at", n(read.at.micros())),
+        ]);
+        let item = encode(&key_of(renewed), "session", renewed)?;
+        let stands = servers::stands(&read.tenant, read.server, Some(read.auth_revision));
+        self.write_if(vec![
+            Write::Put(item, unchanged),
+            stands,
+            trail::put(event)?,
+        ])
+        .await
+    }
+
+    /// Replaces a session that was offered by one whose issuer is known. Returns `false` if its URL was used before.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
@@ -143,7 +210,7 @@ impl Table {
         self.write_if(writes).await
     }
 
-    /// How many sessions a subject has begun at a server since `since`; counted up to `most`.
+    /// The sessions that a subject has begun at a server since `since`, oldest first; `most` at most.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
@@ -153,8 +220,8 @@ impl Table {
         server: ServerId,
         subject: &Subject,
         since: Timestamp,
-        most: usize,
-    ) -> Result<usize> {
+        most: i32,
+    ) -> Result<Vec<Session>> {
         let prefix = format!("{}{}", keys::SESSIONS, Session::tag(subject));
         let first = Sortable::first_of(since).ulid();
         let answer = self
@@ -163,15 +230,16 @@ impl Table {
             .table_name(&self.name)
             .consistent_read(true)
             .key_condition_expression("PK = :pk AND SK BETWEEN :start AND :end")
-            .projection_expression("SK")
             .expression_attribute_values(":pk", s(keys::server_partition(tenant, server)))
             .expression_attribute_values(":start", s(format!("{prefix}{first}")))
             .expression_attribute_values(":end", s(format!("{prefix}[")))
-            .limit(i32::try_from(most).unwrap_or(i32::MAX))
+            .limit(most)
             .send()
             .await
             .map_err(failed)?;
-        Ok(answer.items.map_or(0, |items| items.len()))
+        let items = answer.items.unwrap_or_default();
+        let sessions = items.iter().filter_map(readable::<Session>);
+        Ok(sessions.filter(|one| one.subject == *subject).collect())
     }
 
     /// The open sessions of a subject at a server.

@@ -5,9 +5,10 @@ use super::super::clients::{self, Settings};
 use super::super::credentials::AtServer;
 use super::super::grants;
 use super::super::servers::{data_key, open_with};
-use super::{Ticket, end, find_ticket};
+use super::{Ticket, end, find_ticket, log_end, note, note_client};
 use crate::app::App;
 use crate::catalogue::RevocationScope;
+use crate::domain::consent_failure::ConsentFailure;
 use crate::domain::credential::{Grant, Source, Tokens, new_version};
 use crate::domain::event::{self, Action, Event, Who};
 use crate::domain::id::hash;
@@ -48,9 +49,22 @@ pub enum Ended {
     /// The subject, or the issuer, said no with this code. Foreign text, not to be shown as it is.
     Refused(String),
     /// The answer cannot be trusted, or the code was not exchanged.
-    Failed,
+    Failed(ConsentFailure),
     /// Meanwhile the server changed or the subject was disconnected: what came back is being revoked.
     Void,
+}
+
+impl Ended {
+    /// Why there is no grant, unless there is one.
+    pub fn failure(&self) -> Option<ConsentFailure> {
+        match self {
+            Self::Connected => None,
+            Self::Refused(code) if code == "access_denied" => Some(ConsentFailure::AccessDenied),
+            Self::Refused(_) => Some(ConsentFailure::IssuerError),
+            Self::Failed(failure) => Some(*failure),
+            Self::Void => Some(ConsentFailure::Void),
+        }
+    }
 }
 
 /// A consent that is over.
@@ -77,7 +91,7 @@ pub async fn finish(
     fits: impl Fn(&Origin) -> bool,
 ) -> Result<Finished> {
     let ticket = Ticket::parse(&callback.state).ok_or(Error::SessionNotFound)?;
-    let (server, session) = find_ticket(app, &ticket, Phase::Pending).await?;
+    let (server, session, _) = find_ticket(app, &ticket, Phase::Pending).await?;
     let bound = session
         .browser
         .as_ref()
@@ -101,26 +115,28 @@ async fn take(app: &App, server: Server, session: Session, callback: Callback) -
     }
     let ended = answer(app, ready, &session, callback).await;
     // Whatever came of it, this state is used up.
-    let marked = match &ended {
-        Ok(Ended::Connected | Ended::Void) => Ok(()),
-        Ok(Ended::Refused(code)) if code == "access_denied" => deny(app, &session).await,
-        _ => end(app, &session, Phase::Exchanging, event::Outcome::Failed).await,
+    let failure = match &ended {
+        Ok(ended) => ended.failure(),
+        Err(_) => Some(ConsentFailure::Internal),
     };
+    let marked = match failure {
+        None => Ok(()),
+        // What came back was given up together with the session.
+        Some(ConsentFailure::Void) => {
+            log_end(&session, ConsentFailure::Void);
+            Ok(())
+        }
+        Some(ConsentFailure::AccessDenied) => deny(app, &session).await,
+        Some(failure) => end(app, &session, Phase::Exchanging, failure).await,
+    };
+    note(app, &session, failure).await;
+    if failure.is_none() {
+        note_client(app, &session, true, app.now()).await;
+    }
     let ended = ended?;
     marked?;
     let (tenant, id) = (session.tenant.as_str(), session.server);
     info!(tenant, server = ?id, connected = ended == Ended::Connected, "a consent ended");
-    if matches!(session.origin, Origin::Kambrium { .. }) {
-        let failed = matches!(ended, Ended::Refused(_) | Ended::Failed);
-        // The consent itself is over either way.
-        if let Err(cause) = app
-            .table
-            .note_consent(&session.tenant, server.id, failed)
-            .await
-        {
-            warn!(%cause, "how a consent ended was not noted on its server");
-        }
-    }
     Ok(Finished {
         session,
         ended,
@@ -185,13 +201,13 @@ async fn answer(
     } = ready;
     // Before the code goes anywhere, and before an error is believed (checklist rows 20 and 21).
     if !consent.is_answered_by(callback.iss.as_deref()) {
-        return Ok(Ended::Failed);
+        return Ok(Ended::Failed(ConsentFailure::WrongIssuer));
     }
     if let Some(code) = callback.error {
         return Ok(Ended::Refused(code));
     }
     let Some(code) = callback.code else {
-        return Ok(Ended::Failed);
+        return Ok(Ended::Failed(ConsentFailure::NoCode));
     };
     let (tenant, id) = (&session.tenant, session.server);
     let secret = secrets.client_secret.as_ref();
@@ -218,8 +234,14 @@ async fn answer(
             if failure.class == Class::InvalidClient {
                 clients::reject(app, tenant, id, &session.subject, &consent.issuance).await?;
             }
+            let reason = match failure.class {
+                Class::InvalidClient => ConsentFailure::ClientRefused,
+                Class::Transient => ConsentFailure::IssuerUnreachable,
+                Class::Unusable => ConsentFailure::TokenUnusable,
+                Class::InvalidGrant | Class::Configuration => ConsentFailure::CodeRefused,
+            };
             let Some(received) = failure.received else {
-                return Ok(Ended::Failed);
+                return Ok(Ended::Failed(reason));
             };
             let secret = Tokens {
                 access: received.access.unwrap_or_else(grants::no_token),
@@ -227,7 +249,7 @@ async fn answer(
                 client_secret: secrets.client_secret,
             };
             let grant = new_grant(app, &key, session, consent, &secret)?;
-            return store(app, &key, session, grant, &secret, Use::Unusable).await;
+            return store(app, &key, session, grant, &secret, Use::Unusable(reason)).await;
         }
     };
     let secret = Tokens {
@@ -262,8 +284,8 @@ enum Use {
     RevokingOlder,
     /// They are stored.
     LeavingOlder,
-    /// They cannot be used, and are revoked.
-    Unusable,
+    /// They cannot be used, for this reason, and are revoked.
+    Unusable(ConsentFailure),
 }
 
 /// The subject refused. A record that is stored stays as it is (TrueFoundry 7.3).
@@ -292,13 +314,17 @@ async fn deny(app: &App, session: &Session) -> Result<()> {
             auth_revision: server.auth_revision,
         };
         let ended = Event::of_session(kept.at, Who::Browser, session, Action::SessionEnded)?;
-        let ended = ended.with(event::Outcome::Refused);
+        let ended = ended
+            .with(event::Outcome::Refused)
+            .because(ConsentFailure::AccessDenied);
         let table = &app.table;
         if table.deny_session(session, &kept, &ended).await? {
+            log_end(session, ConsentFailure::AccessDenied);
             return Ok(());
         }
     }
-    end(app, session, Phase::Exchanging, event::Outcome::Refused).await
+    let denied = ConsentFailure::AccessDenied;
+    end(app, session, Phase::Exchanging, denied).await
 }
 
 /// The grant of tokens that a consent has led to, as far as it follows from what was asked.
@@ -354,7 +380,7 @@ async fn store(
     let mut tries = Tries::lasting(app.keeping_limit);
     loop {
         let placed = match used {
-            Use::Unusable => Ok(Placed::Unusable),
+            Use::Unusable(reason) => Ok(Placed::Unusable(reason)),
             _ => place(app, key, session, &mut grant, secret, revoking).await,
         };
         let failure = match placed {
@@ -365,16 +391,23 @@ async fn store(
             Ok(Placed::Contended) => Error::Contended,
             // Whether it is stored is not known: it is looked at again.
             Err(error @ Error::Unavailable(_)) => error,
-            refused => match discard(app, key, session, &grant, secret).await {
-                Ok(true) => {
-                    return refused.map(|placed| match placed {
-                        Placed::Unusable => Ended::Failed,
-                        _ => Ended::Void,
-                    });
+            refused => {
+                let reason = match &refused {
+                    Ok(Placed::Unusable(reason)) => *reason,
+                    Ok(_) => ConsentFailure::Void,
+                    Err(_) => ConsentFailure::Internal,
+                };
+                match discard(app, key, session, &grant, secret, reason).await {
+                    Ok(true) => {
+                        return refused.map(|placed| match placed {
+                            Placed::Unusable(reason) => Ended::Failed(reason),
+                            _ => Ended::Void,
+                        });
+                    }
+                    Ok(false) => Error::Contended,
+                    Err(error) => error,
                 }
-                Ok(false) => Error::Contended,
-                Err(error) => error,
-            },
+            }
         };
         if !tries.wait().await {
             error!(cause = %failure, "the tokens of a consent could neither be stored nor handed to revocation");
@@ -389,8 +422,8 @@ enum Placed {
     Stored,
     /// Its consent does not stand any more.
     Void,
-    /// It cannot be used.
-    Unusable,
+    /// It cannot be used, for this reason.
+    Unusable(ConsentFailure),
     /// Something has changed since it was read.
     Contended,
 }
@@ -462,6 +495,7 @@ async fn discard(
     session: &Session,
     grant: &Grant,
     tokens: &Tokens,
+    reason: ConsentFailure,
 ) -> Result<bool> {
     let tenant = &session.tenant;
     let standing = AtServer::load(&app.table, tenant, session.server, &session.subject).await;
@@ -478,7 +512,7 @@ async fn discard(
         Some(used) => sparing(revocation, Some(tokens), used),
         None => revocation,
     };
-    grants::discard_exchanged(app, session, &revocation, grant, tokens).await
+    grants::discard_exchanged(app, session, &revocation, grant, tokens, reason).await
 }
 
 /// A revocation of `doomed` tokens without those that are `used` elsewhere: an issuer may hand out again what it has handed

@@ -1,8 +1,11 @@
 //! Consent: a subject is sent to the authorization server of a server, comes back once, and what it brings becomes a grant
 //! (checklist 2, 3 and 5).
 //!
-//! A session is written before anyone is sent away. Its URL carries where it is and 256 random bits, of which the table has
-//! the hash. The first callback takes it by a conditional write; only then is the code exchanged, once. What comes back is
+//! Every consent starts at our own page (`/oauth/start`), which names who is to be connected to what. A session is written
+//! before anyone is sent there; its URL carries where it is and 256 bits that are derived, so that whoever asks again while it is
+//! open gets the same one. Opening the page changes nothing: its button does, once, and binds the browser. What goes to the
+//! issuer as `state` is 256 random bits. Of both secrets the table has the hash. The first callback takes the session by a
+//! conditional write; only then is the code exchanged, once. What comes back is
 //! stored if server, session and the subject's items are still what they were, in one transaction that also completes the
 //! session and turns a grant that is replaced into a revocation. If that cannot be, the fresh tokens become a revocation.
 
@@ -12,15 +15,22 @@ mod setup;
 pub use finish::{Callback, Ended, Finished, finish, status_after};
 
 use super::Permitted;
-use super::clients::{Settings, integration_callback};
+use super::clients::{Settings, Usable};
 use super::servers::{self, Draft, data_key, open_with};
 use crate::app::App;
 use crate::caller::Caller;
+use crate::domain::consent_failure::{ConsentFailure, FailedConsent};
+use crate::domain::credential::Records;
 use crate::domain::event::{self, Action, Event, Who};
-use crate::domain::id::{ServerId, Sortable, TenantId, hash, random};
-use crate::domain::server::Server;
-use crate::domain::session::{CONSENT_LIFETIME, Origin, Phase, SESSION_LIFETIME, Session};
+use crate::domain::id::{ServerId, Sortable, TenantId, hash};
+use crate::domain::issuance::ClientSource;
+use crate::domain::server::{Secrets, Server};
+use crate::domain::session::{
+    ADDRESS_LIFETIME, CONSENT_LIFETIME, Origin, Phase, SESSION_LIFETIME, Session,
+};
 use crate::domain::subject::Subject;
+use crate::domain::time::Timestamp;
+use crate::seal::DataKey;
 use crate::table::credentials::{kept_reason_key, record_keys};
 use crate::table::servers::Companions;
 use crate::table::{servers as server_table, sessions, subjects};
@@ -28,18 +38,25 @@ use crate::{Error, Result};
 use data_encoding::BASE64URL_NOPAD;
 use secrecy::{ExposeSecret, SecretString};
 use setup::{For, forget_client, keep_client};
+use std::collections::BTreeMap;
+use tracing::warn;
 
 /// The path that issuers answer to.
 pub const CALLBACK_PATH: &str = "/oauth/callback";
 /// The path of our own page that starts a consent.
 pub const START_PATH: &str = "/oauth/start";
 
+/// How many consents a subject may start at a server within the lifetime of one, and how many different ones may be offered.
+const MOST_BEGUN: usize = 20;
+/// How often a consent is tried to be begun while others begin it too.
+const ATTEMPTS: usize = 3;
+
 /// A consent that has been begun.
 #[derive(Debug)]
 pub struct Begun {
     /// The session.
     pub session: Session,
-    /// Where the subject is to go. Whoever has it can connect their account: a secret.
+    /// Where the subject is to go: our own page. Whoever has it can connect their account: a secret.
     pub url: SecretString,
 }
 
@@ -51,16 +68,27 @@ struct Ticket {
     secret_hash: String,
 }
 
-/// A ticket's text: the tenant, server and session that it leads to, and its secret.
-fn new_ticket(
+/// A ticket's text: the tenant, server and session that it leads to, and its secret; and the hash of that.
+fn ticket(
     tenant: &TenantId,
     server: ServerId,
     session: &str,
-) -> Result<(SecretString, String)> {
-    let secret = BASE64URL_NOPAD.encode(&random::<32>()?);
+    secret: &SecretString,
+) -> (SecretString, String) {
+    let secret = secret.expose_secret();
     let place = BASE64URL_NOPAD.encode(tenant.as_str().as_bytes());
     let text = format!("{place}.{}{session}.{secret}", server.ulid());
-    Ok((text.into(), hash(&secret)))
+    (text.into(), hash(secret))
+}
+
+/// The address of our page for a session, and the hash of the secret in it. The same session has the same address each time.
+fn address(key: &DataKey, session: &Session) -> (SecretString, String) {
+    let (tenant, server) = (&session.tenant, session.server);
+    let secret = key.address_secret(tenant, server, &session.id);
+    let (ticket, secret_hash) = ticket(tenant, server, &session.id, &secret);
+    let base = session.origin.base();
+    let url = format!("{base}{START_PATH}?session={}", ticket.expose_secret());
+    (url.into(), secret_hash)
 }
 
 impl Ticket {
@@ -76,6 +104,11 @@ impl Ticket {
             secret_hash: hash(secret),
         })
     }
+}
+
+/// The session that a state or the secret of an address is about, whether it exists or not.
+pub fn session_of(ticket: &str) -> Option<String> {
+    Ticket::parse(ticket).map(|ticket| ticket.session)
 }
 
 /// The name of a session for clients: its server's ULID and its own.
@@ -120,37 +153,122 @@ async fn new_session(
         phase: Phase::Offered,
         secret_hash: String::new(),
         browser: None,
+        opened_at: None,
         busy_until: None,
         consent: None,
         ttl: now.plus_seconds(SESSION_LIFETIME).seconds(),
     })
 }
 
-/// Refuses a subject that has begun too many consents at a server within their lifetime.
-async fn require_room(
+/// Gives the one open consent of a subject at a server to whoever asks for it: the one that is open already, or a new one.
+/// Nobody is contacted before the button of its page is pressed.
+async fn ask(
+    app: &App,
+    caller: &Caller,
+    server: &Server,
+    subject: &Subject,
+    origin: Origin,
+) -> Result<Begun> {
+    let (tenant, table) = (&caller.tenant, &app.table);
+    let key = data_key(app, tenant, server).await?;
+    let open_key = sessions::open_key(tenant, server.id, subject, &origin);
+    for _ in 0..ATTEMPTS {
+        let found = table.read(vec![open_key.clone()]).await?;
+        let open = found.open_consent(&open_key)?;
+        if let Some(id) = &open
+            && let Some(session) = reusable(app, server, tenant, subject, id).await?
+        {
+            let renewed = asked_again(app, &session, &origin);
+            if renewed.origin != session.origin || renewed.at != session.at {
+                let event = Event::of_session(app.now(), caller, &renewed, Action::SessionBegun)?;
+                if !table.renew_session(&session, &renewed, &event).await? {
+                    continue;
+                }
+            }
+            let (url, _) = address(&key, &renewed);
+            return Ok(Begun {
+                session: renewed,
+                url,
+            });
+        }
+        let recent = recent(app, tenant, server.id, subject).await?;
+        let offered = recent.iter().filter(|one| one.phase == Phase::Offered);
+        if offered.count() >= MOST_BEGUN {
+            return Err(Error::TooManyConsents);
+        }
+        let mut session = new_session(app, tenant, server, subject, origin.clone()).await?;
+        let (url, secret_hash) = address(&key, &session);
+        session.secret_hash = secret_hash;
+        let begun = Event::of_session(session.at, caller, &session, Action::SessionBegun)?;
+        if table.add_session(&session, open.as_deref(), &begun).await? {
+            return Ok(Begun { session, url });
+        }
+    }
+    Err(Error::Contended)
+}
+
+/// A session that is still offered, if its address may be given again.
+async fn reusable(
+    app: &App,
+    server: &Server,
+    tenant: &TenantId,
+    subject: &Subject,
+    id: &str,
+) -> Result<Option<Session>> {
+    let mut keys = Vec::from(record_keys(tenant, server.id, subject));
+    keys.push(sessions::key(tenant, server.id, id));
+    keys.push(subjects::key(tenant, subject));
+    let found = app.table.read(keys).await?;
+    let offboardings = found.offboardings(tenant, subject)?;
+    let records = found.records(tenant, server, subject)?;
+    let session = found.session(tenant, server.id, id)?;
+    Ok(session.filter(|session| {
+        session.phase == Phase::Offered
+            && session.subject == *subject
+            && session.is_open(app.now())
+            && session.auth_revision == server.auth_revision
+            && session.offboardings == offboardings
+            && !records.stored.voids(session)
+    }))
+}
+
+/// A session after it was asked for once more. When half of its time is over it gets all of it again, within the lifetime of
+/// its address: who asks now is to have the time that it takes.
+fn asked_again(app: &App, session: &Session, origin: &Origin) -> Session {
+    let now = app.now();
+    let mut renewed = session.clone();
+    renewed.origin = session.origin.asked_again(origin);
+    let born = session.ulid().map_or(session.at, Sortable::at);
+    if session.at.plus_seconds(CONSENT_LIFETIME / 2) <= now
+        && now < born.plus_seconds(ADDRESS_LIFETIME - CONSENT_LIFETIME)
+    {
+        renewed.at = now;
+        renewed.ttl = now.plus_seconds(SESSION_LIFETIME).seconds();
+    }
+    renewed
+}
+
+/// The sessions that a subject has begun at a server within the lifetime of one.
+async fn recent(
     app: &App,
     tenant: &TenantId,
     server: ServerId,
     subject: &Subject,
-) -> Result<()> {
-    const MOST: usize = 20;
+) -> Result<Vec<Session>> {
+    // Twice the two limits, so that neither hides the other.
+    const READ: i32 = 80;
     let since = app.now().plus_seconds(-CONSENT_LIFETIME);
-    let begun = app
-        .table
-        .sessions_since(tenant, server, subject, since, MOST)
-        .await?;
-    if begun < MOST {
-        Ok(())
-    } else {
-        Err(Error::TooManyConsents)
-    }
+    app.table
+        .sessions_since(tenant, server, subject, since, READ)
+        .await
 }
 
-/// Offers a consent by a URL of our own; nobody is contacted until it is opened. `base` is our public base URL; `besides` are
+/// Offers a consent; nobody is contacted before its page's button is pressed. `base` is our public base URL; `besides` are
 /// scopes that are asked for whatever the server says.
 ///
 /// # Errors
-/// [`Error::Contended`] when the server has just changed; [`Error::Unavailable`], [`Error::Internal`].
+/// [`Error::Contended`] when the server has just changed; [`Error::TooManyConsents`]; [`Error::Unavailable`],
+/// [`Error::Internal`].
 pub async fn offer(
     app: &App,
     server: &Permitted<Server>,
@@ -158,107 +276,19 @@ pub async fn offer(
     return_to: Option<String>,
     besides: Option<Vec<String>>,
 ) -> Result<Begun> {
-    let tenant = &server.caller.tenant;
     let origin = Origin::Truefoundry {
         return_to,
         base: base.to_owned(),
         besides,
     };
-    let subject = server.caller.subject();
-    require_room(app, tenant, server.found.id, subject).await?;
-    let mut session = new_session(app, tenant, &server.found, subject, origin).await?;
-    let (ticket, secret_hash) = new_ticket(tenant, server.found.id, &session.id)?;
-    session.secret_hash = secret_hash;
-    let url = format!("{base}{START_PATH}?session={}", ticket.expose_secret()).into();
     let caller = &server.caller;
-    let begun = Event::of_session(session.at, caller, &session, Action::SessionBegun)?;
-    if app.table.add_session(&session, &begun).await? {
-        Ok(Begun { session, url })
-    } else {
-        Err(Error::Contended)
-    }
+    ask(app, caller, &server.found, caller.subject(), origin).await
 }
 
-/// A consent whose URL was opened: where the browser goes next, and the cookie that binds it.
-#[derive(Debug)]
-pub struct Opened {
-    /// The issuer's address.
-    pub url: SecretString,
-    /// Our public base, which decides how the cookie is protected.
-    pub base: String,
-    /// The session's own id, for the cookie's name.
-    pub session: String,
-    /// The cookie's value.
-    pub cookie: SecretString,
-}
-
-/// What became of a URL that was opened.
-#[derive(Debug)]
-pub enum Opening {
-    /// The browser goes on to the issuer.
-    Go(Opened),
-    /// There is nobody to go on to.
-    Refused(Box<Session>, Error),
-}
-
-/// Opens an offered consent, once: finds the issuer and a client, and sends the browser there.
+/// Offers a consent for a provider of LangSmith's.
 ///
 /// # Errors
-/// [`Error::SessionNotFound`] for a URL that was never offered, was used, is over or void; [`Error::Unavailable`],
-/// [`Error::Internal`].
-pub async fn open(app: &App, ticket: &str) -> Result<Opening> {
-    let ticket = Ticket::parse(ticket).ok_or(Error::SessionNotFound)?;
-    let (server, mut session) = find_ticket(app, &ticket, Phase::Offered).await?;
-    let key = data_key(app, &ticket.tenant, &server).await?;
-    let secrets = open_with(&key, &ticket.tenant, &server)?;
-    let Origin::Truefoundry { base, besides, .. } = session.origin.clone() else {
-        return Err(Error::SessionNotFound);
-    };
-    let whom = For {
-        tenant: &ticket.tenant,
-        server: &server,
-        key: &key,
-        owner: None,
-        redirect_uri: format!("{base}{CALLBACK_PATH}"),
-        scopes: &[],
-        besides: besides.as_deref().unwrap_or_default(),
-    };
-    let setup = match Settings::of(app, &server, &secrets) {
-        Ok(settings) => whom.set_up(app, settings, true).await,
-        Err(error) => Err(error),
-    };
-    let setup = match setup {
-        Ok(setup) => setup,
-        Err(error @ (Error::Oauth(_) | Error::UpstreamUnavailable)) => {
-            let failed = event::Outcome::Failed;
-            end(app, &session, Phase::Offered, failed).await?;
-            return Ok(Opening::Refused(Box::new(session), error));
-        }
-        Err(error) => return Err(error),
-    };
-    keep_client(app, &ticket.tenant, &key, &setup).await?;
-    let offered = session.secret_hash.clone();
-    let cookie = BASE64URL_NOPAD.encode(&random::<32>()?);
-    let url = whom.address(&setup, &mut session)?;
-    session.browser = Some(hash(&cookie));
-    let opened = Event::of_session(app.now(), Who::Browser, &session, Action::SessionOpened)?;
-    let table = &app.table;
-    if !table.open_session(&session, &offered, &opened).await? {
-        return Err(Error::SessionNotFound);
-    }
-    Ok(Opening::Go(Opened {
-        url,
-        base,
-        session: session.id,
-        cookie: cookie.into(),
-    }))
-}
-
-/// Begins a consent with the issuer's own address, for a provider of LangSmith's.
-///
-/// # Errors
-/// [`Error::Oauth`], [`Error::UpstreamUnavailable`]; [`Error::Contended`] when the server has just changed;
-/// [`Error::Unavailable`], [`Error::Internal`].
+/// As [`offer`].
 pub async fn begin(
     app: &App,
     caller: &Caller,
@@ -268,38 +298,235 @@ pub async fn begin(
     base: &str,
     scopes: &[String],
 ) -> Result<Begun> {
-    let tenant = &caller.tenant;
-    require_room(app, tenant, server.id, subject).await?;
-    let key = data_key(app, tenant, server).await?;
-    let secrets = open_with(&key, tenant, server)?;
-    let whom = For {
-        tenant,
-        server,
-        key: &key,
-        owner: Some(subject),
-        redirect_uri: format!("{base}{CALLBACK_PATH}"),
-        scopes,
-        besides: &[],
+    let origin = Origin::Langsmith {
+        provider,
+        base: base.to_owned(),
+        scopes: scopes.to_vec(),
     };
-    let settings = Settings::of(app, server, &secrets)?;
-    let setup = whom.set_up(app, settings, true).await?;
+    ask(app, caller, server, subject, origin).await
+}
+
+/// What the page of a consent shows before anybody is sent anywhere.
+#[derive(Debug)]
+pub struct Preview {
+    /// The consent.
+    pub session: Session,
+    /// The server to be connected to.
+    pub server: Server,
+    /// Where the subject signs in, as far as that is known without asking: an absolute URL.
+    pub issuer: Option<String>,
+    /// The scopes that are asked for; none: those that the server asks for by itself.
+    pub scopes: Vec<String>,
+}
+
+/// Looks at an offered consent. Changes nothing and asks nobody.
+///
+/// # Errors
+/// [`Error::SessionNotFound`] for an address that was never offered, was used, is over or void; [`Error::Unavailable`],
+/// [`Error::Internal`].
+pub async fn preview(app: &App, ticket: &str) -> Result<Preview> {
+    let ticket = Ticket::parse(ticket).ok_or(Error::SessionNotFound)?;
+    let (server, session, records) = find_ticket(app, &ticket, Phase::Offered).await?;
+    // No secret is needed to know where the browser would go.
+    let settings = Settings::of(app, &server, &Secrets::default()).unwrap_or_default();
+    let mut issuer = settings.issuer.or(settings.authorization_endpoint);
+    if issuer.is_none() {
+        issuer = records.grant.map(|grant| grant.issuance.issuer);
+    }
+    if issuer.is_none() {
+        let owner = matches!(session.origin, Origin::Langsmith { .. });
+        let owner = owner.then_some(&session.subject);
+        let known = app.table.clients(&ticket.tenant, server.id, owner).await?;
+        let latest = known.into_iter().rev().find(|record| !record.rejected);
+        issuer = latest.map(|record| record.issuer);
+    }
+    let (mut scopes, besides) = match &session.origin {
+        Origin::Langsmith { scopes, .. } => (scopes.clone(), None),
+        Origin::Truefoundry { besides, .. } => (Vec::new(), besides.clone()),
+        Origin::Kambrium { .. } => (Vec::new(), None),
+    };
+    if scopes.is_empty() {
+        scopes = settings.scopes;
+    }
+    scopes.extend(besides.into_iter().flatten());
+    Ok(Preview {
+        session,
+        server,
+        issuer,
+        scopes,
+    })
+}
+
+/// A consent whose button was pressed: where the browser goes next.
+#[derive(Debug)]
+pub struct Opened {
+    /// The issuer's address.
+    pub url: SecretString,
+    /// The session as it is now.
+    pub session: Session,
+}
+
+/// What became of a button that was pressed.
+#[derive(Debug)]
+pub enum Opening {
+    /// The browser goes on to the issuer.
+    Go(Box<Opened>),
+    /// The request does not come from our page in this browser. Nothing has happened.
+    Foreign,
+    /// The subject has pressed too many such buttons. Nothing has happened.
+    TooMany,
+    /// There is nobody to go on to; the consent is over.
+    Refused(Box<Session>, Box<Server>, ConsentFailure),
+}
+
+/// Starts an offered consent, once: finds the issuer and a client, and sends the browser there. `browser` returns the secret
+/// that the browser is bound by, if the request comes from our page in it.
+///
+/// # Errors
+/// [`Error::SessionNotFound`] for an address that was never offered, was used, is over or void; [`Error::Unavailable`],
+/// [`Error::Internal`].
+pub async fn open(
+    app: &App,
+    ticket: &str,
+    browser: impl Fn(&Session) -> Option<String>,
+) -> Result<Opening> {
+    let ticket = Ticket::parse(ticket).ok_or(Error::SessionNotFound)?;
+    let (server, mut session, _) = find_ticket(app, &ticket, Phase::Offered).await?;
+    let Some(cookie) = browser(&session) else {
+        return Ok(Opening::Foreign);
+    };
+    let (tenant, table) = (&ticket.tenant, &app.table);
+    let recent = recent(app, tenant, server.id, &session.subject).await?;
+    let pressed = recent.iter().filter(|one| one.phase != Phase::Offered);
+    if pressed.clone().count() >= MOST_BEGUN {
+        return Ok(Opening::TooMany);
+    }
+    let key = data_key(app, tenant, &server).await?;
+    let secrets = open_with(&key, tenant, &server)?;
+    let read = session.clone();
+    let whom = For::of(tenant, &server, &key, &read, given_up(pressed));
+    let setup = match Settings::of(app, &server, &secrets) {
+        Ok(settings) => whom.set_up(app, settings, true).await,
+        Err(error) => Err(error),
+    };
+    let setup = match setup {
+        Ok(setup) => setup,
+        Err(error) => {
+            let Some(failure) = ConsentFailure::of_setup(&error) else {
+                return Err(error);
+            };
+            end(app, &session, Phase::Offered, failure).await?;
+            note(app, &session, Some(failure)).await;
+            return Ok(Opening::Refused(session.into(), server.into(), failure));
+        }
+    };
     keep_client(app, tenant, &key, &setup).await?;
-    let origin = Origin::Langsmith { provider };
-    let mut session = new_session(app, tenant, server, subject, origin).await?;
     let url = whom.address(&setup, &mut session)?;
-    let begun = Event::of_session(session.at, caller, &session, Action::SessionBegun)?;
-    if app.table.add_session(&session, &begun).await? {
-        Ok(Begun { session, url })
-    } else {
-        Err(Error::Contended)
+    session.browser = Some(hash(&cookie));
+    session.opened_at = Some(app.now());
+    let opened = Event::of_session(app.now(), Who::Browser, &session, Action::SessionOpened)?;
+    if !table
+        .open_session(&session, &read.secret_hash, &opened)
+        .await?
+    {
+        return Err(Error::SessionNotFound);
+    }
+    note_sent(app, &session, &setup.client).await;
+    Ok(Opening::Go(Box::new(Opened { url, session })))
+}
+
+/// The clients, by their records, as which a subject was sent away and from which it came back to begin anew, and when that
+/// was last.
+fn given_up<'a>(pressed: impl Iterator<Item = &'a Session>) -> BTreeMap<String, Timestamp> {
+    let mut left = BTreeMap::new();
+    for session in pressed.filter(|one| one.phase == Phase::Pending) {
+        if let (Some(at), Some(consent)) = (session.opened_at, &session.consent)
+            && let ClientSource::Dynamic(record) = &consent.issuance.client.source
+        {
+            let last = left.entry(record.clone()).or_insert(at);
+            *last = at.max(*last);
+        }
+    }
+    left
+}
+
+/// Notes that a browser was sent away as a registered client, if it is the first since the client last succeeded. Only a hint
+/// is lost if that fails.
+async fn note_sent(app: &App, session: &Session, client: &Usable) {
+    let Some(at) = session.opened_at.filter(|_| !client.is_awaited) else {
+        return;
+    };
+    note_client(app, session, false, at).await;
+}
+
+async fn note_client(app: &App, session: &Session, succeeded: bool, at: Timestamp) {
+    let Some(consent) = &session.consent else {
+        return;
+    };
+    let ClientSource::Dynamic(record) = &consent.issuance.client.source else {
+        return;
+    };
+    let (tenant, id) = (&session.tenant, session.server);
+    let noted = app
+        .table
+        .note_client(tenant, id, owner(session), record, succeeded, at)
+        .await;
+    if let Err(cause) = noted {
+        warn!(%cause, "how a client fares was not noted");
     }
 }
 
-/// Ends a session without a grant.
-async fn end(app: &App, session: &Session, from: Phase, outcome: event::Outcome) -> Result<()> {
+/// The one subject that a client registered for this consent serves; all of the server's if there is none.
+fn owner(session: &Session) -> Option<&Subject> {
+    matches!(session.origin, Origin::Langsmith { .. }).then_some(&session.subject)
+}
+
+/// Notes on its server how a consent ended, for those who manage it. The consent itself is over either way.
+async fn note(app: &App, session: &Session, failure: Option<ConsentFailure>) {
+    let failed = failure
+        .zip(session.ulid())
+        .map(|(reason, reference)| FailedConsent {
+            reason,
+            reference,
+            at: app.now(),
+            subject: session.subject.clone(),
+        });
+    let of_owner = matches!(session.origin, Origin::Kambrium { .. })
+        .then(|| failure.is_some_and(|why| why != ConsentFailure::Void));
+    let (tenant, id) = (&session.tenant, session.server);
+    let noted = app
+        .table
+        .note_consent(tenant, id, of_owner, failed.as_ref())
+        .await;
+    if let Err(cause) = noted {
+        warn!(%cause, "how a consent ended was not noted on its server");
+    }
+}
+
+/// Ends a session without a grant, and says why: the session's ULID is the reference under which log, trail, status and page
+/// say the same.
+async fn end(app: &App, session: &Session, from: Phase, failure: ConsentFailure) -> Result<()> {
     let ended = Event::of_session(app.now(), Who::Browser, session, Action::SessionEnded)?;
-    let ended = ended.with(outcome);
+    let outcome = if failure == ConsentFailure::AccessDenied {
+        event::Outcome::Refused
+    } else {
+        event::Outcome::Failed
+    };
+    log_end(session, failure);
+    let ended = ended.with(outcome).because(failure);
     app.table.fail_session(session, from, &ended).await
+}
+
+fn log_end(session: &Session, failure: ConsentFailure) {
+    let (tenant, server) = (session.tenant.as_str(), session.server);
+    let session = session.ulid().map(Sortable::ulid).unwrap_or_default();
+    warn!(
+        tenant,
+        ?server,
+        session,
+        reason = failure.as_str(),
+        "a consent ended without a grant"
+    );
 }
 
 /// Finds a server's issuer and makes sure that there is a client for a subject.
@@ -324,6 +551,7 @@ pub async fn prepare(
         redirect_uri: format!("{base}{CALLBACK_PATH}"),
         scopes: &[],
         besides: &[],
+        given_up: BTreeMap::new(),
     };
     let settings = Settings::of(app, server, &secrets)?;
     let setup = whom.set_up(app, settings, true).await?;
@@ -346,44 +574,39 @@ pub async fn create_server(
     let secrets = draft.secrets.clone();
     let prepared = servers::prepare(app, caller, draft).await?;
     let server = &prepared.server;
-    let whom = For {
-        tenant,
-        server,
-        key: &prepared.data_key,
-        owner: None,
-        redirect_uri: format!("{base}{}", integration_callback(integration)),
-        scopes: &[],
-        besides: &[],
-    };
-    let settings = Settings::of(app, server, &secrets)?;
-    let setup = whom.set_up(app, settings, false).await?;
     let origin = Origin::Kambrium {
         integration: integration.to_owned(),
+        base: base.to_owned(),
     };
     let mut session = new_session(app, tenant, server, caller.subject(), origin).await?;
-    let begun = whom
-        .address(&setup, &mut session)
-        .map(|url| Begun { session, url });
-    let inserted = match begun {
-        Ok(begun) => {
-            let companions = Companions {
-                client: setup.client.new.as_ref(),
-                session: Some(&begun.session),
-                verification: None,
-            };
-            servers::insert(app, caller, &prepared, &companions)
-                .await
-                .map(|server| (server, begun))
-        }
-        Err(error) => Err(error),
+    let (url, secret_hash) = address(&prepared.data_key, &session);
+    session.secret_hash = secret_hash;
+    let whom = For::of(
+        tenant,
+        server,
+        &prepared.data_key,
+        &session,
+        BTreeMap::new(),
+    );
+    let settings = Settings::of(app, server, &secrets)?;
+    let setup = whom.set_up(app, settings, false).await?;
+    let companions = Companions {
+        client: setup.client.new.as_ref(),
+        session: Some(&session),
+        verification: None,
     };
+    let inserted = servers::insert(app, caller, &prepared, &companions).await;
     if let (Err(_), Some(client)) = (&inserted, &setup.client.new) {
         forget_client(app, tenant, &prepared.data_key, client).await;
     }
-    inserted
+    inserted.map(|server| (server, Begun { session, url }))
 }
 
-async fn find_ticket(app: &App, ticket: &Ticket, phase: Phase) -> Result<(Server, Session)> {
+async fn find_ticket(
+    app: &App,
+    ticket: &Ticket,
+    phase: Phase,
+) -> Result<(Server, Session, Records)> {
     let Ticket {
         tenant,
         server,
@@ -416,5 +639,5 @@ async fn find_ticket(app: &App, ticket: &Ticket, phase: Phase) -> Result<(Server
     if offboarded || records.stored.voids(&session) {
         return Err(Error::SessionNotFound);
     }
-    Ok((server, session))
+    Ok((server, session, records))
 }

@@ -1,21 +1,24 @@
 //! What has to be known before a subject can be sent to an issuer: the issuer, a client of it, what to ask for.
 
-use super::super::clients::{self, Search, Settings, Usable};
-use super::new_ticket;
+use super::super::clients::{self, Search, Settings, Usable, integration_callback};
+use super::{CALLBACK_PATH, ticket};
 use crate::app::App;
 use crate::domain::address::without_query;
 use crate::domain::error::OauthSetup;
-use crate::domain::id::TenantId;
+use crate::domain::id::{TenantId, random};
 use crate::domain::issuance::{ClientAuth, ClientRecord, Issuance};
 use crate::domain::server::{Server, host};
-use crate::domain::session::{Consent, ConsentSecrets, Phase, Session};
+use crate::domain::session::{Consent, ConsentSecrets, Origin, Phase, Session};
 use crate::domain::subject::Subject;
+use crate::domain::time::Timestamp;
 use crate::oauth::discovery::{self, Issuer, Protected};
 use crate::oauth::owner;
 use crate::oauth::request::{Pkce, authorization_url, customary, is_reserved};
 use crate::seal::{DataKey, Kind};
 use crate::{Error, Result};
+use data_encoding::BASE64URL_NOPAD;
 use secrecy::{ExposeSecret, SecretString};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::timeout;
 use tracing::warn;
@@ -48,9 +51,44 @@ pub(super) struct For<'a> {
     pub scopes: &'a [String],
     /// What to ask for besides.
     pub besides: &'a [String],
+    /// When the subject was last sent away as a registered client, by its record, and came back to begin anew.
+    pub given_up: BTreeMap<String, Timestamp>,
 }
 
-impl For<'_> {
+impl<'a> For<'a> {
+    /// What the consent of a session needs.
+    pub fn of(
+        tenant: &'a TenantId,
+        server: &'a Server,
+        key: &'a DataKey,
+        session: &'a Session,
+        given_up: BTreeMap<String, Timestamp>,
+    ) -> Self {
+        let mut whom = Self {
+            tenant,
+            server,
+            key,
+            owner: None,
+            redirect_uri: format!("{}{CALLBACK_PATH}", session.origin.base()),
+            scopes: &[],
+            besides: &[],
+            given_up,
+        };
+        match &session.origin {
+            Origin::Truefoundry { besides, .. } => {
+                whom.besides = besides.as_deref().unwrap_or_default();
+            }
+            Origin::Langsmith { scopes, .. } => {
+                whom.owner = Some(&session.subject);
+                whom.scopes = scopes;
+            }
+            Origin::Kambrium { integration, base } => {
+                whom.redirect_uri = format!("{base}{}", integration_callback(integration));
+            }
+        }
+        whom
+    }
+
     pub async fn set_up(&self, app: &App, settings: Settings, known: bool) -> Result<Setup> {
         timeout(SETUP, self.ask(app, settings, known))
             .await
@@ -103,6 +141,7 @@ impl For<'_> {
             redirect_uri: &self.redirect_uri,
             settings: &settings,
             known: &known,
+            given_up: &self.given_up,
         };
         let client = search.at(app, &issuer, &scopes).await?;
         Ok(Setup {
@@ -126,7 +165,8 @@ impl For<'_> {
 
     /// Turns a session into one whose issuer is known, and makes the address that the subject is sent to.
     pub fn address(&self, setup: &Setup, session: &mut Session) -> Result<SecretString> {
-        let (state, secret_hash) = new_ticket(self.tenant, self.server.id, &session.id)?;
+        let secret = BASE64URL_NOPAD.encode(&random::<32>()?).into();
+        let (state, secret_hash) = ticket(self.tenant, self.server.id, &session.id, &secret);
         let pkce = Pkce::new()?;
         let scope = setup.scopes.join(" ");
         let own = &setup.settings.authorize_params;
