@@ -16,7 +16,7 @@ pub async fn handle(app: &App, _request: &Request) -> Result<Response<Body>, Pro
     let document = json!({
         "client_id": url,
         "client_name": "Hawser",
-        "redirect_uris": callbacks(app),
+        "redirect_uris": callbacks(app).await?,
         "grant_types": ["authorization_code", "refresh_token"],
         "response_types": ["code"],
         "token_endpoint_auth_method": "none",

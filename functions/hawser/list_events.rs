@@ -37,7 +37,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
         of_server && whose.is_none_or(|subject| event.subject.as_ref() == Some(subject))
     };
     let limit = usize::try_from(asked.limit).unwrap_or(usize::MAX);
-    let (page, next) = trail::list(app, &caller, asked.before, limit, wanted).await?;
+    let (page, next) = trail::list(app, &caller.tenant, asked.before, limit, wanted).await?;
     let lines = page
         .iter()
         .map(Event::chained_line)

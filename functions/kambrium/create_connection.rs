@@ -16,6 +16,7 @@ use hawser_core::domain::server::{
     Secrets,
 };
 use hawser_core::operations::consent;
+use hawser_core::operations::integrations;
 use hawser_core::operations::servers::{self, Draft, DraftConnection, DraftName};
 use lambda_http::Body;
 use secrecy::{ExposeSecret, SecretString};
@@ -91,7 +92,7 @@ async fn create(app: &App, request: &Request) -> Result<Response<Body>, Refusal>
     CALL.permit(&caller)?;
     let client_secret = new_client_secret()?;
     let integration = create.mcp_server.clone();
-    let draft = draft(app, create, &client_secret)?;
+    let draft = draft(app, create, &client_secret).await?;
     require_room(app, &caller).await?;
     let (server, begun) = if matches!(draft.auth, Auth::Oauth(_)) {
         let base = public_base(app, request)
@@ -157,8 +158,10 @@ fn read(mut fields: Fields<'_>) -> Option<Create> {
 
 /// What the integration and the request make together; name, address and header are copied, so that later changes of
 /// the catalogue touch new connections only (10).
-fn draft(app: &App, create: Create, client_secret: &SecretString) -> Result<Draft, Refusal> {
-    let integration = app.catalogue.get(&create.mcp_server);
+async fn draft(app: &App, create: Create, client_secret: &SecretString) -> Result<Draft, Refusal> {
+    let offered = integrations::find(app, &create.mcp_server).await?;
+    let integration = offered.as_ref().map(|offered| &offered.integration);
+    let integration = integration.filter(|integration| integration.active);
     let access_type = AccessType::parse(&create.access_type);
     let (Some(integration), Some(access_type)) = (integration, access_type) else {
         return Err(Refusal::InvalidServerOrAccessType);

@@ -4,6 +4,7 @@ use super::problem::{Problem, Refusal};
 use super::{Call, READ, admit, success};
 use crate::http::{Request, Response};
 use hawser_core::App;
+use hawser_core::operations::integrations;
 use lambda_http::Body;
 use serde_json::json;
 
@@ -27,7 +28,9 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
 async fn list(app: &App, request: &Request) -> Result<Response<Body>, Refusal> {
     let (who, ()) = admit(app, request, &CALL, Ok(())).await?;
     CALL.permit(&app.identify(who).await?)?;
-    let shown = app.catalogue.active().map(|(name, integration)| {
+    let catalogue = integrations::all(app).await?;
+    let active = catalogue.iter().filter(|(_, one)| one.active);
+    let shown = active.map(|(name, integration)| {
         json!({
             "name": name,
             "description": integration.description,

@@ -1,7 +1,6 @@
 //! What a function builds once, before its first request, and lends to every handler.
 
 use crate::caller::{Caller, Presented, is_personal};
-use crate::catalogue::Catalogue;
 use crate::client_token::ClientToken;
 use crate::config::{Config, KeyServiceConfig};
 use crate::domain::error::Unauthenticated;
@@ -10,10 +9,12 @@ use crate::domain::time::{Clock, Timestamp};
 use crate::egress::Egress;
 use crate::jwt::Verifier;
 use crate::operations::call_limits::CallLimits;
+use crate::operations::integrations::Copies;
 use crate::operations::invoke::Remembered;
 use crate::operations::leases::Leases;
 use crate::operations::silence::Silence;
 use crate::seal::{DataKey, KeyService, TenantKey, TenantKeys, WrappedKey};
+use crate::secret_store::SecretStores;
 use crate::table::{Found, Key, Table};
 use crate::tasks::Tasks;
 use crate::{Error, Result};
@@ -34,8 +35,8 @@ const KEEPING: Duration = Duration::from_secs(120);
 pub struct App {
     /// The one table.
     pub table: Table,
-    /// The integrations of Kambrium connections.
-    pub catalogue: Catalogue,
+    /// Where client secrets of the catalogue may be.
+    pub secret_stores: SecretStores,
     /// The base under which servers are invoked, without a trailing slash.
     pub gateway_url: Option<String>,
     /// The bases under which this deployment is reached from outside, without trailing slashes.
@@ -66,6 +67,7 @@ pub struct App {
     pub tasks: Tasks,
     /// Told when durable work has appeared. Workers in the same process listen; under Lambda the table's stream calls.
     pub work_appeared: Notify,
+    pub(crate) catalogue: Copies,
     pub(crate) remembered: Remembered,
     pub(crate) silence: Silence,
     pub(crate) leases: Leases,
@@ -87,12 +89,14 @@ impl App {
             .operation_timeout(Duration::from_secs(10))
             .build();
         let aws = aws_config::from_env().timeout_config(timeouts).load().await;
-        Self::new(config, aws_sdk_dynamodb::Client::new(&aws), |id| {
+        let mut app = Self::new(config, aws_sdk_dynamodb::Client::new(&aws), |id| {
             KeyService::Kms {
                 client: aws_sdk_kms::Client::new(&aws),
                 key_id: id,
             }
-        })
+        })?;
+        app.secret_stores = SecretStores::by(aws);
+        Ok(app)
     }
 
     /// With a client of the caller's making; `kms` is asked only if the configuration names a KMS key.
@@ -128,7 +132,7 @@ impl App {
         let verifiers = verifiers.collect::<Result<_>>()?;
         Ok(Self {
             table: Table::new(dynamodb, config.table),
-            catalogue: Catalogue::parse(&config.integrations, config.allow_loopback_http),
+            secret_stores: SecretStores::default(),
             gateway_url: config
                 .gateway_url
                 .map(|url| url.trim_end_matches('/').to_owned()),
@@ -146,6 +150,7 @@ impl App {
             keeping_limit: KEEPING,
             tasks: Tasks::default(),
             work_appeared: Notify::new(),
+            catalogue: Copies::default(),
             remembered: Remembered::default(),
             silence: Silence::default(),
             leases: Leases::default(),

@@ -1,24 +1,30 @@
-//! The integrations from which Kambrium connections are made: one JSON document of the operator's (Kambrium 10).
+//! The integrations from which Kambrium connections are made (Kambrium 10): what the operator's file says of them, read
+//! strictly, and what the table keeps of it.
 
+use crate::domain::header::is_token;
 use crate::domain::issuance::{ClientAuth, RevocationMethod};
+use crate::domain::json::Members;
 use crate::domain::server::{ApiKeyHeader, RevocationConfig};
+use crate::seal::SealedSecret;
 use secrecy::SecretString;
-use serde::Deserialize;
-use serde_json::Value;
-use std::collections::BTreeMap;
-use tracing::warn;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use url::{Host, Url};
 
-/// The active and inactive integrations, by name.
-#[derive(Clone, Debug, Default)]
-pub struct Catalogue(BTreeMap<String, Integration>);
+/// The longest that the file may be about one integration, in bytes: an item of the table has 400 KB.
+const LONGEST: usize = 380 << 10;
 
 /// One integration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Integration {
     /// Name for people.
     pub display_name: String,
     /// Text for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// Where its MCP server is.
     pub mcp_url: String,
@@ -27,33 +33,44 @@ pub struct Integration {
     /// As the operator states it; nobody is asked.
     pub number_of_tools: u64,
     /// Where an api key goes; `None` if keys are not supported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<ApiKeyHeader>,
     /// How subjects consent; `None` if OAuth is not supported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oauth: Option<IntegrationOauth>,
 }
 
 /// The OAuth settings of an integration. What is absent is discovered. docs/PROVIDERS.md says what each is for.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
     missing_docs,
     reason = "the contract's table and docs/PROVIDERS.md document each field under the same name"
 )]
 pub struct IntegrationOauth {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorization_endpoint: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_endpoint: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocation_endpoint: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocation: Option<RevocationConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_endpoint_auth_method: Option<ClientAuth>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocation_endpoint_auth_method: Option<ClientAuth>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub include_resource: Option<bool>,
     #[serde(default)]
     pub code_challenge_methods_supported: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
-    pub client_secret: Option<SecretString>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<ClientSecret>,
     #[serde(default)]
     pub scopes: Vec<String>,
-    #[serde(default = "yes")]
     pub pkce: bool,
     #[serde(default)]
     pub authorize_params: BTreeMap<String, String>,
@@ -61,8 +78,50 @@ pub struct IntegrationOauth {
     pub revocation_scope: RevocationScope,
 }
 
+/// Where the secret of an integration's client is. None of it is a secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientSecret {
+    /// Here.
+    Sealed(SealedSecret),
+    /// In a store of secrets, which is asked for it.
+    Reference(SecretReference),
+}
+
+/// A secret in a store of secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretReference {
+    /// The store.
+    pub store: SecretStore,
+    /// What the store knows it by.
+    pub id: String,
+    /// The member that it is, where what is stored is a JSON object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub json_key: Option<String>,
+}
+
+/// The stores that a secret may be in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretStore {
+    /// AWS Secrets Manager; known by ARN.
+    Secretsmanager,
+    /// Parameter Store of AWS Systems Manager; known by name or ARN.
+    Ssm,
+}
+
+impl SecretStore {
+    /// The name of the member that refers to it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Secretsmanager => "secretsmanager",
+            Self::Ssm => "ssm",
+        }
+    }
+}
+
 /// What revoking one token ends at a provider.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RevocationScope {
     /// What was issued with it.
@@ -72,135 +131,370 @@ pub enum RevocationScope {
     Grant,
 }
 
-impl IntegrationOauth {
-    /// Endpoints come in a pair, over https, and a secret only with its client.
-    fn is_sound(&self, loopback_http: bool) -> bool {
-        let endpoints = [
-            &self.authorization_endpoint,
-            &self.token_endpoint,
-            &self.revocation_endpoint,
-            &self.issuer,
-        ];
-        let paired = self.authorization_endpoint.is_some() == self.token_endpoint.is_some();
-        let client = self.client_id.is_some()
-            || (self.client_secret.is_none() && self.token_endpoint.is_none());
-        let method = self.revocation.map(|revocation| revocation.method);
-        let can_revoke = method != Some(RevocationMethod::Github) || self.client_secret.is_some();
-        paired
-            && client
-            && can_revoke
-            && endpoints
-                .into_iter()
-                .flatten()
-                .all(|url| is_plain_url(url, loopback_http))
+/// One integration as the operator's file has it.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// All of it but the secret, unless that is a reference.
+    pub integration: Integration,
+    /// The secret of its client, where the file holds it.
+    pub secret: Option<SecretString>,
+}
+
+/// What is wrong with a file of integrations, each by integration and field. Values are never quoted: one may be a secret.
+#[derive(Debug)]
+pub struct Faults(Vec<String>);
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
     }
 }
 
-#[derive(Deserialize)]
-struct Entry {
-    display_name: String,
-    description: Option<String>,
-    mcp_url: String,
-    #[serde(default = "yes")]
-    active: bool,
-    #[serde(default)]
-    number_of_tools: u64,
-    api_key: Option<KeyEntry>,
-    oauth: Option<IntegrationOauth>,
-}
+impl std::error::Error for Faults {}
 
-#[derive(Deserialize)]
-struct KeyEntry {
-    #[serde(default = "authorization")]
-    header: String,
-    #[serde(default = "bearer")]
-    template: String,
-}
-
-const fn yes() -> bool {
-    true
-}
-
-fn authorization() -> String {
-    "Authorization".to_owned()
-}
-
-fn bearer() -> String {
-    "Bearer {api_key}".to_owned()
-}
-
-impl Catalogue {
-    /// Reads the document. An entry that breaks a rule is left out, a document that does not parse counts as empty;
-    /// both are logged by name, without content.
-    ///
-    /// With `loopback_http`, addresses may be `http` on loopback.
-    pub fn parse(document: &str, loopback_http: bool) -> Self {
-        let Ok(root) = serde_json::from_str::<Value>(document) else {
-            warn!("the integration catalogue is not JSON and counts as empty");
-            return Self::default();
-        };
-        let entries = root.get("integrations").and_then(Value::as_object);
-        let read = entries.into_iter().flatten().filter_map(|(name, entry)| {
-            let integration = is_name(name)
-                .then(|| Integration::parse(entry, loopback_http))
-                .flatten();
-            if integration.is_none() {
-                warn!(
-                    integration = name.escape_debug().to_string(),
-                    "left out of the catalogue: the entry breaks a rule"
-                );
+/// Reads a whole file: `{"integrations": {NAME: {...}}}`. With `loopback_http`, addresses may be `http` on loopback.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn read(document: &str, loopback_http: bool) -> Result<BTreeMap<String, Offer>, Faults> {
+    let faults = RefCell::new(Vec::new());
+    let mut offers = BTreeMap::new();
+    if serde_json::from_str::<&RawValue>(document).is_err() {
+        faults.borrow_mut().push("the file is not JSON".to_owned());
+    } else if let Some(mut file) = Reader::open("the file", document, loopback_http, &faults) {
+        match file.raw("integrations") {
+            None => file.fault("integrations", "is missing"),
+            Some(all) => {
+                if let Some(all) = Reader::open("integrations", all.get(), loopback_http, &faults) {
+                    for (name, entry) in all.members {
+                        let place = name.escape_debug().to_string();
+                        let offer = offer(&place, &name, entry.get(), loopback_http, &faults);
+                        offers.extend(offer.map(|offer| (name, offer)));
+                    }
+                }
             }
-            Some((name.clone(), integration?))
-        });
-        Self(read.collect())
+        }
+        file.close();
     }
-
-    /// The active integrations, by name, ascending.
-    pub fn active(&self) -> impl Iterator<Item = (&str, &Integration)> {
-        self.0
-            .iter()
-            .filter(|(_, i)| i.active)
-            .map(|(name, i)| (name.as_str(), i))
-    }
-
-    /// One active integration.
-    pub fn get(&self, name: &str) -> Option<&Integration> {
-        self.0.get(name).filter(|i| i.active)
-    }
-
-    /// One integration, whether connections can still be made from it or not: those that were go on.
-    pub fn of_connection(&self, name: &str) -> Option<&Integration> {
-        self.0.get(name)
+    let faults = faults.into_inner();
+    if faults.is_empty() {
+        Ok(offers)
+    } else {
+        Err(Faults(faults))
     }
 }
 
-impl Integration {
-    fn parse(entry: &Value, loopback_http: bool) -> Option<Self> {
-        let entry = Entry::deserialize(entry).ok()?;
-        let plain = is_plain_url(&entry.mcp_url, loopback_http)
-            && entry
-                .oauth
-                .as_ref()
-                .is_none_or(|oauth| oauth.is_sound(loopback_http));
-        let named = (1..=200).contains(&entry.display_name.chars().count());
-        let api_key = match entry.api_key {
-            None => None,
-            Some(key) => Some(ApiKeyHeader {
-                header: key.header,
-                template: key.template,
-            })
-            .filter(is_usable)
-            .map(Some)?,
-        };
-        (plain && named).then_some(Self {
-            display_name: entry.display_name,
-            description: entry.description,
-            mcp_url: entry.mcp_url,
-            active: entry.active,
-            number_of_tools: entry.number_of_tools,
+/// Whether an integration may be called so.
+pub fn is_name(name: &str) -> bool {
+    let tail = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    name.len() <= 40
+        && name.bytes().next().is_some_and(|b| b.is_ascii_lowercase())
+        && name.bytes().all(tail)
+}
+
+fn offer(
+    place: &str,
+    name: &str,
+    json: &str,
+    loopback_http: bool,
+    faults: &RefCell<Vec<String>>,
+) -> Option<Offer> {
+    let mut entry = Reader::open(place, json, loopback_http, faults)?;
+    if !is_name(name) {
+        entry.complain("the name must match ^[a-z][a-z0-9-]{0,39}$");
+    }
+    if json.len() > LONGEST {
+        entry.complain("is larger than 380 KiB");
+    }
+    let display_name: Option<String> = entry.required("display_name", TEXT);
+    if let Some(name) = &display_name
+        && !(1..=200).contains(&name.chars().count())
+    {
+        entry.fault("display_name", "must have 1 to 200 characters");
+    }
+    let description = entry.take("description", TEXT);
+    let mcp_url = entry.url("mcp_url");
+    if mcp_url.is_none() {
+        entry.missing("mcp_url");
+    }
+    let active = entry.take("active", SWITCH).unwrap_or(true);
+    let number_of_tools = entry.take("number_of_tools", "must be an integer, 0 or more");
+    let api_key = entry.object("api_key").map(api_key);
+    let oauth = entry.object("oauth").map(oauth);
+    let is_sound = entry.close();
+    let (oauth, secret) = oauth.unzip();
+    is_sound.then_some(Offer {
+        integration: Integration {
+            display_name: display_name?,
+            description,
+            mcp_url: mcp_url?,
+            active,
+            number_of_tools: number_of_tools.unwrap_or(0),
             api_key,
-            oauth: entry.oauth,
-        })
+            oauth,
+        },
+        secret: secret.flatten(),
+    })
+}
+
+fn api_key(mut fields: Reader<'_>) -> ApiKeyHeader {
+    let header = fields.take("header", TEXT);
+    let header = header.unwrap_or_else(|| "Authorization".to_owned());
+    if !may_carry_keys(&header) {
+        fields.fault("header", "is no header that may carry a key");
+    }
+    let template = fields.take("template", TEXT);
+    let template = template.unwrap_or_else(|| "Bearer {api_key}".to_owned());
+    let visible = template.bytes().all(|b| (0x20..=0x7e).contains(&b));
+    if !visible || template.matches("{api_key}").count() != 1 {
+        fields.fault(
+            "template",
+            "must hold {api_key} once, and else visible ASCII and spaces",
+        );
+    }
+    fields.close();
+    ApiKeyHeader { header, template }
+}
+
+fn oauth(mut fields: Reader<'_>) -> (IntegrationOauth, Option<SecretString>) {
+    const AUTH: &str =
+        "must be none, client_secret_basic, client_secret_basic_with_id or client_secret_post";
+    const TEXTS: &str = "must be a list of texts";
+    let secret: Option<SecretString> = fields.take("client_secret", TEXT);
+    let reference = fields.object("client_secret_ref").and_then(reference);
+    let oauth = IntegrationOauth {
+        authorization_endpoint: fields.url("authorization_endpoint"),
+        token_endpoint: fields.url("token_endpoint"),
+        revocation_endpoint: fields.url("revocation_endpoint"),
+        issuer: fields.url("issuer"),
+        revocation: fields.object("revocation").and_then(|mut revocation| {
+            let text = "must be rfc7009, github, hubspot or slack";
+            let method = revocation.required("method", text);
+            revocation.close();
+            Some(RevocationConfig { method: method? })
+        }),
+        token_endpoint_auth_method: fields.take("token_endpoint_auth_method", AUTH),
+        revocation_endpoint_auth_method: fields.take("revocation_endpoint_auth_method", AUTH),
+        include_resource: fields.take("include_resource", SWITCH),
+        code_challenge_methods_supported: fields
+            .take("code_challenge_methods_supported", TEXTS)
+            .unwrap_or_default(),
+        client_id: fields.take("client_id", TEXT),
+        client_secret: reference.map(ClientSecret::Reference),
+        scopes: fields.take("scopes", TEXTS).unwrap_or_default(),
+        pkce: fields.take("pkce", SWITCH).unwrap_or(true),
+        authorize_params: fields.texts("authorize_params"),
+        revocation_scope: fields
+            .take("revocation_scope", "must be token or grant")
+            .unwrap_or_default(),
+    };
+    let has_secret = secret.is_some() || oauth.client_secret.is_some();
+    if secret.is_some() && oauth.client_secret.is_some() {
+        fields.fault("client_secret_ref", "stands beside client_secret");
+    }
+    // Endpoints come in a pair, and a secret only with its client.
+    if oauth.authorization_endpoint.is_some() != oauth.token_endpoint.is_some() {
+        fields.fault(
+            "authorization_endpoint",
+            "and token_endpoint must both be there, or none",
+        );
+    }
+    if oauth.client_id.is_none() && (has_secret || oauth.token_endpoint.is_some()) {
+        fields.fault(
+            "client_id",
+            "is missing beside a client secret or configured endpoints",
+        );
+    }
+    let method = oauth.revocation.map(|revocation| revocation.method);
+    if method == Some(RevocationMethod::Github) && !has_secret {
+        fields.fault(
+            "client_secret",
+            "is missing, and GitHub's revocation needs it",
+        );
+    }
+    fields.close();
+    (oauth, secret)
+}
+
+fn reference(mut fields: Reader<'_>) -> Option<SecretReference> {
+    let mut ids = [SecretStore::Secretsmanager, SecretStore::Ssm]
+        .map(|store| (store, fields.take::<String>(store.as_str(), TEXT)));
+    let json_key = fields.take("json_key", TEXT);
+    let mut given = ids
+        .iter_mut()
+        .filter_map(|(store, id)| Some((*store, id.take()?)));
+    let (first, second) = (given.next(), given.next());
+    let found = match (first, second) {
+        (Some((store, id)), None) if store.knows(&id) => Some(SecretReference {
+            store,
+            id,
+            json_key,
+        }),
+        (Some((SecretStore::Secretsmanager, _)), None) => {
+            fields.fault("secretsmanager", "must be the ARN of a secret");
+            None
+        }
+        (Some((SecretStore::Ssm, _)), None) => {
+            fields.fault("ssm", "must be the name or the ARN of a parameter");
+            None
+        }
+        _ => {
+            fields.complain("must name one secret, by secretsmanager or by ssm");
+            None
+        }
+    };
+    fields.close();
+    found
+}
+
+impl SecretStore {
+    /// Whether this may be what it knows a secret by.
+    fn knows(self, id: &str) -> bool {
+        let arn: Vec<_> = id.splitn(6, ':').collect();
+        let of = |service| matches!(arn[..], ["arn", _, named, _, _, rest] if named == service && !rest.is_empty());
+        let is_parameter = |b: u8| b.is_ascii_alphanumeric() || b"/._-".contains(&b);
+        match self {
+            Self::Secretsmanager => of("secretsmanager"),
+            Self::Ssm => of("ssm") || (!id.is_empty() && id.bytes().all(is_parameter)),
+        }
+    }
+}
+
+const TEXT: &str = "must be text";
+const SWITCH: &str = "must be true or false";
+
+/// Reads the members of one object, each once and none left over.
+struct Reader<'a> {
+    place: String,
+    members: Vec<(String, Box<RawValue>)>,
+    loopback_http: bool,
+    faults: &'a RefCell<Vec<String>>,
+    /// How many faults there were before.
+    before: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn open(
+        place: &str,
+        json: &str,
+        loopback_http: bool,
+        faults: &'a RefCell<Vec<String>>,
+    ) -> Option<Self> {
+        let before = faults.borrow().len();
+        let Ok(Members(members)) = serde_json::from_str(json) else {
+            faults
+                .borrow_mut()
+                .push(format!("{place}: must be an object"));
+            return None;
+        };
+        let reader = Self {
+            place: place.to_owned(),
+            members,
+            loopback_http,
+            faults,
+            before,
+        };
+        let mut seen = BTreeSet::new();
+        for (name, _) in &reader.members {
+            if !seen.insert(name) {
+                reader.fault(name, "is there twice");
+            }
+        }
+        Some(reader)
+    }
+
+    fn complain(&self, text: &str) {
+        let line = format!("{}: {text}", self.place);
+        self.faults.borrow_mut().push(line);
+    }
+
+    fn fault(&self, field: &str, text: &str) {
+        self.complain(&format!("{} {text}", field.escape_debug()));
+    }
+
+    /// Says that a field is missing, unless something was said of it already.
+    fn missing(&self, field: &str) {
+        let said = format!("{}: {field} ", self.place);
+        if !self
+            .faults
+            .borrow()
+            .iter()
+            .any(|line| line.starts_with(&said))
+        {
+            self.fault(field, "is missing");
+        }
+    }
+
+    /// A member as it stands; `null` counts as absent.
+    fn raw(&mut self, field: &str) -> Option<Box<RawValue>> {
+        let mut found = None;
+        self.members.retain_mut(|(name, value)| {
+            let is_it = name == field;
+            if is_it {
+                found = Some(std::mem::replace(value, RawValue::NULL.to_owned()));
+            }
+            !is_it
+        });
+        found.filter(|value| value.get() != "null")
+    }
+
+    fn take<T: DeserializeOwned>(&mut self, field: &str, expected: &str) -> Option<T> {
+        let raw = self.raw(field)?;
+        let value = serde_json::from_str(raw.get()).ok();
+        if value.is_none() {
+            self.fault(field, expected);
+        }
+        value
+    }
+
+    fn required<T: DeserializeOwned>(&mut self, field: &str, expected: &str) -> Option<T> {
+        let value = self.take(field, expected);
+        if value.is_none() {
+            self.missing(field);
+        }
+        value
+    }
+
+    fn url(&mut self, field: &str) -> Option<String> {
+        let url: String = self.take(field, TEXT)?;
+        if !is_plain_url(&url, self.loopback_http) {
+            self.fault(
+                field,
+                "must be an https URL without user information and fragment",
+            );
+        }
+        Some(url)
+    }
+
+    fn object(&mut self, field: &str) -> Option<Self> {
+        let raw = self.raw(field)?;
+        let place = format!("{}.{field}", self.place);
+        Self::open(&place, raw.get(), self.loopback_http, self.faults)
+    }
+
+    /// An object of texts.
+    fn texts(&mut self, field: &str) -> BTreeMap<String, String> {
+        let Some(mut object) = self.object(field) else {
+            return BTreeMap::new();
+        };
+        let names: BTreeSet<_> = object
+            .members
+            .iter()
+            .map(|(name, _)| name.clone())
+            .collect();
+        let texts = names.into_iter().filter_map(|name| {
+            let text = object.required(&name, TEXT)?;
+            Some((name, text))
+        });
+        texts.collect()
+    }
+
+    /// Refuses what is left over. Answers whether nothing is wrong from here down.
+    fn close(self) -> bool {
+        for (name, _) in &self.members {
+            self.fault(name, "is not known");
+        }
+        self.faults.borrow().len() == self.before
     }
 }
 
@@ -217,14 +511,7 @@ fn is_plain_url(text: &str, loopback_http: bool) -> bool {
     })
 }
 
-fn is_name(name: &str) -> bool {
-    let tail = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    name.len() <= 40
-        && name.bytes().next().is_some_and(|b| b.is_ascii_lowercase())
-        && name.bytes().all(tail)
-}
-
-fn is_usable(key: &ApiKeyHeader) -> bool {
+fn may_carry_keys(header: &str) -> bool {
     const REFUSED: [&str; 8] = [
         "connection",
         "host",
@@ -235,56 +522,185 @@ fn is_usable(key: &ApiKeyHeader) -> bool {
         "transfer-encoding",
         "upgrade",
     ];
-    let name = key.header.to_ascii_lowercase();
-    let legal = crate::domain::header::is_token(&name)
+    let name = header.to_ascii_lowercase();
+    is_token(&name)
         && !REFUSED.contains(&name.as_str())
         && !name.starts_with("content-")
-        && !name.starts_with("mcp-");
-    legal
-        && key.template.bytes().all(|b| (0x20..=0x7e).contains(&b))
-        && key.template.matches("{api_key}").count() == 1
+        && !name.starts_with("mcp-")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use secrecy::ExposeSecret;
+
+    fn read_one(entry: &str) -> Result<Offer, String> {
+        let file = format!(r#"{{"integrations": {{"one": {entry}}}}}"#);
+        let offers = read(&file, false).map_err(|faults| faults.to_string())?;
+        Ok(offers["one"].clone())
+    }
 
     #[test]
-    fn leaves_out_what_breaks_a_rule() {
-        let catalogue = Catalogue::parse(
-            r#"{"integrations": {
-                "good": {"display_name": "Good", "mcp_url": "https://x.example/mcp", "api_key": {}},
-                "off": {"display_name": "Off", "mcp_url": "https://x.example/mcp", "active": false},
-                "Bad-Name": {"display_name": "B", "mcp_url": "https://x.example/mcp"},
-                "http": {"display_name": "H", "mcp_url": "http://x.example/mcp"},
-                "host": {"display_name": "H", "mcp_url": "https://x.example/mcp", "api_key": {"header": "Host"}},
-                "halved": {"display_name": "H", "mcp_url": "https://x.example/mcp", "oauth": {"token_endpoint": "https://x.example/t"}},
-                "plain": {"display_name": "P", "mcp_url": "https://x.example/mcp",
-                          "oauth": {"client_id": "c", "authorization_endpoint": "https://x.example/a", "token_endpoint": "http://127.0.0.1/t"}},
-                "odd-method": {"display_name": "O", "mcp_url": "https://x.example/mcp", "oauth": {"revocation": {"method": "fax"}}},
-                "odd-auth": {"display_name": "O", "mcp_url": "https://x.example/mcp", "oauth": {"token_endpoint_auth_method": "private_key_jwt"}},
-                "issuer": {"display_name": "I", "mcp_url": "https://x.example/mcp", "oauth": {"issuer": "http://as.example"}},
-                "no-secret": {"display_name": "N", "mcp_url": "https://x.example/mcp", "oauth": {"client_id": "c", "revocation": {"method": "github"}}},
-                "twice": {"display_name": "T", "mcp_url": "https://x.example/mcp", "api_key": {"template": "{api_key}{api_key}"}}
-            }}"#,
-            false,
+    fn each_mistake_is_named_by_integration_and_field() {
+        let with = |more: &str| {
+            let entry =
+                format!(r#"{{"display_name": "O", "mcp_url": "https://x.example/mcp"{more}}}"#);
+            read_one(&entry).unwrap_err()
+        };
+        for (more, fault) in [
+            (r#", "activ": true"#, "one: activ is not known"),
+            (r#", "active": "yes""#, "one: active must be true or false"),
+            (
+                r#", "active": true, "active": false"#,
+                "one: active is there twice",
+            ),
+            (
+                r#", "number_of_tools": -1"#,
+                "one: number_of_tools must be an integer, 0 or more",
+            ),
+            (
+                r#", "api_key": {"header": "Host"}"#,
+                "one.api_key: header is no header",
+            ),
+            (
+                r#", "api_key": {"template": "{api_key}{api_key}"}"#,
+                "one.api_key: template must hold",
+            ),
+            (r#", "api_key": true"#, "one.api_key: must be an object"),
+            (
+                r#", "oauth": {"token_endpoint": "https://x.example/t"}"#,
+                "one.oauth: authorization_endpoint and token_endpoint",
+            ),
+            (
+                r#", "oauth": {"issuer": "http://as.example"}"#,
+                "one.oauth: issuer must be an https URL",
+            ),
+            (
+                r#", "oauth": {"issuer": "http://127.0.0.1"}"#,
+                "one.oauth: issuer must be an https URL",
+            ),
+            (
+                r#", "oauth": {"client_secret": "s3cret"}"#,
+                "one.oauth: client_id is missing",
+            ),
+            (
+                r#", "oauth": {"client_id": "c", "client_secret": 4711}"#,
+                "one.oauth: client_secret must be text",
+            ),
+            (
+                r#", "oauth": {"revocation": {"method": "fax"}}"#,
+                "one.oauth.revocation: method must be",
+            ),
+            (
+                r#", "oauth": {"client_id": "c", "revocation": {"method": "github"}}"#,
+                "one.oauth: client_secret is missing",
+            ),
+            (
+                r#", "oauth": {"token_endpoint_auth_method": "private_key_jwt"}"#,
+                "one.oauth: token_endpoint_auth_method must be",
+            ),
+            (
+                r#", "oauth": {"authorize_params": {"a": 1}}"#,
+                "one.oauth.authorize_params: a must be text",
+            ),
+            (
+                r#", "oauth": {"revocation_scope": "all"}"#,
+                "one.oauth: revocation_scope must be token or grant",
+            ),
+            (
+                r#", "oauth": {"client_id": "c", "client_secret": "s3cret", "client_secret_ref": {"ssm": "/a"}}"#,
+                "one.oauth: client_secret_ref stands beside",
+            ),
+            (
+                r#", "oauth": {"client_id": "c", "client_secret_ref": {"ssm": "/a", "secretsmanager": "b"}}"#,
+                "one.oauth.client_secret_ref: must name one secret",
+            ),
+            (
+                r#", "oauth": {"client_id": "c", "client_secret_ref": {}}"#,
+                "one.oauth.client_secret_ref: must name one secret",
+            ),
+            (
+                r#", "oauth": {"client_id": "c", "client_secret_ref": {"secretsmanager": "name"}}"#,
+                "secretsmanager must be the ARN",
+            ),
+            (
+                r#", "oauth": {"client_id": "c", "client_secret_ref": {"ssm": "a b"}}"#,
+                "ssm must be the name",
+            ),
+        ] {
+            let said = with(more);
+            assert!(
+                said.starts_with("one") && said.contains(fault),
+                "{more}: {said}"
+            );
+            assert!(!said.contains('\n'), "{more}: {said}");
+            assert!(!said.contains("s3cret") && !said.contains("4711"), "{said}");
+        }
+        assert_eq!(
+            read_one("{}").unwrap_err(),
+            "one: display_name is missing\none: mcp_url is missing"
         );
         assert_eq!(
-            catalogue.active().map(|(name, _)| name).collect::<Vec<_>>(),
-            ["good"]
+            read_one(r#"{"display_name": "", "mcp_url": "http://x.example/mcp"}"#).unwrap_err(),
+            "one: display_name must have 1 to 200 characters\n\
+             one: mcp_url must be an https URL without user information and fragment"
         );
+        for (file, fault) in [
+            ("nonsense", "the file is not JSON"),
+            ("[]", "the file: must be an object"),
+            ("{}", "the file: integrations is missing"),
+            (
+                r#"{"integrations": [], "more": 1}"#,
+                "integrations: must be an object\nthe file: more is not known",
+            ),
+            (
+                r#"{"integrations": {"Bad Name": {}}}"#,
+                "Bad Name: the name must match",
+            ),
+        ] {
+            let said = read(file, false).unwrap_err().to_string();
+            assert!(said.starts_with(fault), "{file}: {said}");
+        }
+        let twice = r#"{"display_name": "O", "mcp_url": "https://x.example/mcp"}"#;
+        let twice = format!(r#"{{"integrations": {{"a": {twice}, "a": {twice}}}}}"#);
         assert_eq!(
-            catalogue
-                .get("good")
-                .unwrap()
-                .api_key
-                .as_ref()
-                .unwrap()
-                .template,
-            "Bearer {api_key}"
+            read(&twice, false).unwrap_err().to_string(),
+            "integrations: a is there twice"
         );
-        assert!(catalogue.get("off").is_none());
-        assert!(catalogue.of_connection("off").is_some());
-        assert_eq!(Catalogue::parse("nonsense", false).active().count(), 0);
+    }
+
+    #[test]
+    fn what_is_absent_has_its_default() {
+        let plain = read_one(
+            r#"{"display_name": "O", "mcp_url": "https://x.example/mcp", "api_key": {}, "description": null,
+                "oauth": {"client_id": "c", "client_secret": "s3cret"}}"#,
+        )
+        .unwrap();
+        assert_eq!(plain.secret.as_ref().unwrap().expose_secret(), "s3cret");
+        assert!(!format!("{plain:?}").contains("s3cret"));
+        let integration = plain.integration;
+        assert!(integration.active && integration.description.is_none());
+        assert_eq!(integration.api_key.unwrap().template, "Bearer {api_key}");
+        let oauth = integration.oauth.unwrap();
+        assert!(oauth.pkce && oauth.client_secret.is_none());
+        let arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:mail-AbCdEf";
+        let referred = read_one(&format!(
+            r#"{{"display_name": "O", "mcp_url": "https://x.example/mcp", "oauth": {{"client_id": "c",
+                "client_secret_ref": {{"secretsmanager": "{arn}", "json_key": "secret"}}}}}}"#
+        ))
+        .unwrap();
+        assert!(referred.secret.is_none());
+        let expected = SecretReference {
+            store: SecretStore::Secretsmanager,
+            id: arn.to_owned(),
+            json_key: Some("secret".to_owned()),
+        };
+        assert_eq!(
+            referred.integration.oauth.unwrap().client_secret,
+            Some(ClientSecret::Reference(expected))
+        );
+        assert!(SecretStore::Ssm.knows("/hawser/mail"));
+        assert!(SecretStore::Ssm.knows("arn:aws:ssm:eu-central-1:123456789012:parameter/mail"));
+        assert!(!SecretStore::Ssm.knows(arn));
     }
 }

@@ -1,5 +1,5 @@
 //! What an operator sets. Every variable is named here and nowhere else; one that is missing or wrong stops the start
-//! with its name.
+//! with its name. None of them holds a secret.
 
 use crate::domain::id::TenantId;
 use crate::egress::PrivateHosts;
@@ -20,8 +20,6 @@ pub struct Config {
     /// metadata name, `HAWSER_JWKS_URL` (https) or, inline, `HAWSER_JWKS`. Without an issuer only API keys are accepted.
     /// The environment names one issuer at most.
     pub tokens: Vec<TokenConfig>,
-    /// `HAWSER_INTEGRATIONS`: the integration catalogue, inline (default: empty).
-    pub integrations: String,
     /// `HAWSER_GATEWAY_URL`: the base under which servers are invoked (default: not shown).
     pub gateway_url: Option<String>,
     /// `HAWSER_PUBLIC_URL`: the base URLs under which this deployment is reached from outside, separated by commas; the
@@ -100,7 +98,6 @@ impl Config {
             table: table.to_owned(),
             key_service,
             tokens: Vec::new(),
-            integrations: String::new(),
             gateway_url: None,
             public_urls: Vec::new(),
             client_metadata_url: None,
@@ -192,8 +189,6 @@ impl Config {
             table: required("HAWSER_TABLE")?,
             key_service,
             tokens,
-            integrations: optional("HAWSER_INTEGRATIONS")
-                .unwrap_or_else(|| r#"{"integrations":{}}"#.to_owned()),
             gateway_url: optional("HAWSER_GATEWAY_URL"),
             public_urls: list("HAWSER_PUBLIC_URL"),
             client_metadata_url: optional("HAWSER_CLIENT_METADATA_URL"),

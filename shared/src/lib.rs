@@ -18,6 +18,7 @@ pub mod mcp;
 pub mod oauth;
 pub mod operations;
 pub mod seal;
+pub mod secret_store;
 pub mod sse;
 pub mod table;
 pub mod tasks;

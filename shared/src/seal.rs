@@ -2,6 +2,7 @@
 //! key, the data key seals values with AES-256-GCM. The additional data binds tenant, server, subject and kind, so a
 //! ciphertext moved to another row does not open. No other module sees a key.
 
+use crate::catalogue::Integration;
 use crate::domain::id::{ServerId, TenantId, random};
 use crate::domain::issuance::Issuance;
 use crate::domain::subject::Subject;
@@ -14,7 +15,7 @@ use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::DataKeySpec;
 use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::{DecodingKey, EncodingKey};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt;
@@ -62,6 +63,15 @@ pub struct Mark {
     /// The number of the tenant key.
     pub tenant_key: u32,
     /// Nonce and tag.
+    pub sealed: Sealed,
+}
+
+/// The secret of an integration's client, sealed by version `tenant_key` of the operator's own key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedSecret {
+    /// The number of the key.
+    pub tenant_key: u32,
+    /// The secret.
     pub sealed: Sealed,
 }
 
@@ -314,6 +324,39 @@ impl TenantKey {
         })
     }
 
+    /// Seals the secret of an integration's client, for exactly this integration and where it would be sent.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the cipher fails.
+    pub fn seal_client_secret(
+        &self,
+        name: &str,
+        integration: &Integration,
+        secret: &SecretString,
+    ) -> Result<SealedSecret> {
+        let place = client_secret_aad(name, integration);
+        Ok(SealedSecret {
+            tenant_key: self.number,
+            sealed: encrypt(&self.bytes, &place, secret.expose_secret().as_bytes())?,
+        })
+    }
+
+    /// Opens what was sealed for exactly this integration.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when it was sealed for another one, or one of the two was changed.
+    pub fn open_client_secret(
+        &self,
+        name: &str,
+        integration: &Integration,
+        secret: &SealedSecret,
+    ) -> Result<SecretString> {
+        let place = client_secret_aad(name, integration);
+        let plain = decrypt(&self.bytes, &place, &secret.sealed)?;
+        let text = std::str::from_utf8(&plain).map_err(Error::internal)?;
+        Ok(text.into())
+    }
+
     /// Whether a mark is the one of exactly this text.
     pub fn has_marked(&self, text: &str, mark: &Mark) -> bool {
         decrypt(&self.bytes, &aad(&["mark", text]), &mark.sealed).is_ok()
@@ -399,6 +442,29 @@ fn tenant_key_aad(tenant: &TenantId) -> Vec<u8> {
 
 fn data_key_aad(tenant: &TenantId, server: ServerId) -> Vec<u8> {
     aad(&["data-key", tenant.as_str(), &server.ulid()])
+}
+
+/// Who can write to the table alone must not have a secret sent elsewhere, so all addresses are in it.
+fn client_secret_aad(name: &str, integration: &Integration) -> Vec<u8> {
+    let oauth = integration.oauth.as_ref();
+    let [client, issuer, authorization, token, revocation] = [
+        oauth.and_then(|oauth| oauth.client_id.as_deref()),
+        oauth.and_then(|oauth| oauth.issuer.as_deref()),
+        oauth.and_then(|oauth| oauth.authorization_endpoint.as_deref()),
+        oauth.and_then(|oauth| oauth.token_endpoint.as_deref()),
+        oauth.and_then(|oauth| oauth.revocation_endpoint.as_deref()),
+    ]
+    .map(Option::unwrap_or_default);
+    aad(&[
+        "client-secret",
+        name,
+        &integration.mcp_url,
+        client,
+        issuer,
+        authorization,
+        token,
+        revocation,
+    ])
 }
 
 fn value_aad(tenant: &TenantId, server: ServerId, kind: Kind<'_>) -> Vec<u8> {

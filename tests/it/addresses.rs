@@ -436,9 +436,8 @@ async fn an_integration_at_such_an_address_says_so_as_well() {
     let entry = |url: &str| json!({"display_name": "I", "mcp_url": url, "api_key": {}});
     let integrations = json!({"one": entry("https://10.0.0.1/"), "two": entry("https://localhost/"),
                               "three": entry("https://169.254.169.254/"), "good": entry("https://8.8.8.8/")});
-    let hawser = Hawser::configured(Ground::new().await, |config| {
+    let hawser = Hawser::offering(&integrations, |config| {
         config.allow_loopback_http = false;
-        config.integrations = json!({"integrations": integrations}).to_string();
     })
     .await;
     for (name, status) in [("one", 400), ("two", 400), ("three", 400), ("good", 201)] {

@@ -616,6 +616,19 @@ async fn each_policy_allows_exactly_what_its_function_does() {
                 .await;
             assert_eq!(gone.status, 200, "{gone:?}");
         }
+        // A deployment that has a document of its own.
+        let public = Hawser::configured(hawser.ground(), |config| {
+            config.client_metadata_url = Some("https://hawser.example/client".to_owned());
+        })
+        .await;
+        public.wire.arm(None);
+        let document = public.anonymous().get("/oauth/client-metadata.json").await;
+        assert_eq!(document.status, 200, "{document:?}");
+        let sent = public.wire.sent();
+        used.entry("hawser-client-metadata")
+            .or_default()
+            .extend(actions(&sent));
+        consistent.extend(sent);
         let mut oauth = Used::default();
         connect_by_langsmith(&mut oauth, &hawser, caller).await;
         for (name, actions) in oauth.actions {

@@ -1,7 +1,7 @@
 //! The page on which every consent starts: looking at it changes nothing, its button serves once and in one browser, asking
 //! again gives the same address, and what goes wrong is said under one reference everywhere.
 
-use crate::harness::{Answer, Browser, Caller, Form, Ground, Hawser, Page, posted};
+use crate::harness::{Answer, Browser, Caller, Form, Hawser, Page, posted};
 use crate::issuer::{Fault, Issuer};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -773,8 +773,7 @@ async fn a_consent_that_ends_without_a_grant_says_why() {
 async fn managers_of_the_other_contracts_see_it_too() {
     let issuer = Issuer::start().await;
     let mail = json!({"mail": {"display_name": "Mail", "mcp_url": issuer.mcp_url(), "oauth": {}}});
-    let hawser = Hawser::configured(Ground::new().await, |config| {
-        config.integrations = json!({"integrations": mail}).to_string();
+    let hawser = Hawser::offering(&mail, |config| {
         config.ui_origin = Some("https://ui.example".to_owned());
     })
     .await;

@@ -14,6 +14,7 @@ use aws_sdk_dynamodb::types::{
 use aws_smithy_types::body::SdkBody;
 use hawser_core::App;
 use hawser_core::caller::{self, mint_api_key, mint_personal};
+use hawser_core::catalogue;
 use hawser_core::config::Config;
 use hawser_core::domain::credential::Grant;
 use hawser_core::domain::event::{Action, Event, Who};
@@ -22,6 +23,7 @@ use hawser_core::domain::session::Session;
 use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::domain::time::Clock;
 use hawser_core::operations::auditor::examine;
+use hawser_core::operations::integrations;
 use hawser_core::operations::trail;
 use hawser_core::operations::work::work_off_due;
 use hawser_core::table::api_keys::ApiKey;
@@ -110,6 +112,15 @@ impl Ground {
         let mut app = App::new(config, client, |_| unreachable!()).unwrap();
         change(&mut app);
         app.share()
+    }
+
+    /// Makes the catalogue equal to these integrations, as `hawser integrations apply` does, and chains what is told of it.
+    pub async fn offer(&self, offered: &Value) {
+        let file = json!({"integrations": offered}).to_string();
+        let offers = catalogue::read(&file, true).unwrap();
+        let app = self.app(&Wire::default(), "http://unused.example", |_| {}, |_| {});
+        integrations::apply(&app, &offers, false).await.unwrap();
+        trail::chain_all(&app, ample()).await.unwrap();
     }
 
     /// A client that no wire watches.
@@ -218,10 +229,22 @@ impl Hawser {
         Self::on(Ground::new().await).await
     }
 
-    /// With these integrations instead of the built-in ones.
+    /// With these integrations.
     pub async fn with_integrations(integrations: &Value) -> Self {
-        let document = json!({"integrations": integrations}).to_string();
-        Self::configured(Ground::new().await, |config| config.integrations = document).await
+        Self::offering(integrations, |_| {}).await
+    }
+
+    /// With these integrations, whose operator has made these settings.
+    pub async fn offering(integrations: &Value, set: impl FnOnce(&mut Config)) -> Self {
+        let ground = Ground::new().await;
+        ground.offer(integrations).await;
+        Self::configured(ground, set).await
+    }
+
+    /// With the integrations that the local server has at first.
+    pub async fn with_built_in_integrations() -> Self {
+        let built_in: Value = serde_json::from_str(hawser_local::CATALOGUE).unwrap();
+        Self::with_integrations(&built_in["integrations"]).await
     }
 
     /// A new process on ground that may have seen others.
@@ -249,11 +272,25 @@ impl Hawser {
         Self::on_with(ground, |_| {}, stopped).await
     }
 
-    /// The same with these integrations instead of the built-in ones.
+    /// The same, whose operator has made these settings.
+    pub async fn by_hand_configured(ground: Arc<Ground>, set: impl FnOnce(&mut Config)) -> Self {
+        Self::on_with(ground, set, stopped).await
+    }
+
+    /// The same, and something else is known to it.
+    pub async fn by_hand_changed(ground: Arc<Ground>, change: impl FnOnce(&mut App)) -> Self {
+        let both = |app: &mut App| {
+            stopped(app);
+            change(app);
+        };
+        Self::on_with(ground, |_| {}, both).await
+    }
+
+    /// The same with these integrations.
     pub async fn by_hand_with_integrations(integrations: &Value) -> Self {
-        let document = json!({"integrations": integrations}).to_string();
-        let set = |config: &mut Config| config.integrations = document;
-        Self::on_with(Ground::new().await, set, stopped).await
+        let ground = Ground::new().await;
+        ground.offer(integrations).await;
+        Self::by_hand(ground).await
     }
 
     /// Moves a clock that stands still.
@@ -869,7 +906,7 @@ impl Wire {
     }
 }
 
-/// Whether a transaction changes a server, a credential, an API key or a session without saying so in the audit trail.
+/// Whether a transaction changes a server, a credential, an API key, a session or an integration without saying so in the audit trail.
 fn changes_unseen(body: &Value) -> bool {
     let actions = body["TransactItems"].as_array().unwrap();
     let key = |action: &Value| {
@@ -884,7 +921,8 @@ fn changes_unseen(body: &Value) -> bool {
         let credential = sk.starts_with("C#") && !sk.ends_with("#reason");
         let of_server = credential || sk.starts_with("A#") || sk.starts_with("M#");
         let of_tenant = sk.starts_with("S#") || sk.starts_with("KEY#");
-        if in_server { of_server } else { of_tenant }
+        let of_catalogue = pk == "CATALOGUE" && sk.starts_with("I#");
+        of_catalogue || if in_server { of_server } else { of_tenant }
     };
     let is_event = |action: &Value| action["Put"]["Item"]["entity"]["S"] == "event";
     actions.iter().map(key).any(changes) && !actions.iter().any(is_event)

@@ -172,7 +172,7 @@ fn good(endpoint: &str) -> Vec<Value> {
 }
 
 async fn bombard(endpoint: &'static Endpoint, good: &[Value]) {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let admin = hawser.admin("acme");
     let authorization = admin.headers[0].1.clone();
     let made = admin
@@ -280,7 +280,7 @@ bombardments! {
 
 /// 10,000 random ids, queries and bodies at an endpoint that takes its input from the path and the query.
 async fn bombard_path(endpoint: &'static Endpoint) {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let authorization = hawser.admin("acme").headers[0].1.clone();
     let (method, path) = endpoint.routes[0];
     let mut dice = Dice(0x2545_f491_4f6c_dd1d ^ endpoint.name.len() as u64);
@@ -428,7 +428,7 @@ fn every_endpoint_is_bombarded() {
 }
 #[tokio::test]
 async fn huge_bodies_and_odd_paths_are_refused_everywhere() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let admin = hawser.admin("acme");
     let before = hawser.ground().items().await;
     let odd = [
@@ -477,7 +477,7 @@ async fn huge_bodies_and_odd_paths_are_refused_everywhere() {
 
 #[tokio::test]
 async fn what_would_not_fit_into_an_item_is_refused_before_the_store_does() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let admin = hawser.admin("acme");
     // Short numbers in the request that are long ones when stored.
     let numbers = format!("[{}]", vec!["1e15"; 50_000].join(","));

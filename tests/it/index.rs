@@ -133,7 +133,7 @@ fn the_watch_router_is_the_index() {
 #[tokio::test]
 async fn every_endpoint_has_a_sample_event_that_it_answers() {
     let events = root().join("tests/events");
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let admin = hawser.admin("acme");
     let token = admin.headers[0].1.strip_prefix("Bearer ").unwrap();
     for endpoint in ENDPOINTS {

@@ -127,7 +127,7 @@ async fn make(caller: &Caller, method: &str, path: &str, body: &Value) -> Answer
 
 #[tokio::test]
 async fn available_lists_the_active_integrations_by_name_to_everyone_alike() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let got = user(&hawser, "ada").get(AVAILABLE).await;
     assert_eq!(
         (got.status, got.json()),
@@ -151,7 +151,7 @@ async fn available_lists_the_active_integrations_by_name_to_everyone_alike() {
 
 #[tokio::test]
 async fn create_answers_the_connection_with_its_client_secret_this_once() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let made = ada.post(BASE, pipedrive()).await;
     assert_eq!(made.status, 201, "{}", made.text);
@@ -206,7 +206,7 @@ async fn create_answers_the_connection_with_its_client_secret_this_once() {
 
 #[tokio::test]
 async fn every_connection_has_a_client_and_a_secret_of_its_own() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let mut seen = BTreeSet::new();
     for id in 1..=3 {
@@ -220,7 +220,7 @@ async fn every_connection_has_a_client_and_a_secret_of_its_own() {
 
 #[tokio::test]
 async fn create_takes_every_field_and_ignores_the_others() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let body = json!({
         "mcp_server": "search",
@@ -250,7 +250,7 @@ async fn create_takes_every_field_and_ignores_the_others() {
 
 #[tokio::test]
 async fn a_read_connection_has_the_read_scope_only() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let id = connect_with(&ada, json!({"access_type": "read"})).await;
     assert_eq!(shown(&ada, id).await["oauth2_scopes"], json!(["mcp.read"]));
@@ -258,7 +258,7 @@ async fn a_read_connection_has_the_read_scope_only() {
 
 #[tokio::test]
 async fn null_counts_as_absent_and_the_last_of_a_repeated_key_counts() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let id = connect_with(
         &ada,
@@ -291,7 +291,7 @@ async fn create_refuses_in_the_order_of_the_table_and_leaves_nothing_behind() {
     const UNKNOWN: &str = "Invalid MCP server or access type specified";
     const METHOD: &str = "Authentication method not supported by this integration";
     const TOOLS: &str = "disabled_tools requires access type individual";
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let rows = [
         (json!({"mcp_server": "nowhere"}), UNKNOWN),
@@ -337,7 +337,7 @@ fn fault(kind: &str, loc: Value, msg: &str, input: Value) -> Value {
 
 #[tokio::test]
 async fn a_body_that_is_no_object_is_malformed_in_create_and_update_alike() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let id = connect(&ada).await;
     let object = |input| fault("model_attributes_type", json!(["body"]), WHOLE, input);
@@ -374,7 +374,7 @@ async fn a_body_that_is_no_object_is_malformed_in_create_and_update_alike() {
 async fn create_names_each_malformed_field() {
     const TEXT: &str = "Input should be a valid string";
     const VISIBLE: &str = "String should contain visible ASCII characters only";
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let text = |name: &str, input| fault("string_type", json!(["body", name]), TEXT, input);
     let hidden = || json!("[redacted]");
@@ -520,7 +520,7 @@ async fn create_names_each_malformed_field() {
 
 #[tokio::test]
 async fn the_bounds_themselves_are_well_formed() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let id = connect_with(
         &ada,
@@ -539,7 +539,7 @@ async fn the_bounds_themselves_are_well_formed() {
 
 #[tokio::test]
 async fn a_missing_field_shows_the_known_fields_of_the_body_and_no_secret() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let missing = |name: &str, msg: &str, input: Value| json!({"type": "missing", "loc": ["body", name], "msg": msg, "input": input});
 
@@ -585,7 +585,7 @@ async fn a_missing_field_shows_the_known_fields_of_the_body_and_no_secret() {
 
 #[tokio::test]
 async fn an_api_key_does_not_go_with_oauth() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let mut body = pipedrive();
     body["auth_method"] = "oauth".into();
     body["access_type"] = "no such type".into();
@@ -602,7 +602,7 @@ async fn an_api_key_does_not_go_with_oauth() {
 
 #[tokio::test]
 async fn all_faults_are_listed_in_table_order_and_rules_between_fields_wait() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let body = json!({"disabled_tools": [0, "x"], "agent_enabled": 0, "auth_method": "x", "access_type": 1});
     let faults = ada.post(BASE, body).await.json();
@@ -631,7 +631,7 @@ async fn all_faults_are_listed_in_table_order_and_rules_between_fields_wait() {
 
 #[tokio::test]
 async fn update_names_each_malformed_field_in_its_own_table_order() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let body =
         json!({"disabled_tools": 1, "api_key": "", "access_type": 2, "agent_enabled": "yes"});
@@ -648,7 +648,7 @@ async fn update_names_each_malformed_field_in_its_own_table_order() {
 #[tokio::test]
 async fn an_id_is_an_integer_in_its_plain_spelling() {
     const MSG: &str = "Input should be a valid integer, unable to parse string as an integer";
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let rows = [
         ("srv_123abc", "srv_123abc"),
@@ -688,7 +688,7 @@ async fn an_id_is_an_integer_in_its_plain_spelling() {
 
 #[tokio::test]
 async fn update_lists_the_faults_of_path_and_body_together() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let answer = user(&hawser, "ada")
         .put(&at("x"), json!({"agent_enabled": 1}))
         .await;
@@ -702,7 +702,7 @@ async fn update_lists_the_faults_of_path_and_body_together() {
 
 #[tokio::test]
 async fn list_shows_the_callers_own_connections_by_id() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let (ada, bob) = (user(&hawser, "ada"), user(&hawser, "bob"));
     let empty = ada.get(BASE).await;
     assert_eq!(
@@ -740,7 +740,7 @@ async fn list_shows_the_callers_own_connections_by_id() {
 
 #[tokio::test]
 async fn get_answers_the_connection_in_the_envelope() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let made = ada.post(BASE, pipedrive()).await.json();
     let mut data = made["data"].clone();
@@ -761,7 +761,7 @@ async fn get_answers_the_connection_in_the_envelope() {
 
 #[tokio::test]
 async fn update_changes_what_is_sent_and_keeps_the_rest() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let id = connect(&ada).await;
     let mut expected = shown(&ada, id).await;
@@ -843,7 +843,7 @@ async fn update_changes_what_is_sent_and_keeps_the_rest() {
 async fn update_refuses_in_the_order_of_the_table_and_changes_nothing() {
     const TYPE: &str = "Invalid access type specified";
     const TOOLS: &str = "disabled_tools requires access type individual";
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let id = connect(&ada).await;
     let before = shown(&ada, id).await;
@@ -874,7 +874,7 @@ async fn update_refuses_in_the_order_of_the_table_and_changes_nothing() {
 
 #[tokio::test]
 async fn updates_at_the_same_moment_both_take_effect() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let id = connect(&ada).await;
     for round in [false, true, false, true] {
@@ -897,7 +897,7 @@ async fn updates_at_the_same_moment_both_take_effect() {
 
 #[tokio::test]
 async fn delete_answers_with_data_null_and_then_nothing_is_there() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let (kept, id) = (connect(&ada).await, connect(&ada).await);
     let deleted = ada.delete(&at(id)).await;
@@ -919,7 +919,7 @@ async fn delete_answers_with_data_null_and_then_nothing_is_there() {
 
 #[tokio::test]
 async fn an_id_is_never_given_out_again() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let mut last = 0;
     for _ in 0..3 {
@@ -932,7 +932,7 @@ async fn an_id_is_never_given_out_again() {
 
 #[tokio::test]
 async fn of_two_deletes_at_once_exactly_one_succeeds() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     for _ in 0..5 {
         let path = at(connect(&ada).await);
@@ -945,7 +945,7 @@ async fn of_two_deletes_at_once_exactly_one_succeeds() {
 
 #[tokio::test]
 async fn an_update_that_loses_to_a_delete_brings_nothing_back() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     for _ in 0..5 {
         let id = connect(&ada).await;
@@ -969,7 +969,7 @@ async fn an_update_that_loses_to_a_delete_brings_nothing_back() {
 async fn every_call_wants_credentials() {
     const MISSING: &str = "Authentication credentials were not provided.";
     const INVALID: &str = "Token validation failed";
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let id = connect(&user(&hawser, "ada")).await;
     let anonymous = hawser.anonymous();
     let rows: [(&[(&str, &str)], &str); 12] = [
@@ -1008,7 +1008,7 @@ async fn every_call_wants_credentials() {
 
 #[tokio::test]
 async fn a_token_that_is_expired_or_for_another_use_is_invalid() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     for claims in [
         json!({"scope": "mgmt.admin", "exp": 1_000_000_000}),
         json!({"scope": "mgmt.admin", "aud": "someone-else"}),
@@ -1024,7 +1024,7 @@ async fn a_token_that_is_expired_or_for_another_use_is_invalid() {
 #[tokio::test]
 async fn checks_come_in_the_order_of_the_contract() {
     const OVERSIZED: usize = 256 * 1024 + 1;
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let id = connect(&ada).await;
     let (anonymous, nobody) = (hawser.anonymous(), scoped(&hawser, "ada", "mcp.read"));
@@ -1065,7 +1065,7 @@ async fn checks_come_in_the_order_of_the_contract() {
 
 #[tokio::test]
 async fn a_body_of_exactly_the_limit_is_read() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let mut body = pipedrive().to_string().into_bytes();
     body.resize(256 * 1024, b' ');
@@ -1074,7 +1074,7 @@ async fn a_body_of_exactly_the_limit_is_read() {
 
 #[tokio::test]
 async fn bodies_of_reads_and_deletes_and_content_types_are_ignored() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let sent = pipedrive().to_string().into_bytes();
     let plain = [("content-type", "text/plain")];
@@ -1090,7 +1090,7 @@ async fn bodies_of_reads_and_deletes_and_content_types_are_ignored() {
 
 #[tokio::test]
 async fn every_answer_is_json_that_nobody_keeps() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let answers = [
         ada.post(BASE, pipedrive()).await,
@@ -1115,7 +1115,7 @@ async fn every_answer_is_json_that_nobody_keeps() {
 
 #[tokio::test]
 async fn unknown_paths_and_other_methods_are_answered_before_authentication() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let anonymous = hawser.anonymous();
     for path in [
         "/api/v1/mcp-servers/",
@@ -1145,7 +1145,7 @@ async fn unknown_paths_and_other_methods_are_answered_before_authentication() {
 
 #[tokio::test]
 async fn each_scope_opens_its_own_calls_and_no_others() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let rows = [
         (json!({}), ""),
@@ -1190,7 +1190,7 @@ async fn each_scope_opens_its_own_calls_and_no_others() {
 
 #[tokio::test]
 async fn unknown_deleted_foreign_and_other_tenants_connections_answer_alike() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let (ada, bob) = (user(&hawser, "ada"), user(&hawser, "bob"));
     let (foreign, deleted, unknown) = (connect(&ada).await, connect(&bob).await, 9);
     assert_eq!(bob.delete(&at(deleted)).await.status, 200);
@@ -1220,7 +1220,7 @@ async fn unknown_deleted_foreign_and_other_tenants_connections_answer_alike() {
 
 #[tokio::test]
 async fn an_administrator_reaches_every_connection_of_its_tenant_by_id() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let id = connect(&ada).await;
     let admin = scoped(&hawser, "root", "mgmt.admin");
@@ -1234,7 +1234,7 @@ async fn an_administrator_reaches_every_connection_of_its_tenant_by_id() {
 
 #[tokio::test]
 async fn equal_ids_in_two_tenants_are_different_connections() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let other = hawser.caller("other", "ada", json!({"scope": "mgmt.read mgmt.write"}));
     assert_eq!((connect(&ada).await, connect(&other).await), (1, 1));
@@ -1245,7 +1245,7 @@ async fn equal_ids_in_two_tenants_are_different_connections() {
 
 #[tokio::test]
 async fn a_bound_credential_knows_one_connection_only() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let (bound, other) = (connect(&ada).await, connect(&ada).await);
     for scope in ["mgmt.read mgmt.write", "mgmt.admin"] {
@@ -1312,7 +1312,7 @@ fn header_auth(name: &str) -> Value {
 
 #[tokio::test]
 async fn a_server_of_a_sibling_contract_is_listed_edited_and_deleted_here() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = ada_of_both(&hawser);
     let made = ada.put(TRUEFOUNDRY, manifest("crm", Value::Null)).await;
     assert_eq!(made.status, 200, "{}", made.text);
@@ -1376,7 +1376,7 @@ async fn a_server_of_a_sibling_contract_is_listed_edited_and_deleted_here() {
 
 #[tokio::test]
 async fn a_siblings_oauth_server_waits_for_consent() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = ada_of_both(&hawser);
     let auth = json!({
         "type": "oauth2",
@@ -1402,7 +1402,7 @@ async fn a_siblings_oauth_server_waits_for_consent() {
 #[tokio::test]
 async fn an_api_key_can_be_changed_only_where_the_catalogue_put_one() {
     const REFUSED: &str = "api_key cannot be changed on this connection";
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = ada_of_both(&hawser);
     assert_eq!(
         ada.put(TRUEFOUNDRY, manifest("crm", header_auth("Authorization")))
@@ -1449,7 +1449,7 @@ async fn an_api_key_can_be_changed_only_where_the_catalogue_put_one() {
 
 #[tokio::test]
 async fn a_connection_is_a_server_of_the_sibling_contract() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = ada_of_both(&hawser);
     let id = connect(&ada).await;
     let servers = ada.get(TRUEFOUNDRY).await;
@@ -1475,7 +1475,7 @@ async fn a_connection_is_a_server_of_the_sibling_contract() {
 
 #[tokio::test]
 async fn a_taken_name_gets_a_number_appended() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = ada_of_both(&hawser);
     // The next connection will have the id 3.
     for name in ["pipedrive-3", "pipedrive-3-2"] {
@@ -1531,7 +1531,7 @@ pub async fn everything(hawser: &Hawser) -> String {
 
 #[tokio::test]
 async fn the_api_key_is_stored_in_its_header_and_sealed() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let made = ada.post(BASE, pipedrive()).await.json();
     let header = async |name| {
@@ -1577,7 +1577,7 @@ async fn the_api_key_is_stored_in_its_header_and_sealed() {
 
 #[tokio::test]
 async fn a_new_api_key_is_pending_again_and_nothing_else_makes_it_so() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let id = connect(&ada).await;
     let before = stored(&hawser).await;
@@ -1600,7 +1600,7 @@ async fn a_new_api_key_is_pending_again_and_nothing_else_makes_it_so() {
 
 #[tokio::test]
 async fn list_is_ordered_by_id_and_not_by_age() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     connect(&ada).await;
     // Of two made at once, the later number may have the earlier time.
@@ -1625,7 +1625,7 @@ async fn list_is_ordered_by_id_and_not_by_age() {
 
 #[tokio::test]
 async fn an_owner_has_a_thousand_connections_at_most() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let (ada, bob) = (user(&hawser, "ada"), user(&hawser, "bob"));
     connect(&ada).await;
     let model = stored(&hawser).await;
@@ -1670,7 +1670,7 @@ async fn an_owner_has_a_thousand_connections_at_most() {
 
 #[tokio::test]
 async fn a_delete_reaches_the_store_twice() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let token = user(&hawser, "ada");
     let scopes = json!({"scopes": ["mgmt.read", "mgmt.write"]});
     let key = hawser.api_key("acme", Some("user:ada"), scopes).await;
@@ -1687,7 +1687,7 @@ async fn a_delete_reaches_the_store_twice() {
 
 #[tokio::test]
 async fn an_update_that_changes_nothing_writes_nothing() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let id = connect(&ada).await;
     let before = all(&hawser).await;
@@ -1711,7 +1711,7 @@ async fn an_update_that_changes_nothing_writes_nothing() {
 
 #[tokio::test]
 async fn the_same_lookups_are_made_for_unknown_deleted_and_foreign_connections() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let (ada, bob) = (user(&hawser, "ada"), user(&hawser, "bob"));
     let (foreign, deleted) = (connect(&ada).await, connect(&bob).await);
     assert_eq!(bob.delete(&at(deleted)).await.status, 200);
@@ -1726,7 +1726,7 @@ async fn the_same_lookups_are_made_for_unknown_deleted_and_foreign_connections()
 
 #[tokio::test]
 async fn a_store_that_does_not_answer_is_the_endpoints_own_500() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let scopes = json!({"scopes": ["mgmt.read", "mgmt.write"]});
     let key = hawser.api_key("acme", Some("user:ada"), scopes).await;
@@ -1770,7 +1770,7 @@ async fn a_store_that_does_not_answer_is_the_endpoints_own_500() {
 
 #[tokio::test]
 async fn an_api_key_acts_as_its_owner_with_its_own_scopes() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let id = connect(&ada).await;
     let of = async |owner, scopes: &[&str]| {

@@ -1,6 +1,6 @@
 //! Kambrium connections by consent, from the create to the purge, against an issuer that remembers everything.
 
-use crate::harness::{Answer, Browser, Caller, Cut, Ground, Hawser, Sent, of_trail};
+use crate::harness::{Answer, Browser, Caller, Cut, Hawser, Sent, of_trail};
 use crate::issuer::{FOREIGN, Fault, Gate, Issuer, StaticClient};
 use crate::kambrium::everything;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -37,10 +37,7 @@ impl Scene {
     async fn with(oauth: impl FnOnce(&Issuer) -> Value) -> Self {
         let issuer = Issuer::start().await;
         let oauth = oauth(&issuer);
-        let document = catalogue(&issuer, oauth);
-        let ground = Ground::new().await;
-        let hawser = Hawser::configured(ground, |config| {
-            config.integrations = document;
+        let hawser = Hawser::offering(&catalogue(&issuer, oauth), |config| {
             config.ui_origin = Some(UI.to_owned());
         })
         .await;
@@ -112,10 +109,10 @@ impl Scene {
     }
 }
 
-fn catalogue(issuer: &Issuer, oauth: Value) -> String {
+fn catalogue(issuer: &Issuer, oauth: Value) -> Value {
     let mail =
         json!({"display_name": "Mail & <Post>", "mcp_url": issuer.mcp_url(), "oauth": oauth});
-    json!({"integrations": {"mail": mail}}).to_string()
+    json!({"mail": mail})
 }
 
 /// Someone who may do everything with servers of their own, under every contract.
@@ -496,9 +493,7 @@ async fn a_client_whose_connection_could_not_be_stored_is_removed_again() {
 #[tokio::test]
 async fn without_a_public_address_there_is_nowhere_to_come_back_to() {
     let issuer = Issuer::start().await;
-    let document = catalogue(&issuer, json!({}));
-    let hawser = Hawser::configured(Ground::new().await, |config| {
-        config.integrations = document;
+    let hawser = Hawser::offering(&catalogue(&issuer, json!({})), |config| {
         config.public_urls.clear();
     })
     .await;
@@ -948,9 +943,7 @@ async fn forget_pause(scene: &Scene) {
 async fn without_a_ui_origin_the_page_is_text_alone() {
     let issuer = Issuer::start().await;
     for ui_origin in [None, Some("*"), Some("null"), Some("ui.example")] {
-        let document = catalogue(&issuer, json!({}));
-        let hawser = Hawser::configured(Ground::new().await, |config| {
-            config.integrations = document;
+        let hawser = Hawser::offering(&catalogue(&issuer, json!({})), |config| {
             config.ui_origin = ui_origin.map(str::to_owned);
         })
         .await;
@@ -1203,16 +1196,10 @@ async fn an_integration_that_is_no_longer_offered_serves_what_was_made_from_it()
     let scene = Scene::with(|issuer| pre_registered(issuer, false)).await;
     know_operator(&scene);
     let (id, url) = scene.create().await;
-    let mut document: Value = serde_json::from_str(&catalogue(
-        &scene.issuer,
-        pre_registered(&scene.issuer, false),
-    ))
-    .unwrap();
-    document["integrations"]["mail"]["active"] = false.into();
-    let later = Hawser::configured(scene.hawser.ground(), |config| {
-        config.integrations = document.to_string();
-    })
-    .await;
+    let mut offered = catalogue(&scene.issuer, pre_registered(&scene.issuer, false));
+    offered["mail"]["active"] = false.into();
+    scene.hawser.ground().offer(&offered).await;
+    let later = Hawser::on(scene.hawser.ground()).await;
     let back = scene.issuer.approve(&url).await;
     let path = back.strip_prefix(&scene.hawser.url).unwrap();
     let cookie = scene.cookie();

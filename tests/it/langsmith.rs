@@ -1705,7 +1705,7 @@ async fn a_secret_that_its_caller_cannot_read_does_not_move_to_another_host() {
 
 #[tokio::test]
 async fn the_api_key_of_a_connection_is_neither_shown_nor_moved() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let admin = hawser.admin("acme");
     let new = json!({"mcp_server": "pipedrive", "access_type": "write", "api_key": "k-4711"});
     let number = admin.post("/api/v1/mcp-servers", new).await.json()["data"]["id"].clone();
@@ -1760,7 +1760,7 @@ async fn the_api_key_of_a_connection_is_neither_shown_nor_moved() {
 
 #[tokio::test]
 async fn a_header_that_only_has_the_name_of_a_former_key_is_its_authors_own() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let admin = hawser.admin("acme");
     let new = json!({"mcp_server": "pipedrive", "access_type": "write", "api_key": "k-1"});
     let number = admin.post("/api/v1/mcp-servers", new).await.json()["data"]["id"].clone();

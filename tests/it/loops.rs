@@ -46,9 +46,9 @@ async fn an_address_of_this_deployment_is_no_server() {
     let one = json!({"me": {"display_name": "Me", "mcp_url": format!("{}/mcp/x", hawser.url), "api_key": {}}});
     let url = hawser.url.clone();
     let ground = hawser.ground();
+    ground.offer(&one).await;
     let other = Hawser::configured(ground, |config| {
         config.public_urls = vec![url];
-        config.integrations = json!({"integrations": one}).to_string();
     })
     .await;
     let body = json!({"mcp_server": "me", "access_type": "write", "api_key": "k"});

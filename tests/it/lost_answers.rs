@@ -39,10 +39,7 @@ impl Scene {
     async fn of(way: Way) -> Self {
         let issuer = Issuer::start().await;
         let mail = json!({"display_name": "Mail", "mcp_url": issuer.mcp_url(), "oauth": {}});
-        let document = json!({"integrations": {"mail": mail}}).to_string();
-        let ground = crate::harness::Ground::new().await;
-        let hawser = Hawser::configured(ground, |config| {
-            config.integrations = document;
+        let hawser = Hawser::offering(&json!({"mail": mail}), |config| {
             config.return_origins = vec![APP.to_owned()];
         })
         .await;

@@ -25,6 +25,7 @@ mod guards;
 mod harness;
 mod hostile;
 mod index;
+mod integrations;
 mod issuer;
 mod issuer_answers;
 mod issuers;

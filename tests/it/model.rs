@@ -435,7 +435,7 @@ proptest! {
     fn every_history_agrees_with_the_model(history in prop::collection::vec(step(), 1..30)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let hawser = Hawser::start().await;
+            let hawser = Hawser::with_built_in_integrations().await;
             let mut sides = TENANTS.map(|tenant| Side { admin: hawser.admin(tenant), model: Model::default() });
             for (tenant, step) in &history {
                 sides[*tenant].take(step, &hawser).await;

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use tempfile::TempDir;
 
-struct Running {
+pub struct Running {
     child: Child,
     ready: Value,
     http: reqwest::Client,
@@ -35,7 +35,7 @@ fn hawser(data: &Path) -> Command {
 }
 
 impl Running {
-    fn start(data: &Path, log: &Path) -> Self {
+    pub fn start(data: &Path, log: &Path) -> Self {
         Self::start_as(hawser(data), log)
     }
 
@@ -64,11 +64,11 @@ impl Running {
         }
     }
 
-    fn text(&self, name: &str) -> &str {
+    pub fn text(&self, name: &str) -> &str {
         self.ready[name].as_str().unwrap()
     }
 
-    async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+    pub async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
         self.call_as(
             (
                 "authorization",
@@ -117,7 +117,7 @@ impl Running {
             .unwrap()
     }
 
-    fn signal(&mut self, name: &str) -> Option<i32> {
+    pub fn signal(&mut self, name: &str) -> Option<i32> {
         let pid = self.child.id().to_string();
         assert!(
             Command::new("kill")
@@ -143,7 +143,7 @@ fn manifest(name: &str, auth: Value) -> Value {
                         "auth_data": auth}})
 }
 
-fn run(data: &Path, args: &[&str]) -> Output {
+pub fn run(data: &Path, args: &[&str]) -> Output {
     hawser(data)
         .args(args)
         .stdin(Stdio::null())
@@ -151,7 +151,7 @@ fn run(data: &Path, args: &[&str]) -> Output {
         .unwrap()
 }
 
-fn line(output: Output) -> String {
+pub fn line(output: Output) -> String {
     assert!(
         output.status.success(),
         "{}",

@@ -2,7 +2,7 @@
 //! says, and not by any spelling of an address. The judge is a listener that every forbidden address of this machine leads
 //! to. `tests/ssrf` does the same to the Lambda binaries, where every address there is leads to the listener.
 
-use crate::harness::{Browser, Ground, Hawser, ample};
+use crate::harness::{Browser, Hawser, ample};
 use crate::issuer::{Fault, Issuer, StaticClient};
 use crate::upstream::*;
 use hawser_core::egress::is_public;
@@ -111,9 +111,8 @@ fn own_names() -> String {
 
 /// As the Lambda binaries are configured.
 async fn strict(integrations: Value) -> Hawser {
-    Hawser::configured(Ground::new().await, |config| {
+    Hawser::offering(&integrations, |config| {
         config.allow_loopback_http = false;
-        config.integrations = json!({"integrations": integrations}).to_string();
     })
     .await
 }

@@ -358,7 +358,9 @@ integrations = {
     for i, host in enumerate(hosts())
 }
 env |= {"SSL_CERT_FILE": str(work / "ca.pem"), "HAWSER_PUBLIC_URL": "http://hawser.example", "RUST_LOG": "warn",
-        "HAWSER_INTEGRATIONS": json.dumps({"integrations": integrations}), "AWS_EC2_METADATA_DISABLED": "true"}
+        "AWS_EC2_METADATA_DISABLED": "true"}
+subprocess.run([BINARIES / "hawser", "integrations", "apply", "--data-dir", work / "data", "-"], check=True,
+               input=json.dumps({"integrations": integrations}), text=True, stdout=subprocess.DEVNULL)
 put, authorize, show, start, finish, invoke, disconnect, delete, ls_create, ls_update, ka_create = (
     Function(name, env) for name in (
         "truefoundry-put-server", "truefoundry-authorize", "hawser-show-consent", "hawser-start-consent",

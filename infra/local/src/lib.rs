@@ -15,7 +15,7 @@ use std::io::Error;
 /// The table's name in the embedded store.
 pub const TABLE: &str = "hawser";
 
-/// The integrations that connections can be made from locally.
+/// The integrations that connections can be made from locally until others are applied.
 pub const CATALOGUE: &str = include_str!("../catalogue.json");
 
 /// The configuration of a local server with these keys.
@@ -34,7 +34,6 @@ pub fn config(identity: &Identity) -> Result<Config, Error> {
             claims: Default::default(),
             default_tenant: None,
         }],
-        integrations: CATALOGUE.to_owned(),
         // Both known once it listens.
         gateway_url: None,
         public_urls: Vec::new(),

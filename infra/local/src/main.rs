@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use hawser_core::App;
 use hawser_core::caller::{mint_api_key, mint_personal};
+use hawser_core::catalogue::{self, ClientSecret, Integration, Offer};
 use hawser_core::config::{Config, KeyServiceConfig, KeySet, TokenConfig};
 use hawser_core::domain::event::{Action, Event, Who};
 use hawser_core::domain::id::TenantId;
@@ -10,7 +11,8 @@ use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::domain::time::{Clock, Timestamp};
 use hawser_core::egress::PrivateHosts;
 use hawser_core::jwt::ClaimNames;
-use hawser_core::operations::{auditor, subjects};
+use hawser_core::operations::integrations::{self, Kind};
+use hawser_core::operations::{auditor, subjects, trail};
 use hawser_core::table::Table;
 use hawser_core::table::api_keys::ApiKey;
 use hawser_local::identity::{self, Identity};
@@ -18,7 +20,7 @@ use hawser_local::store::{Store, private_file};
 use hawser_local::{TABLE, config, server};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -91,6 +93,9 @@ enum Command {
     /// Create, list and revoke API keys
     #[command(subcommand)]
     ApiKey(ApiKeyCommand),
+    /// The catalogue of integrations that connections can be made from
+    #[command(subcommand)]
+    Integrations(IntegrationsCommand),
 }
 
 #[derive(Args)]
@@ -106,7 +111,7 @@ struct Serve {
     /// The base URL under which browsers and issuers reach it (default: where it listens)
     #[arg(long)]
     public_url: Option<String>,
-    /// The catalogue of integrations, a JSON file, in place of the built-in one
+    /// A file of integrations to apply at the start
     #[arg(long)]
     integrations: Option<PathBuf>,
     /// The https address of the client id metadata document (default: under the public URL, if that is https)
@@ -144,9 +149,6 @@ impl Serve {
         let mut config = config(identity)?;
         config.public_urls = vec![public_url.trim_end_matches('/').to_owned()];
         config.gateway_url = Some(public_url.to_owned());
-        if let Some(file) = &self.integrations {
-            config.integrations = std::fs::read_to_string(file)?;
-        }
         config
             .client_metadata_url
             .clone_from(&self.client_metadata_url);
@@ -269,6 +271,41 @@ enum ApiKeyCommand {
     },
 }
 
+#[derive(Subcommand)]
+enum IntegrationsCommand {
+    /// Make the catalogue equal to a file: one JSON object a line for each change, then the figures. A file with a mistake
+    /// changes nothing
+    Apply {
+        #[command(flatten)]
+        at: At,
+        /// With --table: the KMS key that the tenants' keys are wrapped by; needed if the file holds client secrets
+        #[arg(long, requires = "table")]
+        kms_key_id: Option<String>,
+        /// Change nothing, and print what would be changed
+        #[arg(long)]
+        dry_run: bool,
+        /// The file, as JSON; - for standard input
+        file: PathBuf,
+    },
+    /// List the integrations, one JSON object a line
+    List {
+        #[command(flatten)]
+        at: At,
+    },
+    /// Take one integration out of the catalogue
+    Remove {
+        #[command(flatten)]
+        at: At,
+        /// Its name
+        name: String,
+    },
+    /// Print the events of the catalogue, newest first, one JSON object a line
+    Events {
+        #[command(flatten)]
+        at: At,
+    },
+}
+
 #[derive(Args)]
 struct At {
     #[command(flatten)]
@@ -295,6 +332,9 @@ async fn main() -> ExitCode {
 /// An error for people. The text of the domain's errors is for operators alone, and such is whoever runs this.
 fn said(error: &(dyn Error + 'static)) -> String {
     match error.downcast_ref() {
+        Some(hawser_core::Error::Contended) => {
+            "someone else has changed the catalogue meanwhile: run it again".to_owned()
+        }
         Some(hawser_core::Error::Unavailable(text) | hawser_core::Error::Internal(text)) => {
             text.clone()
         }
@@ -319,6 +359,7 @@ async fn run(cli: Cli) -> Outcome {
             dry_run,
         }) => offboard(&at, &tenant, &subject, dry_run).await,
         Some(Command::ApiKey(command)) => api_key(command).await,
+        Some(Command::Integrations(command)) => integrations_of(command).await,
     }
 }
 
@@ -334,6 +375,14 @@ async fn serve(options: Serve) -> Outcome {
     let url = format!("http://{}", listener.local_addr()?);
     let config = options.config(&identity, &url)?;
     let app = App::new(config, client, |_| unreachable!("the key is a file's"))?.share();
+    match &options.integrations {
+        Some(file) => drop(integrations::apply(&app, &offers(file, true)?, false).await?),
+        None if app.table.catalogue_revision().await? == 0 => {
+            let built_in = catalogue::read(hawser_local::CATALOGUE, true)?;
+            integrations::apply(&app, &built_in, false).await?;
+        }
+        None => {}
+    }
     if !listener.local_addr()?.ip().is_loopback() {
         warn!("other machines can reach {url}, and credentials cross the network in the clear");
     }
@@ -445,10 +494,6 @@ fn write_lambda_env(folder: &Path, store: &Store, identity: &Identity, url: &str
         ("HAWSER_JWT_ISSUER", identity::ISSUER.to_owned()),
         ("HAWSER_JWT_AUDIENCE", identity::AUDIENCE.to_owned()),
         ("HAWSER_JWKS", identity.key_set().to_string()),
-        (
-            "HAWSER_INTEGRATIONS",
-            serde_json::from_str::<Value>(hawser_local::CATALOGUE)?.to_string(),
-        ),
     ];
     let text: String = lines
         .iter()
@@ -615,6 +660,108 @@ async fn api_key(command: ApiKeyCommand) -> Outcome {
         }
     }
     Ok(())
+}
+
+async fn integrations_of(command: IntegrationsCommand) -> Outcome {
+    let mut out = std::io::stdout().lock();
+    match command {
+        IntegrationsCommand::Apply {
+            at,
+            kms_key_id,
+            dry_run,
+            file,
+        } => {
+            let offers = offers(&file, at.table.is_none())?;
+            let holds_secrets = offers.values().any(|offer| offer.secret.is_some());
+            if at.table.is_some() && kms_key_id.is_none() && holds_secrets {
+                return Err("the file holds client secrets: --kms-key-id must name the key".into());
+            }
+            let (_, store) = at.open().await?;
+            let app = at.app(
+                Some(kms_key_id.as_deref().unwrap_or("none")),
+                store.as_ref(),
+            );
+            let app = app.await?.ok_or("there is no store")?;
+            let changes = integrations::apply(&app, &offers, dry_run).await?;
+            for change in &changes {
+                writeln!(out, "{}", json!(change))?;
+            }
+            let count = |kind| changes.iter().filter(|one| one.change == kind).count();
+            let [added, changed, removed] = [Kind::Added, Kind::Changed, Kind::Removed].map(count);
+            let unchanged = offers.len() - added - changed;
+            let figures = json!({"added": added, "changed": changed, "removed": removed, "unchanged": unchanged});
+            writeln!(out, "{figures}")?;
+        }
+        IntegrationsCommand::List { at } => {
+            let (table, _store) = at.open().await?;
+            for (name, stored) in table.integrations().await? {
+                let line = match stored {
+                    Some(stored) => shown(&name, &stored.integration),
+                    None => json!({"integration": name, "unreadable": true}),
+                };
+                writeln!(out, "{line}")?;
+            }
+        }
+        IntegrationsCommand::Remove { at, name } => {
+            let (_, store) = at.open().await?;
+            let app = at.app(Some("none"), store.as_ref()).await?;
+            let app = app.ok_or("there is no store")?;
+            if !integrations::remove(&app, &name).await? {
+                return Err("there is no integration of that name".into());
+            }
+        }
+        IntegrationsCommand::Events { at } => {
+            let (_, store) = at.open().await?;
+            let app = at.app(Some("none"), store.as_ref()).await?;
+            let app = app.ok_or("there is no store")?;
+            let (operator, mut before) = (TenantId::operator(), None);
+            loop {
+                let page = trail::list(&app, &operator, before, 1000, |_| true);
+                let (events, next) = page.await?;
+                for event in &events {
+                    writeln!(out, "{}", event.chained_line()?)?;
+                }
+                before = next;
+                if before.is_none() {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a file offers; on this machine also at http on loopback.
+fn offers(file: &Path, loopback_http: bool) -> Outcome<BTreeMap<String, Offer>> {
+    let document: SecretString = match file.to_str() {
+        Some("-") => std::io::read_to_string(std::io::stdin())?.into(),
+        _ => std::fs::read_to_string(file)
+            .map_err(|error| format!("{}: {error}", file.display()))?
+            .into(),
+    };
+    Ok(catalogue::read(document.expose_secret(), loopback_http)?)
+}
+
+/// An integration for people, and where the secret of its client is.
+fn shown(name: &str, integration: &Integration) -> Value {
+    let oauth = integration.oauth.as_ref();
+    let secret = oauth.and_then(|oauth| oauth.client_secret.as_ref());
+    json!({
+        "integration": name,
+        "displayName": integration.display_name,
+        "mcpUrl": integration.mcp_url,
+        "active": integration.active,
+        "apiKey": integration.api_key.is_some(),
+        "oauth": oauth.is_some(),
+        "clientId": oauth.and_then(|oauth| oauth.client_id.as_ref()),
+        "clientSecret": secret.map(|secret| match secret {
+            ClientSecret::Sealed(_) => json!("sealed"),
+            ClientSecret::Reference(reference) => json!({
+                (reference.store.as_str()): reference.id,
+                "jsonKey": reference.json_key,
+            }),
+        }),
+    })
 }
 
 impl At {

@@ -1,5 +1,5 @@
-//! The audit trail: one event for every change of a server, a credential, an API key or a session, written in the
-//! transaction that makes the change. No field of an event can hold a secret: each is an id, a subject, or a word of a
+//! The audit trail: one event for every change of a server, a credential, an API key, a session or an integration, written in
+//! the transaction that makes the change. No field of an event can hold a secret: each is an id, a subject, or a word of a
 //! closed list.
 //!
 //! The events of a tenant and month are chained afterwards, in the order in which the worker meets them: the link of each is
@@ -50,6 +50,9 @@ pub struct Event {
     /// Why a consent ended without a grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<ConsentFailure>,
+    /// The integration that it concerns, by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub integration: Option<String>,
     /// Its place in the chain, once it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain: Option<Link>,
@@ -187,6 +190,15 @@ pub enum Action {
     /// A session with an MCP server was closed by its client.
     #[serde(rename = "mcp-session.closed")]
     McpSessionClosed,
+    /// An integration came into the catalogue.
+    #[serde(rename = "integration.added")]
+    IntegrationAdded,
+    /// An integration of the catalogue was changed.
+    #[serde(rename = "integration.changed")]
+    IntegrationChanged,
+    /// An integration was taken out of the catalogue.
+    #[serde(rename = "integration.removed")]
+    IntegrationRemoved,
 }
 
 /// What came of a change.
@@ -313,6 +325,7 @@ impl Event {
             session: None,
             receipt: None,
             reason: None,
+            integration: None,
             chain: None,
         })
     }
@@ -359,6 +372,13 @@ impl Event {
     #[must_use]
     pub fn of_key(mut self, id: &str) -> Self {
         self.key = Sortable::parse_ulid(id);
+        self
+    }
+
+    /// Of the integration of this name.
+    #[must_use]
+    pub fn of_integration(mut self, name: &str) -> Self {
+        self.integration = Some(name.to_owned());
         self
     }
 
@@ -430,6 +450,8 @@ struct Line<'a> {
     receipt_id: Option<Sortable>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<ConsentFailure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    integration: Option<&'a str>,
     #[serde(flatten)]
     chain: Option<&'a Link>,
 }
@@ -492,6 +514,7 @@ impl<'a> Line<'a> {
             session_id: event.session,
             receipt_id: event.receipt,
             reason: event.reason,
+            integration: event.integration.as_deref(),
             chain,
         }
     }

@@ -219,10 +219,18 @@ impl<'de> Deserialize<'de> for Sortable {
 #[serde(transparent)]
 pub struct TenantId(String);
 
+/// What the operator's own key and trail are filed under; no tenant can have this name.
+const OPERATOR: &str = "hawser:operator";
+
 impl TenantId {
-    /// 1 to 255 characters without control characters.
+    /// 1 to 255 characters without control characters, and not the name that stands for the operator.
     pub fn parse(name: &str) -> Option<Self> {
-        is_plain_text(name, 255).then(|| Self(name.to_owned()))
+        (is_plain_text(name, 255) && name != OPERATOR).then(|| Self(name.to_owned()))
+    }
+
+    /// In place of a tenant, for what belongs to none: the catalogue of integrations, its key and its trail.
+    pub fn operator() -> Self {
+        Self(OPERATOR.to_owned())
     }
 
     /// The name as it was given.
@@ -259,6 +267,12 @@ mod tests {
             ServerId::parse_uuid("019BC0FD-8a38-7a17-83e9-4b02d86f31ae"),
             Some(id)
         );
+    }
+
+    #[test]
+    fn no_tenant_is_the_operator() {
+        assert_eq!(TenantId::parse(TenantId::operator().as_str()), None);
+        assert!(TenantId::parse("hawser:operator ").is_some());
     }
 
     #[test]

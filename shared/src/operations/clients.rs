@@ -2,6 +2,7 @@
 //! (checklist 3). And what else a server's OAuth needs to be known: settings from its registration or its integration.
 
 use super::consent::CALLBACK_PATH;
+use super::integrations::{self, Offered};
 use crate::app::App;
 use crate::catalogue::RevocationScope;
 use crate::domain::error::OauthSetup;
@@ -21,6 +22,7 @@ use crate::{Error, Result};
 use secrecy::SecretString;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tracing::{info, warn};
 
 /// How a server's subjects consent: what its operator said of it.
@@ -57,20 +59,44 @@ impl Settings {
     /// Those of a server's integration, if it was made from one that still has any; else its own.
     ///
     /// # Errors
-    /// [`Error::Oauth`] when its subjects do not consent; [`Error::Internal`].
-    pub fn of(app: &App, server: &Server, secrets: &Secrets) -> Result<Self> {
+    /// [`Error::Oauth`] when its subjects do not consent; [`Error::Unavailable`] and [`Error::Internal`], also when the secret
+    /// of the integration's client cannot be had.
+    pub async fn of(app: &App, server: &Server, secrets: &Secrets) -> Result<Self> {
+        let (mut settings, integration) = Self::look_up(app, server, secrets).await?;
+        if let Some(offered) = integration {
+            settings.client_secret = offered.client_secret(app).await?;
+        }
+        Ok(settings)
+    }
+
+    /// The same without the secret of an integration's client, where nobody is told who asks.
+    ///
+    /// # Errors
+    /// [`Error::Oauth`] when its subjects do not consent; [`Error::Unavailable`], [`Error::Internal`].
+    pub async fn without_secret(app: &App, server: &Server, secrets: &Secrets) -> Result<Self> {
+        let (settings, _) = Self::look_up(app, server, secrets).await?;
+        Ok(settings)
+    }
+
+    /// The settings, without the secret of an integration's client, and the integration that they are of.
+    async fn look_up(
+        app: &App,
+        server: &Server,
+        secrets: &Secrets,
+    ) -> Result<(Self, Option<Arc<Offered>>)> {
         let Auth::Oauth(config) = &server.auth else {
             return Err(Error::Oauth(OauthSetup::NotEnabled));
         };
         if config.grant_type != GrantType::AuthorizationCode {
             return Err(Error::Oauth(OauthSetup::NotEnabled));
         }
-        let integration = server
-            .connection
-            .integration
-            .as_deref()
-            .and_then(|name| app.catalogue.of_connection(name)?.oauth.clone());
-        let settings = match integration {
+        let integration = match &server.connection.integration {
+            Some(name) => integrations::find(app, name).await?,
+            None => None,
+        };
+        let integration = integration.filter(|one| one.integration.oauth.is_some());
+        let oauth = integration.as_ref();
+        let settings = match oauth.and_then(|one| one.integration.oauth.clone()) {
             Some(oauth) => Self {
                 address: SecretString::default(),
                 authorization_endpoint: oauth.authorization_endpoint,
@@ -86,7 +112,7 @@ impl Settings {
                 supports_s256: has_s256(&oauth.code_challenge_methods_supported),
                 is_deployed: true,
                 client_id: oauth.client_id,
-                client_secret: oauth.client_secret,
+                client_secret: None,
                 scopes: oauth.scopes,
                 send_resource: oauth.include_resource,
                 pkce: oauth.pkce,
@@ -96,10 +122,14 @@ impl Settings {
             },
             None => Self::configured(config, secrets),
         };
-        Ok(Self {
-            address: secrets.address(server).into(),
-            ..settings
-        })
+        let address = secrets.address(server).into();
+        Ok((
+            Self {
+                address,
+                ..settings
+            },
+            integration,
+        ))
     }
 
     /// The secret that the operator's client has by now, for what was issued to it under `auth_revision`; `None` where
@@ -426,20 +456,23 @@ pub fn metadata_url(app: &App) -> Option<String> {
 /// The path of our client id metadata document.
 pub const METADATA_PATH: &str = "/oauth/client-metadata.json";
 
-/// Every address of ours that issuers answer to.
-pub fn callbacks(app: &App) -> Vec<String> {
-    let integrations = app.catalogue.active();
+/// Every address of ours that issuers which are shown our metadata document answer to. For an integration with a client of its
+/// own none is.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub async fn callbacks(app: &App) -> Result<Vec<String>> {
+    let catalogue = integrations::all(app).await?;
+    let without_client = catalogue.iter().filter(|(_, integration)| {
+        let oauth = integration.oauth.as_ref();
+        oauth.is_some_and(|oauth| oauth.client_id.is_none())
+    });
     let paths: Vec<String> = std::iter::once(CALLBACK_PATH.to_owned())
-        .chain(
-            integrations
-                .filter(|(_, integration)| integration.oauth.is_some())
-                .map(|(name, _)| integration_callback(name)),
-        )
+        .chain(without_client.map(|(name, _)| integration_callback(name)))
         .collect();
     let bases = app.public_urls.iter();
-    bases
-        .flat_map(|base| paths.iter().map(move |path| format!("{base}{path}")))
-        .collect()
+    let all = bases.flat_map(|base| paths.iter().map(move |path| format!("{base}{path}")));
+    Ok(all.collect())
 }
 
 /// The path that the issuer of an integration answers to (Kambrium 14).

@@ -198,7 +198,8 @@ async fn refresh(
     let (app, tenant, who) = (&*app, &tenant, &who);
     let key = servers::data_key(app, tenant, &server).await?;
     let mut tokens = open_grant(&key, tenant, &grant)?;
-    let settings = Settings::of(app, &server, &servers::open_with(&key, tenant, &server)?)?;
+    let secrets = servers::open_with(&key, tenant, &server)?;
+    let settings = Settings::of(app, &server, &secrets).await?;
     if let Some(secret) = settings.secret_for(&grant.issuance, grant.auth_revision, &server) {
         tokens.client_secret = Some(secret.clone());
     }

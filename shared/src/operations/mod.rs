@@ -7,6 +7,7 @@ pub mod clients;
 pub mod consent;
 pub mod credentials;
 pub mod grants;
+pub mod integrations;
 pub mod invoke;
 pub(crate) mod leases;
 pub mod providers;

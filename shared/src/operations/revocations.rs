@@ -77,7 +77,7 @@ pub(super) async fn present(app: &App, found: &Revocation, until: Instant) -> Re
             None
         }
         Ok(sets) => {
-            let says = Says::of(app, &one, server.as_ref(), &key, &sets.own)?;
+            let says = Says::of(app, &one, server.as_ref(), &key, &sets.own).await?;
             match find_endpoint(app, &mut one, &says).await {
                 Err(Outage { .. }) => None,
                 Ok(missing) => match lost(&one, &sets.own) {
@@ -512,7 +512,7 @@ impl Says {
 
     /// What a registration says by now of the issuer counts no further than to where the tokens came from: who may change it
     /// may not read tokens, and could else have them sent elsewhere. The deployment's own catalogue may name any host.
-    fn of(
+    async fn of(
         app: &App,
         one: &Revocation,
         server: Option<&Server>,
@@ -524,8 +524,12 @@ impl Says {
             return Ok(says);
         };
         let secrets = servers::open_with(key, &one.tenant, server)?;
-        let Ok(settings) = Settings::of(app, server, &secrets) else {
-            return Ok(says);
+        let settings = match Settings::of(app, server, &secrets).await {
+            Ok(settings) => settings,
+            Err(Error::Oauth(_)) => return Ok(says),
+            Err(error @ Error::Unavailable(_)) if !one.is_over(app.now()) => return Err(error),
+            // What was kept with the tokens may serve; a reference that leads nowhere is nothing to wait for.
+            Err(_) => Settings::without_secret(app, server, &secrets).await?,
         };
         let issuance = &one.issuance;
         if let Some(new) = settings.secret_for(issuance, one.auth_revision, server) {

@@ -4,7 +4,6 @@
 //! or removed before the worker has met it, within seconds, does not show.
 
 use crate::app::App;
-use crate::caller::Caller;
 use crate::domain::event::{Event, Link, Month};
 use crate::domain::id::{Sortable, TenantId};
 use crate::table::trail::{MOST_AT_ONCE, Stray, Trail, shards};
@@ -178,20 +177,20 @@ async fn is_marked(app: &App, head: &Trail) -> Result<bool> {
     Ok(key.has_marked(&text, &head.mark))
 }
 
-/// A page of the caller's tenant's events that `wanted` picks, newest first, and where the next one starts. A page may be
+/// A page of a tenant's events that `wanted` picks, newest first, and where the next one starts. A page may be
 /// short, even empty, with more behind it: how many are looked at for one is bounded.
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].
 pub async fn list(
     app: &App,
-    caller: &Caller,
+    tenant: &TenantId,
     before: Option<Sortable>,
     limit: usize,
     wanted: impl Fn(&Event) -> bool,
 ) -> Result<(Vec<Event>, Option<Sortable>)> {
     const LOOKED_AT: usize = 2000;
-    let (tenant, now) = (&caller.tenant, app.now());
+    let now = app.now();
     let mut before = before.filter(|id| id.at() <= now);
     let mut month = Month::of(before.map_or(now, Sortable::at));
     let heads = app.table.trails(tenant).await?;

@@ -3,11 +3,13 @@
 mod repair;
 
 use super::api_keys::{ApiKey, PersonalLead};
+use super::integrations::Stored;
 use super::receipts::Receipt;
 use super::verifications::Verification;
 use super::work::{Offboarding, Sweep, Tombstone};
 use super::{DUE_INDEX, ENTITY, Item, PK, SK, Table, decode, failed, keys};
 use crate::Result;
+use crate::catalogue::ClientSecret;
 use crate::domain::credential::{Grant, KeptReason, Override};
 use crate::domain::event::{Link, Month};
 use crate::domain::id::{ServerId, Sortable, TenantId};
@@ -189,6 +191,7 @@ enum Found {
     TenantKey {
         number: u32,
     },
+    Integration(Box<Stored>),
     #[serde(other)]
     Other,
 }
@@ -367,6 +370,14 @@ impl Seen {
             }
             Found::TenantKey { number } => {
                 self.keys.insert((pk, keys::tenant_key_sort_key(number)));
+            }
+            Found::Integration(stored) => {
+                let oauth = stored.integration.oauth;
+                if let Some(ClientSecret::Sealed(secret)) = oauth.and_then(|it| it.client_secret) {
+                    let operator = keys::tenant_partition(&TenantId::operator());
+                    let key = keys::tenant_key_sort_key(secret.tenant_key);
+                    self.keys_needed.insert((operator, key));
+                }
             }
             Found::Receipt(_)
             | Found::Reason(_)

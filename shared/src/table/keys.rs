@@ -38,6 +38,10 @@ pub(crate) const SWEEPS: &str = "SWEEP#";
 pub(crate) const CLIENTS: &str = "CLIENT#";
 /// Sort-key prefix of the heads of a tenant's audit trails, one for each month.
 pub(crate) const TRAILS: &str = "AUDIT#";
+/// Partition of the operator's catalogue.
+const CATALOGUE: &str = "CATALOGUE";
+/// Sort-key prefix of the integrations in it.
+const INTEGRATIONS: &str = "I#";
 /// Partition of the index: work to be done, by time.
 pub(crate) const DUE: &str = "DUE";
 /// How many partitions of the index events wait in to be chained: an index partition takes as many writes as one of
@@ -315,6 +319,23 @@ pub(crate) fn unchained(shard: u8) -> String {
     format!("UNCHAINED#{shard}")
 }
 
+/// The item that counts the changes of the catalogue.
+pub(crate) fn catalogue() -> Key {
+    key(CATALOGUE.to_owned(), "HEAD")
+}
+
+/// Partition of the integrations, and what their sort keys begin with.
+pub(crate) fn integrations() -> (String, &'static str) {
+    (CATALOGUE.to_owned(), INTEGRATIONS)
+}
+
+pub(crate) fn integration(name: &str) -> Key {
+    key(
+        CATALOGUE.to_owned(),
+        format!("{INTEGRATIONS}{}", part(name)),
+    )
+}
+
 pub(crate) fn offboarding(tenant: &TenantId, receipt: &str) -> Key {
     key(
         tenant_partition(tenant),
@@ -335,8 +356,12 @@ pub(crate) fn tenant_of(partition: &str) -> &str {
 pub(crate) fn owners(partition: &str) -> Option<(TenantId, Option<ServerId>)> {
     let tenant = tenant_of(partition).strip_prefix("T#")?;
     let tenant = tenant.replace("%23", "#").replace("%25", "%");
-    let tenant =
-        TenantId::parse(&tenant).filter(|it| tenant_of(partition) == tenant_partition(it))?;
+    let operator = TenantId::operator();
+    let tenant = match tenant == operator.as_str() {
+        true => Some(operator),
+        false => TenantId::parse(&tenant),
+    };
+    let tenant = tenant.filter(|it| tenant_of(partition) == tenant_partition(it))?;
     let server = partition.rsplit_once("#S#").map(|(_, ulid)| ulid);
     Some((tenant, server.and_then(ServerId::parse_ulid)))
 }
@@ -365,6 +390,13 @@ mod tests {
             prop_assert_eq!(owners(&partition), Some((tenant.clone(), Some(server))));
             prop_assert_eq!(owners(&tenant_partition(&tenant)), Some((tenant, None)));
         }
+    }
+
+    #[test]
+    fn the_operator_owns_its_partition() {
+        let operator = TenantId::operator();
+        let partition = tenant_partition(&operator);
+        assert_eq!(owners(&partition), Some((operator, None)));
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod api_keys;
 pub mod auditor;
 pub mod clients;
 pub mod credentials;
+pub mod integrations;
 mod keys;
 pub mod mcp_sessions;
 pub mod receipts;

@@ -176,7 +176,9 @@ impl<'a> Ready<'a> {
         let json = key.open(tenant, server.id, kind, &consent.sealed)?;
         let secrets = ConsentSecrets::from_json(&json)
             .ok_or_else(|| Error::internal("a consent does not decode"))?;
-        let settings = Settings::of(app, server, &open_with(&key, tenant, server)?)?;
+        // The secret that it began with is its own.
+        let own = open_with(&key, tenant, server)?;
+        let settings = Settings::without_secret(app, server, &own).await?;
         Ok(Self {
             consent,
             key,

@@ -328,7 +328,11 @@ pub async fn preview(app: &App, ticket: &str) -> Result<Preview> {
     let ticket = Ticket::parse(ticket).ok_or(Error::SessionNotFound)?;
     let (server, session, records) = find_ticket(app, &ticket, Phase::Offered).await?;
     // No secret is needed to know where the browser would go.
-    let settings = Settings::of(app, &server, &Secrets::default()).unwrap_or_default();
+    let settings = Settings::without_secret(app, &server, &Secrets::default()).await;
+    let settings = match settings {
+        Err(Error::Oauth(_)) => Settings::default(),
+        settings => settings?,
+    };
     let mut issuer = settings.issuer.or(settings.authorization_endpoint);
     if issuer.is_none() {
         issuer = records.grant.map(|grant| grant.issuance.issuer);
@@ -405,7 +409,7 @@ pub async fn open(
     let secrets = open_with(&key, tenant, &server)?;
     let read = session.clone();
     let whom = For::of(tenant, &server, &key, &read, given_up(pressed));
-    let setup = match Settings::of(app, &server, &secrets) {
+    let setup = match Settings::of(app, &server, &secrets).await {
         Ok(settings) => whom.set_up(app, settings, true).await,
         Err(error) => Err(error),
     };
@@ -553,7 +557,7 @@ pub async fn prepare(
         besides: &[],
         given_up: BTreeMap::new(),
     };
-    let settings = Settings::of(app, server, &secrets)?;
+    let settings = Settings::of(app, server, &secrets).await?;
     let setup = whom.set_up(app, settings, true).await?;
     keep_client(app, tenant, &key, &setup).await
 }
@@ -588,7 +592,7 @@ pub async fn create_server(
         &session,
         BTreeMap::new(),
     );
-    let settings = Settings::of(app, server, &secrets)?;
+    let settings = Settings::of(app, server, &secrets).await?;
     let setup = whom.set_up(app, settings, false).await?;
     let companions = Companions {
         client: setup.client.new.as_ref(),
