@@ -4,8 +4,9 @@
 use super::consent::CALLBACK_PATH;
 use crate::app::App;
 use crate::catalogue::RevocationScope;
+use crate::domain::credential::new_version;
 use crate::domain::error::OauthSetup;
-use crate::domain::id::{ServerId, Sortable, TenantId};
+use crate::domain::id::{ServerId, Sortable, TenantId, random};
 use crate::domain::issuance::{
     Client, ClientAuth, ClientRecord, ClientSecrets, ClientSource, Issuance, RevocationMethod,
 };
@@ -19,6 +20,9 @@ use crate::seal::{DataKey, Kind};
 use crate::{Error, Result};
 use secrecy::SecretString;
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 /// How a server's subjects consent: what its operator said of it.
@@ -98,6 +102,29 @@ impl Settings {
             address: secrets.address(server).into(),
             ..settings
         })
+    }
+
+    /// That the operator allows the tenant's servers an issuer, before it is told anything. Where its endpoints are configured,
+    /// nothing vouches for its name but the place where codes and tokens go: that is judged, and the issuer too if it is named.
+    ///
+    /// # Errors
+    /// [`Error::Oauth`].
+    pub fn require_allowed(&self, app: &App, tenant: &TenantId, issuer: &str) -> Result<()> {
+        match (&self.authorization_endpoint, &self.token_endpoint) {
+            (Some(_), Some(token)) => self.require_allowed_at(app, tenant, token),
+            _ => allowed(app, tenant, issuer),
+        }
+    }
+
+    /// The same for a token endpoint that the operator configured.
+    ///
+    /// # Errors
+    /// [`Error::Oauth`].
+    pub fn require_allowed_at(&self, app: &App, tenant: &TenantId, token: &str) -> Result<()> {
+        allowed(app, tenant, &origin(token))?;
+        self.issuer
+            .as_deref()
+            .map_or(Ok(()), |named| allowed(app, tenant, named))
     }
 
     /// The secret that the operator's client has by now, for what was issued to it under `auth_revision`; `None` where
@@ -213,6 +240,9 @@ pub(super) struct Search<'a> {
     pub settings: &'a Settings,
     /// What is on record for the owner.
     pub known: &'a [ClientRecord],
+    /// Where a lease that is taken for a registration is kept; `None` for a server that is not stored yet, and that nobody else
+    /// knows.
+    pub lease: Option<&'a OnceLock<String>>,
 }
 
 impl Search<'_> {
@@ -232,8 +262,26 @@ impl Search<'_> {
                 new: None,
             });
         }
+        match (
+            self.registered(app, self.known, issuer, scopes)?,
+            self.lease,
+        ) {
+            (Some(usable), _) => Ok(usable),
+            (None, Some(lease)) => self.register_alone(app, issuer, scopes, lease).await,
+            (None, None) => self.register(app, issuer, scopes).await,
+        }
+    }
+
+    /// A client that was registered before and still serves, out of those that are known.
+    fn registered(
+        &self,
+        app: &App,
+        known: &[ClientRecord],
+        issuer: &Issuer,
+        scopes: &[String],
+    ) -> Result<Option<Usable>> {
         let now = app.now();
-        let usable = self.known.iter().find(|record| {
+        let usable = known.iter().find(|record| {
             matches!(record.client.source, ClientSource::Dynamic(_))
                 && record.owner.as_ref() == self.owner
                 && is_same_issuer(&record.issuer, &issuer.issuer)
@@ -242,14 +290,57 @@ impl Search<'_> {
                 && scopes.iter().all(|scope| record.scopes.contains(scope))
                 && record.secret_expires_at.is_none_or(|end| now < end)
         });
-        match usable {
-            Some(record) => Ok(Usable {
-                client: record.client.clone(),
-                secret: open(self.tenant, self.key, record)?.secret,
-                record: Some(record.id.clone()),
-                new: None,
-            }),
-            None => self.register(app, issuer, scopes).await,
+        usable
+            .map(|record| {
+                Ok(Usable {
+                    client: record.client.clone(),
+                    secret: open(self.tenant, self.key, record)?.secret,
+                    record: Some(record.id.clone()),
+                    new: None,
+                })
+            })
+            .transpose()
+    }
+
+    /// Registers a client while nobody else does, over all processes, or finds the one that somebody has registered
+    /// meanwhile. A lease that stays the same for too long is taken over: its holder is gone.
+    async fn register_alone(
+        &self,
+        app: &App,
+        issuer: &Issuer,
+        scopes: &[String],
+        lease: &OnceLock<String>,
+    ) -> Result<Usable> {
+        let (table, tenant, server) = (&app.table, self.tenant, self.server.id);
+        let own = new_version(app.now())?;
+        let mut held: Option<(String, Instant)> = None;
+        loop {
+            let over = held
+                .as_ref()
+                .filter(|(_, since)| since.elapsed() >= app.registration_wait);
+            let over = over.map(|(held, _)| held.as_str());
+            let taken = table
+                .lease_registration(tenant, server, self.owner, &own, over)
+                .await?;
+            if taken {
+                // Whoever set this up gives it back.
+                let _ = lease.set(own.clone());
+            }
+            // Whoever had it before may have been done since ours were read.
+            let known = table.clients(tenant, server, self.owner).await?;
+            if let Some(usable) = self.registered(app, &known, issuer, scopes)? {
+                return Ok(usable);
+            }
+            if taken {
+                return self.register(app, issuer, scopes).await;
+            }
+            let pause = random::<8>().map_or(100, u64::from_be_bytes) % 150;
+            sleep(Duration::from_millis(50 + pause)).await;
+            let now = table.registration(tenant, server, self.owner).await?;
+            held = match (now, held) {
+                (Some(now), Some((before, since))) if now == before => Some((before, since)),
+                (now, _) => now.map(|now| (now, Instant::now())),
+            };
         }
     }
 
@@ -371,6 +462,19 @@ impl Search<'_> {
             sealed,
         })
     }
+}
+
+/// That one issuer is allowed; the log says if it is not.
+fn allowed(app: &App, tenant: &TenantId, issuer: &str) -> Result<()> {
+    if app.allowed_issuers.allows(tenant, issuer) {
+        return Ok(());
+    }
+    warn!(
+        tenant = tenant.as_str(),
+        issuer = host(issuer),
+        "an issuer is not allowed"
+    );
+    Err(Error::Oauth(OauthSetup::IssuerNotAllowed))
 }
 
 fn has_s256(methods: &[String]) -> bool {

@@ -27,7 +27,7 @@ use crate::table::{servers as server_table, sessions, subjects};
 use crate::{Error, Result};
 use data_encoding::BASE64URL_NOPAD;
 use secrecy::{ExposeSecret, SecretString};
-use setup::{For, forget_client, keep_client};
+use setup::{For, forget_client};
 
 /// The path that issuers answer to.
 pub const CALLBACK_PATH: &str = "/oauth/callback";
@@ -236,7 +236,7 @@ pub async fn open(app: &App, ticket: &str) -> Result<Opening> {
         }
         Err(error) => return Err(error),
     };
-    keep_client(app, &ticket.tenant, &key, &setup).await?;
+    whom.keep_client(app, &setup).await?;
     let offered = session.secret_hash.clone();
     let cookie = BASE64URL_NOPAD.encode(&random::<32>()?);
     let url = whom.address(&setup, &mut session)?;
@@ -283,7 +283,7 @@ pub async fn begin(
     };
     let settings = Settings::of(app, server, &secrets)?;
     let setup = whom.set_up(app, settings, true).await?;
-    keep_client(app, tenant, &key, &setup).await?;
+    whom.keep_client(app, &setup).await?;
     let origin = Origin::Langsmith { provider };
     let mut session = new_session(app, tenant, server, subject, origin).await?;
     let url = whom.address(&setup, &mut session)?;
@@ -327,7 +327,7 @@ pub async fn prepare(
     };
     let settings = Settings::of(app, server, &secrets)?;
     let setup = whom.set_up(app, settings, true).await?;
-    keep_client(app, tenant, &key, &setup).await
+    whom.keep_client(app, &setup).await
 }
 
 /// Registers a server together with the consent that its creator is sent to, in one transaction (Kambrium 3). Nothing is
