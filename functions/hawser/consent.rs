@@ -181,6 +181,7 @@ pub const fn plain(failure: ConsentFailure) -> &'static str {
         ConsentFailure::ClientOfOtherIssuer => {
             "it names another sign-in than the one that its client was set up for"
         }
+        ConsentFailure::IssuerNotAllowed => "its sign-in is none that this service may use",
         ConsentFailure::IssuerUnreachable => {
             "the server, or where it has its users sign in, does not answer at the moment"
         }

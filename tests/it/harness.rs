@@ -264,6 +264,15 @@ impl Hawser {
         now.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
     }
 
+    /// A new process on ground that may have seen others, with these settings and changes.
+    pub async fn restarted(
+        ground: Arc<Ground>,
+        set: impl FnOnce(&mut Config),
+        change: impl FnOnce(&mut App),
+    ) -> Self {
+        Self::on_with(ground, set, change).await
+    }
+
     async fn on_with(
         ground: Arc<Ground>,
         set: impl FnOnce(&mut Config),

@@ -37,7 +37,7 @@ use crate::table::{servers as server_table, sessions, subjects};
 use crate::{Error, Result};
 use data_encoding::BASE64URL_NOPAD;
 use secrecy::{ExposeSecret, SecretString};
-use setup::{For, forget_client, keep_client};
+use setup::{For, forget_client};
 use std::collections::BTreeMap;
 use tracing::warn;
 
@@ -420,7 +420,7 @@ pub async fn open(
             return Ok(Opening::Refused(session.into(), server.into(), failure));
         }
     };
-    keep_client(app, tenant, &key, &setup).await?;
+    whom.keep_client(app, &setup).await?;
     let url = whom.address(&setup, &mut session)?;
     session.browser = Some(hash(&cookie));
     session.opened_at = Some(app.now());
@@ -555,7 +555,7 @@ pub async fn prepare(
     };
     let settings = Settings::of(app, server, &secrets)?;
     let setup = whom.set_up(app, settings, true).await?;
-    keep_client(app, tenant, &key, &setup).await
+    whom.keep_client(app, &setup).await
 }
 
 /// Registers a server together with the consent that its creator is sent to, in one transaction (Kambrium 3). Nothing is
