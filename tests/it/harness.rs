@@ -631,7 +631,11 @@ impl Browser {
 
     /// Presses the button of a page, as the page at `url` was shown.
     pub async fn press(&mut self, url: &str, page: &Page) -> Page {
-        let form = Form::of(page);
+        self.submit(url, &Form::of(page)).await
+    }
+
+    /// Sends a form of the page at `url`.
+    pub async fn submit(&mut self, url: &str, form: &Form) -> Page {
         let target = url::Url::parse(url).unwrap().join(&form.action).unwrap();
         let origin = target.origin().ascii_serialization();
         let request = posted(self.http.post(target), &form.fields);

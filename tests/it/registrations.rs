@@ -31,7 +31,7 @@ async fn endpoint(hawser: &Hawser, mcp: &str, name: &str) -> String {
 }
 
 async fn open(url: &str) -> Page {
-    Browser::new().open(url).await
+    Browser::new().start(url).await
 }
 
 /// How many leases of registrations are left.

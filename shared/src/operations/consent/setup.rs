@@ -7,7 +7,7 @@ use crate::domain::address::without_query;
 use crate::domain::error::OauthSetup;
 use crate::domain::id::{ServerId, TenantId, random};
 use crate::domain::issuance::{ClientAuth, ClientRecord, Issuance};
-use crate::domain::server::{Server, host};
+use crate::domain::server::{Server, host, origin};
 use crate::domain::session::{Consent, ConsentSecrets, Origin, Phase, Session};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
@@ -345,7 +345,7 @@ async fn discover(
         .as_ref()
         .or(protected.issuers.first())
         .ok_or(Error::Oauth(OauthSetup::NoAuthorizationServer))?;
-    let issuer = discovery::issuer(&app.egress, first)
+    let mut issuer = discovery::issuer(&app.egress, first)
         .await
         .map_err(refuse)?;
     if settings.pkce && !issuer.supports_s256 && !settings.supports_s256 {
@@ -364,6 +364,11 @@ async fn discover(
         .any(|(own, found)| own.as_ref().is_some_and(|own| own != found))
     {
         return Err(Error::Oauth(OauthSetup::OtherIssuer));
+    }
+    // Nor may the server choose it by naming an issuer that claims the operator's token endpoint for itself.
+    if let (None, Some(token)) = (&settings.issuer, &settings.token_endpoint) {
+        let is_there = |url: &String| origin(url) == origin(token);
+        issuer.revocation_endpoint = issuer.revocation_endpoint.filter(is_there);
     }
     // Issuers and browsers are told what is sent: no values of the server's query.
     let resource = without_query(&protected.resource).to_owned();
