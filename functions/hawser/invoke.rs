@@ -3,6 +3,8 @@
 //!
 //! Requests from 2026-07-28 on stand alone. Those of earlier revisions have sessions, which get ids of ours.
 
+#[cfg(feature = "fuzzing")]
+mod fuzzing;
 mod headers;
 mod message;
 mod offer;
@@ -10,6 +12,8 @@ mod permission;
 mod problem;
 mod relay;
 
+#[cfg(feature = "fuzzing")]
+pub use fuzzing::{Looked, filtered, look_into};
 pub use problem::Refused;
 
 use crate::http::{self, Request, Response, Streamed};

@@ -248,6 +248,11 @@ fn domain(error: &Error) -> (u16, &'static str, String) {
             "oauth_discovery_failed",
             "Check the OAuth support of the MCP server: it refused the client registration",
         ),
+        Error::Oauth(OauthSetup::IssuerNotAllowed) => (
+            400,
+            "oauth_discovery_failed",
+            "Ask the operator to allow the authorization server of the MCP server: it is none that this workspace may use",
+        ),
         Error::TooManyConsents => (
             503,
             "service_unavailable",

@@ -3,6 +3,7 @@
 use crate::caller::{Caller, Presented, is_personal};
 use crate::client_token::ClientToken;
 use crate::config::{Config, KeyServiceConfig};
+use crate::domain::allowed_issuers::AllowedIssuers;
 use crate::domain::error::Unauthenticated;
 use crate::domain::id::{ServerId, TenantId, hash};
 use crate::domain::time::{Clock, Timestamp};
@@ -47,6 +48,8 @@ pub struct App {
     pub return_origins: Vec<String>,
     /// The origin whose pages are told how a consent ended.
     pub ui_origin: Option<String>,
+    /// Which issuers a tenant's servers may use.
+    pub allowed_issuers: AllowedIssuers,
     /// Whether a server may be registered at `http` on loopback; only under the local server.
     pub allow_loopback_http: bool,
     /// The one way out, for every address learned from anywhere.
@@ -57,6 +60,8 @@ pub struct App {
     pub stream_check: Duration,
     /// How long a server may take to list its tools, over all its pages.
     pub listing_limit: Duration,
+    /// How long whoever would register a client waits for someone else who does, and seems to be gone.
+    pub registration_wait: Duration,
     /// The calls that may be under way at once in this process: each holds two connections, and an answer may take its time.
     pub calls: Arc<Semaphore>,
     /// How many of them one tenant and one server may have.
@@ -140,11 +145,13 @@ impl App {
             client_metadata_url: config.client_metadata_url,
             return_origins: config.return_origins,
             ui_origin: config.ui_origin,
+            allowed_issuers: config.allowed_issuers,
             allow_loopback_http: config.allow_loopback_http,
             egress,
             clock: Clock::System,
             stream_check: Duration::from_secs(5),
             listing_limit: Duration::from_secs(20),
+            registration_wait: Duration::from_secs(8),
             calls: Arc::new(Semaphore::new(CALLS)),
             call_limits: CallLimits::default(),
             keeping_limit: KEEPING,

@@ -1,6 +1,7 @@
 //! What an operator sets. Every variable is named here and nowhere else; one that is missing or wrong stops the start
 //! with its name. None of them holds a secret.
 
+use crate::domain::allowed_issuers::AllowedIssuers;
 use crate::domain::id::TenantId;
 use crate::egress::PrivateHosts;
 use crate::jwt::ClaimNames;
@@ -36,6 +37,8 @@ pub struct Config {
     /// `*.corp.example`) or range of addresses (`10.20.0.0/16`), separated by commas; those behind `http://` also without TLS
     /// (default: none).
     pub private_hosts: PrivateHosts,
+    /// `HAWSER_ALLOWED_ISSUERS`: which issuers the servers of a tenant may use, as JSON (default: any).
+    pub allowed_issuers: AllowedIssuers,
     /// Whether a server may be registered at `http` on loopback. No variable: only the local server sets it.
     pub allow_loopback_http: bool,
 }
@@ -104,6 +107,7 @@ impl Config {
             return_origins: Vec::new(),
             ui_origin: None,
             private_hosts: PrivateHosts::default(),
+            allowed_issuers: AllowedIssuers::default(),
             allow_loopback_http: false,
         }
     }
@@ -198,6 +202,13 @@ impl Config {
                 list("HAWSER_PRIVATE_HOSTS").iter().map(String::as_str),
             )
             .map_err(|e| ConfigError(format!("HAWSER_PRIVATE_HOSTS: {e}")))?,
+            allowed_issuers: match optional("HAWSER_ALLOWED_ISSUERS") {
+                None => AllowedIssuers::default(),
+                Some(text) => AllowedIssuers::parse(&text).ok_or_else(|| {
+                    let wrong = "HAWSER_ALLOWED_ISSUERS is not an object of tenants with issuers";
+                    ConfigError(wrong.to_owned())
+                })?,
+            },
             allow_loopback_http: false,
         })
     }
@@ -289,5 +300,7 @@ mod tests {
         assert!(with(&hosts("a.corp, http://10.0.0.0/8,")).is_ok());
         let wrong = message(&hosts("a.corp,10.0.0.0/33"));
         assert!(wrong.contains("HAWSER_PRIVATE_HOSTS") && wrong.contains("10.0.0.0/33"));
+        let issuers = [("HAWSER_ALLOWED_ISSUERS", r#"{"acme":"x"}"#)];
+        assert!(message(&[&whole[..], &issuers].concat()).contains("HAWSER_ALLOWED_ISSUERS"));
     }
 }

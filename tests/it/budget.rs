@@ -4,6 +4,8 @@
 use crate::harness::{Answer, Browser, Caller, Hawser, Registered, Sent, ample, per_user};
 use crate::issuer::{Fault, Issuer};
 use data_encoding::BASE64;
+use hawser_core::domain::id::TenantId;
+use hawser_core::domain::subject::Subject;
 use hawser_core::operations::trail;
 use hawser_core::operations::work::work_off_due;
 use hawser_core::table::trail::shards;
@@ -85,8 +87,8 @@ async fn calls_cost_no_more_than_their_budget() {
             &[
                 "BatchGetItem",
                 "BatchGetItem",
-                "Query",
                 "BatchGetItem",
+                "Query",
                 "TransactWriteItems",
             ]
         } else {
@@ -94,8 +96,8 @@ async fn calls_cost_no_more_than_their_budget() {
                 "BatchGetItem",
                 "BatchGetItem",
                 "BatchGetItem",
-                "Query",
                 "BatchGetItem",
+                "Query",
                 "TransactWriteItems",
             ]
         };
@@ -287,6 +289,24 @@ async fn connect_by_langsmith(used: &mut Used, hawser: &Hawser, caller: &Caller)
         .call(hawser, caller, "POST", &sessions, ask("REUSE"))
         .await;
     assert_eq!(reused.status, 200, "{reused:?}");
+    // The issuer does not know the client any more, so another is registered.
+    let items = hawser.ground().items().await;
+    let of_server = |item: &&Value| item["entity"] == "client" && item["subject_id"] == "root";
+    for client in items.iter().filter(of_server) {
+        let id = client["id"].as_str().unwrap();
+        let server = serde_json::from_value(client["server"].clone()).unwrap();
+        let (tenant, root) = (
+            TenantId::parse("acme").unwrap(),
+            Subject::parse("user:root"),
+        );
+        let table = &hawser.app.table;
+        let rejected = table
+            .reject_client(&tenant, server, root.as_ref(), id)
+            .await;
+        rejected.unwrap();
+    }
+    used.call(hawser, caller, "POST", &sessions, ask("CREATE"))
+        .await;
     for path in [&server, &format!("{BASE}/mcp-servers")] {
         used.call(hawser, caller, "GET", path, Value::Null).await;
     }

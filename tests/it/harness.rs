@@ -301,6 +301,15 @@ impl Hawser {
         now.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
     }
 
+    /// A new process on ground that may have seen others, with these settings and changes.
+    pub async fn restarted(
+        ground: Arc<Ground>,
+        set: impl FnOnce(&mut Config),
+        change: impl FnOnce(&mut App),
+    ) -> Self {
+        Self::on_with(ground, set, change).await
+    }
+
     async fn on_with(
         ground: Arc<Ground>,
         set: impl FnOnce(&mut Config),
@@ -659,7 +668,11 @@ impl Browser {
 
     /// Presses the button of a page, as the page at `url` was shown.
     pub async fn press(&mut self, url: &str, page: &Page) -> Page {
-        let form = Form::of(page);
+        self.submit(url, &Form::of(page)).await
+    }
+
+    /// Sends a form of the page at `url`.
+    pub async fn submit(&mut self, url: &str, form: &Form) -> Page {
         let target = url::Url::parse(url).unwrap().join(&form.action).unwrap();
         let origin = target.origin().ascii_serialization();
         let request = posted(self.http.post(target), &form.fields);

@@ -281,6 +281,17 @@ async fn what_cannot_be_known_is_unsupported_and_the_receipt_says_why() {
     assert_eq!(hostile.count("POST", ELSEWHERE), 0);
     let log = format!("{:?}", hostile.log());
     assert!(!log.contains(SECRET), "nor does it see the client's secret");
+
+    // The same where only the token endpoint is configured.
+    let mut alone = scene.configured(json!({}));
+    alone.as_object_mut().unwrap().remove("authorization_url");
+    assert_eq!(scene.register(alone).await, id);
+    scene.connect(&id).await;
+    let receipt = scene.disconnect(&id).await;
+    assert_eq!(receipt["outcomes"], json!({"unsupported": 1}), "{receipt}");
+    assert_eq!(hostile.count("POST", ELSEWHERE), 0);
+    let log = format!("{:?}", hostile.log());
+    assert!(!log.contains(SECRET), "{log}");
 }
 
 #[tokio::test]

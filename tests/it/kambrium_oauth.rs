@@ -952,6 +952,7 @@ async fn without_a_ui_origin_the_page_is_text_alone() {
             hawser,
             issuer: issuer.clone(),
             ada,
+            browser: Mutex::new(Browser::new()),
         };
         let (_, url) = scene.create().await;
         let page = scene.visit(&issuer.approve(&url).await).await;

@@ -9,6 +9,7 @@
 )]
 
 mod addresses;
+mod allowed_issuers;
 mod auditor;
 mod aws_credentials;
 mod budget;
@@ -41,12 +42,15 @@ mod lost_answers;
 mod model;
 mod offboarding;
 mod order;
+mod permissions;
 mod process;
 mod promise;
 mod proxy;
 mod receipts;
 mod refresh;
+mod registrations;
 mod retry_after;
+mod sockets;
 mod ssrf;
 mod streams;
 mod tools;

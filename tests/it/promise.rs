@@ -1,6 +1,6 @@
 //! What was ended stays ended and nothing lives on untold, where answers are lost, processes die or wait at the worst moment.
 
-use crate::harness::{Browser, Cut, Hawser};
+use crate::harness::{Cut, Hawser};
 use crate::issuer::{Fault, Gate};
 use crate::refresh::{Ground, access, dies_while_refreshing, held_refresh, subject, tenant, token};
 use hawser_core::domain::event::Action;

@@ -3,6 +3,7 @@
 
 pub mod aws;
 pub mod identity;
+pub mod limits;
 pub mod server;
 pub mod store;
 pub mod template;
@@ -41,6 +42,7 @@ pub fn config(identity: &Identity) -> Result<Config, Error> {
         return_origins: Vec::new(),
         ui_origin: None,
         private_hosts: PrivateHosts::default(),
+        allowed_issuers: Default::default(),
         allow_loopback_http: true,
     })
 }

@@ -5,6 +5,7 @@ use hawser_core::App;
 use hawser_core::caller::{mint_api_key, mint_personal};
 use hawser_core::catalogue::{self, ClientSecret, Integration, Offer};
 use hawser_core::config::{Config, KeyServiceConfig, KeySet, TokenConfig};
+use hawser_core::domain::allowed_issuers::AllowedIssuers;
 use hawser_core::domain::event::{Action, Event, Who};
 use hawser_core::domain::id::TenantId;
 use hawser_core::domain::subject::{Subject, SubjectType};
@@ -16,6 +17,7 @@ use hawser_core::operations::{auditor, subjects, trail};
 use hawser_core::table::Table;
 use hawser_core::table::api_keys::ApiKey;
 use hawser_local::identity::{self, Identity};
+use hawser_local::limits::raise_files;
 use hawser_local::store::{Store, private_file};
 use hawser_local::{TABLE, config, server};
 use secrecy::{ExposeSecret, SecretString};
@@ -141,6 +143,10 @@ struct Serve {
     /// With --jwt-issuer: read something from another claim than usual, such as roles=cognito:groups
     #[arg(long = "claim")]
     claims: Vec<String>,
+    /// Which issuers the servers of a tenant may use, a JSON file: {"TENANT": ["https://..."]}, * for all other tenants
+    /// (default: any)
+    #[arg(long)]
+    allowed_issuers: Option<PathBuf>,
 }
 
 impl Serve {
@@ -156,6 +162,10 @@ impl Serve {
         config.ui_origin.clone_from(&self.ui_origin);
         config.private_hosts = PrivateHosts::parse(self.private_hosts.iter().map(String::as_str))?;
         config.tokens.extend(self.tokens()?);
+        if let Some(file) = &self.allowed_issuers {
+            config.allowed_issuers = AllowedIssuers::parse(&std::fs::read_to_string(file)?)
+                .ok_or("--allowed-issuers is not an object of tenants with issuers")?;
+        }
         Ok(config)
     }
 
@@ -364,6 +374,7 @@ async fn run(cli: Cli) -> Outcome {
 }
 
 async fn serve(options: Serve) -> Outcome {
+    raise_files();
     let folder = (!options.in_memory).then_some(options.data.data_dir.as_path());
     let identity = match folder {
         Some(folder) => Identity::open(folder)?,
@@ -405,7 +416,7 @@ async fn serve(options: Serve) -> Outcome {
 async fn forget_expired(store: &Store) {
     loop {
         tokio::time::sleep(FORGETTING).await;
-        store.forget_expired();
+        store.forget_expired().await;
     }
 }
 

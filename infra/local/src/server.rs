@@ -1,6 +1,7 @@
 //! The front door on one machine: HTTP in, the endpoint that the template's routes name, its answer out; and the worker
 //! that finishes deletions.
 
+use crate::limits::{Limits, Shortage};
 use crate::template::{Router, Template};
 use bytes::Bytes;
 use hawser_core::App;
@@ -10,9 +11,9 @@ use hawser_functions::Streamed;
 use hawser_functions::runtime::guard;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use lambda_http::http::uri::Authority;
 use lambda_http::http::{Request, Response, StatusCode};
@@ -23,7 +24,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::time::Instant;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 /// The largest request the gateway passes on: API Gateway's own limit.
@@ -44,21 +46,38 @@ pub async fn serve(
     listener: TcpListener,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
+    serve_within(app, listener, Limits::default(), stop).await
+}
+
+/// The same within other limits than those of this process.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_within(
+    app: Arc<App>,
+    listener: TcpListener,
+    limits: Limits,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Error> {
     let router = Arc::new(Template::load()?.router()?);
     let guarded = listener.local_addr()?.ip().is_loopback();
-    let http = auto::Builder::new(TokioExecutor::new());
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(limits.head);
+    let room = Arc::new(Semaphore::new(limits.connections));
+    let mut shortage = Shortage::default();
     let connections = GracefulShutdown::new();
     let begun = app.clone();
     tokio::pin!(stop);
     loop {
-        let stream = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    warn!(%error, "a connection could not be accepted");
-                    continue;
-                }
-            },
+        let next = async {
+            // One that there is no room for waits outside, where it costs nothing.
+            let place = room.clone().acquire_owned().await;
+            let (stream, _) = shortage.accept(|| listener.accept()).await;
+            (stream, place)
+        };
+        let (stream, place) = tokio::select! {
+            next = next => next,
             () = &mut stop => break,
         };
         // An event is not to wait for another one. What cannot be told is slower, and no more than that.
@@ -70,32 +89,36 @@ pub async fn serve(
                 if guarded && !names_loopback(&request) {
                     return Ok(refusal(StatusCode::MISDIRECTED_REQUEST));
                 }
-                Ok::<_, Infallible>(answer(&app, &router, request).await)
+                Ok::<_, Infallible>(answer(&app, &router, request, limits.body).await)
             }
         });
-        let connection = connections.watch(
-            http.serve_connection(TokioIo::new(stream), service)
-                .into_owned(),
-        );
+        let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
+            let _place = place;
             // A client that breaks off is no event of ours.
             let _ = connection.await;
         });
     }
     drop(listener);
-    let _ = tokio::time::timeout(GRACE, connections.shutdown()).await;
+    let _ = timeout(GRACE, connections.shutdown()).await;
     begun.tasks.finish(GRACE).await;
     Ok(())
 }
 
-async fn answer(app: &App, router: &Router, request: Request<Incoming>) -> Response<Streamed> {
+async fn answer(
+    app: &App,
+    router: &Router,
+    request: Request<Incoming>,
+    time: Duration,
+) -> Response<Streamed> {
     let (parts, body) = request.into_parts();
-    let body = match Limited::new(body, GATEWAY_LIMIT).collect().await {
-        Ok(body) => body,
-        Err(error) if error.is::<LengthLimitError>() => {
+    let body = match timeout(time, Limited::new(body, GATEWAY_LIMIT).collect()).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
             return refusal(StatusCode::PAYLOAD_TOO_LARGE);
         }
-        Err(_) => return refusal(StatusCode::BAD_REQUEST),
+        Ok(Err(_)) => return refusal(StatusCode::BAD_REQUEST),
+        Err(_) => return refusal(StatusCode::REQUEST_TIMEOUT),
     };
     let body = match String::from_utf8(body.to_bytes().into()) {
         Ok(text) if text.is_empty() => Body::Empty,

@@ -9,9 +9,11 @@ use std::io::Error;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::thread;
 use tokio::net::TcpListener;
+use tokio::runtime::Builder;
 use tokio::sync::oneshot;
-use tracing::warn;
+use tracing::{error, warn};
 
 /// A running store; it stops when this is dropped.
 pub struct Store {
@@ -43,13 +45,7 @@ impl Store {
         let listener = hidden_listener().await?;
         let url = format!("http://{}", listener.local_addr()?);
         let (stop, stopped) = oneshot::channel::<()>();
-        tokio::spawn(dynoxide::server::serve_with_shutdown(
-            listener,
-            database.clone(),
-            async {
-                let _ = stopped.await;
-            },
-        ));
+        serve_apart(listener, database.clone(), stopped)?;
         Self::with_table(Self {
             url,
             access_key: "local".to_owned(),
@@ -80,12 +76,14 @@ impl Store {
     }
 
     /// Removes what is past its `ttl`, as DynamoDB does by itself.
-    pub fn forget_expired(&self) {
+    pub async fn forget_expired(&self) {
         let Some((database, _)) = &self.embedded else {
             return;
         };
-        if let Err(error) = database.sweep_ttl() {
-            warn!(?error, "the store could not be rid of what has expired");
+        let database = database.clone();
+        let swept = tokio::task::spawn_blocking(move || database.sweep_ttl().map(drop)).await;
+        if !matches!(swept, Ok(Ok(()))) {
+            warn!(?swept, "the store could not be rid of what has expired");
         }
     }
 
@@ -114,6 +112,33 @@ impl Store {
                 "local",
             ))
     }
+}
+
+/// Serves a store on a thread of its own, for it works in place: while it waits for its file, or for another request, it would keep
+/// a thread from everything else that runs there.
+fn serve_apart(
+    listener: TcpListener,
+    database: dynoxide::Database,
+    stopped: oneshot::Receiver<()>,
+) -> Result<(), Error> {
+    let listener = listener.into_std()?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let serve = move || {
+        let served = runtime.block_on(async {
+            let listener = TcpListener::from_std(listener).map_err(|error| error.to_string())?;
+            let stopped = async {
+                let _ = stopped.await;
+            };
+            dynoxide::server::serve_with_shutdown(listener, database, stopped).await
+        });
+        if let Err(error) = served {
+            error!(error, "the store cannot be served");
+        }
+    };
+    thread::Builder::new()
+        .name("store".to_owned())
+        .spawn(serve)?;
+    Ok(())
 }
 
 /// A file that only its owner may read, made if it is not there.

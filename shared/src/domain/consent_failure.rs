@@ -29,6 +29,8 @@ pub enum ConsentFailure {
     RegistrationRefused,
     /// The issuer is another one than the operator's client belongs to.
     ClientOfOtherIssuer,
+    /// The operator does not allow this tenant's servers the issuer.
+    IssuerNotAllowed,
     /// The server or its issuer did not answer.
     IssuerUnreachable,
     /// Whoever was asked said no (`access_denied`).
@@ -64,6 +66,7 @@ impl ConsentFailure {
             Self::NoClient => "no_client",
             Self::RegistrationRefused => "registration_refused",
             Self::ClientOfOtherIssuer => "client_of_other_issuer",
+            Self::IssuerNotAllowed => "issuer_not_allowed",
             Self::IssuerUnreachable => "issuer_unreachable",
             Self::AccessDenied => "access_denied",
             Self::IssuerError => "issuer_error",
@@ -91,6 +94,7 @@ impl ConsentFailure {
                 OauthSetup::NoClient => Self::NoClient,
                 OauthSetup::RegistrationRefused => Self::RegistrationRefused,
                 OauthSetup::OtherIssuer => Self::ClientOfOtherIssuer,
+                OauthSetup::IssuerNotAllowed => Self::IssuerNotAllowed,
             },
             _ => return None,
         })

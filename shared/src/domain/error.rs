@@ -42,6 +42,8 @@ pub enum OauthSetup {
     NoClient,
     /// It is another one than the operator's client belongs to.
     OtherIssuer,
+    /// It is none of those that the operator allows the tenant's servers.
+    IssuerNotAllowed,
 }
 
 /// Why a server cannot be registered at an address: no call would ever reach it there.

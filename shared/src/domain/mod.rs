@@ -2,6 +2,7 @@
 //! A type belongs here when all three contracts would recognise it.
 
 pub mod address;
+pub mod allowed_issuers;
 pub mod consent_failure;
 pub mod credential;
 pub mod error;

@@ -100,6 +100,17 @@ pub struct TokenFailure {
     pub received: Option<Received>,
 }
 
+impl TokenFailure {
+    /// The issuer may not be asked.
+    pub const NOT_ASKED: Self = Self {
+        class: Class::Configuration,
+        status: None,
+        word: "",
+        retry_after: None,
+        received: None,
+    };
+}
+
 /// The classes of the table in section 6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {

@@ -5,8 +5,9 @@ use super::consent::CALLBACK_PATH;
 use super::integrations::{self, Offered};
 use crate::app::App;
 use crate::catalogue::RevocationScope;
+use crate::domain::credential::new_version;
 use crate::domain::error::OauthSetup;
-use crate::domain::id::{ServerId, Sortable, TenantId};
+use crate::domain::id::{ServerId, Sortable, TenantId, random};
 use crate::domain::issuance::{
     Client, ClientAuth, ClientRecord, ClientSecrets, ClientSource, Issuance, RevocationMethod,
 };
@@ -22,7 +23,9 @@ use crate::{Error, Result};
 use secrecy::SecretString;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 /// How a server's subjects consent: what its operator said of it.
@@ -130,6 +133,42 @@ impl Settings {
             },
             integration,
         ))
+    }
+
+    /// Where subjects sign in, as far as the operator said: where their browsers go, or whose metadata says where.
+    pub fn sign_in(&self) -> Option<String> {
+        let endpoint = self.authorization_endpoint.as_ref();
+        endpoint.or(self.issuer.as_ref()).cloned()
+    }
+
+    /// That the operator allows the tenant's servers an issuer, before it is told anything. Where its endpoints are configured,
+    /// nothing vouches for its name but the places where browsers, codes and tokens go: those are judged, and the issuer too if
+    /// it is named. So is a configured revocation endpoint, unless it is the documented one of a provider.
+    ///
+    /// # Errors
+    /// [`Error::Oauth`].
+    pub fn require_allowed(&self, app: &App, tenant: &TenantId, issuer: &str) -> Result<()> {
+        if let Some(revocation) = &self.revocation_url {
+            allowed(app, tenant, &origin(revocation))?;
+        }
+        match (&self.authorization_endpoint, &self.token_endpoint) {
+            (Some(authorization), Some(token)) => {
+                allowed(app, tenant, &origin(authorization))?;
+                self.require_allowed_at(app, tenant, token)
+            }
+            _ => allowed(app, tenant, issuer),
+        }
+    }
+
+    /// The same for a token endpoint that the operator configured.
+    ///
+    /// # Errors
+    /// [`Error::Oauth`].
+    pub fn require_allowed_at(&self, app: &App, tenant: &TenantId, token: &str) -> Result<()> {
+        allowed(app, tenant, &origin(token))?;
+        self.issuer
+            .as_deref()
+            .map_or(Ok(()), |named| allowed(app, tenant, named))
     }
 
     /// The secret that the operator's client has by now, for what was issued to it under `auth_revision`; `None` where
@@ -249,6 +288,9 @@ pub(super) struct Search<'a> {
     pub known: &'a [ClientRecord],
     /// When its subject was last sent away as a client, by its record, and came back to begin anew.
     pub given_up: &'a BTreeMap<String, Timestamp>,
+    /// Where a lease that is taken for a registration is kept; `None` for a server that is not stored yet, and that nobody else
+    /// knows.
+    pub lease: Option<&'a OnceLock<String>>,
 }
 
 impl Search<'_> {
@@ -269,7 +311,31 @@ impl Search<'_> {
                 is_awaited: false,
             });
         }
-        let now = app.now();
+        if let Some(usable) = self.registered(app, self.known, issuer, scopes)? {
+            return Ok(usable);
+        }
+        let registered = match self.lease {
+            Some(lease) => self.register_alone(app, issuer, scopes, lease).await,
+            None => self.register(app, issuer, scopes).await,
+        };
+        let serving = self.serving(app, self.known, issuer, scopes);
+        match (registered, serving.last()) {
+            // An issuer that registers no other may still know this one.
+            (Err(Error::Oauth(_)), Some(doubtful)) => self.reuse(doubtful),
+            (registered, _) => registered,
+        }
+    }
+
+    /// The clients, out of those that are known, that were registered for this and that nobody has refused.
+    fn serving<'k>(
+        &self,
+        app: &App,
+        known: &'k [ClientRecord],
+        issuer: &Issuer,
+        scopes: &[String],
+    ) -> Vec<&'k ClientRecord> {
+        // The code is exchanged with the secret, at the end of the consent.
+        let until = app.now().plus_seconds(CONSENT_LIFETIME);
         let serves = |record: &&ClientRecord| {
             matches!(record.client.source, ClientSource::Dynamic(_))
                 && record.owner.as_ref() == self.owner
@@ -278,29 +344,70 @@ impl Search<'_> {
                 && !record.rejected
                 && record.auth_revision >= self.server.void_before
                 && scopes.iter().all(|scope| record.scopes.contains(scope))
-                // The code is exchanged with the secret, at the end of the consent.
-                && record
-                    .secret_expires_at
-                    .is_none_or(|end| now.plus_seconds(CONSENT_LIFETIME) < end)
+                && record.secret_expires_at.is_none_or(|end| until < end)
         };
-        let is_doubtful = |record: &&ClientRecord| {
-            record.is_doubtful(self.given_up.get(&record.id).copied(), now)
-        };
-        let serving = || self.known.iter().filter(serves);
-        // The one that served last; of those that never did, the oldest.
-        let best = serving()
-            .filter(|record| !is_doubtful(record))
+        known.iter().filter(serves).collect()
+    }
+
+    /// The client to go on with out of those that are known: the one that served last; of those that never did, the oldest.
+    fn registered(
+        &self,
+        app: &App,
+        known: &[ClientRecord],
+        issuer: &Issuer,
+        scopes: &[String],
+    ) -> Result<Option<Usable>> {
+        let now = app.now();
+        let mut serving = self.serving(app, known, issuer, scopes);
+        serving.retain(|record| {
+            let given_up = self.given_up.get(&record.id).copied();
+            !record.is_doubtful(given_up, now)
+        });
+        let best = serving
+            .into_iter()
             .max_by_key(|record| (record.succeeded_at, Reverse(record.at)));
-        if let Some(record) = best {
-            return self.reuse(record);
-        }
-        match (
-            self.register(app, issuer, scopes).await,
-            serving().next_back(),
-        ) {
-            // An issuer that registers no other may still know this one.
-            (Err(Error::Oauth(_)), Some(doubtful)) => self.reuse(doubtful),
-            (made, _) => made,
+        best.map(|record| self.reuse(record)).transpose()
+    }
+
+    /// Registers a client while nobody else does, over all processes, or finds the one that somebody has registered
+    /// meanwhile. A lease that stays the same for too long is taken over: its holder is gone.
+    async fn register_alone(
+        &self,
+        app: &App,
+        issuer: &Issuer,
+        scopes: &[String],
+        lease: &OnceLock<String>,
+    ) -> Result<Usable> {
+        let (table, tenant, server) = (&app.table, self.tenant, self.server.id);
+        let own = new_version(app.now())?;
+        let mut held: Option<(String, Instant)> = None;
+        loop {
+            let over = held
+                .as_ref()
+                .filter(|(_, since)| since.elapsed() >= app.registration_wait);
+            let over = over.map(|(held, _)| held.as_str());
+            let taken = table
+                .lease_registration(tenant, server, self.owner, &own, over)
+                .await?;
+            if taken {
+                // Whoever set this up gives it back.
+                let _ = lease.set(own.clone());
+            }
+            // Whoever had it before may have been done since ours were read.
+            let known = table.clients(tenant, server, self.owner).await?;
+            if let Some(usable) = self.registered(app, &known, issuer, scopes)? {
+                return Ok(usable);
+            }
+            if taken {
+                return self.register(app, issuer, scopes).await;
+            }
+            let pause = random::<8>().map_or(100, u64::from_be_bytes) % 150;
+            sleep(Duration::from_millis(50 + pause)).await;
+            let now = table.registration(tenant, server, self.owner).await?;
+            held = match (now, held) {
+                (Some(now), Some((before, since))) if now == before => Some((before, since)),
+                (now, _) => now.map(|now| (now, Instant::now())),
+            };
         }
     }
 
@@ -438,6 +545,19 @@ impl Search<'_> {
             sealed,
         })
     }
+}
+
+/// That one issuer is allowed; the log says if it is not.
+fn allowed(app: &App, tenant: &TenantId, issuer: &str) -> Result<()> {
+    if app.allowed_issuers.allows(tenant, issuer) {
+        return Ok(());
+    }
+    warn!(
+        tenant = tenant.as_str(),
+        issuer = host(issuer),
+        "an issuer is not allowed"
+    );
+    Err(Error::Oauth(OauthSetup::IssuerNotAllowed))
 }
 
 fn has_s256(methods: &[String]) -> bool {

@@ -224,7 +224,11 @@ async fn refresh(
     };
     let secret = tokens.client_secret.as_ref();
     let at = Endpoint::of(&grant.issuance, secret, &settings.token_params);
-    let mut answer = token::refresh(&app.egress, &at, &presented).await;
+    let allowed = settings.require_allowed(app, tenant, &grant.issuance.issuer);
+    let mut answer = match allowed {
+        Ok(()) => token::refresh(&app.egress, &at, &presented).await,
+        Err(_) => Err(TokenFailure::NOT_ASKED),
+    };
     let now = app.now();
     let mut next = Grant {
         version: new_version(now)?,

@@ -718,6 +718,9 @@ async fn own_token(
         return Err(Error::internal("client credentials without a client"));
     };
     let settings = Settings::configured(oauth, secrets);
+    if settings.require_allowed_at(app, tenant, url).is_err() {
+        return Ok(Err(Reason::RefreshFailed));
+    }
     let ways = vec![settings.token_auth.unwrap_or(ClientAuth::Basic)];
     let client = Client::new(id.clone(), ways, ClientSource::PreRegistered);
     let endpoint = Endpoint {

@@ -1,6 +1,6 @@
 //! OAuth clients and LangSmith's providers in their server's partition.
 
-use super::{Condition, Found, Key, Table, Update, Write, encode, keys, servers};
+use super::{Condition, Found, Key, Table, Update, Write, WriteError, encode, keys, s, servers};
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::issuance::{Client, ClientRecord, Provider};
 use crate::domain::subject::Subject;
@@ -9,6 +9,12 @@ use crate::{Error, Result};
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+/// Who registers a client at present. It names no time: whoever waits measures by their own clock.
+#[derive(Serialize, Deserialize)]
+struct RegistrationLease {
+    lease: String,
+}
 
 /// What a provider's id leads to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -78,6 +84,70 @@ impl Table {
             servers::stands(tenant, record.server, None),
         ];
         self.write_if(writes).await
+    }
+
+    /// Takes the lease of a registration: if nobody has it, or, with `over`, if that is still the one that is held. Answers
+    /// `false` if somebody else has it.
+    ///
+    /// # Errors
+    /// [`crate::Error::ServerNotFound`]; [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn lease_registration(
+        &self,
+        tenant: &TenantId,
+        server: ServerId,
+        owner: Option<&Subject>,
+        lease: &str,
+        over: Option<&str>,
+    ) -> Result<bool> {
+        let free = over.map_or(Condition::Absent, |held| {
+            Condition::Has(vec![("lease", s(held))])
+        });
+        let key = keys::registration(tenant, server, owner);
+        let lease = RegistrationLease {
+            lease: lease.to_owned(),
+        };
+        let writes = vec![
+            Write::Put(encode(&key, "registration", &lease)?, free),
+            servers::stands(tenant, server, None),
+        ];
+        match self.write(writes).await {
+            Ok(()) => Ok(true),
+            Err(WriteError::Refused(at)) if at.contains(&1) => Err(Error::ServerNotFound),
+            Err(WriteError::Refused(_)) => Ok(false),
+            Err(WriteError::Failed(error)) => Err(error),
+        }
+    }
+
+    /// The lease of a registration that is under way, or was left behind.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn registration(
+        &self,
+        tenant: &TenantId,
+        server: ServerId,
+        owner: Option<&Subject>,
+    ) -> Result<Option<String>> {
+        let key = keys::registration(tenant, server, owner);
+        let found = self.read(vec![key.clone()]).await?;
+        let held: Option<RegistrationLease> = found.get(&key)?;
+        Ok(held.map(|held| held.lease))
+    }
+
+    /// Gives the lease of a registration back, if it is still this one.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn end_registration(
+        &self,
+        tenant: &TenantId,
+        server: ServerId,
+        owner: Option<&Subject>,
+        lease: &str,
+    ) -> Result<()> {
+        let held = Condition::Has(vec![("lease", s(lease))]);
+        let key = keys::registration(tenant, server, owner);
+        self.delete(&key, held).await.map(drop)
     }
 
     /// Notes that an issuer refuses a client, if its record still exists.
@@ -160,7 +230,7 @@ impl Table {
         };
         let key = provider_key(tenant, provider.server, &provider.subject);
         let condition = replacing.map_or(Condition::Absent, |old| {
-            Condition::Has(vec![("id", super::s(old.id.to_string()))])
+            Condition::Has(vec![("id", s(old.id.to_string()))])
         });
         let mut writes = vec![
             Write::Put(encode(&key, "provider", provider)?, condition),

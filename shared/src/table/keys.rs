@@ -262,6 +262,18 @@ pub(crate) fn tools(tenant: &TenantId, server: ServerId, owner: Option<&Subject>
     key(server_partition(tenant, server), format!("TOOLS#{owner}"))
 }
 
+/// The lease of whoever registers a client, for one subject or for all.
+pub(crate) fn registration(tenant: &TenantId, server: ServerId, owner: Option<&Subject>) -> Key {
+    let owner = match owner {
+        None => "shared".to_owned(),
+        Some(subject) => format!("{}#{}", subject.kind().as_str(), part(subject.id())),
+    };
+    key(
+        server_partition(tenant, server),
+        format!("REGISTRATION#{owner}"),
+    )
+}
+
 /// Sort-key prefix of the clients of one subject, or of those that serve all.
 pub(crate) fn clients(owner: Option<&Subject>) -> String {
     match owner {

@@ -211,6 +211,13 @@ async fn answer(
     let Some(code) = callback.code else {
         return Ok(Ended::Failed(ConsentFailure::NoCode));
     };
+    let issuer = &consent.issuance.issuer;
+    if settings
+        .require_allowed(app, &session.tenant, issuer)
+        .is_err()
+    {
+        return Ok(Ended::Failed(ConsentFailure::IssuerNotAllowed));
+    }
     let (tenant, id) = (&session.tenant, session.server);
     let secret = secrets.client_secret.as_ref();
     let at = Endpoint::of(&consent.issuance, secret, &settings.token_params);

@@ -5,9 +5,9 @@ use super::{CALLBACK_PATH, ticket};
 use crate::app::App;
 use crate::domain::address::without_query;
 use crate::domain::error::OauthSetup;
-use crate::domain::id::{TenantId, random};
+use crate::domain::id::{ServerId, TenantId, random};
 use crate::domain::issuance::{ClientAuth, ClientRecord, Issuance};
-use crate::domain::server::{Server, host};
+use crate::domain::server::{Server, host, origin};
 use crate::domain::session::{Consent, ConsentSecrets, Origin, Phase, Session};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
@@ -19,6 +19,7 @@ use crate::{Error, Result};
 use data_encoding::BASE64URL_NOPAD;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::time::timeout;
 use tracing::warn;
@@ -37,6 +38,8 @@ pub(super) struct Setup {
     pub redirect_uri: String,
     pub client: Usable,
     pub settings: Settings,
+    /// The lease of the registration that the client came from, to be given back once it is stored.
+    pub lease: Option<String>,
 }
 
 /// For whom a consent is set up.
@@ -90,12 +93,27 @@ impl<'a> For<'a> {
     }
 
     pub async fn set_up(&self, app: &App, settings: Settings, known: bool) -> Result<Setup> {
-        timeout(SETUP, self.ask(app, settings, known))
+        let lease = OnceLock::new();
+        let asked = timeout(SETUP, self.ask(app, settings, known, &lease))
             .await
-            .unwrap_or(Err(Error::UpstreamUnavailable))
+            .unwrap_or(Err(Error::UpstreamUnavailable));
+        match (asked, lease.into_inner()) {
+            (Ok(setup), lease) => Ok(Setup { lease, ..setup }),
+            (Err(error), lease) => {
+                end_registration(app, self.tenant, self.server.id, self.owner, lease).await;
+                Err(error)
+            }
+        }
     }
 
-    async fn ask(&self, app: &App, settings: Settings, known: bool) -> Result<Setup> {
+    async fn ask(
+        &self,
+        app: &App,
+        settings: Settings,
+        known: bool,
+        lease: &OnceLock<String>,
+    ) -> Result<Setup> {
+        let lease = known.then_some(lease);
         let known = if known {
             let (table, id) = (&app.table, self.server.id);
             let mut known = table.clients(self.tenant, id, self.owner).await?;
@@ -108,6 +126,7 @@ impl<'a> For<'a> {
             Vec::new()
         };
         let (issuer, resource, mut advised) = find_issuer(app, self.server, &settings).await?;
+        settings.require_allowed(app, self.tenant, &issuer.issuer)?;
         let mut scopes = if self.scopes.is_empty() {
             settings.scopes.clone()
         } else {
@@ -142,6 +161,7 @@ impl<'a> For<'a> {
             settings: &settings,
             known: &known,
             given_up: &self.given_up,
+            lease,
         };
         let client = search.at(app, &issuer, &scopes).await?;
         Ok(Setup {
@@ -160,6 +180,7 @@ impl<'a> For<'a> {
             redirect_uri: self.redirect_uri.clone(),
             client,
             settings,
+            lease: None,
         })
     }
 
@@ -324,7 +345,7 @@ async fn discover(
         .as_ref()
         .or(protected.issuers.first())
         .ok_or(Error::Oauth(OauthSetup::NoAuthorizationServer))?;
-    let issuer = discovery::issuer(&app.egress, first)
+    let mut issuer = discovery::issuer(&app.egress, first)
         .await
         .map_err(refuse)?;
     if settings.pkce && !issuer.supports_s256 && !settings.supports_s256 {
@@ -344,6 +365,11 @@ async fn discover(
     {
         return Err(Error::Oauth(OauthSetup::OtherIssuer));
     }
+    // Nor may the server choose it by naming an issuer that claims the operator's token endpoint for itself.
+    if let (None, Some(token)) = (&settings.issuer, &settings.token_endpoint) {
+        let is_there = |url: &String| origin(url) == origin(token);
+        issuer.revocation_endpoint = issuer.revocation_endpoint.filter(is_there);
+    }
     // Issuers and browsers are told what is sent: no values of the server's query.
     let resource = without_query(&protected.resource).to_owned();
     let resource = (settings.send_resource != Some(false)).then_some(resource);
@@ -356,12 +382,35 @@ fn known_auths(names: Option<&[String]>) -> Vec<ClientAuth> {
     names.filter_map(|name| ClientAuth::parse(name)).collect()
 }
 
-pub(super) async fn keep_client(
+/// Gives the lease of a registration back, if there is one. If that fails, the next who registers waits in vain for a while.
+async fn end_registration(
     app: &App,
     tenant: &TenantId,
-    key: &DataKey,
-    setup: &Setup,
-) -> Result<()> {
+    server: ServerId,
+    owner: Option<&Subject>,
+    lease: Option<String>,
+) {
+    if let Some(lease) = lease
+        && let Err(cause) = app
+            .table
+            .end_registration(tenant, server, owner, &lease)
+            .await
+    {
+        warn!(%cause, "the lease of a client registration was not given back");
+    }
+}
+
+impl For<'_> {
+    /// Stores a client that was registered for this, and lets others register.
+    pub async fn keep_client(&self, app: &App, setup: &Setup) -> Result<()> {
+        let kept = keep_client(app, self.tenant, self.key, setup).await;
+        let lease = setup.lease.clone();
+        end_registration(app, self.tenant, self.server.id, self.owner, lease).await;
+        kept
+    }
+}
+
+async fn keep_client(app: &App, tenant: &TenantId, key: &DataKey, setup: &Setup) -> Result<()> {
     let Some(record) = &setup.client.new else {
         return Ok(());
     };
