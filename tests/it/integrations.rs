@@ -14,6 +14,7 @@ use hawser_core::domain::id::TenantId;
 use hawser_core::operations::auditor::examine;
 use hawser_core::operations::integrations::{self, Kind};
 use hawser_core::operations::trail;
+use hawser_core::operations::work::work_off_due;
 use hawser_core::secret_store::SecretStores;
 use hawser_core::{App, Error};
 use serde_json::{Map, Value, json};
@@ -915,6 +916,138 @@ async fn a_parameter_serves_as_well_and_a_bad_reference_is_an_error() {
     assert_eq!(admin().get(&tools).await.status, 200);
 }
 
+/// The functions that the template lets read client secrets.
+fn readers() -> BTreeSet<String> {
+    let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../template.yaml");
+    let template = std::fs::read_to_string(template).unwrap();
+    let functions = template.split("BuildProperties: { Binary: ").skip(1);
+    functions
+        .filter(|function| function.contains("!Ref ClientSecretsPolicy"))
+        .map(|function| function.split(' ').next().unwrap().to_owned())
+        .collect()
+}
+
+#[tokio::test]
+async fn exactly_those_functions_ask_for_secrets_that_may() {
+    let scene = Scene::of(json!({"ssm": "/hawser/mail"})).await;
+    let parameter =
+        json!({"Parameter": {"Name": "/hawser/mail", "Type": "SecureString", "Value": SECRET}});
+    scene.stores.answers(200, parameter);
+    // So short that a token is refreshed at every use.
+    scene
+        .issuer
+        .configure(|settings| settings.access_ttl = Some(30));
+    let mut asked = BTreeSet::new();
+    let mut silent = BTreeSet::new();
+    let mut note = |name: &str| {
+        let set = match scene.stores.asked().is_empty() {
+            true => &mut silent,
+            false => &mut asked,
+        };
+        set.insert(name.to_owned());
+        // Nothing that was read before serves the next one.
+        scene.hawser.pass(310);
+    };
+    let admin = || scene.hawser.admin("acme");
+    let made = admin().post(KAMBRIUM, by_consent()).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    note("kambrium-create-connection");
+    let data = made.json()["data"].clone();
+    let mut browser = Browser::new();
+    let url = data["authorization_url"].as_str().unwrap();
+    let page = browser.open(url).await;
+    note("hawser-show-consent");
+    let at_issuer = browser.press(url, &page).await.location.unwrap();
+    note("hawser-start-consent");
+    let page = browser.open(&scene.issuer.approve(&at_issuer).await).await;
+    assert_eq!(page.status, 200, "{page:?}");
+    note("kambrium-finish-consent");
+    let mcp = admin().get("/api/svc/v1/mcp").await.json()["data"][0]["id"].clone();
+    let mcp = mcp.as_str().unwrap();
+    let server = admin().registered(mcp).await;
+    let [truefoundry, langsmith, kambrium] = server.paths();
+    let provider = admin()
+        .post(&format!("{langsmith}/oauth-provider"), json!({}))
+        .await;
+    note("langsmith-register-provider");
+    let provider = provider.json()["oauth_provider_id"].clone();
+    let tools = format!("/v1/deepagents/mcp/tools?url={}", scene.issuer.mcp_url());
+    let reuse = json!({"provider_id": provider, "scopes": [], "strategy": "REUSE"});
+    let ping = json!({"jsonrpc": "2.0", "id": 1, "method": "ping"});
+    for (name, method, path, body) in [
+        (
+            "kambrium-list-tools",
+            "GET",
+            format!("{kambrium}/tools"),
+            Value::Null,
+        ),
+        ("langsmith-list-tools", "GET", tools, Value::Null),
+        (
+            "langsmith-create-auth-session",
+            "POST",
+            "/v1/deepagents/auth-sessions".to_owned(),
+            reuse,
+        ),
+        ("hawser-invoke", "POST", format!("/mcp/{mcp}"), ping),
+        (
+            "kambrium-list-integrations",
+            "GET",
+            format!("{KAMBRIUM}/available"),
+            Value::Null,
+        ),
+        (
+            "kambrium-get-connection",
+            "GET",
+            kambrium.clone(),
+            Value::Null,
+        ),
+        (
+            "kambrium-list-connections",
+            "GET",
+            KAMBRIUM.to_owned(),
+            Value::Null,
+        ),
+        (
+            "truefoundry-get-server",
+            "GET",
+            truefoundry.clone(),
+            Value::Null,
+        ),
+        (
+            "truefoundry-authorize",
+            "GET",
+            format!("{truefoundry}/authorize"),
+            Value::Null,
+        ),
+        ("langsmith-get-server", "GET", langsmith, Value::Null),
+        (
+            "kambrium-update-connection",
+            "PUT",
+            kambrium.clone(),
+            json!({"agent_enabled": true}),
+        ),
+        (
+            "kambrium-delete-connection",
+            "DELETE",
+            kambrium,
+            Value::Null,
+        ),
+    ] {
+        let body = match body {
+            Value::Null => Vec::new(),
+            body => body.to_string().into_bytes(),
+        };
+        let answer = admin().send(method, &path, &[], body).await;
+        assert!(answer.status < 300, "{name}: {answer:?}");
+        note(name);
+    }
+    while work_off_due(&scene.hawser.app, ample()).await.unwrap() {}
+    note("workers-purge");
+    // Both carry out whatever is due.
+    asked.insert("workers-sweep".to_owned());
+    assert_eq!(asked, readers(), "silent were {silent:?}");
+}
+
 #[tokio::test]
 async fn grants_end_by_the_secret_that_they_were_given_with_where_there_is_no_other() {
     let parameter =
@@ -976,7 +1109,7 @@ async fn a_revocation_waits_for_a_store_that_does_not_answer() {
             .status,
         200
     );
-    let worked = hawser_core::operations::work::work_off_due(&scene.hawser.app, ample()).await;
+    let worked = work_off_due(&scene.hawser.app, ample()).await;
     assert!(matches!(worked, Err(Error::Unavailable(_))), "{worked:?}");
     assert_eq!(scene.issuer.live_tokens().len(), 2);
     scene.stores.answers(200, parameter);
