@@ -209,6 +209,12 @@ pub fn of_trail(item: &Value) -> bool {
     item["entity"] == "event" || item["entity"] == "trail"
 }
 
+/// Whether an item belongs to the operator, not to a tenant: the catalogue, its key and its trail.
+pub fn of_operator(item: &Value) -> bool {
+    let partition = item["PK"].as_str().unwrap();
+    partition == "CATALOGUE" || partition.starts_with("T#hawser:operator")
+}
+
 fn plain(value: AttributeValue) -> Value {
     match value {
         AttributeValue::M(map) => map

@@ -1,7 +1,7 @@
 //! The catalogue of integrations in the table: how it is made equal to a file, what is read of it and when, where the secrets of its
 //! clients are, and that no mistake, crash or second writer leaves something between.
 
-use crate::harness::{Answer, Browser, Caller, Cut, Ground, Hawser, Wire, ample, now};
+use crate::harness::{Answer, Browser, Caller, Cut, Ground, Hawser, Registered, Wire, ample, now};
 use crate::issuer::{Issuer, StaticClient};
 use crate::process::{Running, line, run};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -966,7 +966,12 @@ async fn exactly_those_functions_ask_for_secrets_that_may() {
     note("kambrium-finish-consent", 61);
     let mcp = admin().get("/api/svc/v1/mcp").await.json()["data"][0]["id"].clone();
     let mcp = mcp.as_str().unwrap();
-    let server = admin().registered(mcp).await;
+    let listed = admin().get("/v1/deepagents/mcp-servers").await.json();
+    let server = Registered {
+        mcp: mcp.to_owned(),
+        uuid: listed[0]["id"].as_str().unwrap().to_owned(),
+        number: data["id"].as_u64().unwrap(),
+    };
     let [truefoundry, langsmith, kambrium] = server.paths();
     let provider = admin()
         .post(&format!("{langsmith}/oauth-provider"), json!({}))
