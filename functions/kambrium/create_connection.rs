@@ -160,12 +160,12 @@ fn read(mut fields: Fields<'_>) -> Option<Create> {
 /// the catalogue touch new connections only (10).
 async fn draft(app: &App, create: Create, client_secret: &SecretString) -> Result<Draft, Refusal> {
     let offered = integrations::find(app, &create.mcp_server).await?;
-    let integration = offered.as_ref().map(|offered| &offered.integration);
-    let integration = integration.filter(|integration| integration.active);
+    let offered = offered.filter(|offered| offered.integration.active);
     let access_type = AccessType::parse(&create.access_type);
-    let (Some(integration), Some(access_type)) = (integration, access_type) else {
+    let (Some(offered), Some(access_type)) = (offered, access_type) else {
         return Err(Refusal::InvalidServerOrAccessType);
     };
+    let integration = &offered.integration;
     let mut secrets = Secrets::default();
     let auth = match (create.api_key, &integration.api_key, &integration.oauth) {
         (Some(api_key), Some(place), _) => {
@@ -181,7 +181,7 @@ async fn draft(app: &App, create: Create, client_secret: &SecretString) -> Resul
     let by_key = matches!(auth, Auth::Headers { .. });
     Ok(Draft {
         name: DraftName::After(create.mcp_server.clone()),
-        url: integration.mcp_url.clone(),
+        url: offered.address(app).await?.expose_secret().to_owned(),
         description: integration.description.clone(),
         auth,
         additional_headers: None,

@@ -1,6 +1,7 @@
 //! The integrations from which Kambrium connections are made (Kambrium 10): what the operator's file says of them, read
 //! strictly, and what the table keeps of it.
 
+use crate::domain::address::redacted;
 use crate::domain::header::is_token;
 use crate::domain::issuance::{ClientAuth, RevocationMethod};
 use crate::domain::json::Members;
@@ -26,8 +27,11 @@ pub struct Integration {
     /// Text for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Where its MCP server is.
+    /// Where its MCP server is, each value of its query redacted.
     pub mcp_url: String,
+    /// The whole address, where its query has values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<SealedSecret>,
     /// Whether connections can be made from it.
     pub active: bool,
     /// As the operator states it; nobody is asked.
@@ -134,10 +138,19 @@ pub enum RevocationScope {
 /// One integration as the operator's file has it.
 #[derive(Clone, Debug)]
 pub struct Offer {
-    /// All of it but the secret, unless that is a reference.
+    /// All of it that is no secret.
     pub integration: Integration,
     /// The secret of its client, where the file holds it.
     pub secret: Option<SecretString>,
+    /// The whole address, where its query has values.
+    pub address: Option<SecretString>,
+}
+
+impl Offer {
+    /// Whether something of it is to be sealed.
+    pub const fn holds_secrets(&self) -> bool {
+        self.secret.is_some() || self.address.is_some()
+    }
 }
 
 /// What is wrong with a file of integrations, each by integration and field. Values are never quoted: one may be a secret.
@@ -223,17 +236,21 @@ fn offer(
     let oauth = entry.object("oauth").map(oauth);
     let is_sound = entry.close();
     let (oauth, secret) = oauth.unzip();
+    let whole = mcp_url?;
+    let mcp_url = redacted(&whole);
     is_sound.then_some(Offer {
         integration: Integration {
             display_name: display_name?,
             description,
-            mcp_url: mcp_url?,
+            mcp_url: mcp_url.clone(),
+            address: None,
             active,
             number_of_tools: number_of_tools.unwrap_or(0),
             api_key,
             oauth,
         },
         secret: secret.flatten(),
+        address: (mcp_url != whole).then(|| whole.into()),
     })
 }
 

@@ -66,13 +66,22 @@ pub struct Mark {
     pub sealed: Sealed,
 }
 
-/// The secret of an integration's client, sealed by version `tenant_key` of the operator's own key.
+/// A secret of an integration, sealed by version `tenant_key` of the operator's own key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SealedSecret {
     /// The number of the key.
     pub tenant_key: u32,
     /// The secret.
     pub sealed: Sealed,
+}
+
+/// The secrets that an integration may have.
+#[derive(Clone, Copy, Debug)]
+pub enum OfIntegration {
+    /// The secret of its client.
+    ClientSecret,
+    /// The address of its server, whose query has values.
+    Address,
 }
 
 /// A server's data key, ready for use.
@@ -324,17 +333,18 @@ impl TenantKey {
         })
     }
 
-    /// Seals the secret of an integration's client, for exactly this integration and where it would be sent.
+    /// Seals a secret of an integration, for exactly this one and where it would be sent.
     ///
     /// # Errors
     /// [`Error::Internal`] when the cipher fails.
-    pub fn seal_client_secret(
+    pub fn seal_of_integration(
         &self,
+        what: OfIntegration,
         name: &str,
         integration: &Integration,
         secret: &SecretString,
     ) -> Result<SealedSecret> {
-        let place = client_secret_aad(name, integration);
+        let place = integration_aad(what, name, integration);
         Ok(SealedSecret {
             tenant_key: self.number,
             sealed: encrypt(&self.bytes, &place, secret.expose_secret().as_bytes())?,
@@ -345,13 +355,14 @@ impl TenantKey {
     ///
     /// # Errors
     /// [`Error::Internal`] when it was sealed for another one, or one of the two was changed.
-    pub fn open_client_secret(
+    pub fn open_of_integration(
         &self,
+        what: OfIntegration,
         name: &str,
         integration: &Integration,
         secret: &SealedSecret,
     ) -> Result<SecretString> {
-        let place = client_secret_aad(name, integration);
+        let place = integration_aad(what, name, integration);
         let plain = decrypt(&self.bytes, &place, &secret.sealed)?;
         let text = std::str::from_utf8(&plain).map_err(Error::internal)?;
         Ok(text.into())
@@ -445,7 +456,10 @@ fn data_key_aad(tenant: &TenantId, server: ServerId) -> Vec<u8> {
 }
 
 /// Who can write to the table alone must not have a secret sent elsewhere, so all addresses are in it.
-fn client_secret_aad(name: &str, integration: &Integration) -> Vec<u8> {
+fn integration_aad(what: OfIntegration, name: &str, integration: &Integration) -> Vec<u8> {
+    if let OfIntegration::Address = what {
+        return aad(&["integration-address", name, &integration.mcp_url]);
+    }
     let oauth = integration.oauth.as_ref();
     let [client, issuer, authorization, token, revocation] = [
         oauth.and_then(|oauth| oauth.client_id.as_deref()),

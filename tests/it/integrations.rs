@@ -145,6 +145,15 @@ async fn apply_makes_the_catalogue_equal_to_a_file() {
             figures(1, 1, 1, 0),
         ]
     );
+    // Another value in an address.
+    second["wiki"]["mcp_url"] = "https://x.example/mcp?key=planted-key".into();
+    let changed = json!({"integration": "wiki", "change": "changed", "fields": ["mcp_url"]});
+    assert_eq!(folder.apply(second.clone())[0], changed);
+    let shown = folder.list()[1]["mcpUrl"].clone();
+    assert_eq!(shown, "https://x.example/mcp?key=<REDACTED>");
+    second["wiki"]["mcp_url"] = "https://x.example/mcp?key=planted-other".into();
+    assert_eq!(folder.apply(second.clone())[0], changed);
+    assert_eq!(folder.apply(second.clone()), [figures(0, 0, 0, 2)]);
     // A reference in place of the secret.
     second["mail"]["oauth"]
         .as_object_mut()
@@ -181,6 +190,8 @@ async fn apply_makes_the_catalogue_equal_to_a_file() {
             ("integration.removed", "crm"),
             ("integration.changed", "mail"),
             ("integration.added", "wiki"),
+            ("integration.changed", "wiki"),
+            ("integration.changed", "wiki"),
             ("integration.changed", "mail"),
             ("integration.removed", "wiki"),
         ]
@@ -198,7 +209,9 @@ async fn apply_makes_the_catalogue_equal_to_a_file() {
     let report = lines(run(folder.path(), &["audit"]));
     assert_eq!(report[0]["orphans"], 0, "{report:?}");
     assert_eq!(report[0]["items"]["integration"], 1);
-    assert!(!holds(&folder.bytes(), SECRET) && !holds(&folder.bytes(), "another secret"));
+    for secret in [SECRET, "another secret", "planted-key", "planted-other"] {
+        assert!(!holds(&folder.bytes(), secret), "{secret}");
+    }
 }
 
 #[tokio::test]
@@ -1034,10 +1047,10 @@ async fn exactly_those_functions_ask_for_secrets_that_may() {
             json!({"agent_enabled": true}),
         ),
         (
-            "kambrium-delete-connection",
+            "truefoundry-disconnect-subject",
             "DELETE",
-            kambrium,
-            Value::Null,
+            format!("{truefoundry}/auth"),
+            json!({"authSource": "oauth", "subjectId": "root", "subjectType": "user"}),
         ),
     ] {
         let body = match body {
@@ -1051,6 +1064,8 @@ async fn exactly_those_functions_ask_for_secrets_that_may() {
     }
     while work_off_due(&scene.hawser.app, ample()).await.unwrap() {}
     note("workers-purge", 61);
+    assert_eq!(admin().delete(&kambrium).await.status, 200);
+    note("kambrium-delete-connection", 61);
     // Both carry out whatever is due.
     asked.insert("workers-sweep".to_owned());
     assert_eq!(asked, readers(), "silent were {silent:?}");

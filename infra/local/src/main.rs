@@ -288,7 +288,7 @@ enum IntegrationsCommand {
     Apply {
         #[command(flatten)]
         at: At,
-        /// With --table: the KMS key that the tenants' keys are wrapped by; needed if the file holds client secrets
+        /// With --table: the KMS key that the tenants' keys are wrapped by; needed if the file holds secrets
         #[arg(long, requires = "table")]
         kms_key_id: Option<String>,
         /// Change nothing, and print what would be changed
@@ -683,9 +683,9 @@ async fn integrations_of(command: IntegrationsCommand) -> Outcome {
             file,
         } => {
             let offers = offers(&file, at.table.is_none())?;
-            let holds_secrets = offers.values().any(|offer| offer.secret.is_some());
+            let holds_secrets = offers.values().any(Offer::holds_secrets);
             if at.table.is_some() && kms_key_id.is_none() && holds_secrets {
-                return Err("the file holds client secrets: --kms-key-id must name the key".into());
+                return Err("the file holds secrets: --kms-key-id must name the key".into());
             }
             let (_, store) = at.open().await?;
             let app = at.app(

@@ -6,7 +6,7 @@ use crate::catalogue::{ClientSecret, Integration, Offer, is_name};
 use crate::domain::event::{Action, Event, Who};
 use crate::domain::id::TenantId;
 use crate::domain::time::Clock;
-use crate::seal::SealedSecret;
+use crate::seal::{OfIntegration, SealedSecret};
 use crate::table::integrations::{Change as Write, Stored};
 use crate::{Error, Result};
 use secrecy::{ExposeSecret, SecretString};
@@ -86,6 +86,20 @@ pub async fn find(app: &App, name: &str) -> Result<Option<Arc<Offered>>> {
 }
 
 impl Offered {
+    /// The whole address of its server.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the key service does not answer; [`Error::Internal`] when it does not open.
+    pub async fn address(&self, app: &App) -> Result<SecretString> {
+        match &self.integration.address {
+            None => Ok(self.integration.mcp_url.as_str().into()),
+            Some(sealed) => {
+                let what = OfIntegration::Address;
+                open(app, what, &self.name, &self.integration, sealed).await
+            }
+        }
+    }
+
     /// The secret of its client, opened or fetched once for each copy.
     ///
     /// # Errors
@@ -99,7 +113,8 @@ impl Offered {
         let read = async {
             match kept {
                 ClientSecret::Sealed(sealed) => {
-                    open(app, &self.name, &self.integration, sealed).await
+                    let what = OfIntegration::ClientSecret;
+                    open(app, what, &self.name, &self.integration, sealed).await
                 }
                 ClientSecret::Reference(reference) => app.secret_stores.read(reference).await,
             }
@@ -115,13 +130,14 @@ impl Offered {
 
 async fn open(
     app: &App,
+    what: OfIntegration,
     name: &str,
     integration: &Integration,
     sealed: &SealedSecret,
 ) -> Result<SecretString> {
     let operator = TenantId::operator();
     let key = app.tenant_key(&operator, sealed.tenant_key).await?;
-    key.open_client_secret(name, integration, sealed)
+    key.open_of_integration(what, name, integration, sealed)
 }
 
 /// A place for one copy. One reads, and all who ask meanwhile wait for it.
@@ -233,7 +249,7 @@ pub async fn apply(
             (None, _) => Some((Kind::Removed, Vec::new())),
             (Some(_), None) => Some((Kind::Added, Vec::new())),
             (Some(offer), Some(before)) => {
-                let fields = differing(app, name, offer, before.as_ref()).await?;
+                let fields = differing(app, offer, before.as_ref()).await?;
                 (!fields.is_empty()).then_some((Kind::Changed, fields))
             }
         };
@@ -288,10 +304,19 @@ async fn write(
         }
         Some(offer) => {
             let mut integration = offer.integration.clone();
-            if let (Some(oauth), Some(secret)) = (&mut integration.oauth, &offer.secret) {
+            if offer.holds_secrets() {
                 let key = app.current_tenant_key(&operator).await?;
-                let sealed = key.seal_client_secret(name, &offer.integration, secret)?;
-                oauth.client_secret = Some(ClientSecret::Sealed(sealed));
+                let seal = |what, secret: &Option<SecretString>| {
+                    let secret = secret.as_ref();
+                    secret
+                        .map(|it| key.seal_of_integration(what, name, &offer.integration, it))
+                        .transpose()
+                };
+                integration.address = seal(OfIntegration::Address, &offer.address)?;
+                let sealed = seal(OfIntegration::ClientSecret, &offer.secret)?;
+                if let (Some(oauth), Some(sealed)) = (&mut integration.oauth, sealed) {
+                    oauth.client_secret = Some(ClientSecret::Sealed(sealed));
+                }
             }
             let stored = Stored {
                 name: name.to_owned(),
@@ -308,12 +333,7 @@ async fn write(
 }
 
 /// The fields in which what is offered differs from what is stored. What cannot be read, or opened, is to be written anew.
-async fn differing(
-    app: &App,
-    name: &str,
-    offer: &Offer,
-    before: Option<&Stored>,
-) -> Result<Vec<String>> {
+async fn differing(app: &App, offer: &Offer, before: Option<&Stored>) -> Result<Vec<String>> {
     let Some(before) = before else {
         return Ok(vec!["everything".to_owned()]);
     };
@@ -321,18 +341,23 @@ async fn differing(
     let (mut old, mut new) = (before.integration.clone(), offer.integration.clone());
     let secrets = [&mut old, &mut new].map(|one| one.oauth.as_mut()?.client_secret.take());
     let is_same = match (&secrets, &offer.secret) {
-        ([Some(ClientSecret::Sealed(sealed)), None], Some(secret)) => {
-            match open(app, name, &before.integration, sealed).await {
-                Ok(kept) => kept.expose_secret() == secret.expose_secret(),
-                Err(error @ Error::Unavailable(_)) => return Err(error),
-                Err(_) => false,
-            }
+        ([Some(ClientSecret::Sealed(sealed)), _], Some(secret)) => {
+            holds(app, OfIntegration::ClientSecret, before, sealed, secret).await?
         }
         ([old, new], None) => old == new,
         _ => false,
     };
     if !is_same {
         fields.insert("oauth.client_secret".to_owned());
+    }
+    let is_same = match (old.address.take(), &offer.address) {
+        (Some(sealed), Some(address)) => {
+            holds(app, OfIntegration::Address, before, &sealed, address).await?
+        }
+        (sealed, address) => sealed.is_none() && address.is_none(),
+    };
+    if !is_same {
+        fields.insert("mcp_url".to_owned());
     }
     if old != new {
         let [old, new] = [members(&old)?, members(&new)?];
@@ -341,6 +366,21 @@ async fn differing(
         fields.extend(differ.cloned());
     }
     Ok(fields.into_iter().collect())
+}
+
+/// Whether this is what is sealed.
+async fn holds(
+    app: &App,
+    what: OfIntegration,
+    stored: &Stored,
+    sealed: &SealedSecret,
+    secret: &SecretString,
+) -> Result<bool> {
+    match open(app, what, &stored.name, &stored.integration, sealed).await {
+        Ok(kept) => Ok(kept.expose_secret() == secret.expose_secret()),
+        Err(error @ Error::Unavailable(_)) => Err(error),
+        Err(_) => Ok(false),
+    }
 }
 
 /// The members of an integration, those of `oauth` by themselves.

@@ -9,7 +9,7 @@ use super::verifications::Verification;
 use super::work::{Offboarding, Sweep, Tombstone};
 use super::{DUE_INDEX, ENTITY, Item, PK, SK, Table, decode, failed, keys};
 use crate::Result;
-use crate::catalogue::ClientSecret;
+use crate::catalogue::{ClientSecret, Integration};
 use crate::domain::credential::{Grant, KeptReason, Override};
 use crate::domain::event::{Link, Month};
 use crate::domain::id::{ServerId, Sortable, TenantId};
@@ -372,8 +372,12 @@ impl Seen {
                 self.keys.insert((pk, keys::tenant_key_sort_key(number)));
             }
             Found::Integration(stored) => {
-                let oauth = stored.integration.oauth;
-                if let Some(ClientSecret::Sealed(secret)) = oauth.and_then(|it| it.client_secret) {
+                let Integration { address, oauth, .. } = stored.integration;
+                let sealed = match oauth.and_then(|oauth| oauth.client_secret) {
+                    Some(ClientSecret::Sealed(secret)) => Some(secret),
+                    _ => None,
+                };
+                for secret in [address, sealed].into_iter().flatten() {
                     let operator = keys::tenant_partition(&TenantId::operator());
                     let key = keys::tenant_key_sort_key(secret.tenant_key);
                     self.keys_needed.insert((operator, key));
