@@ -504,6 +504,7 @@ async fn nothing_that_is_shown_can_run_or_hide() {
     assert!(!page.text.contains("<script"), "{page:?}");
     // And what a server and an integration are called.
     let issuer = &stage.issuer;
+    issuer.configure(|settings| settings.scopes = vec!["a<b>".to_owned()]);
     let bad = "</h1><script>alert(1)</script>\u{202e}";
     let mail = json!({"mail": {"display_name": bad, "mcp_url": issuer.mcp_url(), "oauth": {"scopes": ["a<b>"]}}});
     let hawser = Hawser::with_integrations(&mail).await;

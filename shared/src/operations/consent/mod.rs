@@ -336,14 +336,18 @@ pub async fn preview(app: &App, ticket: &str) -> Result<Preview> {
     };
     let mut sign_in = settings.sign_in();
     if sign_in.is_none() {
-        sign_in = records.grant.map(|grant| grant.issuance.issuer);
+        let grant = records.grant;
+        let grant = grant.filter(|grant| server.stands_behind_grant(grant.auth_revision));
+        sign_in = grant.map(|grant| grant.issuance.issuer);
     }
     if sign_in.is_none() {
         let known = app
             .table
             .clients(&ticket.tenant, server.id, owner(&session))
             .await?;
-        let latest = known.into_iter().rev().find(|record| !record.rejected);
+        let mut known = known.into_iter().rev();
+        let latest = known
+            .find(|record| !record.rejected && server.stands_behind_grant(record.auth_revision));
         sign_in = latest.map(|record| record.issuer);
     }
     Ok(Preview {

@@ -345,7 +345,7 @@ async fn discover(
         .as_ref()
         .or(protected.issuers.first())
         .ok_or(Error::Oauth(OauthSetup::NoAuthorizationServer))?;
-    let mut issuer = discovery::issuer(&app.egress, first)
+    let issuer = discovery::issuer(&app.egress, first)
         .await
         .map_err(refuse)?;
     if settings.pkce && !issuer.supports_s256 && !settings.supports_s256 {
@@ -359,16 +359,15 @@ async fn discover(
         ),
         (&settings.token_endpoint, &issuer.token_endpoint),
     ];
-    if configured
+    let is_other = configured
         .into_iter()
-        .any(|(own, found)| own.as_ref().is_some_and(|own| own != found))
-    {
+        .any(|(own, found)| own.as_ref().is_some_and(|own| own != found));
+    // So would an issuer of the server's own that claims the operator's token endpoint.
+    let token_endpoint = settings.token_endpoint.as_ref();
+    let is_at_home = |token: &String| origin(token) == origin(&issuer.issuer);
+    let is_claim = settings.issuer.is_none() && !token_endpoint.is_none_or(is_at_home);
+    if is_other || is_claim {
         return Err(Error::Oauth(OauthSetup::OtherIssuer));
-    }
-    // Nor may the server choose it by naming an issuer that claims the operator's token endpoint for itself.
-    if let (None, Some(token)) = (&settings.issuer, &settings.token_endpoint) {
-        let is_there = |url: &String| origin(url) == origin(token);
-        issuer.revocation_endpoint = issuer.revocation_endpoint.filter(is_there);
     }
     // Issuers and browsers are told what is sent: no values of the server's query.
     let resource = without_query(&protected.resource).to_owned();
