@@ -870,7 +870,7 @@ async fn a_secret_of_secrets_manager_is_fetched_when_it_is_needed_and_for_a_minu
         "secretsmanager.getsecretvalue".to_owned(),
         json!({"SecretId": ARN}),
     );
-    assert_eq!(scene.stores.asked(), [asked.clone()]);
+    assert_eq!(scene.stores.asked(), std::slice::from_ref(&asked));
     scene.hawser.pass(50);
     scene.connect().await;
     assert_eq!(scene.stores.asked(), []);
