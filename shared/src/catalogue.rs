@@ -585,7 +585,7 @@ mod tests {
             ),
             (r#", "api_key": true"#, "one.api_key: must be an object"),
             (
-                r#", "oauth": {"token_endpoint": "https://x.example/t"}"#,
+                r#", "oauth": {"client_id": "c", "token_endpoint": "https://x.example/t"}"#,
                 "one.oauth: authorization_endpoint and token_endpoint",
             ),
             (
