@@ -502,7 +502,7 @@ async fn hold(contract: &str) {
             endpoint.routes
         };
         for (method, route) in routes {
-            let hawser = Hawser::start().await;
+            let hawser = Hawser::with_built_in_integrations().await;
             let answered = ask(&hawser, endpoint.name, method, route).await;
             if rows.get(endpoint.name).map(|row| row.to_vec()) != Some(answered.clone()) {
                 wrong.push(format!(

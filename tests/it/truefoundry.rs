@@ -1720,7 +1720,7 @@ async fn an_address_that_is_not_vouched_for_makes_no_collaborator() {
 
 #[tokio::test]
 async fn the_owner_of_a_connection_that_was_moved_cannot_send_the_next_key_there() {
-    let hawser = Hawser::start().await;
+    let hawser = Hawser::with_built_in_integrations().await;
     let admin = hawser.admin("acme");
     let new = json!({"mcp_server": "pipedrive", "access_type": "write", "api_key": "k-1"});
     let number = admin.post("/api/v1/mcp-servers", new).await.json()["data"]["id"].clone();
