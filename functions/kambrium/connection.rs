@@ -1,4 +1,4 @@
-//! The connection object (9). No secret is part of it.
+//! The connection object (Kambrium 9). No secret is part of it.
 
 use crate::http::LastFailedConsent;
 use hawser_core::domain::credential::{Records, Source};

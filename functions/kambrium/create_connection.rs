@@ -1,4 +1,4 @@
-//! `POST /mcp-servers`: a connection of the caller's own, made from an integration (3).
+//! `POST /mcp-servers`: a connection of the caller's own, made from an integration (Kambrium 3).
 
 use super::connection::Connection;
 use super::fields::{Faults, Fields};
@@ -62,7 +62,7 @@ struct Created<'a> {
     consent: Option<Consent<'a>>,
 }
 
-/// What the caller does next for an OAuth connection (14).
+/// What the caller does next for an OAuth connection (Kambrium 14).
 #[derive(Serialize)]
 struct Consent<'a> {
     authorization_url: &'a str,
@@ -157,7 +157,7 @@ fn read(mut fields: Fields<'_>) -> Option<Create> {
 }
 
 /// What the integration and the request make together; name, address and header are copied, so that later changes of
-/// the catalogue touch new connections only (10).
+/// the catalogue touch new connections only (Kambrium 10).
 async fn draft(app: &App, create: Create, client_secret: &SecretString) -> Result<Draft, Refusal> {
     let offered = integrations::find(app, &create.mcp_server).await?;
     let offered = offered.filter(|offered| offered.integration.active);

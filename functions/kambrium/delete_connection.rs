@@ -1,4 +1,4 @@
-//! `DELETE /mcp-servers/{server_id}`: a connection and everything attached to it, for good (7, 12).
+//! `DELETE /mcp-servers/{server_id}`: a connection and everything attached to it, for good (Kambrium 7, 12).
 
 use super::fields::Faults;
 use super::problem::{Problem, Refusal};

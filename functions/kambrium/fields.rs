@@ -1,5 +1,5 @@
-//! Reading the path and the body field by field while collecting every fault for the 422 list (1.2, 1.3). What a fault
-//! repeats of the request is never a key, never long and never a field that the contract does not know.
+//! Reading the path and the body field by field while collecting every fault for the 422 list (Kambrium 1.2, 1.3). What a
+//! fault repeats of the request is never a key, never long and never a field that the contract does not know.
 
 use super::problem::Refusal;
 use crate::http::{Request, dry_run, path_parameter, query};

@@ -1,5 +1,5 @@
-//! `/api/mcp-servers/saas-oauth/{provider}/callback/`: the issuer of an integration sends the browser back (14). Whoever opened
-//! the page as a popup is told how the consent ended; nobody else is.
+//! `/api/mcp-servers/saas-oauth/{provider}/callback/`: the issuer of an integration sends the browser back (Kambrium 14).
+//! Whoever opened the page as a popup is told how the consent ended; nobody else is.
 
 use crate::hawser::consent::{cookie, has_cookie, plain, reference};
 use crate::http::{BODY_LIMIT, Code, Request, Response, body, form, json, path_parameter, query};
@@ -185,7 +185,7 @@ impl From<Refused> for Response<Body> {
                     "message": "OAuth state validation failed. Possible CSRF attack.",
                 }),
             ),
-            // The words stay the same whatever the cause (1.1).
+            // The words stay the same whatever the cause (Kambrium 1.1).
             Refused::Failed(cause) => {
                 error!(%cause, "the request failed");
                 let detail = "Failed to complete OAuth connection: database error";

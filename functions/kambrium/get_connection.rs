@@ -1,4 +1,4 @@
-//! `GET /mcp-servers/{server_id}`: one connection (5).
+//! `GET /mcp-servers/{server_id}`: one connection (Kambrium 5).
 
 use super::connection::Connection;
 use super::problem::{Problem, Refusal};

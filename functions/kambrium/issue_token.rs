@@ -1,4 +1,5 @@
-//! `POST /oauth2/token`: a token for the OAuth client of a connection (13; RFC 6749 4.4). Errors are those of RFC 6749 5.2.
+//! `POST /oauth2/token`: a token for the OAuth client of a connection (Kambrium 13; RFC 6749 4.4). Errors are those of
+//! RFC 6749 5.2.
 
 use crate::http::{self, BODY_LIMIT, Code, Request, Response, header, json, with_header};
 use data_encoding::BASE64;

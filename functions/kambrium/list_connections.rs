@@ -1,4 +1,4 @@
-//! `GET /mcp-servers`: the caller's own connections (4).
+//! `GET /mcp-servers`: the caller's own connections (Kambrium 4).
 
 use super::connection::Connection;
 use super::problem::{Problem, Refusal};

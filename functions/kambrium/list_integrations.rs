@@ -1,4 +1,4 @@
-//! `GET /mcp-servers/available`: the integrations that a connection can be made from (2).
+//! `GET /mcp-servers/available`: the integrations that a connection can be made from (Kambrium 2).
 
 use super::problem::{Problem, Refusal};
 use super::{Call, READ, admit, success};

@@ -1,4 +1,4 @@
-//! `GET /mcp-servers/{server_id}/tools`: the tools that a connection offers, as its owner finds them (8).
+//! `GET /mcp-servers/{server_id}/tools`: the tools that a connection offers, as its owner finds them (Kambrium 8).
 
 use super::fields::{Faults, Number};
 use super::problem::{Problem, Refusal};
@@ -98,7 +98,7 @@ fn parse(request: &Request) -> Result<(Number, u64, u64), Refusal> {
     faults.settle(all.map(|((number, limit), offset)| (number, limit, offset)))
 }
 
-/// Here the 404 has no number (8).
+/// Here the 404 has no number (Kambrium 8).
 fn unnumbered(refusal: Refusal) -> Refusal {
     match refusal {
         Refusal::Domain(Error::ServerNotFound) => Refusal::ConnectionNotFound,

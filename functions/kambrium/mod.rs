@@ -50,7 +50,7 @@ const WRITE: &str = "mgmt.write";
 pub(crate) const ADMIN: &str = "mgmt.admin";
 
 impl Call {
-    /// Refuses a caller without the scope, or with a credential that is for something else (11, 13).
+    /// Refuses a caller without the scope, or with a credential that is for something else (Kambrium 11, 13).
     fn permit(&self, caller: &Caller) -> Result<(), Refusal> {
         let scoped = [self.scope, ADMIN]
             .iter()
@@ -63,8 +63,8 @@ impl Call {
     }
 }
 
-/// Credentials, then the scope, then the body's size, then what was found wrong in the request (1.1). The caller of a
-/// sound request is settled by its first read, and [`Call::permit`] is asked then.
+/// Credentials, then the scope, then the body's size, then what was found wrong in the request (Kambrium 1.1). The caller of
+/// a sound request is settled by its first read, and [`Call::permit`] is asked then.
 async fn admit<T>(
     app: &App,
     request: &Request,
@@ -87,7 +87,7 @@ async fn admit<T>(
     }
 }
 
-/// An `Authorization` header of another scheme counts as absent here, and so does an empty key (1).
+/// An `Authorization` header of another scheme counts as absent here, and so does an empty key (Kambrium 1).
 async fn present(app: &App, request: &Request) -> hawser_core::Result<Presented> {
     let key = || http::header(request, "x-api-key").filter(|key| !key.is_empty());
     if let Some(Authorization::Bearer(token)) = http::authorization(request) {
@@ -125,7 +125,7 @@ async fn find(
 }
 
 /// Whether a connection is the caller's own, or its to administer, and not outside what its credential is bound to
-/// (11, 13).
+/// (Kambrium 11, 13).
 fn reaches(caller: &Caller, connection: &Numbered) -> bool {
     let owned = connection.owner == *caller.subject() || caller.scopes.contains(ADMIN);
     owned && is_within_binding(caller, connection.number)

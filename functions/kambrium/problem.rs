@@ -1,5 +1,5 @@
-//! How this contract says no: `{"detail": ...}`, a sentence or, with 422, a list (1.1, 1.2). A [`Refusal`] is what went
-//! wrong; a [`Problem`] knows where, for some sentences name the endpoint or the connection.
+//! How this contract says no: `{"detail": ...}`, a sentence or, with 422, a list (Kambrium 1.1, 1.2). A [`Refusal`] is what
+//! went wrong; a [`Problem`] knows where, for some sentences name the endpoint or the connection.
 
 use super::fields::Fault;
 use super::{Call, fields};
@@ -169,7 +169,7 @@ impl Problem {
                     call.failure
                 ),
             ),
-            // The words stay the same whatever the cause (1.1).
+            // The words stay the same whatever the cause (Kambrium 1.1).
             Refusal::Domain(
                 Error::CredentialNotFound
                 | Error::SessionNotFound

@@ -1,4 +1,4 @@
-//! `PUT /mcp-servers/{server_id}`: a partial update, in spite of the method (6).
+//! `PUT /mcp-servers/{server_id}`: a partial update, in spite of the method (Kambrium 6).
 
 use super::connection::Connection;
 use super::fields::{Faults, Fields, Number};

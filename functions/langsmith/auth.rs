@@ -1,5 +1,5 @@
-//! The auth fields of a record as this contract has them, the rules on their combination (2.1, 2.4), and how they stand
-//! for what the domain stores.
+//! The auth fields of a record as this contract has them, the rules on their combination (LangSmith 2.1, 2.4), and how they
+//! stand for what the domain stores.
 
 use super::problem::Problem;
 use hawser_core::domain::server::{

@@ -1,4 +1,4 @@
-//! `POST /auth-sessions`: connect a user to the server of their provider (2.8).
+//! `POST /auth-sessions`: connect a user to the server of their provider (LangSmith 2.8).
 
 use super::fields::{Fields, Strategy};
 use super::problem::Problem;

@@ -1,4 +1,4 @@
-//! `POST /mcp-servers`: register a server (2.1).
+//! `POST /mcp-servers`: register a server (LangSmith 2.1).
 
 use super::auth::AuthFields;
 use super::fields::Fields;

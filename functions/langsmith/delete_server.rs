@@ -1,4 +1,4 @@
-//! `DELETE /mcp-servers/{mcp_server_id}`: a server and everything under it, for good (2.5).
+//! `DELETE /mcp-servers/{mcp_server_id}`: a server and everything under it, for good (LangSmith 2.5).
 
 use super::problem::Problem;
 use super::{Permission, admit, dry_run, server_id};

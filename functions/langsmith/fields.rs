@@ -1,5 +1,5 @@
 //! Reading the fields of a body. Each is read with all its rules at once; of several faults the one is answered that the
-//! order of checks puts first: syntax, then what is missing, then values (1.2).
+//! order of checks puts first: syntax, then what is missing, then values (LangSmith 1.2).
 
 use super::auth::{AuthType, Header, OauthMode, SentAuth};
 use super::problem::Problem;
@@ -297,7 +297,7 @@ fn is_scope(text: &str) -> bool {
             .all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\'))
 }
 
-/// The rules of 1.5; the error names the header.
+/// The rules of headers (LangSmith 1.5); the error names the header.
 fn headers_rule(headers: &[Header]) -> Result<(), (usize, &'static str)> {
     if headers.len() > HEADERS_AT_MOST {
         return Err((HEADERS_AT_MOST, "more than 32 headers"));
@@ -331,8 +331,8 @@ fn headers_rule(headers: &[Header]) -> Result<(), (usize, &'static str)> {
     Ok(())
 }
 
-/// The rule of section 6. What is judged is the text as written: the parser repairs much that other clients of the same
-/// URL would read differently, such as a backslash for a slash, or `https:` without slashes.
+/// The rule of URLs (LangSmith 6). What is judged is the text as written: the parser repairs much that other clients of the
+/// same URL would read differently, such as a backslash for a slash, or `https:` without slashes.
 fn url_rule(
     text: &str,
     loopback: bool,

@@ -1,4 +1,4 @@
-//! `GET /mcp-servers/{mcp_server_id}`: one server (2.3).
+//! `GET /mcp-servers/{mcp_server_id}`: one server (LangSmith 2.3).
 
 use super::mcp_server::McpServer;
 use super::problem::Problem;

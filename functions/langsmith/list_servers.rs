@@ -1,4 +1,4 @@
-//! `GET /mcp-servers`: all servers of the tenant (2.2).
+//! `GET /mcp-servers`: all servers of the tenant (LangSmith 2.2).
 
 use super::mcp_server::McpServer;
 use super::problem::Problem;

@@ -1,4 +1,4 @@
-//! `GET /mcp/tools`: the tools of the server at a URL, as the acting user finds them there (2.7).
+//! `GET /mcp/tools`: the tools of the server at a URL, as the acting user finds them there (LangSmith 2.7).
 
 use super::problem::Problem;
 use super::{Permission, acting_user, admit};

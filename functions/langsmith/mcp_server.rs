@@ -1,4 +1,4 @@
-//! The `McpServer` object of answers (1.4), and who sees the headers in it (5).
+//! The `McpServer` object of answers (LangSmith 1.4), and who sees the headers in it (LangSmith 5).
 
 use super::Permission;
 use super::auth::{self, AuthFields, Header};

@@ -70,7 +70,7 @@ impl Permission {
     }
 }
 
-/// The body's size, the credentials and their tenant, then what was found wrong in the request (1.2): bad input is
+/// The body's size, the credentials and their tenant, then what was found wrong in the request (LangSmith 1.2): bad input is
 /// answered as such only to someone who may make the call.
 async fn admit<T>(
     app: &App,
@@ -118,7 +118,8 @@ fn base(app: &App, request: &Request) -> Result<String, Problem> {
     Ok(http::public_base(app, request).ok_or_else(unknown)?)
 }
 
-/// A service key acts as the user it names, if that can be one; everybody else as themselves, whoever they name (1.1).
+/// A service key acts as the user it names, if that can be one; everybody else as themselves, whoever they name
+/// (LangSmith 1.1).
 fn acting_user(caller: &Caller, named: Option<&str>) -> Option<Subject> {
     match named {
         Some(id) if caller.is_service_key => Subject::new(SubjectType::User, id),
@@ -126,7 +127,7 @@ fn acting_user(caller: &Caller, named: Option<&str>) -> Option<Subject> {
     }
 }
 
-/// Whether what a subject has may be used by a caller: the subject itself, or a service key of the tenant (1.1).
+/// Whether what a subject has may be used by a caller: the subject itself, or a service key of the tenant (LangSmith 1.1).
 fn may_use(caller: &Caller, subject: &Subject) -> bool {
     caller.is_service_key || caller.subject() == subject
 }

@@ -1,5 +1,5 @@
-//! How this contract says no: one error object (1.3) built from its closed table (3), and the older bodies of
-//! authentication (1.1), which have none of its fields.
+//! How this contract says no: one error object (LangSmith 1.3) built from its closed table (LangSmith 3), and the older
+//! bodies of authentication (LangSmith 1.1), which have none of its fields.
 
 use super::Permission;
 use crate::http::{Code, Response, empty, json, with_header};
@@ -70,7 +70,7 @@ impl From<Error> for Problem {
     }
 }
 
-/// The error object (1.3).
+/// The error object (LangSmith 1.3).
 #[derive(Serialize)]
 struct ErrorBody {
     r#type: String,
@@ -85,8 +85,8 @@ impl Problem {
         matches!(self, Self::Domain(Error::Contended))
     }
 
-    /// As routes say it that have neither a 409 nor a 422 (1.2, 2.6 to 2.9): whoever meets a busy server is to try later, and
-    /// a value that cannot be is a body that cannot be.
+    /// As routes say it that have neither a 409 nor a 422 (LangSmith 1.2, 2.6 to 2.9): whoever meets a busy server is to try
+    /// later, and a value that cannot be is a body that cannot be.
     pub fn without_409_and_422(self) -> Self {
         match self {
             Self::Domain(Error::Contended) => {
@@ -97,7 +97,7 @@ impl Problem {
         }
     }
 
-    /// Status, code and detail (3).
+    /// Status, code and detail (LangSmith 3).
     fn parts(&self) -> (u16, &'static str, String) {
         let said = |status, code, detail: &str| (status, code, detail.to_owned());
         match self {

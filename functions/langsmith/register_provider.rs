@@ -1,4 +1,4 @@
-//! `POST /mcp-servers/{mcp_server_id}/oauth-provider`: prepare a server for one user's consent (2.6).
+//! `POST /mcp-servers/{mcp_server_id}/oauth-provider`: prepare a server for one user's consent (LangSmith 2.6).
 
 use super::fields::Fields;
 use super::problem::Problem;

@@ -1,4 +1,4 @@
-//! `PATCH /mcp-servers/{mcp_server_id}`: change the URL or the auth fields (2.4).
+//! `PATCH /mcp-servers/{mcp_server_id}`: change the URL or the auth fields (LangSmith 2.4).
 
 use super::auth::{AuthFields, SentAuth, has_headers, hidden_key};
 use super::fields::Fields;

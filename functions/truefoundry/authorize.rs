@@ -1,4 +1,4 @@
-//! `GET /mcp/{mcpServerId}/authorize`: what the caller needs, and where its consent starts (3.10).
+//! `GET /mcp/{mcpServerId}/authorize`: what the caller needs, and where its consent starts (TrueFoundry 3.10).
 
 use super::manifest::https_url_rule;
 use super::problem::Problem;

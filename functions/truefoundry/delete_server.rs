@@ -1,4 +1,4 @@
-//! `DELETE /mcp/{mcpServerId}`: a server and everything under it, for good (3.4).
+//! `DELETE /mcp/{mcpServerId}`: a server and everything under it, for good (TrueFoundry 3.4).
 
 use super::permission::{Permission, require};
 use super::problem::Problem;

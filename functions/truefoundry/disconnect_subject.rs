@@ -1,4 +1,4 @@
-//! `DELETE /mcp/{mcpServerId}/auth`: disconnect one subject (3.7).
+//! `DELETE /mcp/{mcpServerId}/auth`: disconnect one subject (TrueFoundry 3.7).
 
 use super::permission::require_self_or_manager;
 use super::problem::Problem;

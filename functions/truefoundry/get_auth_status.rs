@@ -1,4 +1,4 @@
-//! `GET /mcp/{mcpServerId}/auth/status`, and its alias `/auth/state`: what one subject needs (3.8).
+//! `GET /mcp/{mcpServerId}/auth/status`, and its alias `/auth/state`: what one subject needs (TrueFoundry 3.8).
 
 use super::permission::{Permission, has, require_self_or_manager};
 use super::problem::Problem;

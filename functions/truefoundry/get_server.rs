@@ -1,4 +1,4 @@
-//! `GET /mcp/{mcpServerId}`: one server (3.3).
+//! `GET /mcp/{mcpServerId}`: one server (TrueFoundry 3.3).
 
 use super::manifest::Registration;
 use super::permission::{Permission, require};

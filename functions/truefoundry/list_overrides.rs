@@ -1,4 +1,4 @@
-//! `GET /mcp/{mcpServerId}/auth`: the overrides that the caller may see (3.6).
+//! `GET /mcp/{mcpServerId}/auth`: the overrides that the caller may see (TrueFoundry 3.6).
 
 use super::manifest::REDACTED;
 use super::permission::{Permission, has};

@@ -1,4 +1,4 @@
-//! `GET /mcp`: the servers that the caller may read (3.2).
+//! `GET /mcp`: the servers that the caller may read (TrueFoundry 3.2).
 
 use super::manifest::Registration;
 use super::permission::{Permission, has};

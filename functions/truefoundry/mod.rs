@@ -29,8 +29,8 @@ use reader::{Faults, Reader};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-/// Credentials, then the body's size, then what was found wrong in the request (1.3): bad input from someone unknown is
-/// answered as someone unknown.
+/// Credentials, then the body's size, then what was found wrong in the request (TrueFoundry 1.3): bad input from someone
+/// unknown is answered as someone unknown.
 async fn admit<T>(
     app: &App,
     request: &Request,
@@ -52,7 +52,7 @@ async fn admit<T>(
     }
 }
 
-/// Whether the caller may run a server's tools (2.1).
+/// Whether the caller may run a server's tools (TrueFoundry 2.1).
 pub(crate) fn may_use(caller: &Caller, server: &Server) -> bool {
     permission::has(caller, Some(server), permission::Permission::Use)
 }
@@ -67,7 +67,7 @@ fn server_id(request: &Request) -> Option<ServerId> {
     ServerId::parse_prefixed(&http::path_parameter(request, "mcpServerId"))
 }
 
-/// The query of a request: no parameter twice; an empty value or the text `null` counts as absent (1.1).
+/// The query of a request: no parameter twice; an empty value or the text `null` counts as absent (TrueFoundry 1.1).
 fn query(request: &Request) -> Result<Map<String, Value>, Problem> {
     let mut parameters = Map::new();
     for (name, value) in http::query(request) {
@@ -120,7 +120,7 @@ struct Page<T> {
     pagination: Pagination,
 }
 
-/// A window on a list (section 8).
+/// A window on a list (TrueFoundry 8).
 #[derive(Clone, Copy, Debug)]
 struct Window {
     limit: usize,
@@ -175,7 +175,7 @@ impl Window {
     }
 }
 
-/// A `Subject` object (4.2).
+/// A `Subject` object (TrueFoundry 4.2).
 pub fn subject(actor: &Actor) -> Value {
     let mut object = Map::new();
     object.insert("subjectId".to_owned(), actor.subject.id().into());
@@ -196,7 +196,7 @@ pub fn subject(actor: &Actor) -> Value {
     object.into()
 }
 
-/// A status object (3.8).
+/// A status object (TrueFoundry 3.8).
 fn auth_status(status: Status) -> Value {
     match status {
         Status::Authenticated(source) => {
@@ -213,7 +213,7 @@ fn auth_status(status: Status) -> Value {
     }
 }
 
-/// The exact sentences of 7.4.
+/// The exact sentences (TrueFoundry 7.4).
 const fn sentence(why: NotRequired) -> &'static str {
     match why {
         NotRequired::NoAuthentication => "This MCP server has no authentication configured.",

@@ -1,4 +1,4 @@
-//! Who may do what: tenant roles, and roles as a collaborator of one server (section 2.1).
+//! Who may do what: tenant roles, and roles as a collaborator of one server (TrueFoundry 2.1).
 
 use super::problem::Problem;
 use hawser_core::caller::Caller;

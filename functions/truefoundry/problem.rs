@@ -1,4 +1,4 @@
-//! How this contract says no: `HttpError`, whatever the status (section 1.4).
+//! How this contract says no: `HttpError`, whatever the status (TrueFoundry 1.4).
 
 use crate::http::{Code, Response, json, with_header};
 use hawser_core::Error;

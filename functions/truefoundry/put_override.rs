@@ -1,4 +1,4 @@
-//! `PUT /mcp/{mcpServerId}/auth`: install or replace one subject's override (3.5).
+//! `PUT /mcp/{mcpServerId}/auth`: install or replace one subject's override (TrueFoundry 3.5).
 
 use super::list_overrides::row;
 use super::manifest::{header_value_rule, secret_value};
@@ -106,7 +106,7 @@ async fn attempt(
     Ok(row(&own))
 }
 
-/// What each kind of server accepts (6.2).
+/// What each kind of server accepts (TrueFoundry 6.2).
 fn fits(server: &Server, sent: &Sent) -> Result<(), Problem> {
     let mismatch = |path: &str, message| {
         Err(Problem::OverrideMismatch(vec![Fault {

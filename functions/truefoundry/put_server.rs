@@ -1,4 +1,4 @@
-//! `PUT /mcp`: create or update by name (3.1).
+//! `PUT /mcp`: create or update by name (TrueFoundry 3.1).
 
 use super::manifest::{Manifest, Registration};
 use super::permission::{Permission, require};

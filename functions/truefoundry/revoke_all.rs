@@ -1,4 +1,4 @@
-//! `DELETE /mcp/{mcpServerId}/auth/tokens`: every credential at a server that lives on (3.9).
+//! `DELETE /mcp/{mcpServerId}/auth/tokens`: every credential at a server that lives on (TrueFoundry 3.9).
 
 use super::permission::require_tenant_admin;
 use super::problem::Problem;

@@ -1,5 +1,5 @@
 //! The one HTTP client for every URL that was learned from anywhere: registrations, metadata, endpoints, MCP servers
-//! (authorization checklist section 8). It reaches public addresses and those that the operator opens, and exactly those that
+//! (MCP authorization 8). It reaches public addresses and those that the operator opens, and exactly those that
 //! were checked.
 
 pub mod coding;
@@ -212,8 +212,8 @@ impl Egress {
         self.rule.takes_http(url)
     }
 
-    /// Reads a document, following at most three redirects, each checked like a new URL. For discovery only (section 2
-    /// point 7).
+    /// Reads a document, following at most three redirects, each checked like a new URL. For discovery only
+    /// (MCP authorization 2.7).
     ///
     /// # Errors
     /// [`Failure`]; a fourth redirect is [`Failure::Refused`].
@@ -469,7 +469,7 @@ impl Resolve for Rule {
     }
 }
 
-/// The refused IPv4 networks of section 8.
+/// The refused IPv4 networks (MCP authorization 8).
 const REFUSED_V4: [(Ipv4Addr, u32); 16] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
@@ -489,16 +489,16 @@ const REFUSED_V4: [(Ipv4Addr, u32); 16] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 
-/// The refused IPv6 networks of section 8 within `2000::/3`; all outside it is refused anyway.
+/// The refused IPv6 networks within `2000::/3` (MCP authorization 8); all outside it is refused anyway.
 const REFUSED_V6: [(Ipv6Addr, u32); 4] = [
-    // All protocol assignments, of which section 8 names four: none is a place for a server.
+    // All protocol assignments, of which MCP authorization 8 names four: none is a place for a server.
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
     (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
 ];
 
-/// Whether an address is out on the internet (table of section 8). Of the IPv4 addresses inside IPv6 only those of
+/// Whether an address is out on the internet (MCP authorization 8). Of the IPv4 addresses inside IPv6 only those of
 /// `64:ff9b::/96` are judged by the inner one, as networks without IPv4 need; all others are refused.
 pub fn is_public(addr: IpAddr) -> bool {
     match addr {

@@ -222,7 +222,7 @@ async fn discover(client: &reqwest::Client, issuer: &str) -> Result<JwkSet> {
     let base = issuer.trim_end_matches('/');
     let url = format!("{base}/.well-known/openid-configuration");
     let metadata: Metadata = fetch(client, &url).await?;
-    // 4.3: someone else's say nothing of this one.
+    // OpenID Connect Discovery 4.3: someone else's say nothing of this one.
     if metadata.issuer != issuer {
         let cause = "the issuer's metadata are of another issuer";
         return Err(Error::Unavailable(cause.to_owned()));

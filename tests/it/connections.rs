@@ -117,7 +117,7 @@ fn tool_call(name: &str) -> Value {
     json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": name, "arguments": {}}})
 }
 
-// 8. The list
+// The list (Kambrium 8)
 
 #[tokio::test]
 async fn tools_are_listed_by_name_page_by_page() {
@@ -351,7 +351,7 @@ async fn filters_apply_to_what_is_kept() {
     assert_eq!(scene.upstream.count(), 2);
 }
 
-// 8, 11, 15. Calls
+// Calls (Kambrium 8, 11 and 15)
 
 #[track_caller]
 fn is_not_offered(answer: &Answer, name: &str, offered: &[&str]) {
@@ -740,7 +740,7 @@ async fn lists_in_event_streams_leave_it_out_too_wherever_they_come() {
     assert!(soon(asking().await.text()).await.is_err());
 }
 
-// 3. The api key
+// The api key (Kambrium 3)
 
 #[tokio::test]
 async fn an_api_key_is_tried_after_the_answer() {

@@ -123,7 +123,7 @@ async fn make(caller: &Caller, method: &str, path: &str, body: &Value) -> Answer
     caller.send(method, path, &[], bytes).await
 }
 
-// 2. Integrations
+// Integrations (Kambrium 2)
 
 #[tokio::test]
 async fn available_lists_the_active_integrations_by_name_to_everyone_alike() {
@@ -147,7 +147,7 @@ async fn available_lists_the_active_integrations_by_name_to_everyone_alike() {
     assert_eq!(elsewhere.get(AVAILABLE).await.text, got.text);
 }
 
-// 3. Create
+// Create (Kambrium 3)
 
 #[tokio::test]
 async fn create_answers_the_connection_with_its_client_secret_this_once() {
@@ -326,7 +326,7 @@ async fn create_refuses_in_the_order_of_the_table_and_leaves_nothing_behind() {
     assert_eq!(ada.get(BASE).await.json()["data"], json!([]));
 }
 
-// 1.2 The 422 list
+// The 422 list (Kambrium 1.2)
 
 const WHOLE: &str = "Input should be a valid dictionary or object to extract fields from";
 
@@ -698,7 +698,7 @@ async fn update_lists_the_faults_of_path_and_body_together() {
     assert_eq!(faults["detail"][1]["loc"], json!(["body", "agent_enabled"]));
 }
 
-// 4. List, 5. Get
+// List and get (Kambrium 4 and 5)
 
 #[tokio::test]
 async fn list_shows_the_callers_own_connections_by_id() {
@@ -757,7 +757,7 @@ async fn get_answers_the_connection_in_the_envelope() {
     );
 }
 
-// 6. Update
+// Update (Kambrium 6)
 
 #[tokio::test]
 async fn update_changes_what_is_sent_and_keeps_the_rest() {
@@ -893,7 +893,7 @@ async fn updates_at_the_same_moment_both_take_effect() {
     }
 }
 
-// 7. Delete
+// Delete (Kambrium 7)
 
 #[tokio::test]
 async fn delete_answers_with_data_null_and_then_nothing_is_there() {
@@ -963,7 +963,7 @@ async fn an_update_that_loses_to_a_delete_brings_nothing_back() {
     }
 }
 
-// 1. Credentials, order, headers
+// Credentials, order, headers (Kambrium 1)
 
 #[tokio::test]
 async fn every_call_wants_credentials() {
@@ -1141,7 +1141,7 @@ async fn unknown_paths_and_other_methods_are_answered_before_authentication() {
     }
 }
 
-// 11. Who may do what
+// Who may do what (Kambrium 11)
 
 #[tokio::test]
 async fn each_scope_opens_its_own_calls_and_no_others() {
@@ -1282,7 +1282,7 @@ async fn a_bound_credential_knows_one_connection_only() {
     assert_eq!(owner.delete(&at(bound)).await.status, 200);
 }
 
-// 9 and 10. One server under three contracts
+// One server under three contracts (Kambrium 9 and 10)
 
 const TRUEFOUNDRY: &str = "/api/svc/v1/mcp";
 

@@ -1033,7 +1033,7 @@ async fn what_is_wrong_in_a_question_for_a_session_is_said() {
     }
 }
 
-// 2.7 The tools of a server
+// The tools of a server (LangSmith 2.7)
 
 async fn tools(caller: &Caller, url: &str, more: &str) -> Answer {
     let url: String = url::form_urlencoded::byte_serialize(url.as_bytes()).collect();

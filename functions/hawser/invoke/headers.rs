@@ -1,4 +1,5 @@
-//! Which headers pass, in both directions: those of two lists, and no others (checklist 8). And where a call may come from.
+//! Which headers pass, in both directions: those of two lists, and no others (MCP authorization 8). And where a call may
+//! come from.
 
 use crate::http::Request;
 use data_encoding::BASE64;
@@ -146,8 +147,8 @@ pub fn of_answer(headers: &HeaderMap, session: Option<&SecretString>) -> HeaderM
     kept
 }
 
-/// Row 41: a page in a browser says where it is from. Ours and those that the operator allows may call; on a machine of
-/// one's own, so may all that are on it.
+/// A page in a browser says where it is from (MCP authorization row 41). Ours and those that the operator allows may call;
+/// on a machine of one's own, so may all that are on it.
 pub fn comes_from_an_allowed_origin(app: &App, request: &Request) -> bool {
     let known = app
         .public_urls

@@ -1,4 +1,4 @@
-//! How a call is refused: JSON-RPC errors, in Kambrium's words where its section 15 has them. None of them is a 400, by
+//! How a call is refused: JSON-RPC errors, in Kambrium's words where it has them (Kambrium 15). None of them is a 400, by
 //! which clients tell the revision that a server speaks.
 
 use crate::http::{Code, Response, Streamed, json, streamed, with_header, with_retry};

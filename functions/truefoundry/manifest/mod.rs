@@ -1,5 +1,6 @@
-//! The manifest of an MCP server: read with all its rules (section 5), and shown with its secrets redacted (section 10).
-//! `<REDACTED>` sent where a secret belongs keeps the stored one, under the conditions of [`Manifest::resolve`].
+//! The manifest of an MCP server: read with all its rules (TrueFoundry 5), and shown with its secrets redacted
+//! (TrueFoundry 10). `<REDACTED>` sent where a secret belongs keeps the stored one, under the conditions of
+//! [`Manifest::resolve`].
 
 mod parse;
 mod present;

@@ -1,4 +1,4 @@
-//! Reading a manifest: every rule of section 5, every fault with its path.
+//! Reading a manifest: every rule (TrueFoundry 5), every fault with its path.
 
 use super::super::permission::COLLABORATOR_ROLES;
 use super::super::reader::{Faults, Reader, length};
@@ -46,7 +46,7 @@ const REFUSED_TOKEN_PARAMS: [&str; 9] = [
 const SECRET_REFERENCE: &str = "tfy-secret://";
 const REFERENCE_REFUSED: &str = "secret references are not supported";
 
-/// A manifest that keeps every rule, normalised (5.5).
+/// A manifest that keeps every rule, normalised (TrueFoundry 5.5).
 #[derive(Debug)]
 pub struct Manifest {
     /// Unique in the tenant.

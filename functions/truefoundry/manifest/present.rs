@@ -1,4 +1,4 @@
-//! Showing a registration as this contract's object (sections 4 and 10). Never needs a secret value.
+//! Showing a registration as this contract's object (TrueFoundry 4 and 10). Never needs a secret value.
 
 use super::super::subject;
 use super::{Manifest, REDACTED};
@@ -58,7 +58,7 @@ impl<'a> Registration<'a> {
         }
     }
 
-    /// The `MCPServer` object (4.1).
+    /// The `MCPServer` object (TrueFoundry 4.1).
     pub fn mcp_server(&self, tenant: &TenantId, gateway_url: Option<&str>) -> Box<RawValue> {
         let mut object = Members::default();
         let mut set = |name: &str, value: Value| object.0.push((name.to_owned(), raw(&value)));

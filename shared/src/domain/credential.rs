@@ -135,7 +135,7 @@ pub struct Grant {
     pub issuance: Issuance,
     /// Scopes asked for or granted.
     pub scopes: BTreeSet<String>,
-    /// Whether it was asked for because one for less was refused (checklist row 18).
+    /// Whether it was asked for because one for less was refused (MCP authorization row 18).
     #[serde(default)]
     pub stepped_up: bool,
     /// When the access token was obtained.

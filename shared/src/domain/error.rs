@@ -78,7 +78,7 @@ pub enum Error {
     UnusableAddress(UnusableAddress),
     /// The server was changed at the same time, again and again.
     Contended,
-    /// The update would void stored credentials and was not forced (TrueFoundry section 9).
+    /// The update would void stored credentials and was not forced (TrueFoundry 9).
     WouldVoidCredentials {
         /// OAuth records it would void.
         oauth: u64,

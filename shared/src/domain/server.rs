@@ -120,7 +120,7 @@ pub struct HeaderSpec {
     pub template: Option<String>,
 }
 
-/// OAuth settings without their secrets, in TrueFoundry's words (5.3). Those from `issuer` to
+/// OAuth settings without their secrets, in TrueFoundry's words (TrueFoundry 5.3). Those from `issuer` to
 /// `additional_authorization_params` are our own and documented in docs/API.md.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
@@ -240,7 +240,7 @@ pub struct LangsmithFields {
     pub external_system_id: Option<String>,
 }
 
-/// What only Kambrium knows of a server (its section 9).
+/// What only Kambrium knows of a server (Kambrium 9).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {
     /// The display name of the integration, or the server's name.
@@ -378,7 +378,7 @@ impl Server {
     }
 
     /// Whether outbound authentication differs between two states of a server, so that what subjects stored for the
-    /// one must not serve the other (TrueFoundry section 9). `moved` says whether its whole address does.
+    /// one must not serve the other (TrueFoundry 9). `moved` says whether its whole address does.
     pub fn outbound_auth_differs(&self, other: &Self, moved: bool) -> bool {
         let whole_url = [self, other]
             .into_iter()

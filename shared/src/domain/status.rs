@@ -1,4 +1,4 @@
-//! The effective status of a subject at a server: one table, decided without asking anyone (TrueFoundry section 7).
+//! The effective status of a subject at a server: one table, decided without asking anyone (TrueFoundry 7).
 
 use super::credential::{Grant, Records, RefreshOutcome, Source};
 use super::server::{Auth, AuthLevel, GrantType, OauthConfig, Server};

@@ -12,7 +12,7 @@ const CODINGS: usize = 3;
 /// The largest window of a zstd frame, as a power of two: 8 MiB, the most that a decoder of this content coding has to support
 /// (RFC 9659).
 const ZSTD_WINDOW: u32 = 23;
-/// The first seven bits of a Brotli stream with a "large window", of up to 1 GiB: no stream of RFC 7932 begins so (9.1), but the
+/// The first seven bits of a Brotli stream with a "large window", of up to 1 GiB: no stream begins so (RFC 7932 9.1), but the
 /// decoder takes them and holds the whole window in memory.
 const BROTLI_LARGE_WINDOW: u8 = 0x11;
 /// The buffer of the Brotli decoder, in bytes.

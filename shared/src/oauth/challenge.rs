@@ -1,4 +1,4 @@
-//! `WWW-Authenticate` (RFC 9110 11.6.1, RFC 6750 3, RFC 9728 5.1; rows 2, 3 and 17).
+//! `WWW-Authenticate` (RFC 9110 11.6.1, RFC 6750 3, RFC 9728 5.1; MCP authorization rows 2, 3 and 17).
 
 use super::words;
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};

@@ -1,4 +1,5 @@
-//! Who protects an MCP server (RFC 9728) and how to talk to whoever does (RFC 8414, OpenID Connect Discovery): section 2.
+//! Who protects an MCP server (RFC 9728) and how to talk to whoever does (RFC 8414, OpenID Connect Discovery;
+//! MCP authorization 2).
 //!
 //! The first document that is there decides. An outage at one place does not hide a document at the next one of the same kind,
 //! but never leads on to another kind: what was not asked may say otherwise.
@@ -18,12 +19,12 @@ const DISCOVER: &str = "server/discover";
 /// What an MCP server says about its protection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protected {
-    /// The resource indicator, byte for byte (section 2 point 5); the server's address where it publishes none.
+    /// The resource indicator, byte for byte (MCP authorization 2.5); the server's address where it publishes none.
     pub resource: String,
     /// The authorization servers, byte for byte, in the server's order; possibly none. The server's origin where it publishes
     /// no metadata: whether that is one, its own metadata says (revision 2025-03-26).
     pub issuers: Vec<String>,
-    /// The scopes of the challenge, else all that the metadata lists, else none to be sent (row 17).
+    /// The scopes of the challenge, else all that the metadata lists, else none to be sent (MCP authorization row 17).
     pub scopes: Option<Vec<String>>,
 }
 
@@ -40,17 +41,17 @@ pub struct Issuer {
     pub registration_endpoint: Option<String>,
     /// Where tokens are revoked (RFC 7009).
     pub revocation_endpoint: Option<String>,
-    /// The scopes it lists (row 13).
+    /// The scopes it lists (MCP authorization row 13).
     pub scopes_supported: Option<Vec<String>>,
     /// How clients may authenticate at the token endpoint; absent means HTTP Basic.
     pub token_auth_methods: Option<Vec<String>>,
     /// How clients may authenticate at the revocation endpoint, which is a list of its own (RFC 8414 2).
     pub revocation_auth_methods: Option<Vec<String>>,
-    /// Whether it says that it supports PKCE with S256 (row 15).
+    /// Whether it says that it supports PKCE with S256 (MCP authorization row 15).
     pub supports_s256: bool,
-    /// Whether every callback carries `iss` (row 20).
+    /// Whether every callback carries `iss` (MCP authorization row 20).
     pub iss_advertised: bool,
-    /// Whether it takes the address of a metadata document as a client id (row 9).
+    /// Whether it takes the address of a metadata document as a client id (MCP authorization row 9).
     pub takes_metadata_documents: bool,
 }
 
@@ -61,9 +62,9 @@ pub enum Failure {
     NotFound,
     /// There is some, and it must not be used.
     Unusable,
-    /// The resource metadata is about another resource (row 6).
+    /// The resource metadata is about another resource (MCP authorization row 6).
     ResourceMismatch,
-    /// The issuer's metadata is about another issuer (row 5).
+    /// The issuer's metadata is about another issuer (MCP authorization row 5).
     IssuerMismatch,
     /// An outage.
     TryLater,
@@ -79,8 +80,8 @@ impl From<egress::Failure> for Failure {
 }
 
 /// Asks an MCP server, without a token, who protects it; then reads its metadata where the challenge says it is, else at
-/// the well-known places (rows 1 to 3, 6 and 17). A server that is there and publishes none follows revision 2025-03-26, in
-/// which its origin is its authorization server.
+/// the well-known places (MCP authorization rows 1 to 3, 6 and 17). A server that is there and publishes none follows
+/// revision 2025-03-26, in which its origin is its authorization server.
 ///
 /// # Errors
 /// [`Failure`]. Metadata of another resource is [`Failure::ResourceMismatch`]: a server could name the metadata of another one
@@ -119,7 +120,7 @@ pub async fn protected_resource(egress: &Egress, server_url: &str) -> Result<Pro
     })
 }
 
-/// The metadata of an authorization server (rows 4, 5, 23 and 24). Whether a consent may begin without
+/// The metadata of an authorization server (MCP authorization rows 4, 5, 23 and 24). Whether a consent may begin without
 /// [`Issuer::supports_s256`] is for the caller to say.
 ///
 /// # Errors
@@ -260,7 +261,7 @@ fn at_path(url: &Url, path: &str, query: Option<&str>) -> String {
     url.into()
 }
 
-/// The places of row 4 and no other: a root document does not speak for an issuer with a path.
+/// These places and no others (MCP authorization row 4): a root document does not speak for an issuer with a path.
 fn issuer_places(issuer: &Url) -> Vec<String> {
     let path = issuer.path().strip_suffix('/').unwrap_or(issuer.path());
     let mut places = vec![
@@ -277,7 +278,7 @@ fn issuer_places(issuer: &Url) -> Vec<String> {
     places
 }
 
-/// Whether `resource` names the server: the same URL, or a path above it on the same origin (row 6).
+/// Whether `resource` names the server: the same URL, or a path above it on the same origin (MCP authorization row 6).
 fn names(resource: &str, server: &Url) -> bool {
     let Ok(resource) = Url::parse(resource) else {
         return false;

@@ -1,5 +1,5 @@
 //! What is said to MCP servers and authorization servers to find, get, refresh and revoke tokens: requests and answers,
-//! and no decision on what is stored. Section numbers are those of the authorization checklist.
+//! and no decision on what is stored. Cited as "MCP authorization": docs/contracts/mcp-authorization.md.
 
 pub mod challenge;
 pub mod discovery;
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 const RETRY_AFTER_LIMIT: u64 = 300;
 
-/// The error codes that may be logged (section 9); others are foreign text.
+/// The error codes that may be logged (MCP authorization 9); others are foreign text.
 const WORDS: [&str; 12] = [
     "access_denied",
     "invalid_client",
@@ -37,12 +37,12 @@ fn known(error: Option<&str>) -> &'static str {
     WORDS.into_iter().find(|word| *word == said).unwrap_or("")
 }
 
-/// Whether a status speaks of an outage and says nothing about what was asked (section 2 point 2, section 6).
+/// Whether a status speaks of an outage and says nothing about what was asked (MCP authorization 2.2 and 6).
 fn is_outage(status: u16) -> bool {
     matches!(status, 408 | 429 | 500..)
 }
 
-/// `Retry-After` in seconds, five minutes at most (section 6 point 12).
+/// `Retry-After` in seconds, five minutes at most (MCP authorization 6.12).
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
     let seconds: u64 = text.trim().parse().ok()?;

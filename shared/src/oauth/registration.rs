@@ -1,4 +1,4 @@
-//! Dynamic client registration (RFC 7591) and its end (RFC 7592): section 3 point 3, section 7 point 6.
+//! Dynamic client registration (RFC 7591) and its end (RFC 7592; MCP authorization 3.3 and 7.6).
 
 use super::discovery::Issuer;
 use super::is_outage;

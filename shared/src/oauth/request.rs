@@ -1,4 +1,5 @@
-//! What goes into the browser: the authorization request (section 5) with PKCE (RFC 7636, row 15).
+//! What goes into the browser: the authorization request (MCP authorization 5) with PKCE (RFC 7636;
+//! MCP authorization row 15).
 
 use crate::Result;
 use crate::domain::id::random;

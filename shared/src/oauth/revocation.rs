@@ -1,4 +1,4 @@
-//! Revoking tokens: by RFC 7009 (section 7), and by the documented ways of providers that do not have it.
+//! Revoking tokens: by RFC 7009 (MCP authorization 7), and by the documented ways of providers that do not have it.
 
 use super::members::Members;
 use super::token::Credentials;
@@ -22,7 +22,7 @@ pub enum Hint {
     Access,
 }
 
-/// What one attempt came to (outcome table of section 7).
+/// What one attempt came to (outcomes of MCP authorization 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The endpoint said so, and nothing in its answer says otherwise.

@@ -1,4 +1,4 @@
-//! The token endpoint (RFC 6749 4.1.3, 4.4 and 6, RFC 8707): sections 5 and 6.
+//! The token endpoint (RFC 6749 4.1.3, 4.4 and 6, RFC 8707; MCP authorization 5 and 6).
 
 use super::members::Members;
 use super::{is_outage, known, retry_after};
@@ -34,7 +34,7 @@ pub struct Endpoint<'a> {
     pub url: &'a str,
     /// Who asks.
     pub credentials: Credentials<'a>,
-    /// The resource indicator, verbatim (row 16).
+    /// The resource indicator, verbatim (MCP authorization row 16).
     pub resource: Option<&'a str>,
     /// What the operator adds; it replaces nothing that the protocol defines.
     pub extra: &'a [(String, SecretString)],
@@ -64,7 +64,7 @@ impl<'a> Endpoint<'a> {
 pub struct Tokens {
     /// `access_token`.
     pub access: SecretString,
-    /// `refresh_token`; `None` in a refresh means that the old one stays (section 6 point 8).
+    /// `refresh_token`; `None` in a refresh means that the old one stays (MCP authorization 6.8).
     pub refresh: Option<SecretString>,
     /// Seconds until the access token ends, at most ten years; zero if it has ended already.
     pub expires_in: Option<i64>,
@@ -111,7 +111,7 @@ impl TokenFailure {
     };
 }
 
-/// The classes of the table in section 6.
+/// The classes of a refused refresh (MCP authorization 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// The grant is over, once the store still holds what was sent.
@@ -232,7 +232,7 @@ fn basic(id: &str, secret: &str) -> Result<HeaderValue, egress::Failure> {
     Ok(value)
 }
 
-/// Exchanges a code. Never to be repeated once it was sent by a client that was not refused (section 5, callback point 4).
+/// Exchanges a code. Never to be repeated once it was sent by a client that was not refused (MCP authorization 5.4).
 ///
 /// # Errors
 /// [`TokenFailure`].
@@ -252,7 +252,7 @@ pub async fn exchange(
     at.ask(egress, &form).await
 }
 
-/// Refreshes, for the same scopes (section 6 point 5).
+/// Refreshes, for the same scopes (MCP authorization 6.5).
 ///
 /// # Errors
 /// [`TokenFailure`].
@@ -421,7 +421,7 @@ fn in_form(document: &str, name: &str) -> Option<SecretString> {
     Some(token.into_owned().into())
 }
 
-/// By the `error`, whatever the status; by the status if the error says nothing (table of section 6).
+/// By the `error`, whatever the status; by the status if the error says nothing (MCP authorization 6).
 fn class(word: &str, status: u16) -> Class {
     match (word, status) {
         ("invalid_grant", _) => Class::InvalidGrant,

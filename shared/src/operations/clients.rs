@@ -1,5 +1,6 @@
 //! The OAuth client that a consent is asked for as: the operator's, our metadata document, or one registered on the spot
-//! (checklist 3). And what else a server's OAuth needs to be known: settings from its registration or its integration.
+//! (MCP authorization 3). And what else a server's OAuth needs to be known: settings from its registration or its
+//! integration.
 
 use super::consent::CALLBACK_PATH;
 use super::integrations::{self, Offered};
@@ -421,8 +422,8 @@ impl Search<'_> {
         })
     }
 
-    /// The operator's client belongs to the issuer that was found first, and to no other (checklist rows 7 and 8); unless the
-    /// operator says to whom it belongs.
+    /// The operator's client belongs to the issuer that was found first, and to no other (MCP authorization rows 7 and 8);
+    /// unless the operator says to whom it belongs.
     fn pre_registered(&self, app: &App, issuer: &Issuer, id: &str) -> Result<Usable> {
         let secret = self.settings.client_secret.clone();
         let ways = match &secret {

@@ -1,4 +1,5 @@
-//! Grants in use: the access token of one, refreshed early, by one caller at a time, over all processes (checklist 6).
+//! Grants in use: the access token of one, refreshed early, by one caller at a time, over all processes
+//! (MCP authorization 6).
 //!
 //! Who finds a token near its end takes the lease on the grant by a conditional write on the version that was read; the
 //! others use what is still valid, or wait for what the holder stores. The result is stored only over that version under
@@ -339,7 +340,8 @@ async fn refresh(
                 tokens.refresh = None;
                 let (id, subject) = (server.id, &grant.subject);
                 next.sealed = seal(&key, tenant, id, subject, &grant.issuance, &tokens)?;
-                // Some issuers end the whole family when a token is presented that was rotated away (checklist 6.11).
+                // Some issuers end the whole family when a token is presented that was rotated away
+                // (MCP authorization 6.11).
                 let settled = Grant {
                     in_doubt: false,
                     lease_id: None,

@@ -1,4 +1,4 @@
-//! Calls to MCP servers: what a call carries, and what becomes of its answer (checklist 8).
+//! Calls to MCP servers: what a call carries, and what becomes of its answer (MCP authorization 8).
 //!
 //! A call carries the first of these that there is: the subject's override, its grant, the server's own headers. What
 //! the caller showed to us is in none of them. A token that the server refuses is replaced once, and the call repeated
@@ -105,7 +105,7 @@ pub(crate) struct Remembered {
     keys: Mutex<HashMap<(TenantId, String), Subject>>,
     /// Tokens of servers' own.
     tokens: Mutex<HashMap<(TenantId, ServerId), OwnToken>>,
-    /// Origins whose servers want sessions (checklist row 43).
+    /// Origins whose servers want sessions (MCP authorization row 43).
     pub(super) with_sessions: Mutex<HashMap<String, ()>>,
 }
 
@@ -447,8 +447,8 @@ fn wants_more(headers: &HeaderMap) -> Option<Vec<String>> {
     insufficient.then(|| challenge.scopes.unwrap_or_default())
 }
 
-/// The union of what a grant was asked for and what is wanted (row 18). Nothing if that has been asked for already, because
-/// the grant before this one was refused: another consent would end like the last.
+/// The union of what a grant was asked for and what is wanted (MCP authorization row 18). Nothing if that has been asked for
+/// already, because the grant before this one was refused: another consent would end like the last.
 fn step_up(grant: &Grant, wanted: Vec<String>) -> Option<Vec<String>> {
     let is_new = wanted.iter().any(|scope| !grant.scopes.contains(scope));
     let held = grant.scopes.iter().cloned();

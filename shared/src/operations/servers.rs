@@ -89,7 +89,7 @@ pub struct DraftConnection {
 }
 
 impl Default for DraftConnection {
-    /// What a server registered through a sibling contract looks like to Kambrium (9).
+    /// What a server registered through a sibling contract looks like to Kambrium (Kambrium 9).
     fn default() -> Self {
         Self {
             display_name: None,

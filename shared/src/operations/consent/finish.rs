@@ -201,7 +201,7 @@ async fn answer(
         secrets,
         settings,
     } = ready;
-    // Before the code goes anywhere, and before an error is believed (checklist rows 20 and 21).
+    // Before the code goes anywhere, and before an error is believed (MCP authorization rows 20 and 21).
     if !consent.is_answered_by(callback.iss.as_deref()) {
         return Ok(Ended::Failed(ConsentFailure::WrongIssuer));
     }

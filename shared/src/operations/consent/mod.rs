@@ -1,5 +1,5 @@
 //! Consent: a subject is sent to the authorization server of a server, comes back once, and what it brings becomes a grant
-//! (checklist 2, 3 and 5).
+//! (MCP authorization 2, 3 and 5).
 //!
 //! Every consent starts at our own page (`/oauth/start`), which names who is to be connected to what. A session is written
 //! before anyone is sent there; its URL carries where it is and 256 bits that are derived, so that whoever asks again while it is

@@ -134,7 +134,7 @@ impl<'a> For<'a> {
         };
         let offline = "offline_access";
         let is_new = |scope: &String| scope != offline && !scopes.contains(scope);
-        // A server that wants more and does not name it gets what it advises (row 17).
+        // A server that wants more and does not name it gets what it advises (MCP authorization row 17).
         let unnamed = !self.besides.is_empty() && !self.besides.iter().any(is_new);
         if !scopes.is_empty() && !unnamed {
             advised.clear();

@@ -1,4 +1,4 @@
-//! Asking a server for its tools, in the words of either era (checklist 8, "detection").
+//! Asking a server for its tools, in the words of either era (MCP authorization 8).
 //!
 //! A request of the stateless era comes first. Servers of the session era refuse it in all the ways in which one can refuse what one
 //! does not know, so any refusal leads on to a session, once, but for those that only a stateless server gives.
@@ -120,7 +120,7 @@ impl<'a> Talk<'a> {
     }
 
     /// All tools. Servers are taken to be of the stateless era until they answer otherwise; that is remembered for as long as
-    /// it serves (row 43).
+    /// it serves (MCP authorization row 43).
     pub async fn tools(mut self) -> Result<Vec<Tool>, Failure> {
         let app = self.app;
         let origin = origin(&self.at.server.url);
