@@ -1,6 +1,7 @@
 //! The store and the key service as the SDK sees them: an HTTP client whose requests are steps. The store is the embedded
 //! one, in process; the key service is as simple as it can be, and strict about the encryption context.
 
+use crate::guards;
 use crate::world::{Gone, Kind, Process, World};
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
@@ -114,6 +115,9 @@ impl HttpConnector for Wire {
                 if answer.0 != 200 {
                     let (world, process) = explainer;
                     world.explain(|| format!("{process:?} {asked} refused: {}", answer.1));
+                    if kind == Kind::Store {
+                        world.note_refusal(&guards::unmet(&store, &asked, &body));
+                    }
                 }
                 answer
             };
