@@ -440,8 +440,8 @@ impl Deed {
             fight.reverse();
         }
         let third = match rng.below(10) {
-            0..4 => Self::Work,
-            4..6 => Self::draw(rng, shape),
+            0..5 => Self::Work,
+            5..7 => Self::draw(rng, shape),
             _ => return fight,
         };
         fight.push(third);
@@ -611,9 +611,11 @@ impl Play {
             for (number, (deed, away)) in fight.into_iter().enumerate() {
                 let process = self.process_in(number);
                 process.hold((number == held).then_some(hold));
+                // What the second leaves to be done is done while the first is held up.
+                let late = if number > 1 { 40 } else { 0 };
                 let start = self.world.draw(|rng| {
-                    let most = rng.pick(&[1, 10, 60]);
-                    rng.below(most)
+                    let most = rng.pick(&[1, 10, 60, 60]);
+                    rng.below(most) + rng.below(late * 4 + 1)
                 });
                 let play = self.clone();
                 let acting = async move {
