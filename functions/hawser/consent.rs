@@ -125,10 +125,11 @@ fn cookie_named(request: &Request, name: &str) -> Option<String> {
     })
 }
 
-/// What the form of a session's page holds in the browser that has this cookie: whoever can make a browser post cannot read
-/// the cookie, and a token from another browser does not fit it.
-pub fn form_token(session: &Session, cookie: &str) -> String {
-    hash(&format!("hawser consent form\n{}\n{cookie}", session.id))
+/// What the form of a session's page holds in the browser that has this cookie, when it names this sign-in: whoever can make a
+/// browser post cannot read the cookie, and a token from another browser, or for another sign-in, does not fit it.
+pub fn form_token(session: &Session, cookie: &str, sign_in: &str) -> String {
+    let id = &session.id;
+    hash(&format!("hawser consent form\n{id}\n{cookie}\n{sign_in}"))
 }
 
 /// Whether a browser says that a request comes from another site than ours. What it does not say is left to the cookie and

@@ -27,7 +27,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
         None => BASE64URL_NOPAD.encode(&random::<32>()?),
     };
     let base = session.origin.base();
-    let mut response = question(&preview, &ticket, &form_token(session, &cookie))?;
+    let mut response = question(&preview, &ticket, &cookie)?;
     response = with_header(
         response,
         "set-cookie",
@@ -42,14 +42,21 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
 /// 32 bytes in base64url.
 const COOKIE_LENGTH: usize = 43;
 
-fn question(preview: &Preview, ticket: &str, token: &str) -> Result<Response<Body>, Refusal> {
+/// The page, for the browser with this cookie. What it says of the sign-in is in its form, so that the button leads nowhere else.
+pub(super) fn question(
+    preview: &Preview,
+    ticket: &str,
+    cookie: &str,
+) -> Result<Response<Body>, Refusal> {
     let Preview {
         session, server, ..
     } = preview;
+    let named = preview.sign_in.as_deref().unwrap_or_default();
+    let token = form_token(session, cookie, named);
     let name = shown_name(session, server);
     let subject = session.subject.id();
     let at = place(&server.shown_url());
-    let sign_in = preview.issuer.as_deref().map(place);
+    let sign_in = preview.sign_in.as_deref().map(place);
     let whose = match session.subject.kind() {
         SubjectType::User => subject.to_owned(),
         kind => format!("{subject} ({})", kind.as_str()),
@@ -73,8 +80,8 @@ fn question(preview: &Preview, ticket: &str, token: &str) -> Result<Response<Bod
         "Whoever signs in next lets {subject} use their account at {name}. If you are not {subject}, or did not ask for this, \
          close this window."
     )];
-    if let (Some(sign_in), Some(issuer)) = (&sign_in, &preview.issuer)
-        && !are_related(issuer, &server.url)
+    if let Some(sign_in) = &sign_in
+        && !are_related(named, &server.url)
     {
         warnings.push(format!(
             "You will sign in at {sign_in}, which is not part of {at}. Go on only if you expect that."
@@ -87,7 +94,7 @@ fn question(preview: &Preview, ticket: &str, token: &str) -> Result<Response<Bod
         sentence: &format!("{subject} asks to be connected to the MCP server {name}."),
         facts: &facts,
         warnings: &warnings,
-        fields: &[("session", ticket), ("token", token)],
+        fields: &[("session", ticket), ("sign_in", named), ("token", &token)],
         action: &format!("{}{}", path.unwrap_or_default(), consent::START_PATH),
         button: "Continue",
         without_tls: !base.starts_with("https://"),

@@ -4,6 +4,7 @@ use super::consent::{
     Refusal, cookie, form_token, is_cross_site, once, plain, reference, set_cookie, shown_name,
     way_back,
 };
+use super::show_consent::question;
 use crate::http::{BODY_LIMIT, Request, Response, body, form, with_header};
 use crate::kambrium::finish_consent::told_failed;
 use crate::page::{page, redirect};
@@ -14,7 +15,8 @@ use hawser_core::operations::consent::{self, Opening};
 use lambda_http::Body;
 use secrecy::ExposeSecret;
 
-/// Answers 303 to the issuer; its answer is bound to the cookie that the form is bound to. A consent is started once.
+/// Answers 303 to the issuer; its answer is bound to the cookie that the form is bound to. A consent is started once. Where the
+/// server leads to another sign-in than the page named, answers 200 with the page that names it.
 ///
 /// # Errors
 /// [`Refusal`].
@@ -25,13 +27,15 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
     let sent = form(request);
     let ticket = once(&sent, "session")?.ok_or(Refusal::Spent)?;
     let token = once(&sent, "token")?.unwrap_or_default();
+    let named = once(&sent, "sign_in")?.unwrap_or_default();
     let browser = |session: &Session| {
         let base = session.origin.base();
         cookie(request, session)
-            .filter(|cookie| form_token(session, cookie) == token)
+            .filter(|cookie| form_token(session, cookie, &named) == token)
             .filter(|_| !is_cross_site(app, request, base))
     };
-    match consent::open(app, &ticket, browser).await? {
+    let named = Some(named.as_str()).filter(|named| !named.is_empty());
+    match consent::open(app, &ticket, named, browser).await? {
         Opening::Go(opened) => {
             let session = &opened.session;
             let response = redirect(opened.url.expose_secret());
@@ -39,6 +43,10 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
             let bound = cookie(request, session).unwrap_or_default();
             let cookie = set_cookie(session.origin.base(), &session.id, &bound);
             Ok(with_header(response, "set-cookie", &cookie))
+        }
+        Opening::Elsewhere(preview) => {
+            let cookie = cookie(request, &preview.session).unwrap_or_default();
+            question(&preview, &ticket, &cookie)
         }
         Opening::Foreign => Err(Refusal::Foreign),
         Opening::TooMany => Err(Refusal::TooMany),

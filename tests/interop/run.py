@@ -364,7 +364,9 @@ def denial_keeps_what_there_is(world, contract):
     first_started, second_started = start(connection), start(connection)
     visit(connection, started=first_started)
     visit(connection, started=second_started, at_issuer=lambda url: with_query(url, login_hint="deny"))
-    assert connection.status() == {"status": "authenticated", "method": "oauth"}
+    status = connection.status()
+    assert status.pop("lastFailedConsent")["reason"] == "access_denied", status
+    assert status == {"status": "authenticated", "method": "oauth"}, status
     assert_alive(connection.site, since.every_token())
 
 

@@ -46,7 +46,7 @@ async fn an_issuer_that_is_discovered_has_to_be_on_the_list() {
     let hawser = allowing(&ground, &json!({"acme": [good.url]})).await;
     let mcp = register(&hawser, "wiki", &other.mcp_url(), oauth()).await;
     let page = Browser::new()
-        .open(&endpoint(&hawser, &mcp, "ada").await)
+        .start(&endpoint(&hawser, &mcp, "ada").await)
         .await;
     assert_eq!((page.status, page.location), (502, None));
     assert_eq!(asked(&other), Vec::<String>::new());
@@ -105,7 +105,7 @@ async fn configured_endpoints_are_judged_by_where_they_are() {
     let consents = configured(&other, "authorization_code");
     let mcp = register(&hawser, "wiki", &good.mcp_url(), consents).await;
     let page = Browser::new()
-        .open(&endpoint(&hawser, &mcp, "ada").await)
+        .start(&endpoint(&hawser, &mcp, "ada").await)
         .await;
     assert_eq!((page.status, page.location), (502, None));
 
@@ -119,10 +119,22 @@ async fn configured_endpoints_are_judged_by_where_they_are() {
     );
     assert_eq!(asked(&other), Vec::<String>::new());
 
+    // Where the browser or what ends would go elsewhere.
+    for (i, member) in ["authorization_url", "revocation_url"].iter().enumerate() {
+        let mut consents = configured(&good, "authorization_code");
+        consents["auth_data"][member] = format!("{}/x", other.url).into();
+        let mcp = register(&hawser, &format!("mixed-{i}"), &good.mcp_url(), consents).await;
+        let page = Browser::new()
+            .start(&endpoint(&hawser, &mcp, "ada").await)
+            .await;
+        assert_eq!((page.status, page.location), (502, None), "{member}");
+    }
+    assert_eq!(asked(&other), Vec::<String>::new());
+
     let consents = configured(&good, "authorization_code");
     let mcp = register(&hawser, "files", &good.mcp_url(), consents).await;
     let page = Browser::new()
-        .open(&endpoint(&hawser, &mcp, "ada").await)
+        .start(&endpoint(&hawser, &mcp, "ada").await)
         .await;
     assert_eq!(page.status, 303, "{page:?}");
 }

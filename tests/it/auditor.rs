@@ -499,10 +499,12 @@ async fn a_session_long_past_its_end_is_removed() {
     let ground = hawser.ground();
     let partition = partition(&server.mcp);
     let session = only(&ground, &partition, "session").await;
+    let open = only(&ground, &partition, "open-consent").await;
     hawser.pass(3 * DAY);
     assert_orphans(&look(&hawser, true).await, &[]);
     hawser.pass(2 * DAY);
-    assert_repaired(&hawser, &[("expired", &partition, Some(&session))]).await;
+    let expired = |key| ("expired", partition.as_str(), Some(key));
+    assert_repaired(&hawser, &[expired(session.as_str()), expired(&open)]).await;
     assert_eq!(read(&ground, &partition, &session).await, None);
     hawser.settle().await;
 }

@@ -87,8 +87,8 @@ async fn calls_cost_no_more_than_their_budget() {
             &[
                 "BatchGetItem",
                 "BatchGetItem",
-                "Query",
                 "BatchGetItem",
+                "Query",
                 "TransactWriteItems",
             ]
         } else {
@@ -96,8 +96,8 @@ async fn calls_cost_no_more_than_their_budget() {
                 "BatchGetItem",
                 "BatchGetItem",
                 "BatchGetItem",
-                "Query",
                 "BatchGetItem",
+                "Query",
                 "TransactWriteItems",
             ]
         };

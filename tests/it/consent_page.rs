@@ -183,7 +183,7 @@ async fn a_page_names_subject_server_hosts_and_scopes() {
     ] {
         let oauth = json!({"type": "oauth2", "authorization_url": url, "token_url": "https://login.example/token",
                            "client_id": "c", "scopes": ["read", "write"]});
-        let name = format!("s{}", at.len());
+        let name = format!("server-{}", at.len());
         let id = put(&stage.admin, &name, "https://mcp.example/mcp", oauth).await;
         let asked = stage
             .user("ada")
@@ -196,6 +196,54 @@ async fn a_page_names_subject_server_hosts_and_scopes() {
         ));
         assert_eq!(warned, !at.is_empty(), "{}", page.text);
     }
+}
+
+#[tokio::test]
+async fn the_button_leads_to_the_sign_in_that_the_page_named() {
+    let (stage, other) = (Stage::set().await, Issuer::start().await);
+    stage.connect("ada").await;
+    let endpoint = stage.endpoint("bob").await;
+    let mut browser = Browser::new();
+    let page = browser.open(&endpoint).await;
+    let named = |page: &Page, issuer: &Issuer| {
+        let host = issuer.url.strip_prefix("http://").unwrap();
+        page.text
+            .contains(&format!("<dt>Where you sign in</dt><dd>{host}</dd>"))
+    };
+    assert!(named(&page, &stage.issuer), "{page:?}");
+    // Meanwhile the server says that somebody else signs its users in.
+    let document =
+        json!({"resource": stage.issuer.mcp_url(), "authorization_servers": [other.url]});
+    let at = "/.well-known/oauth-protected-resource/mcp".to_owned();
+    stage
+        .issuer
+        .configure(|settings| drop(settings.documents.insert(at.clone(), Some(document))));
+    let page = browser.press(&endpoint, &page).await;
+    assert_eq!((page.status, &page.location), (200, &None), "{page:?}");
+    assert!(named(&page, &other), "{page:?}");
+    // Who goes on there gets there. No page serves for another sign-in than it named.
+    let mut forged = Form::of(&page);
+    for (name, value) in &mut forged.fields {
+        if name == "sign_in" {
+            *value = stage.issuer.url.clone();
+        }
+    }
+    let refused = browser.submit(&endpoint, &forged).await;
+    assert_eq!(refused.status, 403, "{refused:?}");
+    let page = browser.press(&endpoint, &page).await;
+    assert_eq!(page.status, 303, "{page:?}");
+    assert!(page.location.unwrap().starts_with(&other.url));
+    // And back again, as often as the server likes.
+    stage
+        .issuer
+        .configure(|settings| drop(settings.documents.remove(&at)));
+    let endpoint = stage.endpoint("eve").await;
+    let page = browser.open(&endpoint).await;
+    assert!(named(&page, &other), "{page:?}");
+    let page = browser.press(&endpoint, &page).await;
+    assert!(named(&page, &stage.issuer), "{page:?}");
+    let page = browser.press(&endpoint, &page).await;
+    assert!(page.location.unwrap().starts_with(&stage.issuer.url));
 }
 
 #[tokio::test]
@@ -456,14 +504,16 @@ async fn nothing_that_is_shown_can_run_or_hide() {
     assert!(!page.text.contains("<script"), "{page:?}");
     // And what a server and an integration are called.
     let issuer = &stage.issuer;
+    issuer.configure(|settings| settings.scopes = vec!["a<b>".to_owned()]);
     let bad = "</h1><script>alert(1)</script>\u{202e}";
     let mail = json!({"mail": {"display_name": bad, "mcp_url": issuer.mcp_url(), "oauth": {"scopes": ["a<b>"]}}});
     let hawser = Hawser::with_integrations(&mail).await;
     let ada = hawser.caller("acme", "ada", json!({"scope": "mgmt.read mgmt.write"}));
     let body = json!({"mcp_server": "mail", "access_type": "write", "auth_method": "oauth"});
-    let made = ada.post(KAMBRIUM, body).await.json();
+    let made = ada.post(KAMBRIUM, body).await;
+    assert_eq!(made.status, 201, "{made:?}");
     let page = Browser::new()
-        .open(made["data"]["authorization_url"].as_str().unwrap())
+        .open(made.json()["data"]["authorization_url"].as_str().unwrap())
         .await;
     assert!(
         !page.text.contains("<script") && !page.text.contains('\u{202e}'),

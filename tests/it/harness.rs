@@ -579,6 +579,8 @@ impl Caller {
 pub struct Browser {
     http: reqwest::Client,
     pub cookies: BTreeMap<String, String>,
+    /// Where it takes itself to be; unset: where it really is. They differ behind a load balancer.
+    pub origin: Option<String>,
 }
 
 /// What it was shown.
@@ -598,6 +600,7 @@ impl Browser {
                 .build()
                 .unwrap(),
             cookies: BTreeMap::new(),
+            origin: None,
         }
     }
 
@@ -631,9 +634,14 @@ impl Browser {
 
     /// Presses the button of a page, as the page at `url` was shown.
     pub async fn press(&mut self, url: &str, page: &Page) -> Page {
-        let form = Form::of(page);
+        self.submit(url, &Form::of(page)).await
+    }
+
+    /// Sends a form of the page at `url`.
+    pub async fn submit(&mut self, url: &str, form: &Form) -> Page {
         let target = url::Url::parse(url).unwrap().join(&form.action).unwrap();
-        let origin = target.origin().ascii_serialization();
+        let origin = self.origin.clone();
+        let origin = origin.unwrap_or_else(|| target.origin().ascii_serialization());
         let request = posted(self.http.post(target), &form.fields);
         let request = request.header("sec-fetch-site", "same-origin");
         self.send(request.header("origin", origin)).await

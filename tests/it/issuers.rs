@@ -266,7 +266,10 @@ async fn what_cannot_be_known_is_unsupported_and_the_receipt_says_why() {
     scene.connect(&id).await;
     let receipt = scene.disconnect(&id).await;
     scene.assert_unsupported(&receipt, "noEndpoint");
+}
 
+#[tokio::test]
+async fn a_server_does_not_choose_who_else_sees_the_operators_secret() {
     // The server names an issuer of its own, which claims the operator's token endpoint.
     let (scene, hostile) = (Scene::set().await, Issuer::start().await);
     let mut claim = scene.metadata(&hostile.url);
@@ -278,6 +281,15 @@ async fn what_cannot_be_known_is_unsupported_and_the_receipt_says_why() {
     scene.connect(&id).await;
     let receipt = scene.disconnect(&id).await;
     scene.assert_unsupported(&receipt, "endpointElsewhere");
+    // Where the operator has configured the token endpoint alone, no consent begins.
+    let mut auth = scene.configured(json!({}));
+    auth.as_object_mut().unwrap().remove("authorization_url");
+    scene.register(auth).await;
+    let user = scene.hawser.caller("acme", "ada", json!({}));
+    let asked = user.get(&format!("{MCP}/{id}/authorize")).await;
+    let endpoint = asked.json()["authorization_endpoint"].clone();
+    let page = Browser::new().start(endpoint.as_str().unwrap()).await;
+    assert_eq!(page.status, 502, "{page:?}");
     assert_eq!(hostile.count("POST", ELSEWHERE), 0);
     let log = format!("{:?}", hostile.log());
     assert!(!log.contains(SECRET), "nor does it see the client's secret");

@@ -30,8 +30,11 @@ async fn endpoint(hawser: &Hawser, mcp: &str, name: &str) -> String {
         .to_owned()
 }
 
-async fn open(url: &str) -> Page {
-    Browser::new().open(url).await
+/// Starts a consent at a process of this public address.
+async fn open(public: &str, url: &str) -> Page {
+    let mut browser = Browser::new();
+    browser.origin = Some(public.to_owned());
+    browser.start(url).await
 }
 
 /// How many leases of registrations are left.
@@ -58,7 +61,7 @@ async fn forty_first_consents_in_two_processes_register_one_client() {
         // The balancer's choice.
         urls.push(url.replace(&processes[0].url, &process.url));
     }
-    let pages = join_all(urls.iter().map(|url| open(url))).await;
+    let pages = join_all(urls.iter().map(|url| open(&processes[0].url, url))).await;
     for page in &pages {
         assert_eq!(page.status, 303, "{page:?}");
     }
@@ -109,7 +112,7 @@ async fn a_lease_whose_holder_is_gone_is_taken_over() {
     assert!(!take("other", None).await);
     assert!(!take("other", Some("gone before")).await);
     let url = endpoint(&hawser, &mcp, "ada").await;
-    assert_eq!(open(&url).await.status, 303);
+    assert_eq!(open(&hawser.url, &url).await.status, 303);
     assert_eq!(issuer.clients().len(), 1);
     assert_eq!(leases(&hawser).await, 0);
 }
@@ -136,12 +139,12 @@ async fn a_registration_that_fails_lets_the_next_try_at_once() {
     ] {
         issuer.fault(fault);
         let url = endpoint(&hawser, &mcp, "ada").await;
-        let page = open(&url).await;
+        let page = open(&hawser.url, &url).await;
         assert!([502, 503].contains(&page.status), "{page:?}");
         assert_eq!(leases(&hawser).await, 0);
     }
     let url = endpoint(&hawser, &mcp, "ada").await;
-    assert_eq!(open(&url).await.status, 303);
+    assert_eq!(open(&hawser.url, &url).await.status, 303);
     assert_eq!(issuer.clients().len(), 1);
 }
 

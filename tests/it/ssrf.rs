@@ -120,9 +120,9 @@ async fn strict(integrations: Value) -> Hawser {
 
 const UNREACHABLE: &str = "The MCP server cannot be reached";
 
-/// Where the issuer of a consent in progress would send the browser; nothing if it does not come to that.
-async fn begin(hawser: &Hawser, mcp: &str) -> Option<(Browser, String)> {
-    let asked = user(hawser, "ada")
+/// Where the issuer of somebody's consent would be; nothing if it does not come to that.
+async fn begin(hawser: &Hawser, mcp: &str, who: &str) -> Option<(Browser, String)> {
+    let asked = user(hawser, who)
         .get(&format!("{MCP}/{mcp}/authorize"))
         .await;
     let endpoint = asked.json()["authorization_endpoint"].clone();
@@ -163,12 +163,12 @@ async fn who_registers_a_server_reaches_nothing_inside() {
         // Where its issuer is discovered.
         let planted = register(&hawser, &format!("issuer-{i}"), public, oauth()).await;
         plant(&hawser, &planted, &url).await;
-        assert!(begin(&hawser, &planted).await.is_none(), "{url}");
+        assert!(begin(&hawser, &planted, "ada").await.is_none(), "{url}");
         // Where a code and a secret would be sent.
         let own = json!({"type": "oauth2", "authorization_url": url, "token_url": url, "client_id": "c",
                          "client_secret": "s", "scopes": ["a"], "issuer_uri": url, "introspection_url": url});
         if let Some(mcp) = put("https://public.example/mcp", own.clone()).await
-            && let Some((mut browser, location)) = begin(&hawser, &mcp).await
+            && let Some((mut browser, location)) = begin(&hawser, &mcp, &format!("user-{i}")).await
         {
             let location = Url::parse(&location).unwrap();
             let state = location
@@ -337,7 +337,7 @@ impl Stage {
         let (hawser, issuer) = (&self.hawser, &self.issuer);
         let mcp = register(hawser, "wiki", &issuer.mcp_url(), oauth()).await;
         let before = issuer.issued().len();
-        if let Some((mut browser, location)) = begin(hawser, &mcp).await
+        if let Some((mut browser, location)) = begin(hawser, &mcp, "ada").await
             && location.starts_with(&issuer.url)
         {
             browser.open(&issuer.approve(&location).await).await;

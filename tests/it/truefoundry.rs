@@ -493,26 +493,31 @@ async fn secrets_are_redacted_and_kept_by_the_marker_while_they_go_to_the_same_p
         .await
         .is(200, shown.json());
 
-    let mut moved = redacted.clone();
-    moved["auth_data"]["token_url"] = json!("https://elsewhere.example/token");
-    let answer = admin.put(MCP, json!({"manifest": moved})).await;
-    assert_eq!(
-        (answer.status, &answer.json()["code"]),
-        (400, &json!("REDACTED_VALUE_UNKNOWN"))
-    );
-    let paths: Vec<_> = answer.json()["details"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|d| d["path"].clone())
-        .collect();
-    assert_eq!(
-        paths,
-        [
-            "manifest.auth_data.additional_token_params.audience",
-            "manifest.auth_data.client_secret"
-        ]
-    );
+    // Metadata at the authorization endpoint's origin may name a revocation endpoint, which is told the secret too.
+    for (endpoint, url) in [
+        ("token_url", "https://elsewhere.example/token"),
+        ("authorization_url", "https://elsewhere.example/authorize"),
+    ] {
+        let mut moved = redacted.clone();
+        moved["auth_data"][endpoint] = json!(url);
+        let answer = admin.put(MCP, json!({"manifest": moved})).await;
+        assert_eq!(
+            (answer.status, &answer.json()["code"]),
+            (400, &json!("REDACTED_VALUE_UNKNOWN")),
+            "{endpoint}"
+        );
+        let details = answer.json()["details"].clone();
+        let paths: Vec<_> = details.as_array().unwrap().iter().collect();
+        let paths: Vec<_> = paths.iter().map(|detail| detail["path"].clone()).collect();
+        assert_eq!(
+            paths,
+            [
+                "manifest.auth_data.additional_token_params.audience",
+                "manifest.auth_data.client_secret"
+            ],
+            "{endpoint}"
+        );
+    }
     let mut moved = redacted.clone();
     moved["url"] = json!("https://elsewhere.example/mcp");
     let answer = admin.put(MCP, json!({"manifest": moved})).await;

@@ -117,7 +117,8 @@ impl Manifest {
 
     fn keeps(&self, server: &Server, place: Place<'_>) -> bool {
         let same_kind = std::mem::discriminant(&server.auth) == std::mem::discriminant(&self.auth);
-        // The client's secret goes to the revocation endpoint too, and a named issuer may name one.
+        // The client's secret goes to the revocation endpoint too. A named issuer may name one, and so may whoever publishes
+        // metadata at the authorization endpoint's origin.
         let destinations = |url: &str, auth: &Auth| match (place, auth) {
             (Place::ClientSecret | Place::TokenParam(_), Auth::Oauth(oauth)) => {
                 let issuer = oauth.issuer.as_deref();
@@ -125,7 +126,8 @@ impl Manifest {
                 let method = oauth.revocation.map(|revocation| revocation.method);
                 let documented = method.and_then(RevocationMethod::endpoint);
                 let revocation = oauth.revocation_url.as_deref().or(documented);
-                [Some(token), issuer, revocation]
+                let authorization = oauth.authorization_url.as_deref();
+                [Some(token), authorization, issuer, revocation]
                     .into_iter()
                     .flatten()
                     .map(origin)

@@ -72,9 +72,14 @@ fn parts(url: &str) -> Option<(&str, &str, &str)> {
     Some((before, query, fragment))
 }
 
-/// The name and the value of a part of a query.
+/// The name and the value of a part of a query. A part whose `=` are all at its end is a value, which may be Base64.
 fn pair(part: &str) -> (&str, &str) {
-    part.split_once('=').unwrap_or(("", part))
+    let text = part.trim_end_matches('=');
+    if text.is_empty() {
+        return (part, "");
+    }
+    let pair = part.split_once('=').filter(|_| text.contains('='));
+    pair.unwrap_or(("", part))
 }
 
 /// The values of a query that are not empty, with their names.
@@ -116,11 +121,12 @@ mod tests {
         for (url, shown) in [
             ("https://h/p", "https://h/p"),
             ("https://h/p?", "https://h/p?"),
-            ("https://h/p?a=", "https://h/p?a="),
+            ("https://h/p?a=", "https://h/p?<REDACTED>"),
+            ("https://h/p?c2VjcmV0==&=", "https://h/p?<REDACTED>&="),
             ("https://h/p?a=s", "https://h/p?a=<REDACTED>"),
             (
                 "https://h?a=s=t&b&&c=",
-                "https://h?a=<REDACTED>&<REDACTED>&&c=",
+                "https://h?a=<REDACTED>&<REDACTED>&&<REDACTED>",
             ),
             ("https://h/?s3cret", "https://h/?<REDACTED>"),
             ("https://h/?=s", "https://h/?=<REDACTED>"),

@@ -12,6 +12,9 @@ const CODINGS: usize = 3;
 /// The largest window of a zstd frame, as a power of two: 8 MiB, the most that a decoder of this content coding has to support
 /// (RFC 9659).
 const ZSTD_WINDOW: u32 = 23;
+/// The first seven bits of a Brotli stream with a "large window", of up to 1 GiB: no stream of RFC 7932 begins so (9.1), but the
+/// decoder takes them and holds the whole window in memory.
+const BROTLI_LARGE_WINDOW: u8 = 0x11;
 /// The buffer of the Brotli decoder, in bytes.
 const BUFFER: usize = 4096;
 
@@ -28,6 +31,8 @@ enum Stage {
     Deflate(Sink),
     Zlib(Box<ZlibDecoder<Sink>>),
     RawDeflate(Box<DeflateDecoder<Sink>>),
+    /// `br`, until its first byte has shown that its window is one of the standard.
+    AnyBrotli(Sink),
     Brotli(Box<brotli_decompressor::DecompressorWriter<Sink>>),
     Zstd(Box<zstd::stream::write::Decoder<'static, Sink>>),
 }
@@ -105,9 +110,7 @@ impl Stage {
         Ok(match coding {
             "gzip" | "x-gzip" => Self::Gzip(Box::new(MultiGzDecoder::new(sink))),
             "deflate" => Self::Deflate(sink),
-            "br" => Self::Brotli(Box::new(brotli_decompressor::DecompressorWriter::new(
-                sink, BUFFER,
-            ))),
+            "br" => Self::AnyBrotli(sink),
             "zstd" => {
                 let decoder = zstd::stream::write::Decoder::new(sink);
                 let mut decoder = decoder.map_err(|_| Undecodable)?;
@@ -128,6 +131,16 @@ impl Stage {
                 _ => Self::RawDeflate(Box::new(DeflateDecoder::new(sink))),
             };
         }
+        if let (Self::AnyBrotli(sink), Some(first)) = (&mut *self, piece.first()) {
+            if first & 0x7f == BROTLI_LARGE_WINDOW {
+                return Err(Error::other(
+                    "the window is larger than the standard has it",
+                ));
+            }
+            let sink = std::mem::take(sink);
+            let decoder = brotli_decompressor::DecompressorWriter::new(sink, BUFFER);
+            *self = Self::Brotli(Box::new(decoder));
+        }
         self.sink().limit = limit;
         let mut rest = piece;
         while !rest.is_empty() {
@@ -144,7 +157,7 @@ impl Stage {
     fn writer(&mut self) -> &mut dyn Write {
         match self {
             Self::Gzip(decoder) => decoder,
-            Self::Deflate(sink) => sink,
+            Self::Deflate(sink) | Self::AnyBrotli(sink) => sink,
             Self::Zlib(decoder) => decoder,
             Self::RawDeflate(decoder) => decoder,
             Self::Brotli(decoder) => decoder,
@@ -155,11 +168,31 @@ impl Stage {
     fn sink(&mut self) -> &mut Sink {
         match self {
             Self::Gzip(decoder) => decoder.get_mut(),
-            Self::Deflate(sink) => sink,
+            Self::Deflate(sink) | Self::AnyBrotli(sink) => sink,
             Self::Zlib(decoder) => decoder.get_mut(),
             Self::RawDeflate(decoder) => decoder.get_mut(),
             Self::Brotli(decoder) => decoder.get_mut(),
             Self::Zstd(decoder) => decoder.get_mut(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reqwest::header::HeaderValue;
+
+    #[test]
+    fn a_brotli_window_beyond_the_standard_is_refused_before_it_is_held() {
+        let headers = HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_static("br"))]);
+        for first in [0x11, 0x91] {
+            let mut decoder = Decoder::of(&headers).unwrap().unwrap();
+            let window_of_1_gib = Bytes::from(vec![first, 0x1e]);
+            assert_eq!(decoder.push(window_of_1_gib, 1 << 20), Err(Undecodable));
+        }
+        // An empty body with the largest window of the standard.
+        let mut decoder = Decoder::of(&headers).unwrap().unwrap();
+        let empty = decoder.push(Bytes::from_static(&[0x3f]), 1 << 20);
+        assert_eq!(empty, Ok(Bytes::new()));
     }
 }

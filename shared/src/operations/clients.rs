@@ -106,14 +106,27 @@ impl Settings {
         })
     }
 
+    /// Where subjects sign in, as far as the operator said: where their browsers go, or whose metadata says where.
+    pub fn sign_in(&self) -> Option<String> {
+        let endpoint = self.authorization_endpoint.as_ref();
+        endpoint.or(self.issuer.as_ref()).cloned()
+    }
+
     /// That the operator allows the tenant's servers an issuer, before it is told anything. Where its endpoints are configured,
-    /// nothing vouches for its name but the place where codes and tokens go: that is judged, and the issuer too if it is named.
+    /// nothing vouches for its name but the places where browsers, codes and tokens go: those are judged, and the issuer too if
+    /// it is named. So is a configured revocation endpoint, unless it is the documented one of a provider.
     ///
     /// # Errors
     /// [`Error::Oauth`].
     pub fn require_allowed(&self, app: &App, tenant: &TenantId, issuer: &str) -> Result<()> {
+        if let Some(revocation) = &self.revocation_url {
+            allowed(app, tenant, &origin(revocation))?;
+        }
         match (&self.authorization_endpoint, &self.token_endpoint) {
-            (Some(_), Some(token)) => self.require_allowed_at(app, tenant, token),
+            (Some(authorization), Some(token)) => {
+                allowed(app, tenant, &origin(authorization))?;
+                self.require_allowed_at(app, tenant, token)
+            }
             _ => allowed(app, tenant, issuer),
         }
     }

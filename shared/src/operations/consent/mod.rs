@@ -30,6 +30,7 @@ use crate::domain::session::{
 };
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
+use crate::oauth::discovery::is_same_issuer;
 use crate::seal::DataKey;
 use crate::table::credentials::{kept_reason_key, record_keys};
 use crate::table::servers::Companions;
@@ -313,8 +314,8 @@ pub struct Preview {
     pub session: Session,
     /// The server to be connected to.
     pub server: Server,
-    /// Where the subject signs in, as far as that is known without asking: an absolute URL.
-    pub issuer: Option<String>,
+    /// Where the subject signs in, as far as that is known: the URL of a configured authorization endpoint, or of an issuer.
+    pub sign_in: Option<String>,
     /// The scopes that are asked for; none: those that the server asks for by itself.
     pub scopes: Vec<String>,
 }
@@ -329,32 +330,43 @@ pub async fn preview(app: &App, ticket: &str) -> Result<Preview> {
     let (server, session, records) = find_ticket(app, &ticket, Phase::Offered).await?;
     // No secret is needed to know where the browser would go.
     let settings = Settings::of(app, &server, &Secrets::default()).unwrap_or_default();
-    let mut issuer = settings.issuer.or(settings.authorization_endpoint);
-    if issuer.is_none() {
-        issuer = records.grant.map(|grant| grant.issuance.issuer);
+    let mut sign_in = settings.sign_in();
+    if sign_in.is_none() {
+        let grant = records.grant;
+        let grant = grant.filter(|grant| server.stands_behind_grant(grant.auth_revision));
+        sign_in = grant.map(|grant| grant.issuance.issuer);
     }
-    if issuer.is_none() {
-        let owner = matches!(session.origin, Origin::Langsmith { .. });
-        let owner = owner.then_some(&session.subject);
-        let known = app.table.clients(&ticket.tenant, server.id, owner).await?;
-        let latest = known.into_iter().rev().find(|record| !record.rejected);
-        issuer = latest.map(|record| record.issuer);
+    if sign_in.is_none() {
+        let known = app
+            .table
+            .clients(&ticket.tenant, server.id, owner(&session))
+            .await?;
+        let mut known = known.into_iter().rev();
+        let latest = known
+            .find(|record| !record.rejected && server.stands_behind_grant(record.auth_revision));
+        sign_in = latest.map(|record| record.issuer);
     }
-    let (mut scopes, besides) = match &session.origin {
-        Origin::Langsmith { scopes, .. } => (scopes.clone(), None),
-        Origin::Truefoundry { besides, .. } => (Vec::new(), besides.clone()),
-        Origin::Kambrium { .. } => (Vec::new(), None),
-    };
-    if scopes.is_empty() {
-        scopes = settings.scopes;
-    }
-    scopes.extend(besides.into_iter().flatten());
     Ok(Preview {
+        scopes: scopes_of(&session, &settings),
         session,
         server,
-        issuer,
-        scopes,
+        sign_in,
     })
+}
+
+/// The scopes that a consent asks for, as far as they are known without asking.
+fn scopes_of(session: &Session, settings: &Settings) -> Vec<String> {
+    let (asked, besides): (&[String], Option<&[String]>) = match &session.origin {
+        Origin::Langsmith { scopes, .. } => (scopes, None),
+        Origin::Truefoundry { besides, .. } => (&[], besides.as_deref()),
+        Origin::Kambrium { .. } => (&[], None),
+    };
+    let scopes = if asked.is_empty() {
+        &settings.scopes
+    } else {
+        asked
+    };
+    [scopes, besides.unwrap_or_default()].concat()
 }
 
 /// A consent whose button was pressed: where the browser goes next.
@@ -375,12 +387,14 @@ pub enum Opening {
     Foreign,
     /// The subject has pressed too many such buttons. Nothing has happened.
     TooMany,
+    /// The server leads to another sign-in than the page named. Nothing has happened; the page has to name this one first.
+    Elsewhere(Box<Preview>),
     /// There is nobody to go on to; the consent is over.
     Refused(Box<Session>, Box<Server>, ConsentFailure),
 }
 
 /// Starts an offered consent, once: finds the issuer and a client, and sends the browser there. `browser` returns the secret
-/// that the browser is bound by, if the request comes from our page in it.
+/// that the browser is bound by, if the request comes from our page in it; `named` is the sign-in that the page named.
 ///
 /// # Errors
 /// [`Error::SessionNotFound`] for an address that was never offered, was used, is over or void; [`Error::Unavailable`],
@@ -388,6 +402,7 @@ pub enum Opening {
 pub async fn open(
     app: &App,
     ticket: &str,
+    named: Option<&str>,
     browser: impl Fn(&Session) -> Option<String>,
 ) -> Result<Opening> {
     let ticket = Ticket::parse(ticket).ok_or(Error::SessionNotFound)?;
@@ -406,10 +421,14 @@ pub async fn open(
     let read = session.clone();
     let whom = For::of(tenant, &server, &key, &read, given_up(pressed));
     let setup = match Settings::of(app, &server, &secrets) {
-        Ok(settings) => whom.set_up(app, settings, true).await,
+        Ok(settings) => {
+            let shown = (settings.sign_in(), scopes_of(&session, &settings));
+            let setup = whom.set_up(app, settings, true).await;
+            setup.map(|setup| (setup, shown))
+        }
         Err(error) => Err(error),
     };
-    let setup = match setup {
+    let (setup, (configured, scopes)) = match setup {
         Ok(setup) => setup,
         Err(error) => {
             let Some(failure) = ConsentFailure::of_setup(&error) else {
@@ -421,6 +440,15 @@ pub async fn open(
         }
     };
     whom.keep_client(app, &setup).await?;
+    let sign_in = configured.unwrap_or_else(|| setup.issuance.issuer.clone());
+    if named.is_some_and(|named| !is_same_issuer(named, &sign_in)) {
+        return Ok(Opening::Elsewhere(Box::new(Preview {
+            session,
+            server,
+            sign_in: Some(sign_in),
+            scopes,
+        })));
+    }
     let url = whom.address(&setup, &mut session)?;
     session.browser = Some(hash(&cookie));
     session.opened_at = Some(app.now());

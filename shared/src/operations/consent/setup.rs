@@ -7,7 +7,7 @@ use crate::domain::address::without_query;
 use crate::domain::error::OauthSetup;
 use crate::domain::id::{ServerId, TenantId, random};
 use crate::domain::issuance::{ClientAuth, ClientRecord, Issuance};
-use crate::domain::server::{Server, host};
+use crate::domain::server::{Server, host, origin};
 use crate::domain::session::{Consent, ConsentSecrets, Origin, Phase, Session};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
@@ -359,10 +359,14 @@ async fn discover(
         ),
         (&settings.token_endpoint, &issuer.token_endpoint),
     ];
-    if configured
+    let is_other = configured
         .into_iter()
-        .any(|(own, found)| own.as_ref().is_some_and(|own| own != found))
-    {
+        .any(|(own, found)| own.as_ref().is_some_and(|own| own != found));
+    // So would an issuer of the server's own that claims the operator's token endpoint.
+    let token_endpoint = settings.token_endpoint.as_ref();
+    let is_at_home = |token: &String| origin(token) == origin(&issuer.issuer);
+    let is_claim = settings.issuer.is_none() && !token_endpoint.is_none_or(is_at_home);
+    if is_other || is_claim {
         return Err(Error::Oauth(OauthSetup::OtherIssuer));
     }
     // Issuers and browsers are told what is sent: no values of the server's query.
