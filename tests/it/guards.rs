@@ -375,10 +375,7 @@ impl Scene {
     }
 
     async fn remove(&self, credential: &Credential) -> Outcome {
-        let (receipt, event) = (
-            self.new_receipt(),
-            self.event(Action::CredentialRemoved),
-        );
+        let (receipt, event) = (self.new_receipt(), self.event(Action::CredentialRemoved));
         let (table, kept) = (&self.hawser.app.table, self.kept());
         table
             .remove_credential(&self.tenant, self.id, credential, &kept, &receipt, &event)

@@ -165,11 +165,26 @@ fn keys(body: &str) -> String {
     let body: Value = serde_json::from_str(body).unwrap_or_default();
     collect(&body, &mut found);
     if let Some(values) = body.get("ExpressionAttributeValues") {
-        let values: BTreeMap<String, Value> =
-            serde_json::from_value(values.clone()).unwrap_or_default();
-        found.push(json!(values).to_string());
+        found.push(sorted(values).to_string());
     }
     found.join(" ")
+}
+
+/// The same in the order of names, at every depth: that of requests follows from no seed.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let fields: BTreeMap<_, _> = fields.iter().collect();
+            let fields = fields.into_iter();
+            Value::Object(
+                fields
+                    .map(|(name, one)| (name.clone(), sorted(one)))
+                    .collect(),
+            )
+        }
+        Value::Array(all) => all.iter().map(sorted).collect(),
+        other => other.clone(),
+    }
 }
 
 /// What a store says that is too busy, or whose transactions are in each other's way.
