@@ -1299,17 +1299,7 @@ impl Play {
                 .tell(|| "what could not be read can be read".to_owned());
             self.unscramble();
         }
-        for round in 0.. {
-            self.work(&process).await;
-            let Some(due) = self.next_due() else { break };
-            let now = BEGINNING + self.world.now();
-            let wait = u64::try_from(due - now).unwrap_or(0) + 1_000_000;
-            if round == 300 {
-                self.complain("the work never ends".to_owned());
-                break;
-            }
-            sleep(Duration::from_micros(wait)).await;
-        }
+        self.work_to_the_end(&process).await;
         let servers = self.servers.lock().unwrap().clone();
         for (server, id) in &servers {
             for subject in &SUBJECTS[..self.shape.subjects as usize] {
@@ -1319,7 +1309,7 @@ impl Play {
             }
         }
         self.connect_once_more(&process).await;
-        self.work(&process).await;
+        self.work_to_the_end(&process).await;
         let app = process.app();
         let examined = examine(&app.table, Some(&app), app.now(), false).await;
         match examined {
@@ -1332,6 +1322,21 @@ impl Play {
         }
     }
 
+    /// Works until nothing is due any more.
+    async fn work_to_the_end(&self, process: &Arc<Process>) {
+        for round in 0.. {
+            self.work(process).await;
+            let Some(due) = self.next_due() else { break };
+            let now = BEGINNING + self.world.now();
+            let wait = u64::try_from(due - now).unwrap_or(0) + 1_000_000;
+            if round == 300 {
+                self.complain("the work never ends".to_owned());
+                break;
+            }
+            sleep(Duration::from_micros(wait)).await;
+        }
+    }
+
     /// Whoever is not connected now can connect, whatever has been left behind.
     async fn connect_once_more(&self, process: &Arc<Process>) {
         let looks = self.log.lock().unwrap().looks.clone();
@@ -1340,9 +1345,9 @@ impl Play {
             .iter()
             .rev()
             .take(servers.len() * self.shape.subjects as usize);
-        let unconnected =
+        let mut unconnected =
             unconnected.filter(|look| look.status == Some(200) && look.method.is_none());
-        let Some(look) = unconnected.filter(|look| look.server != "crm").last() else {
+        let Some(look) = unconnected.rfind(|look| look.server != "crm") else {
             return;
         };
         // Consents of before count for ten minutes.
