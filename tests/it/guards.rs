@@ -5,14 +5,15 @@ use crate::harness::{Cut, Hawser, ample, per_user};
 use hawser_core::domain::credential::Grant;
 use hawser_core::domain::event::{Action, Event};
 use hawser_core::domain::id::{ServerId, Sortable, TenantId};
-use hawser_core::domain::revocation::Revocation;
+use hawser_core::domain::revocation::{Outcome as Settled, Revocation};
 use hawser_core::domain::session::{Phase, Session};
 use hawser_core::domain::status::Reason;
 use hawser_core::domain::subject::Subject;
 use hawser_core::operations::work::work_off;
 use hawser_core::table::credentials::{Credential, Granting, Kept, Outcome, record_keys};
+use hawser_core::table::receipts::Receipt;
 use hawser_core::table::revocations::Discarded;
-use hawser_core::table::work::Work;
+use hawser_core::table::work::{Offboarding, Work};
 use serde_json::json;
 
 /// A server of tenant `acme`, and what is written at it by hand.
@@ -350,4 +351,193 @@ async fn exchanged_tokens_are_revoked_only_where_their_consent_can_complete_no_m
     let done = table.fail_session(&failed, Phase::Exchanging, &ended);
     done.await.unwrap();
     assert_eq!(discard(&failed).await, Discarded::Done);
+}
+
+impl Scene {
+    fn kept(&self) -> Kept<'_> {
+        Kept {
+            subject: &self.subject,
+            reason: Reason::Revoked,
+            at: self.hawser.app.now(),
+            auth_revision: 1,
+        }
+    }
+
+    /// A receipt of nothing yet.
+    fn new_receipt(&self) -> Receipt {
+        let now = self.hawser.app.now();
+        serde_json::from_value(json!({
+            "id": Sortable::new(now).unwrap().ulid(), "removed": {"subject": {"subject_type": "user", "subject_id": "ada"}},
+            "actor": {"subject_type": "user", "subject_id": "root"}, "at": now, "closed": true,
+            "counts": {"oauth": 1, "overrides": 0},
+        }))
+        .unwrap()
+    }
+
+    async fn remove(&self, credential: &Credential) -> Outcome {
+        let (receipt, event) = (self.new_receipt(), self.event(Action::CredentialRemoved));
+        let (table, kept) = (&self.hawser.app.table, self.kept());
+        table
+            .remove_credential(&self.tenant, self.id, credential, &kept, &receipt, &event)
+            .await
+            .unwrap()
+    }
+
+    /// A grant that is stored, as it was read.
+    async fn granted(&self) -> Grant {
+        let session = self.session("exchanging").await;
+        assert_eq!(self.put(&session, "v1").await, Outcome::Done);
+        self.grant().await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_credential_of_a_deleted_server_is_its_purges_alone() {
+    let scene = Scene::new().await;
+    let grant = scene.granted().await;
+    scene.delete().await;
+    let credential = Credential::Grant(Box::new(grant));
+    assert_eq!(scene.remove(&credential).await, Outcome::ServerMoved);
+}
+
+#[tokio::test]
+async fn an_override_is_taken_away_as_it_was_read_only() {
+    let scene = Scene::new().await;
+    let admin = scene.hawser.admin("acme");
+    let installed = async || {
+        let own = json!({"type": "header", "headerValue": "Bearer x"});
+        let body = json!({"subjectId": "ada", "subjectType": "user", "authOverride": own});
+        let path = format!("/api/svc/v1/mcp/{}/auth", scene.mcp);
+        assert_eq!(admin.put(&path, body).await.status, 200);
+        let table = &scene.hawser.app.table;
+        let mut all = table.overrides(&scene.tenant, scene.id).await.unwrap();
+        Credential::Override(Box::new(all.remove(0)))
+    };
+    let before = installed().await;
+    let after = installed().await;
+    assert_eq!(scene.remove(&before).await, Outcome::RecordMoved);
+    assert_eq!(scene.remove(&after).await, Outcome::Done);
+}
+
+#[tokio::test]
+async fn two_offboardings_at_once_have_numbers_of_their_own() {
+    let scene = Scene::new().await;
+    let begin = async |number: u64| {
+        let receipt = Receipt {
+            closed: false,
+            ..scene.new_receipt()
+        };
+        let offboarding = Offboarding {
+            tenant: scene.tenant.clone(),
+            subject: scene.subject.clone(),
+            receipt: receipt.id.clone(),
+            number,
+            at: receipt.at,
+            after: None,
+        };
+        let event = scene.event(Action::SubjectOffboarded);
+        let table = &scene.hawser.app.table;
+        let begun = table.begin_offboarding(&offboarding, &receipt, &event);
+        begun.await.unwrap()
+    };
+    assert!(begin(1).await);
+    assert!(!begin(1).await);
+    assert!(begin(2).await);
+}
+
+#[tokio::test]
+async fn a_consent_is_opened_once_and_as_it_was_offered_only() {
+    let scene = Scene::new().await;
+    let table = &scene.hawser.app.table;
+    let open = async |session: &Session, hash: &str| {
+        let opened = Session {
+            phase: Phase::Pending,
+            ..session.clone()
+        };
+        let event = scene.event(Action::SessionOpened);
+        table.open_session(&opened, hash, &event).await.unwrap()
+    };
+    let offered = scene.session("offered").await;
+    assert!(!open(&offered, "another").await);
+    assert!(open(&offered, "h").await);
+    assert!(!open(&offered, "h").await);
+    let ended = scene.session("failed").await;
+    assert!(!open(&ended, "h").await);
+}
+
+#[tokio::test]
+async fn one_consent_is_begun_of_those_who_ask_alike_at_once() {
+    let scene = Scene::new().await;
+    let first = scene.session("offered").await;
+    let table = &scene.hawser.app.table;
+    let begin = async |replacing: Option<&str>| {
+        let now = scene.hawser.app.now();
+        let next = Session {
+            id: Sortable::new(now).unwrap().ulid(),
+            ..first.clone()
+        };
+        let event = scene.event(Action::SessionBegun);
+        let begun = table.add_session(&next, replacing, &event).await.unwrap();
+        (begun, next.id)
+    };
+    assert!(!begin(None).await.0, "somebody was first");
+    let (begun, second) = begin(Some(&first.id)).await;
+    assert!(begun);
+    assert!(!begin(Some(&first.id)).await.0, "it was replaced");
+    assert!(begin(Some(&second)).await.0);
+}
+
+#[tokio::test]
+async fn a_purge_ends_a_grant_with_the_lease_that_was_read() {
+    let scene = Scene::new().await;
+    let read = scene.granted().await;
+    let (table, tenant) = (&scene.hawser.app.table, &scene.tenant);
+    let until = scene.hawser.app.now().plus_seconds(20);
+    let leased = table.lease_grant(tenant, &read, "01LEASE", until).await;
+    assert!(leased.unwrap());
+    scene.delete().await;
+    let end = async |grant: Grant| {
+        let now = scene.hawser.app.now();
+        let revocation = Revocation::of(tenant, &grant, None, now).unwrap();
+        let event = scene.event(Action::CredentialRemoved);
+        let group = [(Box::new(grant), revocation, event)];
+        table.end_remaining_grants(&group).await.unwrap()
+    };
+    assert!(!end(read).await, "somebody refreshes it by now");
+    assert!(end(scene.grant().await.unwrap()).await);
+}
+
+#[tokio::test]
+async fn a_revocation_goes_on_and_ends_as_it_was_read_only() {
+    let scene = Scene::new().await;
+    let grant = scene.granted().await;
+    assert_eq!(
+        scene.remove(&Credential::Grant(Box::new(grant))).await,
+        Outcome::Done
+    );
+    let (table, now) = (&scene.hawser.app.table, scene.hawser.app.now());
+    let due = scene.hawser.due().await;
+    let read = due.iter().find_map(|work| match work {
+        Work::Revocation(one) => Some(one.clone()),
+        _ => None,
+    });
+    let read = read.unwrap();
+    let next = Revocation {
+        version: "next".to_owned(),
+        ..(*read).clone()
+    };
+    let went_on = table.continue_revocation(&read.version, &next, now);
+    assert!(went_on.await.unwrap());
+    let went_on = table.continue_revocation(&read.version, &next, now);
+    assert!(!went_on.await.unwrap(), "another worker has gone on");
+    for (version, total) in [(&read.version, 0), (&next.version, 1), (&next.version, 1)] {
+        let event = scene.event(Action::RevocationSettled);
+        let ended = table.finish_revocation(version, &next, Settled::Revoked, None, &event);
+        ended.await.unwrap();
+        let receipt = next.receipt.as_deref().unwrap();
+        let key = hawser_core::table::receipts::key(&scene.tenant, receipt);
+        let found = table.read(vec![key]).await.unwrap();
+        let receipt = found.receipt(&scene.tenant, receipt).unwrap().unwrap();
+        assert_eq!(receipt.outcomes.total(), total, "each exactly once");
+    }
 }

@@ -1,7 +1,7 @@
 //! What must be true after every history, whatever happened in it.
 
 use crate::internet::Internet;
-use crate::play::{Consent, End, Log, Play};
+use crate::play::{Consent, End, Log, NEWER, Play};
 use crate::store;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,9 +13,13 @@ pub fn all(play: &Play) {
     tokens_are_accounted_for(play, &items);
     receipts_are_complete(play, &items);
     nothing_is_left(play, &items);
+    nothing_void_is_left(play, &items);
+    consents_lead_somewhere(play, &items);
+    clients_are_on_record(play, &items);
     the_log_tells(play, &items);
 }
 
+/// The name of a server, of its host's.
 fn server_of(host: &str) -> &str {
     host.split('-').next().unwrap_or_default()
 }
@@ -153,6 +157,7 @@ fn tokens_are_accounted_for(play: &Play, items: &[Value]) {
     // By subject and server: how revocations ended, in the words of the audit log.
     let mut told: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
     let names = server_names(items);
+    let servers = living_servers(items);
     for event in items.iter().filter(|item| item["entity"] == "event") {
         if event["action"] == "revocation.settled" {
             let server = names.get(event["server"].as_str().unwrap_or_default());
@@ -178,7 +183,7 @@ fn tokens_are_accounted_for(play: &Play, items: &[Value]) {
     let mut found = Vec::new();
     let grants: BTreeSet<(String, String)> = items
         .iter()
-        .filter(|item| item["entity"] == "grant")
+        .filter(|item| item["entity"] == "grant" && !is_void(item, &servers))
         .map(|item| {
             let partition = item["PK"].as_str().unwrap_or_default();
             let ulid = partition.rsplit('#').next().unwrap_or_default();
@@ -247,7 +252,8 @@ fn server_names(items: &[Value]) -> BTreeMap<String, String> {
         let id = item["id"].as_str().filter(|_| item["entity"] == "server");
         let id = id.or(item["server"].as_str());
         if let (Some(id), Some(name)) = (id, name) {
-            names.insert(id.to_owned(), name.to_owned());
+            // Those of connections end with a number.
+            names.insert(id.to_owned(), server_of(name).to_owned());
         }
     }
     names
@@ -295,6 +301,77 @@ fn nothing_is_left(play: &Play, items: &[Value]) {
             .is_some_and(|(_, ulid)| !alive.contains(ulid));
         if dead || !item["GSI2PK"].is_null() {
             play.complain(format!("this is left: {item}"));
+        }
+    }
+}
+
+/// The servers that there are, by their id.
+fn living_servers(items: &[Value]) -> BTreeMap<&str, &Value> {
+    let servers = items.iter().filter(|item| item["entity"] == "server");
+    servers
+        .filter_map(|item| Some((item["SK"].as_str()?.strip_prefix("S#")?, item)))
+        .collect()
+}
+
+/// Whether the server of a credential does not stand behind it.
+fn is_void(item: &Value, servers: &BTreeMap<&str, &Value>) -> bool {
+    let partition = item["PK"].as_str().unwrap_or_default();
+    let ulid = partition.rsplit('#').next().unwrap_or_default();
+    let Some(server) = servers.get(ulid) else {
+        return true;
+    };
+    let least = match item["entity"].as_str() {
+        Some("grant") => &server["void_before"],
+        _ => &server["auth_revision"],
+    };
+    item["auth_revision"].as_u64() < Some(least.as_u64().unwrap_or_default())
+}
+
+/// No credential is left behind by a sweep or a purge, but for what cannot be read.
+pub fn nothing_void_is_left(play: &Play, items: &[Value]) {
+    let servers = living_servers(items);
+    for item in items {
+        let is_credential = item["entity"] == "grant" || item["entity"] == "override";
+        let is_readable = item["last_refresh"] != NEWER && item["shape"] != NEWER;
+        if is_credential && is_readable && is_void(item, &servers) {
+            play.complain(format!("this is void, and left: {item}"));
+        }
+    }
+}
+
+/// What names an open consent names one of the same subject.
+fn consents_lead_somewhere(play: &Play, items: &[Value]) {
+    let named = |item: &Value| {
+        let of = |name: &str| item[name].as_str().unwrap_or_default().to_owned();
+        (of("PK"), of("SK"))
+    };
+    let sessions: BTreeMap<_, _> = items
+        .iter()
+        .filter(|item| item["entity"] == "session")
+        .map(|item| (named(item), item["subject_id"].as_str()))
+        .collect();
+    for open in items.iter().filter(|item| item["entity"] == "open-consent") {
+        let (partition, key) = named(open);
+        let session = open["session"].as_str().unwrap_or_default();
+        let subject = sessions.get(&(partition, format!("A#{session}")));
+        let own = key.split('#').nth(2);
+        if subject.is_none() || subject.copied().flatten() != own {
+            play.complain(format!("an open consent leads to {subject:?}: {open}"));
+        }
+    }
+}
+
+/// A client that a browser has come as is on record as long as the issuer has it: it is deregistered with its server.
+fn clients_are_on_record(play: &Play, items: &[Value]) {
+    let records: BTreeSet<_> = items
+        .iter()
+        .filter(|item| item["entity"] == "client")
+        .filter_map(|item| item["client"]["id"].as_str())
+        .collect();
+    let clients = play.world.internet.lock().unwrap().clients.clone();
+    for (id, client) in clients {
+        if client.is_left() && !records.contains(id.as_str()) {
+            play.complain(format!("client {id} is left at the issuer"));
         }
     }
 }

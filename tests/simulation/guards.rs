@@ -1,7 +1,11 @@
 //! The conditions of writes, each by a name, so that one of them can be left out: whatever then is not noticed is guarded by
-//! nothing. Left out on the way to the store, so that no mutant has to be built.
+//! nothing. Left out on the way to the store, so that no mutant has to be built. And which of them refuse a write: one that
+//! never does, or never alone, cannot be missed.
 
+use crate::store;
+use dynoxide::Database;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 
 /// What holds of every item and of none.
 const ALWAYS: &str = "(attribute_exists(PK) OR attribute_not_exists(PK))";
@@ -12,10 +16,7 @@ const VALUES: &str = "ExpressionAttributeValues";
 /// Looks at each condition of a request, term by term; leaves out the one of this name. Answers the names of all, and the
 /// request as it goes on if it is another one.
 pub fn look(operation: &str, body: &str, without: Option<&str>) -> (Vec<String>, Option<String>) {
-    if !matches!(
-        operation,
-        "TransactWriteItems" | "UpdateItem" | "DeleteItem" | "PutItem"
-    ) {
+    if !is_write(operation) {
         return (Vec::new(), None);
     }
     let mut request: Value = serde_json::from_str(body).unwrap();
@@ -32,6 +33,82 @@ pub fn look(operation: &str, body: &str, without: Option<&str>) -> (Vec<String>,
         changed |= each_term(operation, "alone", &mut request, without, &mut names);
     }
     (names, changed.then(|| request.to_string()))
+}
+
+fn is_write(operation: &str) -> bool {
+    matches!(
+        operation,
+        "TransactWriteItems" | "UpdateItem" | "DeleteItem" | "PutItem"
+    )
+}
+
+/// The conditions of a write that do not hold at present, by name: what it was refused for.
+pub fn unmet(store: &Database, operation: &str, body: &str) -> BTreeSet<String> {
+    let mut unmet = BTreeSet::new();
+    if !is_write(operation) {
+        return unmet;
+    }
+    let request: Value = serde_json::from_str(body).unwrap();
+    let Some(actions) = request["TransactItems"].as_array() else {
+        unmet_terms(store, operation, "alone", &request, &mut unmet);
+        return unmet;
+    };
+    let context = event_of(&request);
+    for action in actions {
+        for (kind, fields) in action.as_object().unwrap() {
+            unmet_terms(store, kind, &context, fields, &mut unmet);
+        }
+    }
+    unmet
+}
+
+fn unmet_terms(
+    store: &Database,
+    kind: &str,
+    context: &str,
+    fields: &Value,
+    unmet: &mut BTreeSet<String>,
+) {
+    let Some(condition) = fields[CONDITION].as_str() else {
+        return;
+    };
+    let key = match &fields["Key"] {
+        Value::Null => json!({"PK": fields["Item"]["PK"], "SK": fields["Item"]["SK"]}),
+        key => key.clone(),
+    };
+    for term in terms(condition) {
+        let mut check = json!({"TableName": fields["TableName"], "Key": key, CONDITION: term});
+        for part in [NAMES, VALUES] {
+            check[part] = fields[part].clone();
+        }
+        keep_used(&mut check, &term);
+        let ask = json!({"TransactItems": [{"ConditionCheck": check}]});
+        let (status, _) = store::table(store, "TransactWriteItems", &ask.to_string());
+        if status != 200 {
+            unmet.insert(name_of(kind, context, fields, &term));
+        }
+    }
+}
+
+fn name_of(kind: &str, context: &str, fields: &Value, term: &str) -> String {
+    let (item, text) = (item_of(fields), resolved(term, &fields[NAMES]));
+    format!("[{context}] {kind} {item}: {text}")
+}
+
+/// Leaves of all placeholders those that an expression uses.
+fn keep_used(fields: &mut Value, used: &str) {
+    for part in [NAMES, VALUES] {
+        let all = fields[part].as_object().cloned().unwrap_or_default();
+        let all: Map<String, Value> = all
+            .into_iter()
+            .filter(|(name, _)| uses(used, name))
+            .collect();
+        let fields = fields.as_object_mut().unwrap();
+        fields.remove(part);
+        if !all.is_empty() {
+            fields.insert(part.to_owned(), json!(all));
+        }
+    }
 }
 
 /// What a transaction says in the audit log, or what it puts first.
@@ -77,12 +154,10 @@ fn each_term(
     let Some(condition) = fields[CONDITION].as_str().map(str::to_owned) else {
         return false;
     };
-    let item = item_of(fields);
     let mut kept = Vec::new();
     let mut changed = false;
     for term in terms(&condition) {
-        let text = resolved(&term, &fields[NAMES]);
-        let name = format!("[{context}] {kind} {item}: {text}");
+        let name = name_of(kind, context, fields, &term);
         if without == Some(name.as_str()) {
             changed = true;
             kept.push(ALWAYS.to_owned());
@@ -96,18 +171,7 @@ fn each_term(
         let update = fields["UpdateExpression"].as_str().unwrap_or_default();
         let used = format!("{condition} {update}");
         fields[CONDITION] = condition.into();
-        for part in [NAMES, VALUES] {
-            let all = fields[part].as_object().cloned().unwrap_or_default();
-            let all: Map<String, Value> = all
-                .into_iter()
-                .filter(|(name, _)| uses(&used, name))
-                .collect();
-            let fields = fields.as_object_mut().unwrap();
-            fields.remove(part);
-            if !all.is_empty() {
-                fields.insert(part.to_owned(), json!(all));
-            }
-        }
+        keep_used(fields, &used);
     }
     changed
 }

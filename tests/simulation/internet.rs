@@ -32,6 +32,28 @@ pub struct Manners {
     pub revokes: bool,
     /// Seconds; `None`: access tokens never end by themselves.
     pub lifetime: Option<i64>,
+    /// Clients register themselves; else our metadata document serves.
+    pub registers: bool,
+    /// Those that do get a secret.
+    pub secrets: bool,
+}
+
+/// A client that has registered itself.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    secret: Option<String>,
+    /// Whether a browser has come as it.
+    pub used: bool,
+    /// Not any more where the issuer has forgotten it, or was told to.
+    pub known: bool,
+    forgotten: bool,
+}
+
+impl Registered {
+    /// Whether the issuer still has it, though nobody may need it.
+    pub fn is_left(&self) -> bool {
+        self.used && self.known && !self.forgotten
+    }
 }
 
 /// All that came of one consent.
@@ -94,6 +116,7 @@ pub struct Internet {
     pub families: Vec<Family>,
     pub tokens: BTreeMap<String, Token>,
     codes: BTreeMap<String, Code>,
+    pub clients: BTreeMap<String, Registered>,
     pub served: Vec<Served>,
     made: u64,
 }
@@ -130,21 +153,30 @@ impl Internet {
             families: Vec::new(),
             tokens: BTreeMap::new(),
             codes: BTreeMap::new(),
+            clients: BTreeMap::new(),
             served: Vec::new(),
             made: 0,
         }
     }
 
-    /// Plays a browser at the issuer: where it is sent back to, and what the consent is the origin of.
+    /// Plays a browser at the issuer: where it is sent back to, and what the consent is the origin of. Nowhere, if the issuer
+    /// does not know who sent it.
     pub fn approve(
         &mut self,
         location: &str,
         subject: &str,
         consent: usize,
         denies: bool,
-    ) -> (String, Option<usize>) {
+    ) -> Option<(String, Option<usize>)> {
         let url = Url::parse(location).unwrap();
         let asked: BTreeMap<String, String> = url.query_pairs().into_owned().collect();
+        if self.manners.registers {
+            let client = self.clients.get_mut(&asked["client_id"])?;
+            if !client.known {
+                return None;
+            }
+            client.used = true;
+        }
         let mut back = Url::parse(&asked["redirect_uri"]).unwrap();
         let mut query = back.query_pairs_mut();
         query.append_pair("state", &asked["state"]);
@@ -152,7 +184,7 @@ impl Internet {
         if denies {
             query.append_pair("error", "access_denied");
             drop(query);
-            return (back.into(), None);
+            return Some((back.into(), None));
         }
         let family = self.families.len();
         let host = Url::parse(&asked["resource"]).unwrap();
@@ -172,7 +204,59 @@ impl Internet {
                 used: false,
             },
         );
-        (back.into(), Some(family))
+        Some((back.into(), Some(family)))
+    }
+
+    /// Every client is forgotten, as by a restart; what was given out to them goes on working.
+    pub fn forget_clients(&mut self) {
+        for client in self.clients.values_mut() {
+            (client.forgotten, client.known) = (client.known, false);
+        }
+        for family in &mut self.families {
+            family.disturbed = true;
+        }
+    }
+
+    /// Whether a client says who it is.
+    fn knows(&self, asked: &Asked) -> bool {
+        if !self.manners.registers {
+            return true;
+        }
+        let client = self.clients.get(&asked.field("client_id"));
+        let secret = asked.field("client_secret");
+        client.is_some_and(|one| one.known && one.secret.as_deref().unwrap_or_default() == secret)
+    }
+
+    fn register(&mut self) -> Reply {
+        self.made += 1;
+        let id = format!("c-{}", self.made);
+        let secret = self.manners.secrets.then(|| format!("s-{}", self.made));
+        let mut body = json!({"client_id": id, "registration_client_uri": format!("{ISSUER}/clients/{id}"),
+                              "registration_access_token": format!("m-{id}")});
+        if let Some(secret) = &secret {
+            body["client_secret"] = secret.as_str().into();
+        }
+        let client = Registered {
+            secret,
+            used: false,
+            known: true,
+            forgotten: false,
+        };
+        self.clients.insert(id, client);
+        reply(201, body)
+    }
+
+    /// What is said under the address of a client.
+    fn manage(&mut self, id: &str, asked: &Asked) -> Reply {
+        let client = self.clients.get_mut(id).filter(|client| client.known);
+        match client {
+            Some(client) if asked.bearer.as_deref() == Some(&format!("m-{id}")) => {
+                assert_eq!(asked.method, "DELETE");
+                client.known = false;
+                reply(204, Value::Null)
+            }
+            _ => reply(401, Value::Null),
+        }
     }
 
     fn mint(&mut self, family: usize, refresh: bool, ends: Option<i64>) -> String {
@@ -238,17 +322,33 @@ impl Internet {
                     "authorization_response_iss_parameter_supported": true,
                     "client_id_metadata_document_supported": true,
                 });
+                if self.manners.registers {
+                    metadata["registration_endpoint"] = format!("{ISSUER}/register").into();
+                    metadata["client_id_metadata_document_supported"] = false.into();
+                    let way = match self.manners.secrets {
+                        true => "client_secret_post",
+                        false => "none",
+                    };
+                    metadata["token_endpoint_auth_methods_supported"] = json!([way]);
+                }
                 if self.manners.revokes {
                     metadata["revocation_endpoint"] = format!("{ISSUER}/revoke").into();
                 }
                 reply(200, metadata)
+            }
+            "/register" => self.register(),
+            "/token" | "/revoke" if !self.knows(asked) => {
+                reply(401, json!({"error": "invalid_client"}))
             }
             "/token" => self.token(now, asked),
             "/revoke" => {
                 self.revoke(&asked.field("token"));
                 reply(200, json!({}))
             }
-            _ => reply(404, Value::Null),
+            path => match path.strip_prefix("/clients/") {
+                Some(id) => self.manage(id, asked),
+                None => reply(404, Value::Null),
+            },
         }
     }
 

@@ -4,10 +4,15 @@
 use crate::check;
 use crate::internet::{Internet, Manners};
 use crate::store;
-use crate::world::{BASE, BEGINNING, Process, Rng, Weather, World, fixed};
+use crate::world::{
+    BASE, BEGINNING, Hold, INTEGRATIONS, Process, Refusals, Rng, Weather, World, fixed,
+    integrations,
+};
 use futures_util::future::join_all;
-use hawser_core::domain::id::seeded;
+use hawser_core::catalogue::read;
+use hawser_core::domain::id::{ServerId, seeded};
 use hawser_core::operations::auditor::examine;
+use hawser_core::operations::integrations::apply;
 use hawser_core::operations::trail;
 use hawser_core::operations::work::work_off_due;
 use http_body_util::BodyExt;
@@ -24,6 +29,13 @@ pub const SUBJECTS: [&str; 3] = ["ada", "bob", "eve"];
 /// Servers with consent, and one that wants a value from each subject.
 const SERVERS: [&str; 3] = ["wiki", "mail", "crm"];
 const MCP: &str = "/api/svc/v1/mcp";
+const LANGSMITH: &str = "/v1/deepagents";
+const KAMBRIUM: &str = "/api/v1/mcp-servers";
+
+tokio::task_local! {
+    /// The process that all requests of a task reach, where it is not drawn for each.
+    static AT: Arc<Process>;
+}
 
 /// What a history is made of.
 #[derive(Clone, Debug)]
@@ -42,6 +54,10 @@ pub struct Shape {
     connected: bool,
     /// In a thousand callers.
     impatient: u64,
+    /// Two or three at a time, on the same subject and server.
+    duels: bool,
+    /// A newer version writes, too.
+    newer: bool,
 }
 
 /// What breaks the promise as long as it is not mended (docs/RELIABILITY.md): drawn only where `HAWSER_DRAW_ALL` is set.
@@ -67,10 +83,20 @@ impl Shape {
             ends_by_rotated: rng.chance(300),
             revokes: rng.chance(900),
             lifetime: rng.pick(&[None, Some(1), Some(1), Some(1), Some(30), Some(3600)]),
+            registers: rng.chance(350),
+            secrets: rng.chance(500),
         };
+        let duels = rng.chance(400);
         let bad = |rng: &mut Rng, most: &[u64]| rng.pick(most);
         let weather = match rng.below(5) {
             0 => Weather::default(),
+            1..4 if duels => Weather::default(),
+            _ if duels => Weather {
+                refused: bad(rng, &[0, 0, 20]),
+                broken: drawn("lost answers", bad(rng, &[0, 10, 30])),
+                deadly: bad(rng, &[0, 0, 10]),
+                ..Weather::default()
+            },
             1 => Weather {
                 broken: drawn("lost answers", bad(rng, &[20, 80, 200])),
                 ..Weather::default()
@@ -86,6 +112,22 @@ impl Shape {
                 jumps: drawn("jumps", bad(rng, &[0, 0, 2])),
             },
         };
+        if duels {
+            return Self {
+                manners,
+                weather,
+                skew: drawn("skew", rng.pick(&[0, 0, 0, 3_000_000])),
+                span: 15,
+                deeds: rng.between(3, 8),
+                subjects: rng.pick(&[1, 1, 1, 2]),
+                servers: rng.pick(&[1, 1, 1, 1, 2, 3]),
+                processes: 3,
+                connected: rng.chance(700),
+                impatient: 0,
+                duels,
+                newer: rng.chance(60),
+            };
+        }
         Self {
             manners,
             weather,
@@ -97,6 +139,8 @@ impl Shape {
             processes: rng.between(1, 4),
             connected: rng.chance(850),
             impatient: drawn("hang-ups", rng.pick(&[0, 0, 60, 250])),
+            duels,
+            newer: rng.chance(150),
         }
     }
 }
@@ -139,6 +183,21 @@ pub struct End {
     /// With a 2xx.
     pub ended: Option<i64>,
     pub receipt: Option<String>,
+}
+
+/// A consent whose subject comes back from the issuer.
+struct Return {
+    number: usize,
+    target: String,
+    cookie: String,
+}
+
+/// A word of a newer version, where there was another one.
+#[derive(Clone, Debug)]
+pub struct Scrambled {
+    pub key: Value,
+    field: &'static str,
+    before: Option<Value>,
 }
 
 impl End {
@@ -200,6 +259,10 @@ pub struct Play {
     /// By name: the id that was last heard of.
     servers: Mutex<BTreeMap<String, String>>,
     hosts: Mutex<u64>,
+    /// By name: the host that was last written.
+    moved_to: Mutex<BTreeMap<String, String>>,
+    connections: Mutex<u64>,
+    scrambled: Mutex<Vec<Scrambled>>,
     pub log: Mutex<Log>,
     tokens: BTreeMap<String, String>,
 }
@@ -213,6 +276,13 @@ pub struct Outcome {
     pub tally: BTreeMap<String, u64>,
     /// The conditions of its writes.
     pub guards: BTreeSet<String>,
+    /// Those that refused one.
+    pub refusals: BTreeMap<String, Refusals>,
+}
+
+/// Whether a seed's history consists of duels.
+pub fn is_of_duels(seed: u64) -> bool {
+    Shape::draw(&mut Rng::new(seed)).duels
 }
 
 /// Lives through one history, from its seed alone; with one condition left out of all writes if it is named.
@@ -239,32 +309,10 @@ async fn act(seed: u64, told: bool, without: Option<&str>) -> Outcome {
     world.tell(|| format!("{shape:?}"));
     let play = Arc::new(Play::new(world.clone(), shape));
     play.set_up().await;
-    let mut deeds = Vec::new();
-    let clusters = world.draw(|rng| {
-        let count = rng.between(1, 7);
-        (0..count)
-            .map(|_| rng.below(play.shape.span))
-            .collect::<Vec<_>>()
-    });
-    for number in 0..play.shape.deeds {
-        // Much at once, and then nothing for a while.
-        let at = world.draw(|rng| {
-            let width = rng.pick(&[10, 60, 400]);
-            rng.pick(&clusters) + rng.below(width)
-        });
-        let deed = world.draw(Deed::draw);
-        let play = play.clone();
-        deeds.push(tokio::spawn(async move {
-            sleep(Duration::from_millis(at)).await;
-            play.world.tell(|| format!("deed {number}: {deed:?}"));
-            play.perform(deed).await;
-        }));
-    }
-    world.set_weather(play.shape.weather);
-    for deed in deeds {
-        if deed.await.is_err() {
-            play.complain("a deed panicked".to_owned());
-        }
+    if play.shape.duels {
+        play.duel().await;
+    } else {
+        play.mill_about().await;
     }
     play.settle().await;
     check::all(&play);
@@ -277,6 +325,7 @@ async fn act(seed: u64, told: bool, without: Option<&str>) -> Outcome {
         trace,
         tally: play.tally(),
         guards: world.guards(),
+        refusals: world.refusals(),
     }
 }
 
@@ -288,20 +337,32 @@ enum Deed {
     Calls,
     Status,
     Disconnect,
+    /// A consent that has been to the issuer comes back.
+    Return,
     Install,
     Uninstall,
     RevokeAll,
     Move,
+    /// A change that voids nothing.
+    Touch,
     Delete,
+    /// A connection of Kambrium's.
+    Connection,
     Offboard,
     Work,
     Repair,
     Kill,
+    /// The issuer forgets its clients.
+    Forget,
+    /// A newer version writes a word into an item that this one does not know.
+    Scramble,
 }
 
 impl Deed {
-    fn draw(rng: &mut Rng) -> Self {
-        let all = [
+    fn draw(rng: &mut Rng, shape: &Shape) -> Self {
+        let newer = if shape.newer { 3 } else { 0 };
+        let forgets = if shape.manners.registers { 1 } else { 0 };
+        let anytime = [
             (28, Self::Consent),
             (24, Self::Call),
             (16, Self::Calls),
@@ -311,20 +372,83 @@ impl Deed {
             (2, Self::Uninstall),
             (3, Self::RevokeAll),
             (3, Self::Move),
+            (1, Self::Touch),
             (1, Self::Delete),
+            (2, Self::Connection),
             (4, Self::Offboard),
             (10, Self::Work),
             (1, Self::Repair),
             (3, Self::Kill),
+            (forgets, Self::Forget),
+            (newer, Self::Scramble),
         ];
-        let mut left = rng.below(all.iter().map(|(weight, _)| weight).sum());
-        for (weight, deed) in all {
+        let mut left = rng.below(anytime.iter().map(|(weight, _)| weight).sum());
+        for (weight, deed) in anytime {
             if left < weight {
                 return deed;
             }
             left -= weight;
         }
         Self::Work
+    }
+
+    /// Two that are in each other's way, and now and then a third.
+    fn draw_fight(rng: &mut Rng, shape: &Shape) -> Vec<Self> {
+        // Each with how often; the same twice means against itself.
+        const PAIRS: [(u64, Deed, Deed); 33] = [
+            (6, Deed::Return, Deed::Return),
+            (8, Deed::Return, Deed::Disconnect),
+            (5, Deed::Return, Deed::Offboard),
+            (5, Deed::Return, Deed::RevokeAll),
+            (5, Deed::Return, Deed::Move),
+            (5, Deed::Return, Deed::Delete),
+            (5, Deed::Return, Deed::Call),
+            (3, Deed::Return, Deed::Work),
+            (2, Deed::Return, Deed::Touch),
+            (6, Deed::Call, Deed::Disconnect),
+            (3, Deed::Call, Deed::Offboard),
+            (3, Deed::Call, Deed::RevokeAll),
+            (3, Deed::Call, Deed::Delete),
+            (3, Deed::Call, Deed::Move),
+            (4, Deed::Calls, Deed::Call),
+            (3, Deed::Disconnect, Deed::Disconnect),
+            (3, Deed::Disconnect, Deed::Offboard),
+            (3, Deed::Disconnect, Deed::RevokeAll),
+            (3, Deed::Disconnect, Deed::Delete),
+            (4, Deed::Work, Deed::Work),
+            (4, Deed::Work, Deed::Call),
+            (3, Deed::Work, Deed::Disconnect),
+            (2, Deed::Work, Deed::Delete),
+            (3, Deed::Offboard, Deed::Offboard),
+            (2, Deed::Offboard, Deed::Install),
+            (3, Deed::Offboard, Deed::Consent),
+            (4, Deed::Consent, Deed::Consent),
+            (3, Deed::Consent, Deed::Delete),
+            (3, Deed::Consent, Deed::RevokeAll),
+            (3, Deed::Install, Deed::Move),
+            (3, Deed::Install, Deed::Delete),
+            (2, Deed::Uninstall, Deed::Uninstall),
+            (3, Deed::Uninstall, Deed::Install),
+        ];
+        let mut left = rng.below(PAIRS.iter().map(|(weight, ..)| weight).sum());
+        let mut fight = Vec::new();
+        for (weight, one, other) in PAIRS {
+            if left < weight {
+                fight = vec![one, other];
+                break;
+            }
+            left -= weight;
+        }
+        if rng.chance(500) {
+            fight.reverse();
+        }
+        let third = match rng.below(10) {
+            0..5 => Self::Work,
+            5..7 => Self::draw(rng, shape),
+            _ => return fight,
+        };
+        fight.push(third);
+        fight
     }
 }
 
@@ -343,7 +467,8 @@ impl Play {
                                 "scope": "mgmt.read mgmt.write mgmt.admin"});
         let mut tokens = BTreeMap::from([("root".to_owned(), token("root", everything))]);
         for subject in SUBJECTS {
-            let own = json!({"permissions": ["mcp-servers:invoke"]});
+            let own =
+                json!({"permissions": ["mcp-servers:invoke"], "scope": "mgmt.read mgmt.write"});
             tokens.insert(subject.to_owned(), token(subject, own));
         }
         Self {
@@ -352,6 +477,9 @@ impl Play {
             slots: Mutex::default(),
             servers: Mutex::default(),
             hosts: Mutex::default(),
+            moved_to: Mutex::default(),
+            connections: Mutex::default(),
+            scrambled: Mutex::default(),
             log: Mutex::default(),
             tokens,
         }
@@ -401,6 +529,10 @@ impl Play {
             let process = self.world.start("p", self.skew());
             self.slots.lock().unwrap().push(process);
         }
+        let (process, offers) = (self.process(), read(&integrations(), false).unwrap());
+        let app = process.app();
+        let applied = process.host(None, apply(&app, &offers, false)).await;
+        assert!(applied.is_some_and(|applied| applied.is_ok()));
         for name in &SERVERS[..self.shape.servers as usize] {
             let process = self.process();
             self.put_server(name, Some(&process)).await;
@@ -417,10 +549,108 @@ impl Play {
         }
     }
 
+    /// Everybody does what they do at times of their own.
+    async fn mill_about(self: &Arc<Self>) {
+        let mut deeds = Vec::new();
+        let clusters = self.world.draw(|rng| {
+            let count = rng.between(1, 7);
+            (0..count)
+                .map(|_| rng.below(self.shape.span))
+                .collect::<Vec<_>>()
+        });
+        for number in 0..self.shape.deeds {
+            // Much at once, and then nothing for a while.
+            let at = self.world.draw(|rng| {
+                let width = rng.pick(&[10, 60, 400]);
+                rng.pick(&clusters) + rng.below(width)
+            });
+            let deed = self.world.draw(|rng| Deed::draw(rng, &self.shape));
+            let play = self.clone();
+            deeds.push(tokio::spawn(async move {
+                sleep(Duration::from_millis(at)).await;
+                play.world.tell(|| format!("deed {number}: {deed:?}"));
+                play.perform(deed).await;
+            }));
+        }
+        self.world.set_weather(self.shape.weather);
+        self.await_all(deeds).await;
+    }
+
+    async fn await_all(&self, deeds: Vec<tokio::task::JoinHandle<()>>) {
+        for deed in deeds {
+            if deed.await.is_err() {
+                self.complain("a deed panicked".to_owned());
+            }
+        }
+    }
+
+    /// Round after round, two or three do something to the same subject and server at once, each in a process of its own.
+    /// One of them is held up before one of its steps, so that the others come between that and what was read before.
+    async fn duel(self: &Arc<Self>) {
+        self.world.set_weather(self.shape.weather);
+        let mut deeds = Vec::new();
+        for round in 0..self.shape.deeds {
+            if self.world.draw(|rng| rng.chance(600)) {
+                self.perform(Deed::Consent).await;
+            }
+            let mut fight = Vec::new();
+            for deed in self.world.draw(|rng| Deed::draw_fight(rng, &self.shape)) {
+                let away = match deed {
+                    Deed::Return => {
+                        let (server, id) = self.draw_server();
+                        let subject = self.draw_subject();
+                        self.leave(server, &id, subject).await
+                    }
+                    _ => None,
+                };
+                fight.push((deed, away));
+            }
+            // Until a token is due, or not.
+            let rest = self.world.draw(|rng| rng.pick(&[1, 200, 700, 1100]));
+            sleep(Duration::from_millis(rest)).await;
+            let held = self.world.draw(|rng| rng.below(2)) as usize;
+            let hold = self.world.draw(|rng| Hold {
+                after: rng.pick(&[0, 0, 0, 1, 1, 2, 3, 5, 8]),
+                writes: rng.chance(750),
+                request: rng.chance(800),
+                by: Duration::from_millis(rng.pick(&[60, 200, 600, 1500, 4000, 9000])),
+            });
+            for (number, (deed, away)) in fight.into_iter().enumerate() {
+                let process = self.process_in(number);
+                process.hold((number == held).then_some(hold));
+                // What the second leaves to be done is done while the first is held up.
+                let late = if number > 1 { 40 } else { 0 };
+                let start = self.world.draw(|rng| {
+                    let most = rng.pick(&[1, 10, 60, 60]);
+                    rng.below(most) + rng.below(late * 4 + 1)
+                });
+                let play = self.clone();
+                let acting = async move {
+                    sleep(Duration::from_millis(start)).await;
+                    play.world.tell(|| format!("round {round}: {deed:?}"));
+                    match (deed, away) {
+                        (Deed::Return, Some(away)) => play.come_back(away).await,
+                        _ => play.perform(deed).await,
+                    }
+                };
+                deeds.push(tokio::spawn(AT.scope(process, acting)));
+            }
+            let pause = self.world.draw(|rng| rng.pick(&[80, 400, 2000, 12_000]));
+            sleep(Duration::from_millis(pause)).await;
+        }
+        self.await_all(deeds).await;
+    }
+
     /// A process that somebody's request reaches: a new one where one has died.
     fn process(&self) -> Arc<Process> {
+        if let Ok(process) = AT.try_with(Arc::clone) {
+            return process;
+        }
         let count = self.slots.lock().unwrap().len();
-        let slot = self.world.draw(|rng| rng.below(count as u64)) as usize;
+        self.process_in(self.world.draw(|rng| rng.below(count as u64)) as usize)
+    }
+
+    fn process_in(&self, slot: usize) -> Arc<Process> {
         let mut process = self.slots.lock().unwrap()[slot].clone();
         if process.is_dead() {
             process = self.world.start("p", self.skew());
@@ -439,7 +669,11 @@ impl Play {
         body: Value,
     ) -> Option<Answer> {
         let process = self.process();
-        let impatient = self.shape.impatient;
+        // Whoever keeps to one process stays to the end.
+        let impatient = match AT.try_with(|_| ()) {
+            Ok(()) => 0,
+            Err(_) => self.shape.impatient,
+        };
         let hangs_up = self
             .world
             .draw(|rng| rng.chance(impatient).then(|| rng.below(40) as u32));
@@ -553,6 +787,11 @@ impl Play {
                 let subject = self.draw_subject();
                 self.look(&server, &id, &subject, None).await;
             }
+            Deed::Return => {
+                let (server, id) = self.draw_server();
+                let subject = self.draw_subject();
+                self.consent(server, &id, subject).await;
+            }
             Deed::Disconnect => self.disconnect("oauth").await,
             Deed::Uninstall => self.disconnect("auth-override").await,
             Deed::Install => self.install().await,
@@ -565,10 +804,33 @@ impl Play {
             }
             Deed::Move => {
                 let (server, _) = self.draw_server();
+                if is_connection(&server) {
+                    return;
+                }
                 let end = self.ending("move", Some(&server), None, None);
                 let answer = self.put_server(&server, None).await;
                 self.ended(end, answer.as_ref());
             }
+            Deed::Touch => {
+                let (server, _) = self.draw_server();
+                let host = self.moved_to.lock().unwrap().get(&server).cloned();
+                if let Some(host) = host {
+                    let number = self.world.draw(|rng| rng.below(1000));
+                    let described = format!("{number} things");
+                    // Whoever moves it meanwhile is overtaken: it is as if it had moved once more.
+                    let end = self.ending("move", Some(&server), None, None);
+                    let answer = self.put_manifest(&server, &host, &described, None).await;
+                    drop(answer);
+                    self.log.lock().unwrap().ends[end].ended = None;
+                }
+            }
+            Deed::Connection => self.connection().await,
+            Deed::Forget => {
+                self.world
+                    .tell(|| "the issuer forgets its clients".to_owned());
+                self.world.internet.lock().unwrap().forget_clients();
+            }
+            Deed::Scramble => self.scramble(),
             Deed::Delete => {
                 let (server, id) = self.draw_server();
                 let end = self.ending("delete", Some(&server), None, None);
@@ -577,7 +839,8 @@ impl Play {
                 self.ended(end, answer.as_ref());
                 // Mostly there is one of the same name again.
                 self.think().await;
-                if self.world.draw(|rng| rng.chance(700)) {
+                let again = self.world.draw(|rng| rng.chance(700)) || self.shape.duels;
+                if again && !is_connection(&server) {
                     self.put_server(&server, None).await;
                 }
             }
@@ -609,13 +872,29 @@ impl Play {
             *hosts += 1;
             format!("{name}-{hosts}.example")
         };
+        let moved = self
+            .moved_to
+            .lock()
+            .unwrap()
+            .insert(name.to_owned(), host.clone());
+        drop(moved);
+        self.put_manifest(name, &host, "d", at).await
+    }
+
+    async fn put_manifest(
+        &self,
+        name: &str,
+        host: &str,
+        described: &str,
+        at: Option<&Arc<Process>>,
+    ) -> Option<Answer> {
         let auth = match name {
             "crm" => {
                 json!({"type": "header", "headers": {"X-Key": "{{KEY}}"}, "auth_level": "per_user"})
             }
             _ => json!({"type": "oauth2"}),
         };
-        let manifest = json!({"type": "mcp-server/remote", "name": name, "description": "d",
+        let manifest = json!({"type": "mcp-server/remote", "name": name, "description": described,
                               "url": format!("https://{host}/mcp"), "auth_data": auth});
         let body = json!({"manifest": manifest, "force": true});
         let answer = match at {
@@ -773,7 +1052,111 @@ impl Play {
         });
     }
 
+    /// A subject makes a connection of Kambrium's, and perhaps consents.
+    async fn connection(&self) {
+        let number = {
+            let mut connections = self.connections.lock().unwrap();
+            *connections += 1;
+            *connections - 1
+        };
+        if number >= INTEGRATIONS {
+            return;
+        }
+        let (name, subject) = (format!("k{number}"), self.draw_subject());
+        let body = json!({"mcp_server": name, "access_type": "write", "auth_method": "oauth"});
+        let consent = self.ask_for_consent(&name, &subject);
+        let made = self.ask(&subject, "POST", KAMBRIUM, &[], body).await;
+        let Some(made) = made.filter(Answer::is_success) else {
+            return;
+        };
+        let made = made.json();
+        let items = store::items(&self.world.store);
+        let mut own = items.iter();
+        let own =
+            own.find(|item| item["entity"] == "server" && item["number"] == made["data"]["id"]);
+        if let Some(ulid) = own.and_then(|item| item["SK"].as_str()?.strip_prefix("S#")) {
+            let id = format!("mcp-{ulid}");
+            self.servers.lock().unwrap().insert(name, id);
+        }
+        let address = made["data"]["authorization_url"]
+            .as_str()
+            .unwrap_or_default();
+        if let Some(away) = self.go_away(consent, &subject, address).await {
+            self.think().await;
+            self.come_back(away).await;
+        }
+        // Its owner may end it by the same contract.
+        if self.world.draw(|rng| rng.chance(200)) {
+            let end = self.ending("delete", Some(&format!("k{number}")), None, None);
+            let path = format!("{KAMBRIUM}/{}", made["data"]["id"]);
+            let answer = self.ask(&subject, "DELETE", &path, &[], Value::Null).await;
+            self.ended(end, answer.as_ref());
+        }
+    }
+
+    /// A newer version writes a word that this one does not know.
+    fn scramble(&self) {
+        let items = store::items(&self.world.store);
+        let place = |item: &Value| match item["entity"].as_str() {
+            Some("grant") => Some("last_refresh"),
+            Some("override") => Some("shape"),
+            Some("session") => Some("origin"),
+            Some("revocation") => Some("access"),
+            _ => None,
+        };
+        let all: Vec<_> = items
+            .iter()
+            .filter_map(|item| Some((item, place(item)?)))
+            .filter(|(item, field)| item[*field] != NEWER)
+            .collect();
+        if all.is_empty() {
+            return;
+        }
+        let (item, field) = self.world.draw(|rng| rng.pick(&all));
+        let key = json!({"PK": {"S": item["PK"]}, "SK": {"S": item["SK"]}});
+        self.world
+            .tell(|| format!("a newer version writes {field} of {}", item["entity"]));
+        let get = json!({"RequestItems": {hawser_local::TABLE: {"Keys": [key]}}});
+        let (_, read) = store::table(&self.world.store, "BatchGetItem", &get.to_string());
+        let read: Value = serde_json::from_str(&read).unwrap();
+        let before = read["Responses"][hawser_local::TABLE][0]
+            .get(field)
+            .cloned();
+        let set = json!({"TableName": hawser_local::TABLE, "Key": key, "UpdateExpression": "SET #f = :word",
+                         "ExpressionAttributeNames": {"#f": field},
+                         "ExpressionAttributeValues": {":word": {"S": NEWER}}});
+        let (status, answer) = store::table(&self.world.store, "UpdateItem", &set.to_string());
+        assert_eq!(status, 200, "{answer}");
+        let scrambled = Scrambled { key, field, before };
+        self.scrambled.lock().unwrap().push(scrambled);
+    }
+
+    /// A version that reads them takes all such words away again.
+    fn unscramble(&self) {
+        // The last first, should an item have been given two.
+        for one in std::mem::take(&mut *self.scrambled.lock().unwrap())
+            .iter()
+            .rev()
+        {
+            let mut update = json!({"TableName": hawser_local::TABLE, "Key": one.key, "ConditionExpression": "#f = :word",
+                                    "ExpressionAttributeNames": {"#f": one.field},
+                                    "ExpressionAttributeValues": {":word": {"S": NEWER}}});
+            match &one.before {
+                Some(before) => {
+                    update["UpdateExpression"] = "SET #f = :before".into();
+                    update["ExpressionAttributeValues"][":before"] = before.clone();
+                }
+                None => update["UpdateExpression"] = "REMOVE #f".into(),
+            }
+            store::table(&self.world.store, "UpdateItem", &update.to_string());
+        }
+    }
+
     async fn think(&self) {
+        if self.shape.duels || AT.try_with(|_| ()).is_ok() {
+            let millis = self.world.draw(|rng| rng.below(4));
+            return sleep(Duration::from_millis(millis)).await;
+        }
         let millis = self.world.draw(|rng| {
             let most = rng.pick(&[1, 20, 100, 100, self.shape.span, 90_000]);
             rng.below(most)
@@ -783,71 +1166,115 @@ impl Play {
 
     /// A consent from the first question to the last page, unless its subject loses interest.
     async fn consent(&self, server: String, id: &str, subject: String) {
-        let number = {
+        if let Some(away) = self.leave(server, id, subject).await {
+            self.think().await;
+            self.come_back(away).await;
+        }
+    }
+
+    fn ask_for_consent(&self, server: &str, subject: &str) -> usize {
+        let mut log = self.log.lock().unwrap();
+        log.consents.push(Consent {
+            subject: subject.to_owned(),
+            server: server.to_owned(),
+            begun: None,
+            asked: self.world.now(),
+            family: None,
+            session: None,
+            connected: None,
+        });
+        log.consents.len() - 1
+    }
+
+    /// A consent up to where the issuer sends the browser back.
+    async fn leave(&self, server: String, id: &str, subject: String) -> Option<Return> {
+        let number = self.ask_for_consent(&server, &subject);
+        let address = match self.world.draw(|rng| rng.chance(200)) {
+            true => self.offer_of_langsmith(id, &subject).await?,
+            false => {
+                let path = format!("{MCP}/{id}/authorize");
+                let offered = self.ask(&subject, "GET", &path, &[], Value::Null).await?;
+                let offered = offered.json();
+                offered["authorization_endpoint"].as_str()?.to_owned()
+            }
+        };
+        self.go_away(number, &subject, &address).await
+    }
+
+    async fn offer_of_langsmith(&self, id: &str, subject: &str) -> Option<String> {
+        let uuid = ServerId::parse_prefixed(id)?.uuid();
+        let path = format!("{LANGSMITH}/mcp-servers/{uuid}/oauth-provider");
+        let provider = self.ask(subject, "POST", &path, &[], json!({})).await?;
+        let provider = provider.json()["oauth_provider_id"].clone();
+        let strategy = self.world.draw(|rng| rng.pick(&["REUSE", "CREATE"]));
+        let body = json!({"provider_id": provider, "scopes": [], "strategy": strategy});
+        let path = format!("{LANGSMITH}/auth-sessions");
+        let begun = self.ask(subject, "POST", &path, &[], body).await?;
+        Some(begun.json()["verification_url"].as_str()?.to_owned())
+    }
+
+    /// From the address of a consent to the issuer, and to where that sends the browser back.
+    async fn go_away(&self, number: usize, subject: &str, address: &str) -> Option<Return> {
+        let target = address.strip_prefix(BASE)?;
+        {
+            // Whoever gets the address of an open consent shares its beginning.
+            let id = session_of(target)?;
             let mut log = self.log.lock().unwrap();
-            log.consents.push(Consent {
-                subject: subject.clone(),
-                server: server.clone(),
-                begun: None,
-                asked: self.world.now(),
-                family: None,
-                session: None,
-                connected: None,
-            });
-            log.consents.len() - 1
-        };
-        let offered = self
-            .ask(
-                &subject,
-                "GET",
-                &format!("{MCP}/{id}/authorize"),
-                &[],
-                Value::Null,
-            )
-            .await;
-        let Some(offered) = offered else { return };
-        let offered = offered.json();
-        let Some(address) = offered["authorization_endpoint"].as_str() else {
-            return;
-        };
-        self.log.lock().unwrap().consents[number].begun = Some(self.world.now());
+            let mut earlier = log.consents.iter();
+            let first = earlier.find(|one| one.session.as_deref() == Some(&id));
+            let begun = first.and_then(|one| one.begun).unwrap_or(self.world.now());
+            let consent = &mut log.consents[number];
+            (consent.begun, consent.session) = (Some(begun), Some(id));
+        }
         self.think().await;
-        let target = address.strip_prefix(BASE).unwrap();
-        let Some(page) = self.ask("browser", "GET", target, &[], Value::Null).await else {
-            return;
-        };
-        let (Some(cookie), Some(form)) = (page.header("set-cookie"), form_of(&page.text)) else {
-            return;
-        };
-        let cookie = cookie.split(';').next().unwrap_or_default().to_owned();
+        let page = self.ask("browser", "GET", target, &[], Value::Null).await?;
+        let form = form_of(&page.text)?;
+        let cookie = page.header("set-cookie")?.split(';').next()?.to_owned();
         self.think().await;
-        let path = target.split('?').next().unwrap_or_default();
+        let path = target.split('?').next()?;
         let more = [
             ("cookie", cookie.as_str()),
             ("content-type", "application/x-www-form-urlencoded"),
         ];
-        let Some(started) = self.ask("browser", "POST", path, &more, form).await else {
-            return;
-        };
-        let Some(location) = started.header("location") else {
-            return;
-        };
-        let session = cookie.split_once('=').map(|(name, _)| name.to_owned());
-        self.log.lock().unwrap().consents[number].session = session;
+        let started = self.ask("browser", "POST", path, &more, form).await?;
+        let location = started.header("location")?;
         self.think().await;
         let denies = self.world.draw(|rng| rng.chance(60));
         let (back, family) = {
             let mut internet = self.world.internet.lock().unwrap();
-            internet.approve(location, &subject, number, denies)
+            internet.approve(location, subject, number, denies)?
         };
         self.log.lock().unwrap().consents[number].family = family;
-        self.think().await;
-        let target = back.strip_prefix(BASE).unwrap();
-        let page = self
-            .ask("browser", "GET", target, &[("cookie", cookie)], Value::Null)
-            .await;
-        if page.is_some_and(|page| page.text.contains("<h1>Connected</h1>")) {
+        let target = back.strip_prefix(BASE).unwrap().to_owned();
+        Some(Return {
+            number,
+            target,
+            cookie,
+        })
+    }
+
+    /// The browser comes back, now and then twice.
+    async fn come_back(&self, away: Return) {
+        let Return {
+            number,
+            target,
+            cookie,
+        } = away;
+        let more = [("cookie", cookie.as_str())];
+        let times = 1 + usize::from(self.world.draw(|rng| rng.chance(120)));
+        let coming = (0..times).map(|_| self.ask("browser", "GET", &target, &more, Value::Null));
+        let pages = join_all(coming).await;
+        let is_connected = |page: &Answer| page.text.contains("<h1>Connected</h1>");
+        let connected = pages
+            .iter()
+            .flatten()
+            .filter(|page| is_connected(page))
+            .count();
+        if connected > 0 {
             self.log.lock().unwrap().consents[number].connected = Some(self.world.now());
+        }
+        if connected > 1 {
+            self.complain(format!("consent {number} connected twice"));
         }
     }
 
@@ -869,17 +1296,17 @@ impl Play {
         // What was sent arrives, and whoever waits gives up.
         sleep(Duration::from_secs(400)).await;
         let process = self.world.start("last", 0);
-        for round in 0.. {
-            self.work(&process).await;
-            let Some(due) = self.next_due() else { break };
-            let now = BEGINNING + self.world.now();
-            let wait = u64::try_from(due - now).unwrap_or(0) + 1_000_000;
-            if round == 300 {
-                self.complain("the work never ends".to_owned());
-                break;
+        if !self.scrambled.lock().unwrap().is_empty() {
+            for _ in 0..6 {
+                self.work(&process).await;
+                sleep(Duration::from_secs(61)).await;
             }
-            sleep(Duration::from_micros(wait)).await;
+            check::nothing_void_is_left(self, &store::items(&self.world.store));
+            self.world
+                .tell(|| "what could not be read can be read".to_owned());
+            self.unscramble();
         }
+        self.work_to_the_end(&process).await;
         let servers = self.servers.lock().unwrap().clone();
         for (server, id) in &servers {
             for subject in &SUBJECTS[..self.shape.subjects as usize] {
@@ -888,7 +1315,8 @@ impl Play {
                 check::last_call(self, server, subject, call, status);
             }
         }
-        self.work(&process).await;
+        self.connect_once_more(&process).await;
+        self.work_to_the_end(&process).await;
         let app = process.app();
         let examined = examine(&app.table, Some(&app), app.now(), false).await;
         match examined {
@@ -901,6 +1329,72 @@ impl Play {
         }
     }
 
+    /// Works until nothing is due any more.
+    async fn work_to_the_end(&self, process: &Arc<Process>) {
+        for round in 0.. {
+            self.work(process).await;
+            let Some(due) = self.next_due() else { break };
+            let now = BEGINNING + self.world.now();
+            let wait = u64::try_from(due - now).unwrap_or(0) + 1_000_000;
+            if round == 300 {
+                self.complain("the work never ends".to_owned());
+                break;
+            }
+            sleep(Duration::from_micros(wait)).await;
+        }
+    }
+
+    /// Whoever is not connected now can connect, whatever has been left behind.
+    async fn connect_once_more(&self, process: &Arc<Process>) {
+        let looks = self.log.lock().unwrap().looks.clone();
+        let servers = self.servers.lock().unwrap().clone();
+        let unconnected = looks
+            .iter()
+            .rev()
+            .take(servers.len() * self.shape.subjects as usize);
+        let mut unconnected =
+            unconnected.filter(|look| look.status == Some(200) && look.method.is_none());
+        let Some(look) = unconnected.rfind(|look| look.server != "crm") else {
+            return;
+        };
+        // Consents of before count for ten minutes.
+        sleep(Duration::from_secs(700)).await;
+        let (server, subject) = (look.server.clone(), look.subject.clone());
+        let id = &servers[&server];
+        let number = self.log.lock().unwrap().consents.len();
+        let mut is_needed = true;
+        let consenting = async {
+            let path = format!("{MCP}/{id}/authorize");
+            let number = self.ask_for_consent(&server, &subject);
+            let offered = self.ask(&subject, "GET", &path, &[], Value::Null).await?;
+            let offered = offered.json();
+            // A refresh that failed is tried again.
+            is_needed = offered["status"] != "authenticated";
+            let address = offered["authorization_endpoint"].as_str()?;
+            let away = self.go_away(number, &subject, address).await?;
+            self.come_back(away).await;
+            Some(())
+        };
+        AT.scope(process.clone(), consenting).await;
+        if !is_needed {
+            return;
+        }
+        let consent = self.log.lock().unwrap().consents[number].clone();
+        // Sometimes the subject says no.
+        if consent.connected.is_none() && (consent.begun.is_none() || consent.family.is_some()) {
+            self.complain(format!(
+                "{subject} cannot connect {server} any more: {consent:?}"
+            ));
+        }
+        let (call, status) = self.call(&server, id, &subject, Some(process)).await;
+        let internet = self.world.internet.lock().unwrap();
+        let served = internet.served.iter().any(|one| one.call == call);
+        drop(internet);
+        if consent.connected.is_some() && !served {
+            self.complain(format!("{subject} has just connected {server}: {status:?}"));
+        }
+    }
+
     /// When something is due next.
     fn next_due(&self) -> Option<i64> {
         let items = store::items(&self.world.store);
@@ -908,6 +1402,22 @@ impl Play {
         due.filter_map(|item| item["GSI2SK"].as_str()?.parse().ok())
             .min()
     }
+}
+
+/// A word of a newer version.
+pub const NEWER: &str = "of-a-newer-version";
+
+/// Whether a server is one of Kambrium's connections, which have one host and one life each.
+fn is_connection(name: &str) -> bool {
+    name.starts_with('k')
+}
+
+/// The session that an address of ours leads to.
+fn session_of(target: &str) -> Option<String> {
+    let (_, ticket) = target.split_once("session=")?;
+    let mut parts = ticket.split('.');
+    // A server's id has 26 characters.
+    Some(parts.nth(1)?.get(26..)?.to_owned())
 }
 
 /// The form of a page, as its button sends it.

@@ -1,6 +1,7 @@
 //! The store and the key service as the SDK sees them: an HTTP client whose requests are steps. The store is the embedded
 //! one, in process; the key service is as simple as it can be, and strict about the encryption context.
 
+use crate::guards;
 use crate::world::{Gone, Kind, Process, World};
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
@@ -114,6 +115,9 @@ impl HttpConnector for Wire {
                 if answer.0 != 200 {
                     let (world, process) = explainer;
                     world.explain(|| format!("{process:?} {asked} refused: {}", answer.1));
+                    if kind == Kind::Store {
+                        world.note_refusal(&guards::unmet(&store, &asked, &body));
+                    }
                 }
                 answer
             };
@@ -161,11 +165,26 @@ fn keys(body: &str) -> String {
     let body: Value = serde_json::from_str(body).unwrap_or_default();
     collect(&body, &mut found);
     if let Some(values) = body.get("ExpressionAttributeValues") {
-        let values: BTreeMap<String, Value> =
-            serde_json::from_value(values.clone()).unwrap_or_default();
-        found.push(json!(values).to_string());
+        found.push(sorted(values).to_string());
     }
     found.join(" ")
+}
+
+/// The same in the order of names, at every depth: that of requests follows from no seed.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let fields: BTreeMap<_, _> = fields.iter().collect();
+            let fields = fields.into_iter();
+            Value::Object(
+                fields
+                    .map(|(name, one)| (name.clone(), sorted(one)))
+                    .collect(),
+            )
+        }
+        Value::Array(all) => all.iter().map(sorted).collect(),
+        other => other.clone(),
+    }
 }
 
 /// What a store says that is too busy, or whose transactions are in each other's way.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// Histories of one run of the tests.
-const HISTORIES: u64 = 300;
+const HISTORIES: u64 = 2000;
 
 fn setting(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;

@@ -109,6 +109,27 @@ enum Ending {
 #[derive(Debug)]
 pub struct Gone;
 
+/// Which step of a process is to be late, so that others come between it and the step before.
+#[derive(Clone, Copy, Debug)]
+pub struct Hold {
+    /// Steps that go first.
+    pub after: u32,
+    /// Whether writes alone count.
+    pub writes: bool,
+    /// Whether its request is late, or its answer.
+    pub request: bool,
+    pub by: Duration,
+}
+
+/// How often a condition has refused a write.
+#[derive(Clone, Debug, Default)]
+pub struct Refusals {
+    /// As the only one.
+    pub alone: u64,
+    /// Beside which others, and how often.
+    pub beside: BTreeMap<String, u64>,
+}
+
 /// One process of Hawser.
 pub struct Process {
     pub name: String,
@@ -123,6 +144,8 @@ pub struct Process {
     born: Instant,
     /// Whether it ever stood still.
     froze: AtomicBool,
+    /// One step of its that is to be late.
+    hold: Mutex<Option<Hold>>,
     app: Mutex<Option<Arc<App>>>,
 }
 
@@ -144,6 +167,22 @@ impl Process {
 
     pub fn is_dead(&self) -> bool {
         self.dead.load(Ordering::SeqCst)
+    }
+
+    /// Holds one of its next steps up, or none.
+    pub fn hold(&self, hold: Option<Hold>) {
+        *self.hold.lock().unwrap() = hold;
+    }
+
+    /// Whether the step that comes now is held up.
+    fn next_held(&self, is_write: bool) -> Option<Hold> {
+        let mut hold = self.hold.lock().unwrap();
+        let now = hold.as_mut().filter(|hold| is_write || !hold.writes)?;
+        if now.after == 0 {
+            return hold.take();
+        }
+        now.after -= 1;
+        None
     }
 
     fn die(&self) {
@@ -250,6 +289,7 @@ pub struct World {
     without: Option<String>,
     /// The names of all conditions.
     guards: Mutex<BTreeSet<String>>,
+    refusals: Mutex<BTreeMap<String, Refusals>>,
     processes: Mutex<Vec<Arc<Process>>>,
 }
 
@@ -257,6 +297,21 @@ impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("World")
     }
+}
+
+/// The integrations of Kambrium's connections: one for each connection that a history makes.
+pub const INTEGRATIONS: u64 = 6;
+
+/// A file of integrations, as an operator applies it.
+pub fn integrations() -> String {
+    let all: serde_json::Map<String, serde_json::Value> = (0..INTEGRATIONS)
+        .map(|number| {
+            let url = format!("https://k{number}-1.example/mcp");
+            let own = serde_json::json!({"display_name": "K", "mcp_url": url, "oauth": {}});
+            (format!("k{number}"), own)
+        })
+        .collect();
+    serde_json::json!({ "integrations": all }).to_string()
 }
 
 /// What all histories share: keys that are slow to make, and the template.
@@ -302,6 +357,7 @@ impl World {
             retries,
             without: without.map(str::to_owned),
             guards: Mutex::default(),
+            refusals: Mutex::default(),
             processes: Mutex::default(),
         });
         let maker = world.start("maker", 0);
@@ -336,6 +392,7 @@ impl World {
             frozen_until: Mutex::default(),
             born: self.born,
             froze: AtomicBool::new(false),
+            hold: Mutex::default(),
             app: Mutex::default(),
         });
         process.tick();
@@ -405,6 +462,22 @@ impl World {
     /// The names of all conditions that were sent.
     pub fn guards(&self) -> BTreeSet<String> {
         self.guards.lock().unwrap().clone()
+    }
+
+    /// Counts which conditions have refused a write.
+    pub fn note_refusal(&self, unmet: &BTreeSet<String>) {
+        let mut refusals = self.refusals.lock().unwrap();
+        for one in unmet {
+            let counted = refusals.entry(one.clone()).or_default();
+            counted.alone += u64::from(unmet.len() == 1);
+            for other in unmet.iter().filter(|other| *other != one) {
+                *counted.beside.entry(other.clone()).or_default() += 1;
+            }
+        }
+    }
+
+    pub fn refusals(&self) -> BTreeMap<String, Refusals> {
+        self.refusals.lock().unwrap().clone()
     }
 
     fn count(&self, ending: Ending) {
@@ -487,7 +560,12 @@ impl World {
         refusal: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Gone> {
         process.goes_on().await;
-        let (there, back, ending) = self.fate(process);
+        let (mut there, mut back, ending) = self.fate(process);
+        let is_write = what.starts_with("TransactWrite") || what.starts_with("UpdateItem");
+        if let Some(hold) = process.next_held(is_write) {
+            self.explain(|| format!("{process:?} is held up: {hold:?}"));
+            *(if hold.request { &mut there } else { &mut back }) += hold.by;
+        }
         self.tell(|| format!("{process:?} {kind:?} {what} -> {ending:?}"));
         self.count(ending);
         if ending == Ending::DiesBefore {
