@@ -5,7 +5,7 @@ use hawser_core::App;
 use hawser_core::caller::Presented;
 use hawser_core::domain::consent_failure::FailedConsent;
 use hawser_core::domain::error::{Result, Unauthenticated};
-use hawser_core::operations::Taking;
+use hawser_core::operations::DeletionPreview;
 use hawser_core::table::receipts::Counts;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
@@ -27,7 +27,7 @@ pub const BODY_LIMIT: usize = 256 * 1024;
 /// A body that may still be on its way when the answer begins.
 pub type Streamed = UnsyncBoxBody<Bytes, lambda_http::Error>;
 
-/// An answer that is all there, as one that may be on its way.
+/// Converts a buffered response into a streamed one.
 pub fn streamed(response: Response<Body>) -> Response<Streamed> {
     response.map(|body| {
         let bytes = match body {
@@ -35,12 +35,12 @@ pub fn streamed(response: Response<Body>) -> Response<Streamed> {
             Body::Binary(bytes) => Bytes::from(bytes),
             _ => Bytes::new(),
         };
-        whole(bytes)
+        buffered(bytes)
     })
 }
 
-/// A body that is all there, as one that may be on its way.
-pub fn whole(bytes: impl Into<Bytes>) -> Streamed {
+/// Converts a buffered body into a streamed one.
+pub fn buffered(bytes: impl Into<Bytes>) -> Streamed {
     let body = Full::new(bytes.into());
     body.map_err(|never| match never {}).boxed_unsync()
 }
@@ -154,7 +154,7 @@ pub fn public_base(app: &App, request: &Request) -> Option<String> {
     }
 }
 
-/// A JSON answer that nobody may keep.
+/// A JSON response with `no-store`.
 pub fn json(status: u16, body: &impl Serialize) -> Response<Body> {
     let mut response = empty(status);
     match serde_json::to_string(body) {
@@ -171,7 +171,7 @@ pub fn json(status: u16, body: &impl Serialize) -> Response<Body> {
     response
 }
 
-/// JSON lines that nobody may keep.
+/// A response of JSON lines with `no-store`.
 pub fn json_lines(lines: &[String]) -> Response<Body> {
     let mut response = with_header(empty(200), "content-type", "application/x-ndjson");
     let text = lines
@@ -193,16 +193,16 @@ pub fn empty(status: u16) -> Response<Body> {
     response
 }
 
-/// What a destructive call with `dryRun=true` answers with: what would go with it, and which issuers would be asked to
-/// revoke. Ours under every contract.
-pub fn rehearsal(taking: &Taking) -> serde_json::Value {
-    let issuers = taking.issuers.iter().map(|(host, (grants, revokes))| {
+/// The response to a destructive call with `dryRun=true`: what would be removed, and which issuers would be asked to
+/// revoke. The same under every contract.
+pub fn dry_run_response(preview: &DeletionPreview) -> serde_json::Value {
+    let issuers = preview.issuers.iter().map(|(host, (grants, revokes))| {
         serde_json::json!({"issuer": host, "oauthRecords": grants, "supportsRevocation": revokes})
     });
     serde_json::json!({
         "dryRun": true,
-        "removed": removed(taking.counts),
-        "subjects": taking.subjects,
+        "removed": removed(preview.counts),
+        "subjects": preview.subjects,
         "issuers": issuers.collect::<Vec<_>>(),
     })
 }
@@ -212,7 +212,7 @@ pub fn removed(counts: Counts) -> serde_json::Value {
     serde_json::json!({"oauthRecords": counts.oauth, "overrides": counts.overrides})
 }
 
-/// Whether `dryRun` asks for a rehearsal; `None` if it is there in any other way than as `true` or `false`, once: neither a
+/// Whether `dryRun` asks for a dry run; `None` if it is there in any other way than as `true` or `false`, once: neither a
 /// misspelt value nor a misspelt name may delete, nor an option that has slipped into another (`a=1?dryRun=true`,
 /// `&amp;dryRun=true`).
 pub fn dry_run(request: &Request) -> Option<bool> {

@@ -13,7 +13,7 @@ pub mod runtime;
 pub mod truefoundry;
 pub mod workers;
 
-pub use http::{Request, Response, Streamed, rehearsal};
+pub use http::{Request, Response, Streamed, dry_run_response};
 
 use hawser_core::App;
 use lambda_http::Body;
@@ -23,9 +23,9 @@ type Answering<'a, B> = Pin<Box<dyn Future<Output = Response<B>> + Send + 'a>>;
 
 /// How an endpoint answers.
 enum Handler {
-    /// With an answer that is all there.
-    Whole(for<'a> fn(&'a App, &'a Request) -> Answering<'a, Body>),
-    /// With one whose body may still be on its way.
+    /// With a buffered response.
+    Buffered(for<'a> fn(&'a App, &'a Request) -> Answering<'a, Body>),
+    /// With a response whose body is streamed.
     Streaming(for<'a> fn(&'a App, &'a Request) -> Answering<'a, Streamed>),
 }
 
@@ -65,64 +65,64 @@ macro_rules! endpoints {
 }
 
 endpoints! {
-    TRUEFOUNDRY_PUT_SERVER "truefoundry-put-server" Whole truefoundry::put_server [PUT "/api/svc/v1/mcp"];
-    TRUEFOUNDRY_LIST_SERVERS "truefoundry-list-servers" Whole truefoundry::list_servers [GET "/api/svc/v1/mcp"];
-    TRUEFOUNDRY_GET_SERVER "truefoundry-get-server" Whole truefoundry::get_server [GET "/api/svc/v1/mcp/{mcpServerId}"];
-    TRUEFOUNDRY_DELETE_SERVER "truefoundry-delete-server" Whole truefoundry::delete_server
+    TRUEFOUNDRY_PUT_SERVER "truefoundry-put-server" Buffered truefoundry::put_server [PUT "/api/svc/v1/mcp"];
+    TRUEFOUNDRY_LIST_SERVERS "truefoundry-list-servers" Buffered truefoundry::list_servers [GET "/api/svc/v1/mcp"];
+    TRUEFOUNDRY_GET_SERVER "truefoundry-get-server" Buffered truefoundry::get_server [GET "/api/svc/v1/mcp/{mcpServerId}"];
+    TRUEFOUNDRY_DELETE_SERVER "truefoundry-delete-server" Buffered truefoundry::delete_server
         [DELETE "/api/svc/v1/mcp/{mcpServerId}"];
-    TRUEFOUNDRY_PUT_OVERRIDE "truefoundry-put-override" Whole truefoundry::put_override
+    TRUEFOUNDRY_PUT_OVERRIDE "truefoundry-put-override" Buffered truefoundry::put_override
         [PUT "/api/svc/v1/mcp/{mcpServerId}/auth"];
-    TRUEFOUNDRY_LIST_OVERRIDES "truefoundry-list-overrides" Whole truefoundry::list_overrides
+    TRUEFOUNDRY_LIST_OVERRIDES "truefoundry-list-overrides" Buffered truefoundry::list_overrides
         [GET "/api/svc/v1/mcp/{mcpServerId}/auth"];
-    TRUEFOUNDRY_DISCONNECT_SUBJECT "truefoundry-disconnect-subject" Whole truefoundry::disconnect_subject
+    TRUEFOUNDRY_DISCONNECT_SUBJECT "truefoundry-disconnect-subject" Buffered truefoundry::disconnect_subject
         [DELETE "/api/svc/v1/mcp/{mcpServerId}/auth"];
-    TRUEFOUNDRY_GET_AUTH_STATUS "truefoundry-get-auth-status" Whole truefoundry::get_auth_status
+    TRUEFOUNDRY_GET_AUTH_STATUS "truefoundry-get-auth-status" Buffered truefoundry::get_auth_status
         [GET "/api/svc/v1/mcp/{mcpServerId}/auth/status", GET "/api/svc/v1/mcp/{mcpServerId}/auth/state"];
-    TRUEFOUNDRY_REVOKE_ALL "truefoundry-revoke-all" Whole truefoundry::revoke_all
+    TRUEFOUNDRY_REVOKE_ALL "truefoundry-revoke-all" Buffered truefoundry::revoke_all
         [DELETE "/api/svc/v1/mcp/{mcpServerId}/auth/tokens"];
-    TRUEFOUNDRY_AUTHORIZE "truefoundry-authorize" Whole truefoundry::authorize
+    TRUEFOUNDRY_AUTHORIZE "truefoundry-authorize" Buffered truefoundry::authorize
         [GET "/api/svc/v1/mcp/{mcpServerId}/authorize"];
-    LANGSMITH_CREATE_SERVER "langsmith-create-server" Whole langsmith::create_server [POST "/v1/deepagents/mcp-servers"];
-    LANGSMITH_LIST_SERVERS "langsmith-list-servers" Whole langsmith::list_servers [GET "/v1/deepagents/mcp-servers"];
-    LANGSMITH_GET_SERVER "langsmith-get-server" Whole langsmith::get_server
+    LANGSMITH_CREATE_SERVER "langsmith-create-server" Buffered langsmith::create_server [POST "/v1/deepagents/mcp-servers"];
+    LANGSMITH_LIST_SERVERS "langsmith-list-servers" Buffered langsmith::list_servers [GET "/v1/deepagents/mcp-servers"];
+    LANGSMITH_GET_SERVER "langsmith-get-server" Buffered langsmith::get_server
         [GET "/v1/deepagents/mcp-servers/{mcp_server_id}"];
-    LANGSMITH_UPDATE_SERVER "langsmith-update-server" Whole langsmith::update_server
+    LANGSMITH_UPDATE_SERVER "langsmith-update-server" Buffered langsmith::update_server
         [PATCH "/v1/deepagents/mcp-servers/{mcp_server_id}"];
-    LANGSMITH_DELETE_SERVER "langsmith-delete-server" Whole langsmith::delete_server
+    LANGSMITH_DELETE_SERVER "langsmith-delete-server" Buffered langsmith::delete_server
         [DELETE "/v1/deepagents/mcp-servers/{mcp_server_id}"];
-    LANGSMITH_REGISTER_PROVIDER "langsmith-register-provider" Whole langsmith::register_provider
+    LANGSMITH_REGISTER_PROVIDER "langsmith-register-provider" Buffered langsmith::register_provider
         [POST "/v1/deepagents/mcp-servers/{mcp_server_id}/oauth-provider"];
-    LANGSMITH_CREATE_AUTH_SESSION "langsmith-create-auth-session" Whole langsmith::create_auth_session
+    LANGSMITH_CREATE_AUTH_SESSION "langsmith-create-auth-session" Buffered langsmith::create_auth_session
         [POST "/v1/deepagents/auth-sessions"];
-    LANGSMITH_GET_AUTH_SESSION "langsmith-get-auth-session" Whole langsmith::get_auth_session
+    LANGSMITH_GET_AUTH_SESSION "langsmith-get-auth-session" Buffered langsmith::get_auth_session
         [GET "/v1/deepagents/auth-sessions/{session_id}"];
-    LANGSMITH_LIST_TOOLS "langsmith-list-tools" Whole langsmith::list_tools [GET "/v1/deepagents/mcp/tools"];
-    KAMBRIUM_LIST_INTEGRATIONS "kambrium-list-integrations" Whole kambrium::list_integrations
+    LANGSMITH_LIST_TOOLS "langsmith-list-tools" Buffered langsmith::list_tools [GET "/v1/deepagents/mcp/tools"];
+    KAMBRIUM_LIST_INTEGRATIONS "kambrium-list-integrations" Buffered kambrium::list_integrations
         [GET "/api/v1/mcp-servers/available"];
-    KAMBRIUM_CREATE_CONNECTION "kambrium-create-connection" Whole kambrium::create_connection [POST "/api/v1/mcp-servers"];
-    KAMBRIUM_LIST_CONNECTIONS "kambrium-list-connections" Whole kambrium::list_connections [GET "/api/v1/mcp-servers"];
-    KAMBRIUM_GET_CONNECTION "kambrium-get-connection" Whole kambrium::get_connection
+    KAMBRIUM_CREATE_CONNECTION "kambrium-create-connection" Buffered kambrium::create_connection [POST "/api/v1/mcp-servers"];
+    KAMBRIUM_LIST_CONNECTIONS "kambrium-list-connections" Buffered kambrium::list_connections [GET "/api/v1/mcp-servers"];
+    KAMBRIUM_GET_CONNECTION "kambrium-get-connection" Buffered kambrium::get_connection
         [GET "/api/v1/mcp-servers/{server_id}"];
-    KAMBRIUM_UPDATE_CONNECTION "kambrium-update-connection" Whole kambrium::update_connection
+    KAMBRIUM_UPDATE_CONNECTION "kambrium-update-connection" Buffered kambrium::update_connection
         [PUT "/api/v1/mcp-servers/{server_id}"];
-    KAMBRIUM_DELETE_CONNECTION "kambrium-delete-connection" Whole kambrium::delete_connection
+    KAMBRIUM_DELETE_CONNECTION "kambrium-delete-connection" Buffered kambrium::delete_connection
         [DELETE "/api/v1/mcp-servers/{server_id}"];
-    KAMBRIUM_LIST_TOOLS "kambrium-list-tools" Whole kambrium::list_tools [GET "/api/v1/mcp-servers/{server_id}/tools"];
-    KAMBRIUM_FINISH_CONSENT "kambrium-finish-consent" Whole kambrium::finish_consent
+    KAMBRIUM_LIST_TOOLS "kambrium-list-tools" Buffered kambrium::list_tools [GET "/api/v1/mcp-servers/{server_id}/tools"];
+    KAMBRIUM_FINISH_CONSENT "kambrium-finish-consent" Buffered kambrium::finish_consent
         [GET "/api/mcp-servers/saas-oauth/{provider}/callback", GET "/api/mcp-servers/saas-oauth/{provider}/callback/",
          POST "/api/mcp-servers/saas-oauth/{provider}/callback", POST "/api/mcp-servers/saas-oauth/{provider}/callback/"];
-    KAMBRIUM_ISSUE_TOKEN "kambrium-issue-token" Whole kambrium::issue_token [POST "/oauth2/token"];
-    HAWSER_GET_RECEIPT "hawser-get-receipt" Whole hawser::get_receipt [GET "/v1/receipts/{receiptId}"];
-    HAWSER_LIST_RECEIPTS "hawser-list-receipts" Whole hawser::list_receipts [GET "/v1/receipts"];
-    HAWSER_OFFBOARD_SUBJECT "hawser-offboard-subject" Whole hawser::offboard_subject
+    KAMBRIUM_ISSUE_TOKEN "kambrium-issue-token" Buffered kambrium::issue_token [POST "/oauth2/token"];
+    HAWSER_GET_RECEIPT "hawser-get-receipt" Buffered hawser::get_receipt [GET "/v1/receipts/{receiptId}"];
+    HAWSER_LIST_RECEIPTS "hawser-list-receipts" Buffered hawser::list_receipts [GET "/v1/receipts"];
+    HAWSER_OFFBOARD_SUBJECT "hawser-offboard-subject" Buffered hawser::offboard_subject
         [DELETE "/v1/subjects/{subjectType}/{subjectId}/credentials", POST "/v1/subjects/offboard"];
-    HAWSER_LIST_EVENTS "hawser-list-events" Whole hawser::list_events [GET "/v1/audit"];
-    HAWSER_SHOW_CONSENT "hawser-show-consent" Whole hawser::show_consent [GET "/oauth/start", HEAD "/oauth/start"];
-    HAWSER_START_CONSENT "hawser-start-consent" Whole hawser::start_consent [POST "/oauth/start"];
-    HAWSER_FINISH_CONSENT "hawser-finish-consent" Whole hawser::finish_consent [GET "/oauth/callback"];
-    HAWSER_CLIENT_METADATA "hawser-client-metadata" Whole hawser::client_metadata [GET "/oauth/client-metadata.json"];
+    HAWSER_LIST_EVENTS "hawser-list-events" Buffered hawser::list_events [GET "/v1/audit"];
+    HAWSER_SHOW_CONSENT "hawser-show-consent" Buffered hawser::show_consent [GET "/oauth/start", HEAD "/oauth/start"];
+    HAWSER_START_CONSENT "hawser-start-consent" Buffered hawser::start_consent [POST "/oauth/start"];
+    HAWSER_FINISH_CONSENT "hawser-finish-consent" Buffered hawser::finish_consent [GET "/oauth/callback"];
+    HAWSER_CLIENT_METADATA "hawser-client-metadata" Buffered hawser::client_metadata [GET "/oauth/client-metadata.json"];
     HAWSER_INVOKE "hawser-invoke" Streaming hawser::invoke
         [POST "/mcp/{server}", GET "/mcp/{server}", DELETE "/mcp/{server}",
          POST "/mcp/v1/{name}/mcp", GET "/mcp/v1/{name}/mcp", DELETE "/mcp/v1/{name}/mcp"];
-    HAWSER_UNROUTED "hawser-unrouted" Whole hawser::unrouted [];
+    HAWSER_UNROUTED "hawser-unrouted" Buffered hawser::unrouted [];
 }

@@ -19,7 +19,7 @@ impl Endpoint {
     pub async fn answer(&self, app: &App, request: Request) -> Response<Streamed> {
         let (method, started) = (request.method().clone(), Instant::now());
         let mut response = match &self.handle {
-            Handler::Whole(handle) => streamed(with_retry(handle(app, &request).await)),
+            Handler::Buffered(handle) => streamed(with_retry(handle(app, &request).await)),
             Handler::Streaming(handle) => handle(app, &request).await,
         };
         guard(response.headers_mut());

@@ -7,7 +7,7 @@ use hawser_core::operations::clients::{callbacks, metadata_url};
 use lambda_http::Body;
 use serde_json::json;
 
-/// Answers 200 with the document, or 404 where this deployment has no public https address. It holds no secret.
+/// Returns 200 with the document, or 404 where this deployment has no public https address. It holds no secret.
 ///
 /// # Errors
 /// [`Problem`].

@@ -18,9 +18,9 @@ use url::Url;
 /// Why a page cannot do its work.
 #[derive(Debug)]
 pub enum Refusal {
-    /// The address was made by nobody, was used before, or is too old.
+    /// The address is unknown, was used before, or has expired.
     Spent,
-    /// What was sent does not come from the button of our own page in this browser.
+    /// The request does not come from the button of our own page in this browser.
     Foreign,
     /// Too many consents were started.
     TooMany,
@@ -157,7 +157,7 @@ pub fn shown_name<'a>(session: &Session, server: &'a Server) -> &'a str {
     }
 }
 
-/// The reference of a consent: the same in the log, in the audit trail, in the server's status and on the page.
+/// The reference of a consent: the same in the log, in the audit log, in the server's status and on the page.
 pub fn reference(session: &Session) -> Option<String> {
     session.ulid().map(Sortable::ulid)
 }

@@ -4,11 +4,11 @@ use super::consent::{Refusal, cookie, once, plain, reference, way_back};
 use crate::http::{Request, Response, query};
 use crate::page::page;
 use hawser_core::domain::session::{Origin, Session};
-use hawser_core::operations::consent::{self, Callback, Ended};
+use hawser_core::operations::consent::{self, Callback, ConsentOutcome};
 use hawser_core::{App, Error};
 use lambda_http::Body;
 
-/// Answers 200 with a page that says how the consent ended, or 303 to the application that began it.
+/// Returns 200 with a page that says how the consent ended, or 303 to the application that began it.
 ///
 /// # Errors
 /// [`Refusal`]: an answer to nothing that was asked is 400, and nothing has happened.
@@ -24,7 +24,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
     // A Kambrium consent is answered at its own path.
     let fits = |origin: &Origin| !matches!(origin, Origin::Kambrium { .. });
     let finished = consent::finish(app, callback, bound, fits).await?;
-    let connected = finished.ended == Ended::Connected;
+    let connected = finished.ended == ConsentOutcome::Connected;
     match way_back(app, &finished.session, connected).await {
         Ok(Some(back)) => return Ok(back),
         Ok(None) => {}
@@ -35,23 +35,23 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
     let name = &finished.server.name;
     let subject = finished.session.subject.id();
     let (heading, sentence) = match &finished.ended {
-        Ended::Connected => (
+        ConsentOutcome::Connected => (
             "Connected",
             // Whoever was lured here sees whom their account now serves.
             format!("{name} is connected for {subject}. You can close this window."),
         ),
-        Ended::Refused(code) if code == "access_denied" => (
+        ConsentOutcome::Refused(code) if code == "access_denied" => (
             "Not connected",
             format!("Access to {name} was declined. You can close this window."),
         ),
-        Ended::Refused(_) | Ended::Failed(_) => {
+        ConsentOutcome::Refused(_) | ConsentOutcome::Failed(_) => {
             let why = finished.ended.failure().map_or("", plain);
             let sentence = format!(
                 "The sign-in for {name} did not succeed: {why}. Start again from where you came."
             );
             ("Not connected", sentence)
         }
-        Ended::Void => (
+        ConsentOutcome::Void => (
             "Not connected",
             format!(
                 "{name} was changed or disconnected meanwhile. Start again from where you came."

@@ -13,7 +13,7 @@ use std::time::Duration;
 /// The longest wait, in seconds: a gateway ends requests after 30.
 const WAIT_LIMIT: u64 = 25;
 
-/// Answers 200 with the receipt. With `waitSeconds` (0 to 25, default 0) the answer to one in progress is held until it is
+/// Returns 200 with the receipt. With `waitSeconds` (0 to 25, default 0) the answer to one in progress is held until it is
 /// complete or the time is over. A receipt that the caller may not read does not exist.
 ///
 /// # Errors

@@ -7,10 +7,10 @@
 mod fuzzing;
 mod headers;
 mod message;
-mod offer;
 mod permission;
 mod problem;
 mod relay;
+mod tool_filter;
 
 #[cfg(feature = "fuzzing")]
 pub use fuzzing::{Looked, filtered, look_into};
@@ -33,16 +33,16 @@ use hawser_core::sse::is_event_stream;
 use lambda_http::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use lambda_http::http::{HeaderValue, Method};
 use message::{Content, Message};
-use offer::{Denied, Filter};
 use permission::Reach;
 use problem::Problem;
 use relay::{Over, Relay};
 use secrecy::{ExposeSecret, SecretString};
 use std::pin::pin;
+use tool_filter::{Denied, Filter};
 
 /// The largest body that is passed on, in bytes.
 const BODY_LIMIT: usize = 4 << 20;
-/// Answers what the MCP server answers, whatever its status, or says in JSON-RPC why it was not asked.
+/// Returns the MCP server's response, whatever its status, or a JSON-RPC error that says why the server was not called.
 ///
 /// # Errors
 /// [`Refused`].
@@ -136,19 +136,19 @@ async fn pass_on(
     }
     let reach = permission::reach(&at.caller, &at.found.server)?;
     let posts = *request.method() == Method::POST;
-    let hides = !connection.offers_everything();
-    // Nobody looks where everything is let through.
+    let hides = !connection.allows_all_tools();
+    // The body is parsed only if there is something to filter.
     let content = (hides || reach != Reach::All).then(|| read(request, posts));
     let watch = Watch::new(app, who, &at.found)?;
     if let Some(content) = &content {
-        match offer::refuse(app, &at, reach, content).await {
+        match tool_filter::refuse(app, &at, reach, content).await {
             Ok(()) => {}
             Err(Denied::Problem(problem)) => return Err(problem),
             Err(Denied::Refusal(refusal)) => return Err(refused(app, at, refusal).await?),
         }
         // The server may have taken its time to list its tools.
         if matches!(content, Content::Call(_)) {
-            let now = watch.stands().await?.map(|server| server.connection);
+            let now = watch.revalidate().await?.map(|server| server.connection);
             let is_same = |now: &Connection| {
                 now.access_type == connection.access_type
                     && now.disabled_tools == connection.disabled_tools
@@ -181,8 +181,8 @@ async fn pass_on(
         probes: false,
         end: None,
     };
-    let mut over: Over = Box::pin(watch.over());
-    let answer = exchange(app, &at, call, &mut over).await?;
+    let mut over: Over = Box::pin(watch.until_revoked());
+    let answer = forward(app, &at, call, &mut over).await?;
     let answer = match answer {
         Ok(answer) => answer,
         Err(refusal) => return Err(refused(app, at, refusal).await?),
@@ -194,9 +194,9 @@ async fn pass_on(
     }
     if initializes
         && matches!(status.as_u16(), 404 | 405)
-        && tools::is_of_old_transport(app, &at.caller.tenant, &at.found, &at.caller).await
+        && tools::uses_legacy_sse_transport(app, &at.caller.tenant, &at.found, &at.caller).await
     {
-        return Err(Problem::OldTransport);
+        return Err(Problem::LegacySseTransport);
     }
     if let Some(session) = session
         .as_ref()
@@ -224,27 +224,27 @@ async fn pass_on(
     if !hides || !is_stream && content != Some(Content::Tools) {
         return Ok(response.map(|()| Relay::new(answer, over).boxed()));
     }
-    // What cannot be read may show what is kept back.
+    // A response that cannot be decoded might list hidden tools.
     let decoder = Decoder::of(answer.headers()).map_err(|_| Problem::ToolsUnreadable)?;
     response.headers_mut().remove(CONTENT_ENCODING);
     let relay = Relay::new(answer, over).decoded(decoder);
     let body = if is_stream {
         relay.filtered(Filter::new(&connection)).boxed()
     } else {
-        http::whole(offer::rewritten(status, relay, &connection).await?)
+        http::buffered(tool_filter::rewritten(status, relay, &connection).await?)
     };
     Ok(response.map(|()| body))
 }
 
-/// Sends a call. Not broken off when what it rests on is gone meanwhile, for a refresh may be under way for its sake; but then
-/// there is no answer.
-async fn exchange(
+/// Forwards a call. It is not cancelled when it is no longer permitted, since a refresh may be under way, but then its
+/// response is dropped.
+async fn forward(
     app: &App,
     at: &Permitted<AtServer>,
     call: Call,
     over: &mut Over,
 ) -> Result<Result<reqwest::Response, Refusal>, Problem> {
-    let sent = pin!(invoke::exchange(app, &at.caller.tenant, &at.found, call));
+    let sent = pin!(invoke::forward(app, &at.caller.tenant, &at.found, call));
     match select(sent, over).await {
         Either::Left((answer, _)) => Ok(answer?),
         Either::Right(((), sent)) => {
@@ -254,7 +254,7 @@ async fn exchange(
     }
 }
 
-/// Reads what is looked into, and holds the headers that mirror it against it.
+/// Parses the body and rejects mismatched MCP headers.
 fn read(request: &Request, posts: bool) -> Content {
     let content = if posts {
         Content::read(http::body(request))
@@ -268,7 +268,7 @@ fn read(request: &Request, posts: bool) -> Content {
     }
 }
 
-/// Our own words for why there is no answer, with the address where a consent starts if that helps.
+/// The problem to return for a refusal, with the URL that starts a consent if that helps.
 async fn refused(app: &App, at: Permitted<AtServer>, refusal: Refusal) -> Result<Problem, Problem> {
     let by_consent = matches!(
         &at.found.server.auth,
@@ -284,8 +284,8 @@ async fn refused(app: &App, at: Permitted<AtServer>, refusal: Refusal) -> Result
         Refusal::Passthrough => return Ok(Problem::Passthrough),
         Refusal::NoCredential(reason) => (reason.as_str(), by_consent),
         Refusal::NotAccepted { consent_helps } => ("credential_refused", consent_helps),
-        Refusal::ScopeInsufficient { besides } => {
-            wanted = besides;
+        Refusal::ScopeInsufficient { additional_scopes } => {
+            wanted = additional_scopes;
             (Reason::ScopeInsufficient.as_str(), wanted.is_some())
         }
     };
@@ -298,7 +298,7 @@ async fn refused(app: &App, at: Permitted<AtServer>, refusal: Refusal) -> Result
             caller: at.caller,
             found: at.found.server,
         };
-        consent_url = match consent::offer(app, &server, base, None, wanted).await {
+        consent_url = match consent::start_consent(app, &server, base, None, wanted).await {
             Ok(begun) => Some(begun.url),
             // The addresses handed out before go on serving.
             Err(Error::Contended | Error::TooManyConsents) => None,

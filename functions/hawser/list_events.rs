@@ -1,4 +1,4 @@
-//! `GET /v1/audit`: the audit trail of the tenant, newest first, of one server or one subject if asked; as JSON, or as JSON
+//! `GET /v1/audit`: the audit log of the tenant, newest first, of one server or one subject if asked; as JSON, or as JSON
 //! lines for whoever keeps them elsewhere.
 
 use super::problem::Problem;
@@ -8,7 +8,7 @@ use hawser_core::App;
 use hawser_core::domain::event::Event;
 use hawser_core::domain::id::{ServerId, Sortable};
 use hawser_core::domain::subject::Subject;
-use hawser_core::operations::trail;
+use hawser_core::operations::audit_log;
 use lambda_http::Body;
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ struct Asked {
     before: Option<Sortable>,
 }
 
-/// Answers 200 with a page of at most `limit` (1 to 1000, default 100), and in `next` what to send as `before` for the next
+/// Returns 200 with a page of at most `limit` (1 to 1000, default 100), and in `next` what to send as `before` for the next
 /// one: null when there are no more, else there may be, also behind a short page. With `Accept: application/x-ndjson` each
 /// event is a line, and `next` is in the header `Hawser-Next`.
 ///
@@ -37,7 +37,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
         of_server && whose.is_none_or(|subject| event.subject.as_ref() == Some(subject))
     };
     let limit = usize::try_from(asked.limit).unwrap_or(usize::MAX);
-    let (page, next) = trail::list(app, &caller.tenant, asked.before, limit, wanted).await?;
+    let (page, next) = audit_log::list(app, &caller.tenant, asked.before, limit, wanted).await?;
     let lines = page
         .iter()
         .map(Event::chained_line)

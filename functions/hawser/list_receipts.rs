@@ -18,7 +18,7 @@ struct Asked {
     before: Option<String>,
 }
 
-/// Answers 200 with a page of at most `limit` (1 to 1000, default 100), and in `next` what to send as `before` for the next
+/// Returns 200 with a page of at most `limit` (1 to 1000, default 100), and in `next` what to send as `before` for the next
 /// one: null when there are no more, else there may be, also behind a short page.
 ///
 /// # Errors

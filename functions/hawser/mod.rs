@@ -1,4 +1,5 @@
-//! What is Hawser's own and no contract's: receipts, offboarding and the audit trail, under `/v1`, and the answer for whatever no route takes.
+//! Hawser's own API, beside the three contracts: receipts, offboarding and the audit log, under `/v1`, and the response
+//! for unknown routes.
 
 pub mod client_metadata;
 pub(crate) mod consent;
@@ -25,7 +26,7 @@ use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::table::receipts::{PresentedToken, Receipt, Removed};
 use serde_json::{Map, Value, json};
 
-/// Credentials first: bad input from someone unknown is answered as someone unknown.
+/// Authenticates before it reports bad input.
 async fn admit<T>(
     app: &App,
     request: &Request,
@@ -96,7 +97,7 @@ fn subject(request: &Request) -> Result<Option<Subject>, Problem> {
         .ok_or(Problem::Invalid("subjectId"))
 }
 
-/// Where a list goes on: what `next` said on the page before.
+/// The cursor of a list: `next` of the previous page.
 fn before(request: &Request) -> Result<Option<Sortable>, Problem> {
     parameter(request, "before")?
         .map(|id| Sortable::parse_ulid(&id).ok_or(Problem::Invalid("before")))

@@ -3,7 +3,7 @@
 
 use super::problem::Problem;
 use super::{admit, present};
-use crate::http::{self, Request, Response, json, path_parameter, rehearsal};
+use crate::http::{self, Request, Response, dry_run_response, json, path_parameter};
 use hawser_core::App;
 use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::operations::{Unchecked, subjects};
@@ -23,7 +23,7 @@ struct Asked {
     dry_run: bool,
 }
 
-/// Answers 200 with the receipt once nothing of the subject's can be read any more, 202 while something still may be; doing it
+/// Returns 200 with the receipt once nothing of the subject's can be read any more, 202 while something still may be; doing it
 /// again is 200 with a receipt of nothing. The subject need not exist anywhere
 /// else. With `dryRun=true` nothing changes and the counts are what would go.
 ///
@@ -41,9 +41,10 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
         }
     })?;
     if dry_run {
-        let taking = subjects::rehearse(app, &subject.caller.tenant, &subject.found).await?;
+        let preview =
+            subjects::preview_offboarding(app, &subject.caller.tenant, &subject.found).await?;
         let near = subjects::near_matches(app, &subject.caller.tenant, &subject.found).await?;
-        let mut data = rehearsal(&taking);
+        let mut data = dry_run_response(&preview);
         data["subjectType"] = subject.found.kind().as_str().into();
         data["subjectId"] = subject.found.id().into();
         data["nearMatches"] = near.into_iter().collect();

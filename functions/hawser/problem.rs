@@ -46,7 +46,7 @@ impl From<Problem> for Response<Body> {
             Problem::NotAdmin => (
                 403,
                 "PERMISSION_DENIED",
-                "The audit trail needs the role of an admin of the tenant.".to_owned(),
+                "The audit log needs the role of an admin of the tenant.".to_owned(),
             ),
             Problem::ReceiptNotFound => (
                 404,

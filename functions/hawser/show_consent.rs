@@ -12,7 +12,7 @@ use hawser_core::operations::consent::{self, Preview};
 use lambda_http::Body;
 use url::{Host, Url};
 
-/// Answers 200 with a page that says who would be connected to what, with a cookie that its form is bound to; to HEAD the
+/// Returns 200 with a page that says who would be connected to what, with a cookie that its form is bound to; to HEAD the
 /// same without the page.
 ///
 /// # Errors

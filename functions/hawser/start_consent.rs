@@ -6,16 +6,16 @@ use super::consent::{
 };
 use super::show_consent::question;
 use crate::http::{BODY_LIMIT, Request, Response, body, form, with_header};
-use crate::kambrium::finish_consent::told_failed;
+use crate::kambrium::finish_consent::failed_consent_page;
 use crate::page::{page, redirect};
 use hawser_core::App;
 use hawser_core::domain::consent_failure::ConsentFailure;
 use hawser_core::domain::session::{Origin, Session};
-use hawser_core::operations::consent::{self, Opening};
+use hawser_core::operations::consent::{self, OpenOutcome};
 use lambda_http::Body;
 use secrecy::ExposeSecret;
 
-/// Answers 303 to the issuer; its answer is bound to the cookie that the form is bound to. A consent is started once. Where the
+/// Returns 303 to the issuer; its answer is bound to the cookie that the form is bound to. A consent is started once. Where the
 /// server leads to another sign-in than the page named, answers 200 with the page that names it.
 ///
 /// # Errors
@@ -36,7 +36,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
     };
     let named = Some(named.as_str()).filter(|named| !named.is_empty());
     match consent::open(app, &ticket, named, browser).await? {
-        Opening::Go(opened) => {
+        OpenOutcome::Redirect(opened) => {
             let session = &opened.session;
             let response = redirect(opened.url.expose_secret());
             // From now on it has to last as long as the consent.
@@ -44,13 +44,13 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
             let cookie = set_cookie(session.origin.base(), &session.id, &bound);
             Ok(with_header(response, "set-cookie", &cookie))
         }
-        Opening::Elsewhere(preview) => {
+        OpenOutcome::SignInChanged(preview) => {
             let cookie = cookie(request, &preview.session).unwrap_or_default();
             question(&preview, &ticket, &cookie)
         }
-        Opening::Foreign => Err(Refusal::Foreign),
-        Opening::TooMany => Err(Refusal::TooMany),
-        Opening::Refused(session, server, failure) => {
+        OpenOutcome::UnboundBrowser => Err(Refusal::Foreign),
+        OpenOutcome::TooMany => Err(Refusal::TooMany),
+        OpenOutcome::Refused(session, server, failure) => {
             if let Some(back) = way_back(app, &session, false).await? {
                 return Ok(back);
             }
@@ -63,7 +63,12 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
             let sentence = format!("{name} cannot be connected: {why}. {advice}");
             let reference = reference(&session);
             if matches!(session.origin, Origin::Kambrium { .. }) {
-                return Ok(told_failed(app, status, &sentence, reference.as_deref())?);
+                return Ok(failed_consent_page(
+                    app,
+                    status,
+                    &sentence,
+                    reference.as_deref(),
+                )?);
             }
             Ok(page(
                 status,

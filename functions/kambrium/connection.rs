@@ -72,7 +72,7 @@ impl OauthStatus {
     fn of(server: &Server, records: &Records, now: Timestamp) -> Self {
         // An override that a sibling contract installed says nothing of the consent.
         let consent = Records {
-            own: None,
+            header_override: None,
             ..records.clone()
         };
         match status(server, &consent, now) {

@@ -75,7 +75,7 @@ struct Credentials<'a> {
     client_secret: &'a str,
 }
 
-/// Answers 201 with the connection and, this once, the secret of its OAuth client; for an OAuth connection also, this once,
+/// Returns 201 with the connection and, this once, the secret of its OAuth client; for an OAuth connection also, this once,
 /// with where its owner consents. Its authorization server may be asked before anything is stored.
 ///
 /// # Errors
@@ -124,7 +124,7 @@ async fn create(app: &App, request: &Request) -> Result<Response<Body>, Refusal>
 fn parse(request: &Request) -> Result<Create, Refusal> {
     let mut faults = Faults::default();
     let create = Fields::read(body(request), FIELDS, &mut faults).and_then(read);
-    faults.settle(create)
+    faults.into_result(create)
 }
 
 fn read(mut fields: Fields<'_>) -> Option<Create> {

@@ -3,7 +3,7 @@
 use super::fields::Faults;
 use super::problem::{Problem, Refusal};
 use super::{Call, WRITE, admit, find, success};
-use crate::http::{Request, Response, rehearsal, with_receipt};
+use crate::http::{Request, Response, dry_run_response, with_receipt};
 use hawser_core::App;
 use hawser_core::operations::servers;
 use lambda_http::Body;
@@ -15,7 +15,7 @@ const CALL: Call = Call {
     failure: "delete MCP server",
 };
 
-/// Answers 200 with `data` null; a second call is 404. Two round trips to the store: one finds the number, the owner and
+/// Returns 200 with `data` null; a second call is 404. Two round trips to the store: one finds the number, the owner and
 /// what an API key needs, the other is the commit. With `dryRun=true` nothing changes and `data` counts what would go.
 ///
 /// # Errors
@@ -30,15 +30,15 @@ async fn delete(app: &App, request: &Request) -> Result<Response<Body>, Refusal>
     let mut faults = Faults::default();
     let number = faults.number(request);
     let dry_run = faults.dry_run(request);
-    let parsed = faults.settle(number.zip(dry_run));
+    let parsed = faults.into_result(number.zip(dry_run));
     let (who, (number, dry_run)) = admit(app, request, &CALL, parsed).await?;
     let found = find(app, who, &CALL, number).await?;
     if dry_run {
         let server = servers::load(app, &found).await?;
-        let standing = servers::standing(app, &found.caller.tenant, &server).await?;
+        let preview = servers::preview_deletion(app, &found.caller.tenant, &server).await?;
         return Ok(success(
             200,
-            rehearsal(&standing),
+            dry_run_response(&preview),
             "Dry run: nothing was deleted",
         ));
     }

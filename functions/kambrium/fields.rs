@@ -85,7 +85,7 @@ impl Faults {
         None
     }
 
-    /// Whether a destructive call is a rehearsal; ours, beside the contract.
+    /// Whether a destructive call is a dry run; ours, beside the contract.
     pub fn dry_run(&mut self, request: &Request) -> Option<bool> {
         let dry_run = dry_run(request);
         if dry_run.is_none() {
@@ -99,7 +99,7 @@ impl Faults {
     ///
     /// # Errors
     /// [`Refusal::Malformed`].
-    pub fn settle<T>(self, value: Option<T>) -> Result<T, Refusal> {
+    pub fn into_result<T>(self, value: Option<T>) -> Result<T, Refusal> {
         match value {
             Some(value) if self.0.is_empty() => Ok(value),
             _ => Err(Refusal::Malformed(self.0)),

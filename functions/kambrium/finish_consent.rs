@@ -5,7 +5,7 @@ use crate::hawser::consent::{cookie, has_cookie, plain, reference};
 use crate::http::{BODY_LIMIT, Code, Request, Response, body, form, json, path_parameter, query};
 use crate::page::{page, redirect};
 use hawser_core::domain::session::{Origin, Session};
-use hawser_core::operations::consent::{self, Callback, Ended};
+use hawser_core::operations::consent::{self, Callback, ConsentOutcome};
 use hawser_core::{App, Error, Result};
 use lambda_http::Body;
 use secrecy::ExposeSecret;
@@ -31,7 +31,7 @@ impl From<Error> for Refused {
     }
 }
 
-/// Answers 200 with a page for people, by GET and POST alike.
+/// Returns 200 with a page for people, by GET and POST alike.
 ///
 /// # Errors
 /// [`Refused`].
@@ -42,7 +42,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
         && let Some(session) = consent::session_of(&callback.state)
         && !has_cookie(request, &session)
     {
-        return Ok(once_more(&callback));
+        return Ok(redirect_to_get(&callback));
     }
     let provider = path_parameter(request, "provider");
     let fits = |origin: &Origin| matches!(origin, Origin::Kambrium { integration, .. } if *integration == provider);
@@ -51,14 +51,21 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
     let name = &finished.server.connection.display_name;
     let subject = finished.session.subject.id();
     let code = match &finished.ended {
-        Ended::Connected => {
+        ConsentOutcome::Connected => {
             let message = json!({"type": "oauth_success", "providerName": name});
             let sentence = format!("{name} is connected for {subject}. You can close this window.");
-            return Ok(told(app, 200, "Connected", &sentence, None, &message)?);
+            return Ok(popup_page(
+                app,
+                200,
+                "Connected",
+                &sentence,
+                None,
+                &message,
+            )?);
         }
-        Ended::Void => return Err(Refused::InvalidState),
-        Ended::Refused(code) => shown(code),
-        Ended::Failed(_) => "server_error",
+        ConsentOutcome::Void => return Err(Refused::InvalidState),
+        ConsentOutcome::Refused(code) => shown(code),
+        ConsentOutcome::Failed(_) => "server_error",
     };
     let message = json!({"type": "oauth_error", "error": code});
     let sentence = if code == "access_denied" {
@@ -69,7 +76,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
     };
     let reference = reference(&finished.session);
     let reference = reference.as_deref();
-    Ok(told(
+    Ok(popup_page(
         app,
         200,
         "Not connected",
@@ -79,22 +86,22 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
     )?)
 }
 
-/// The page of a consent that could not begin: its opener hears of it as of any other failure.
+/// The page of a consent that could not start; its opener is notified as after any other failure.
 ///
 /// # Errors
 /// [`Error::Internal`] when the random generator fails.
-pub(crate) fn told_failed(
+pub(crate) fn failed_consent_page(
     app: &App,
     status: u16,
     sentence: &str,
     reference: Option<&str>,
 ) -> Result<Response<Body>> {
     let message = json!({"type": "oauth_error", "error": "server_error"});
-    told(app, status, "Not connected", sentence, reference, &message)
+    popup_page(app, status, "Not connected", sentence, reference, &message)
 }
 
-/// Sends the browser here again, by GET.
-fn once_more(callback: &Callback) -> Response<Body> {
+/// Redirects the browser to the same address by GET.
+fn redirect_to_get(callback: &Callback) -> Response<Body> {
     let mut query = url::form_urlencoded::Serializer::new(String::from("?"));
     query.append_pair("state", &callback.state);
     if let Some(code) = &callback.code {
@@ -143,7 +150,7 @@ fn shown(code: &str) -> &str {
 }
 
 /// A page that posts `message` to its opener, if that is a page of the operator's.
-fn told(
+fn popup_page(
     app: &App,
     status: u16,
     heading: &str,

@@ -15,7 +15,7 @@ const CALL: Call = Call {
     failure: "get MCP server details",
 };
 
-/// Answers 200 with the connection.
+/// Returns 200 with the connection.
 ///
 /// # Errors
 /// [`Problem`], in the contract's order.

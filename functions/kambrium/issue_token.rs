@@ -33,7 +33,7 @@ impl From<Error> for Problem {
     }
 }
 
-/// Answers 200 with a bearer token for the scopes asked for, or for all that the connection has.
+/// Returns 200 with a bearer token for the scopes asked for, or for all that the connection has.
 ///
 /// # Errors
 /// [`Problem`].

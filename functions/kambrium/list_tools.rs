@@ -8,7 +8,7 @@ use hawser_core::App;
 use hawser_core::domain::error::Error;
 use hawser_core::domain::tool::{self, Tool};
 use hawser_core::operations::credentials;
-use hawser_core::operations::tools::{self, Failure, Reading};
+use hawser_core::operations::tools::{self, CachePolicy, Failure};
 use lambda_http::Body;
 use serde::Serialize;
 
@@ -43,7 +43,7 @@ struct Shown<'a> {
     annotations: tool::Shown<'a>,
 }
 
-/// Answers 200 with one page, by name.
+/// Returns 200 with one page, by name.
 ///
 /// # Errors
 /// [`Problem`], in the contract's order.
@@ -60,14 +60,14 @@ async fn list(app: &App, request: &Request) -> Result<Response<Body>, Refusal> {
         .await
         .map_err(|error| unnumbered(error.into()))?;
     let caller = &found.caller;
-    let listed = tools::list(app, &caller.tenant, &at, caller, Reading::Kept).await;
+    let listed = tools::list(app, &caller.tenant, &at, caller, CachePolicy::Cached).await;
     let listed = listed.map_err(|failure| match failure {
         Failure::Failed(error) => unnumbered(error.into()),
         Failure::Refused(_) | Failure::BadAnswer => Refusal::ToolsUnavailable,
-        Failure::OldTransport => Refusal::OldTransport,
+        Failure::LegacySseTransport => Refusal::LegacySseTransport,
     })?;
     let mut tools = listed.all;
-    tools.retain(|tool| at.server.connection.offers(tool));
+    tools.retain(|tool| at.server.connection.allows_tool(tool));
     tools.sort_by(|one, other| one.name.cmp(&other.name));
     let total = tools.len();
     let skipped = usize::try_from(offset).unwrap_or(usize::MAX);
@@ -95,7 +95,7 @@ fn parse(request: &Request) -> Result<(Number, u64, u64), Refusal> {
     let limit = faults.integer(request, "limit", PAGE.0, 1..=PAGE.1);
     let offset = faults.integer(request, "offset", 0, 0..=u64::MAX);
     let all = number.zip(limit).zip(offset);
-    faults.settle(all.map(|((number, limit), offset)| (number, limit, offset)))
+    faults.into_result(all.map(|((number, limit), offset)| (number, limit, offset)))
 }
 
 /// Here the 404 has no number (Kambrium 8).

@@ -103,7 +103,7 @@ async fn present(app: &App, request: &Request) -> hawser_core::Result<Presented>
 fn number(request: &Request) -> Result<Number, Refusal> {
     let mut faults = Faults::default();
     let number = faults.number(request);
-    faults.settle(number)
+    faults.into_result(number)
 }
 
 /// What a number leads to, for a caller who may use it. To anyone else it leads nowhere, after the same lookup.

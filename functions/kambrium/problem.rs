@@ -53,7 +53,7 @@ pub enum Refusal {
     /// The connection's server does not list its tools.
     ToolsUnavailable,
     /// The connection's server speaks HTTP with SSE as it was until 2024-11-05.
-    OldTransport,
+    LegacySseTransport,
     /// Whatever the operation said.
     Domain(Error),
 }
@@ -135,7 +135,7 @@ impl Problem {
                 "tools_unavailable",
                 "Failed to list tools: MCP server unavailable",
             ),
-            Refusal::OldTransport => said(
+            Refusal::LegacySseTransport => said(
                 502,
                 "old_transport",
                 "Failed to list tools: MCP server speaks HTTP+SSE of 2024-11-05, which is not supported",

@@ -11,8 +11,8 @@ use hawser_core::domain::server::{
     AccessType, ApiKeyHeader, Auth, KeyCheck, Place, Secrets, Server,
 };
 use hawser_core::operations::credentials::{self, AtServer};
+use hawser_core::operations::retry_on_contention;
 use hawser_core::operations::servers::{self, Voiding};
-use hawser_core::operations::until_settled;
 use lambda_http::Body;
 use secrecy::SecretString;
 use std::collections::BTreeSet;
@@ -34,7 +34,7 @@ struct Update {
     disabled_tools: Option<BTreeSet<u64>>,
 }
 
-/// Answers 200 with the connection as it is now.
+/// Returns 200 with the connection as it is now.
 ///
 /// # Errors
 /// [`Problem`], in the contract's order.
@@ -46,7 +46,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
 
 async fn update(app: &App, request: &Request) -> Result<Response<Body>, Refusal> {
     let (who, (number, update)) = admit(app, request, &CALL, parse(request)).await?;
-    let at = until_settled(
+    let at = retry_on_contention(
         || attempt(app, who.clone(), number, &update),
         Refusal::is_contended,
     )
@@ -67,7 +67,7 @@ fn parse(request: &Request) -> Result<(Number, Update), Refusal> {
         api_key: fields.api_key(),
         disabled_tools: fields.disabled_tools(),
     });
-    faults.settle(number.zip(update))
+    faults.into_result(number.zip(update))
 }
 
 /// One attempt on what is stored now. Whoever loses to a DELETE finds nothing the next time and brings nothing back.

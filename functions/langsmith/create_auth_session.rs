@@ -8,8 +8,8 @@ use hawser_core::caller::{Caller, Presented};
 use hawser_core::domain::credential::Grant;
 use hawser_core::domain::id::parse_hyphenated;
 use hawser_core::domain::issuance::Provider;
-use hawser_core::operations::grants::{self, Need, Usable};
-use hawser_core::operations::{consent, providers, until_settled};
+use hawser_core::operations::grants::{self, GrantAccess, TokenRequirement};
+use hawser_core::operations::{consent, providers, retry_on_contention};
 use hawser_core::{App, Error};
 use lambda_http::Body;
 use secrecy::ExposeSecret;
@@ -18,18 +18,18 @@ use std::time::Duration;
 use uuid::Uuid;
 
 /// How long a token must still be good to be reused, in seconds.
-const LEFT: i64 = 60;
+const MIN_LIFETIME_SECONDS: i64 = 60;
 /// How long someone else's refresh of it is waited for. With a refresh of our own and the questions to the issuer this stays
 /// below what the clients wait.
-const PATIENCE: Duration = Duration::from_secs(4);
+const MAX_REFRESH_WAIT: Duration = Duration::from_secs(4);
 
-/// Answers 200 if a token can be reused, else 201 with the address of the page on which the user starts. Its issuer is asked only
+/// Returns 200 if a token can be reused, else 201 with the address of the page on which the user starts. Its issuer is asked only
 /// then.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let parsed = parse(request);
     let (who, asked) = admit(app, request, Permission::Invoke, parsed).await?;
     let base = base(app, request)?;
-    until_settled(
+    retry_on_contention(
         || attempt(app, who.clone(), &asked, &base),
         Problem::is_contended,
     )
@@ -62,7 +62,9 @@ fn parse(request: &Request) -> Result<Asked, Problem> {
         strategy,
         token_id,
     });
-    fields.settle(asked).map_err(Problem::without_409_and_422)
+    fields
+        .into_result(asked)
+        .map_err(Problem::without_409_and_422)
 }
 
 async fn attempt(
@@ -88,7 +90,7 @@ async fn attempt(
         return Ok(json(200, &completed));
     }
     let subject = &provider.subject;
-    let begun = consent::begin(
+    let begun = consent::start_provider_consent(
         app,
         &found.caller,
         server,
@@ -114,11 +116,23 @@ async fn reusable(
     asked: &Asked,
 ) -> Result<Option<Uuid>, Problem> {
     let (server, subject) = (provider.server, &provider.subject);
-    let (tenant, who, need) = (&caller.tenant, caller.into(), Need::For(LEFT));
-    let usable = grants::access(app, tenant, &who, server, subject, need, PATIENCE)
-        .await
-        .map_err(unless_gone)?;
-    let Usable::Token { grant, .. } = usable else {
+    let (tenant, who, requirement) = (
+        &caller.tenant,
+        caller.into(),
+        TokenRequirement::ValidFor(MIN_LIFETIME_SECONDS),
+    );
+    let usable = grants::access(
+        app,
+        tenant,
+        &who,
+        server,
+        subject,
+        requirement,
+        MAX_REFRESH_WAIT,
+    )
+    .await
+    .map_err(unless_gone)?;
+    let GrantAccess::Token { grant, .. } = usable else {
         return Ok(None);
     };
     let id = token_id(provider, &grant);

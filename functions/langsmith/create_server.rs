@@ -11,7 +11,7 @@ use hawser_core::operations::servers::{self, Draft, DraftConnection, DraftName};
 use hawser_core::{App, Error};
 use lambda_http::Body;
 
-/// Answers 201 with the server. Nothing after the one write can fail: the CLI repeats a POST after any 5xx.
+/// Returns 201 with the server. Nothing after the one write can fail: the CLI repeats a POST after any 5xx.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, new) = admit(app, request, Permission::Create, parse(app, request)).await?;
     let caller = app.identify(who).await?;
@@ -62,7 +62,7 @@ fn parse(app: &App, request: &Request) -> Result<New, Problem> {
     let auth = fields.auth();
     let vendor_id = fields.foreign_id("vendor_id");
     let external_system_id = fields.foreign_id("external_system_id");
-    let (name, url) = fields.settle(name.zip(url))?;
+    let (name, url) = fields.into_result(name.zip(url))?;
     Ok(New {
         name,
         url,

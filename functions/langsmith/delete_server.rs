@@ -2,12 +2,12 @@
 
 use super::problem::Problem;
 use super::{Permission, admit, dry_run, server_id};
-use crate::http::{Request, Response, empty, json, rehearsal, with_receipt};
+use crate::http::{Request, Response, dry_run_response, empty, json, with_receipt};
 use hawser_core::operations::servers;
 use hawser_core::{App, Error};
 use lambda_http::Body;
 
-/// Answers 204 for every well-formed id: afterwards there is no such server, whether there was one before or not. With
+/// Returns 204 for every well-formed id: afterwards there is no such server, whether there was one before or not. With
 /// `dryRun=true` nothing changes, and the answer is 200 and counts what would go.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let parsed = server_id(request).and_then(|id| Ok((id, dry_run(request)?)));
@@ -16,11 +16,11 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
         .await?
         .permit(|caller, _| Permission::Delete.require(caller))?;
     if dry_run {
-        let standing = match &server.found {
-            Some(found) => servers::standing(app, &server.caller.tenant, found).await?,
+        let preview = match &server.found {
+            Some(found) => servers::preview_deletion(app, &server.caller.tenant, found).await?,
             None => Default::default(),
         };
-        return Ok(json(200, &rehearsal(&standing)));
+        return Ok(json(200, &dry_run_response(&preview)));
     }
     if let Some(found) = &server.found {
         match servers::delete(app, &server.caller, &found.into()).await {

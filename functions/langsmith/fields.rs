@@ -66,7 +66,7 @@ impl Fields {
     ///
     /// # Errors
     /// The fault that comes first.
-    pub fn settle<T>(self, read: Option<T>) -> Result<T, Problem> {
+    pub fn into_result<T>(self, read: Option<T>) -> Result<T, Problem> {
         match self.refused {
             Some(problem) => Err(problem),
             None => read.ok_or(Problem::InvalidBody),

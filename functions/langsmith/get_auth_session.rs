@@ -5,7 +5,7 @@ use super::{Permission, admit, may_use};
 use crate::http::{Request, Response, json, path_parameter, query};
 use hawser_core::domain::session::{Origin, Session};
 use hawser_core::operations::consent::{parse_session_id, session_id};
-use hawser_core::operations::sessions::{self, Standing};
+use hawser_core::operations::sessions::{self, ConsentState};
 use hawser_core::{App, Error};
 use lambda_http::Body;
 use serde_json::json;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 const WAIT: std::ops::RangeInclusive<u64> = 1..=25;
 
-/// Answers 200 with the state. While that is `PENDING` the answer is held for `wait_seconds` (1 to 25, default 1).
+/// Returns 200 with the state. While that is `PENDING` the answer is held for `wait_seconds` (1 to 25, default 1).
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, wait) = admit(app, request, Permission::Invoke, wait(request)).await?;
     let id = parse_session_id(&path_parameter(request, "session_id"));
@@ -26,10 +26,10 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
     };
     let session = found.found.filter(is_own).ok_or(Error::SessionNotFound)?;
     let status = match sessions::await_end(app, &session, wait).await? {
-        Standing::Open => "PENDING",
-        Standing::Connected => "COMPLETED",
-        Standing::Expired => "TOKEN_EXPIRED",
-        Standing::Unconnected => "CONNECTION_REQUIRED",
+        ConsentState::Open => "PENDING",
+        ConsentState::Connected => "COMPLETED",
+        ConsentState::Expired => "TOKEN_EXPIRED",
+        ConsentState::Unconnected => "CONNECTION_REQUIRED",
     };
     Ok(json(
         200,

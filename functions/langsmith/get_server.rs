@@ -8,7 +8,7 @@ use hawser_core::App;
 use hawser_core::operations::providers::{self, AtServer};
 use lambda_http::Body;
 
-/// Answers 200 with the server.
+/// Returns 200 with the server.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, id) = admit(app, request, Permission::Read, server_id(request)).await?;
     let at = providers::find(app, who, id)

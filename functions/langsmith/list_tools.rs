@@ -10,7 +10,7 @@ use hawser_core::domain::server::{Auth, Secrets, Server};
 use hawser_core::domain::subject::Subject;
 use hawser_core::domain::tool::{self, Object, Tool};
 use hawser_core::operations::invoke::Refusal;
-use hawser_core::operations::tools::{self, Failure, Reading, Tools};
+use hawser_core::operations::tools::{self, CachePolicy, Failure, Tools};
 use hawser_core::operations::{credentials, providers, servers};
 use hawser_core::{App, Error};
 use lambda_http::Body;
@@ -19,7 +19,7 @@ use serde::Serialize;
 /// The most tools that are answered.
 const LIMIT: usize = 1000;
 
-/// Answers 200 with the tools in the server's order.
+/// Returns 200 with the tools in the server's order.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, asked) = admit(app, request, Permission::Read, parse(request)).await?;
     let listed = servers::list(app, who)
@@ -30,7 +30,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
         .ok_or(Problem::InvalidQuery("ls_user_id", "the id of a user"))?;
     let server = chosen(app, &listed.caller, &subject, &asked, listed.found).await?;
     let at = credentials::load(app, tenant, server.id, &subject).await?;
-    let tools = tools::list(app, tenant, &at, &listed.caller, asked.reading)
+    let tools = tools::list(app, tenant, &at, &listed.caller, asked.cache_policy)
         .await
         .map_err(|failure| refused(&at.server, failure))?;
     if tools.all.len() > LIMIT {
@@ -42,7 +42,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
 struct Asked {
     url: String,
     provider: Option<String>,
-    reading: Reading,
+    cache_policy: CachePolicy,
     /// Whom a service key acts for, if it says so.
     user: Option<String>,
 }
@@ -60,15 +60,15 @@ fn parse(request: &Request) -> Result<Asked, Problem> {
         expected: "a non-empty string",
     })?;
     let refresh = given("force_refresh").unwrap_or_default();
-    let reading = match refresh.to_ascii_lowercase().as_str() {
-        "true" | "1" => Reading::Anew,
-        "false" | "0" | "" => Reading::Kept,
+    let cache_policy = match refresh.to_ascii_lowercase().as_str() {
+        "true" | "1" => CachePolicy::Fresh,
+        "false" | "0" | "" => CachePolicy::Cached,
         _ => return Err(Problem::InvalidQuery("force_refresh", "true or false")),
     };
     Ok(Asked {
         url,
         provider: given("oauth_provider_id"),
-        reading,
+        cache_policy,
         user: given("ls_user_id"),
     })
 }
@@ -93,7 +93,7 @@ async fn chosen(
         servers.retain(|server| {
             let own = own.get(&server.id);
             let stored = matches!(&server.auth, Auth::LegacyProvider { provider_id } if *provider_id == Some(id));
-            stored || own.is_some_and(|own| own.id == id && own.stands_under(server))
+            stored || own.is_some_and(|own| own.id == id && own.is_valid_under(server))
         });
     }
     let shown = redacted(&asked.url);
@@ -141,7 +141,7 @@ fn refused(server: &Server, failure: Failure) -> Problem {
     let refusal = match failure {
         Failure::Refused(refusal) => refusal,
         Failure::BadAnswer => return Problem::BadUpstreamAnswer,
-        Failure::OldTransport => return Problem::OldTransport,
+        Failure::LegacySseTransport => return Problem::LegacySseTransport,
         Failure::Failed(error) => return error.into(),
     };
     match refusal {
@@ -181,7 +181,7 @@ impl<'a> Listed<'a> {
     /// What a sibling contract keeps back of a connection can be called by nobody, so nobody is shown it.
     fn new(server: &Server, tools: &'a Tools) -> Self {
         let offered = tools.all.iter();
-        let offered = offered.filter(|tool| server.connection.offers(tool));
+        let offered = offered.filter(|tool| server.connection.allows_tool(tool));
         Self {
             tools: offered.map(Shown::of).collect(),
             cached: tools.cached,

@@ -53,7 +53,7 @@ impl<'a> McpServer<'a> {
     ) -> Self {
         let fields = AuthFields::of(server, secrets);
         let own = provider
-            .filter(|provider| provider.stands_under(server))
+            .filter(|provider| provider.is_valid_under(server))
             .map(|provider| provider.id);
         let may_invoke = Permission::Invoke.is_of(caller);
         Self {

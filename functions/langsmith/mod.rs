@@ -101,7 +101,7 @@ fn names_other_tenant(request: &Request, who: &Presented) -> bool {
         .is_some_and(|named| !named.is_empty() && !named.eq_ignore_ascii_case(&tenant))
 }
 
-/// Whether a destructive call is a rehearsal; ours, beside the contract.
+/// Whether a destructive call is a dry run; ours, beside the contract.
 fn dry_run(request: &Request) -> Result<bool, Problem> {
     http::dry_run(request).ok_or(Problem::InvalidQuery("dryRun", "true or false"))
 }

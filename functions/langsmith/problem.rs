@@ -55,7 +55,7 @@ pub enum Problem {
     /// The server's answer is not what it should be.
     BadUpstreamAnswer,
     /// The server speaks HTTP with SSE as it was until 2024-11-05.
-    OldTransport,
+    LegacySseTransport,
     /// No such path.
     PathNotFound,
     /// The path takes other methods only; these.
@@ -187,7 +187,7 @@ impl Problem {
                 "mcp_server_bad_response",
                 "Check the MCP server: its answer is not a valid MCP response",
             ),
-            Self::OldTransport => said(
+            Self::LegacySseTransport => said(
                 502,
                 "mcp_server_bad_response",
                 "Register the server's Streamable HTTP address: it speaks HTTP+SSE of 2024-11-05, which is not supported",

@@ -7,16 +7,16 @@ use crate::http::{Request, Response, body, json};
 use hawser_core::App;
 use hawser_core::caller::Presented;
 use hawser_core::domain::id::ServerId;
-use hawser_core::operations::{providers, servers, until_settled};
+use hawser_core::operations::{providers, retry_on_contention, servers};
 use lambda_http::Body;
 use serde_json::json;
 
-/// Answers 200 with the id of the user's provider, the same one for ever. Only for the first call is anybody contacted.
+/// Returns 200 with the id of the user's provider, the same one for ever. Only for the first call is anybody contacted.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let parsed = server_id(request).and_then(|id| Ok((id, user(request)?)));
     let (who, (id, user)) = admit(app, request, Permission::Invoke, parsed).await?;
     let base = base(app, request)?;
-    until_settled(
+    retry_on_contention(
         || attempt(app, who.clone(), id, user.as_deref(), &base),
         Problem::is_contended,
     )
@@ -28,7 +28,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
 fn user(request: &Request) -> Result<Option<String>, Problem> {
     let mut fields = Fields::read_optional(body(request))?;
     let user = fields.id("ls_user_id");
-    fields.settle(Some(user))
+    fields.into_result(Some(user))
 }
 
 async fn attempt(

@@ -5,14 +5,14 @@ use super::fields::Fields;
 use super::mcp_server::McpServer;
 use super::problem::Problem;
 use super::{Permission, admit, dry_run, restored, server_id};
-use crate::http::{Request, Response, body, json, rehearsal};
+use crate::http::{Request, Response, body, dry_run_response, json};
 use hawser_core::App;
 use hawser_core::caller::Presented;
 use hawser_core::domain::id::ServerId;
 use hawser_core::domain::server::{Auth, Place, Secrets, Server, origin};
 use hawser_core::operations::providers::{self, AtServer};
+use hawser_core::operations::retry_on_contention;
 use hawser_core::operations::servers::{self, Voiding};
-use hawser_core::operations::until_settled;
 use lambda_http::Body;
 
 struct Patch {
@@ -21,12 +21,12 @@ struct Patch {
     dry_run: bool,
 }
 
-/// Answers 200 with the server as it is now. With `dryRun=true` nothing changes, and the answer counts what the change would
+/// Returns 200 with the server as it is now. With `dryRun=true` nothing changes, and the answer counts what the change would
 /// void.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let parsed = server_id(request).and_then(|id| Ok((id, parse(app, request)?)));
     let (who, (id, patch)) = admit(app, request, Permission::Update, parsed).await?;
-    until_settled(
+    retry_on_contention(
         || attempt(app, who.clone(), id, &patch),
         Problem::is_contended,
     )
@@ -38,7 +38,7 @@ fn parse(app: &App, request: &Request) -> Result<Patch, Problem> {
     let url = fields.url(app);
     let auth = fields.auth();
     let dry_run = dry_run(request)?;
-    fields.settle(Some(Patch { url, auth, dry_run }))
+    fields.into_result(Some(Patch { url, auth, dry_run }))
 }
 
 async fn attempt(
@@ -76,8 +76,10 @@ async fn attempt(
     let voiding = Voiding::AgreedForAnyAddress;
     if patch.dry_run {
         let before = (before, &stored);
-        let voided = servers::voided(app, &caller.tenant, before, &after, voiding).await?;
-        return Ok(json(200, &rehearsal(&voided)));
+        let voided =
+            servers::preview_voided_credentials(app, &caller.tenant, before, &after, voiding)
+                .await?;
+        return Ok(json(200, &dry_run_response(&voided)));
     }
     let after = servers::change(app, caller, before, after, Some(&secrets), voiding).await?;
     Ok(json(

@@ -11,7 +11,7 @@ use hawser_core::domain::error::Error;
 use hawser_core::domain::id::ServerId;
 use hawser_core::domain::server::Auth;
 use hawser_core::domain::status::{Status, status};
-use hawser_core::operations::{Permitted, consent, credentials, until_settled};
+use hawser_core::operations::{Permitted, consent, credentials, retry_on_contention};
 use lambda_http::Body;
 use secrecy::ExposeSecret;
 use serde_json::Value;
@@ -23,12 +23,12 @@ struct Asked {
     return_to: Option<String>,
 }
 
-/// Answers 200 with the caller's status object; with a consent URL beside it if that is what the caller needs. Contacts
+/// Returns 200 with the caller's status object; with a consent URL beside it if that is what the caller needs. Contacts
 /// nobody: the issuer is looked for when the URL is opened.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, asked) = admit(app, request, parse(app, request)).await?;
     let id = server_id(request);
-    let status = until_settled(
+    let status = retry_on_contention(
         || attempt(app, who.clone(), id, &asked),
         Problem::is_contended,
     )
@@ -57,7 +57,8 @@ async fn attempt(
             caller,
             found: found.server,
         };
-        let begun = consent::offer(app, &server, base, asked.return_to.clone(), None).await?;
+        let begun =
+            consent::start_consent(app, &server, base, asked.return_to.clone(), None).await?;
         object["authorization_endpoint"] = begun.url.expose_secret().into();
     }
     Ok(object)
@@ -87,7 +88,7 @@ fn parse(app: &App, request: &Request) -> Result<Asked, Problem> {
         },
         return_to: return_to.map(str::to_owned),
     };
-    faults.settle(Some(asked))
+    faults.into_result(Some(asked))
 }
 
 /// The first of these with the origin of what was sent.

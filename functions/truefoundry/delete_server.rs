@@ -3,13 +3,13 @@
 use super::permission::{Permission, require};
 use super::problem::Problem;
 use super::{admit, dry_run, server_id};
-use crate::http::{Request, Response, json, rehearsal, with_receipt};
+use crate::http::{Request, Response, dry_run_response, json, with_receipt};
 use hawser_core::App;
 use hawser_core::operations::servers;
 use lambda_http::Body;
 use serde_json::json;
 
-/// Answers 200 with `{}`; a second call is 404. With `dryRun=true` nothing changes and the answer counts what would go.
+/// Returns 200 with `{}`; a second call is 404. With `dryRun=true` nothing changes and the answer counts what would go.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, dry_run) = admit(app, request, dry_run(request)).await?;
     let server = servers::find(app, who, server_id(request))
@@ -18,8 +18,8 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
     let server =
         server.permit(|caller, server| require(caller, Some(server), Permission::Delete))?;
     if dry_run {
-        let standing = servers::standing(app, &server.caller.tenant, &server.found).await?;
-        return Ok(json(200, &json!({"data": rehearsal(&standing)})));
+        let preview = servers::preview_deletion(app, &server.caller.tenant, &server.found).await?;
+        return Ok(json(200, &json!({"data": dry_run_response(&preview)})));
     }
     let receipt = servers::delete(app, &server.caller, &(&server.found).into()).await?;
     Ok(with_receipt(json(200, &json!({})), &receipt))

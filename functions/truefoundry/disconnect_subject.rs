@@ -4,23 +4,23 @@ use super::permission::require_self_or_manager;
 use super::problem::Problem;
 use super::reader::{Faults, Reader};
 use super::{RECORD_HOLDERS, admit, dry_run, read_subject, server_id};
-use crate::http::{Request, Response, body, json, rehearsal};
+use crate::http::{Request, Response, body, dry_run_response, json};
 use hawser_core::App;
 use hawser_core::caller::Presented;
 use hawser_core::domain::credential::Source;
 use hawser_core::domain::id::ServerId;
 use hawser_core::domain::subject::Subject;
-use hawser_core::operations::{Taking, credentials, until_settled};
+use hawser_core::operations::{DeletionPreview, credentials, retry_on_contention};
 use lambda_http::Body;
 use serde_json::{Value, json};
 
-/// Answers 200 with the receipt's id once the record is out of every read path; a second call is 404. With `dryRun=true`
+/// Returns 200 with the receipt's id once the record is out of every read path; a second call is 404. With `dryRun=true`
 /// nothing changes and the answer counts what would go.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let parsed = parse(request).and_then(|parsed| Ok((parsed, dry_run(request)?)));
     let (who, (asked, dry_run)) = admit(app, request, parsed).await?;
     let id = server_id(request);
-    let data = until_settled(
+    let data = retry_on_contention(
         || attempt(app, who.clone(), id, &asked, dry_run),
         Problem::is_contended,
     )
@@ -40,9 +40,9 @@ async fn attempt(
         .existing()?;
     let at = at.permit(|caller, at| require_self_or_manager(caller, &at.server, subject))?;
     if dry_run {
-        let mut taking = Taking::default();
-        taking.add(&at.found.credential(*source)?);
-        return Ok(rehearsal(&taking));
+        let mut preview = DeletionPreview::default();
+        preview.add(&at.found.credential(*source)?);
+        return Ok(dry_run_response(&preview));
     }
     let receipt = credentials::disconnect(app, &at, *source).await?;
     Ok(json!({"receiptId": receipt}))
@@ -65,5 +65,5 @@ fn parse(request: &Request) -> Result<(Source, Subject), Problem> {
         };
         Some((source, subject?))
     });
-    faults.settle(parsed)
+    faults.into_result(parsed)
 }

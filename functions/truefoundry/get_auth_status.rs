@@ -18,7 +18,7 @@ const ASKED_ABOUT: [SubjectType; 3] = [
     SubjectType::ExternalIdentity,
 ];
 
-/// Answers 200 with one of three bare objects. Contacts nobody and changes nothing.
+/// Returns 200 with one of three bare objects. Contacts nobody and changes nothing.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, subject) = admit(app, request, parse(request)).await?;
     let at = credentials::find(app, who, server_id(request), subject.clone())
@@ -46,5 +46,5 @@ fn parse(request: &Request) -> Result<Subject, Problem> {
     let parameters = query(request)?;
     let mut faults = Faults::default();
     let subject = read_subject(&mut Reader::new(&parameters, "", &mut faults), &ASKED_ABOUT);
-    faults.settle(subject)
+    faults.into_result(subject)
 }

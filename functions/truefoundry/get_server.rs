@@ -10,7 +10,7 @@ use hawser_core::operations::servers;
 use lambda_http::Body;
 use serde_json::Value;
 
-/// Answers 200 with the server.
+/// Returns 200 with the server.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, ()) = admit(app, request, parse(request)).await?;
     let server = servers::find(app, who, server_id(request))

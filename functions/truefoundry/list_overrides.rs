@@ -11,7 +11,7 @@ use hawser_core::operations::{credentials, servers};
 use lambda_http::Body;
 use serde_json::{Map, Value, json};
 
-/// Answers 200 with a page. Managers see all rows, others their own: a filter, never a 403.
+/// Returns 200 with a page. Managers see all rows, others their own: a filter, never a 403.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, window) = admit(
         app,

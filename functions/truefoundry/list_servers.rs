@@ -12,7 +12,7 @@ use hawser_core::operations::servers;
 use lambda_http::Body;
 use serde_json::{Map, Value};
 
-/// Answers 200 with a page; servers that the caller may not read are neither shown nor counted.
+/// Returns 200 with a page; servers that the caller may not read are neither shown nor counted.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, (window, parameters)) = admit(app, request, parse(request)).await?;
     let mut listed = servers::list(app, who)

@@ -84,7 +84,7 @@ fn query(request: &Request) -> Result<Map<String, Value>, Problem> {
     Ok(parameters)
 }
 
-/// Whether a destructive call is a rehearsal; ours, beside the contract.
+/// Whether a destructive call is a dry run; ours, beside the contract.
 fn dry_run(request: &Request) -> Result<bool, Problem> {
     http::dry_run(request).ok_or_else(|| Problem::fault("dryRun", "must be true or false"))
 }
@@ -158,7 +158,7 @@ impl Window {
             limit: number("limit", 1, 1000, 100),
             offset: number("offset", 0, usize::MAX, 0),
         };
-        faults.settle(Some(window))
+        faults.into_result(Some(window))
     }
 
     /// `{"data": [...], "pagination": {...}}`.

@@ -14,7 +14,7 @@ use hawser_core::domain::id::ServerId;
 use hawser_core::domain::server::{Auth, Server};
 use hawser_core::domain::subject::Subject;
 use hawser_core::operations::credentials::{self, AtServer};
-use hawser_core::operations::until_settled;
+use hawser_core::operations::retry_on_contention;
 use lambda_http::Body;
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -26,11 +26,11 @@ enum Sent {
     KeyValue(BTreeMap<String, Option<SecretString>>),
 }
 
-/// Answers 200 with the row.
+/// Returns 200 with the row.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, (subject, sent)) = admit(app, request, parse(request)).await?;
     let id = server_id(request);
-    let data = until_settled(
+    let data = retry_on_contention(
         || attempt(app, who.clone(), id, &subject, &sent),
         Problem::is_contended,
     )
@@ -49,7 +49,7 @@ fn parse(request: &Request) -> Result<(Subject, Sent), Problem> {
         };
         Some((subject?, sent?))
     });
-    faults.settle(parsed)
+    faults.into_result(parsed)
 }
 
 fn read_override(own: &mut Reader<'_>) -> Option<Sent> {
@@ -99,7 +99,12 @@ async fn attempt(
     fits(&at.found.server, sent)?;
     let value = resolve(app, &at.caller, &at.found, sent).await?;
     // Only a request that repeats a stored value depends on what is stored; any other simply replaces it.
-    let keeping = at.found.records.own.as_ref().filter(|_| sent.keeps());
+    let keeping = at
+        .found
+        .records
+        .header_override
+        .as_ref()
+        .filter(|_| sent.keeps());
     let own =
         credentials::install_override(app, &at.caller, &at.found.server, subject, &value, keeping)
             .await?;
@@ -151,7 +156,7 @@ async fn resolve(
     at: &AtServer,
     sent: &Sent,
 ) -> Result<OverrideValue, Problem> {
-    let stored = match &at.records.own {
+    let stored = match &at.records.header_override {
         Some(own) if sent.keeps() => {
             Some(credentials::open_override(app, &caller.tenant, &at.server, own).await?)
         }

@@ -5,13 +5,13 @@ use super::permission::{Permission, require};
 use super::problem::Problem;
 use super::reader::{Faults, Reader};
 use super::{Data, admit, dry_run};
-use crate::http::{Request, Response, body, json, rehearsal};
+use crate::http::{Request, Response, body, dry_run_response, json};
 use hawser_core::App;
 use hawser_core::caller::{Caller, Presented};
 use hawser_core::domain::json::raw;
 use hawser_core::domain::server::{LangsmithFields, Server};
 use hawser_core::operations::servers::{self, Draft, DraftConnection, DraftName, Voiding};
-use hawser_core::operations::{Taking, until_settled};
+use hawser_core::operations::{DeletionPreview, retry_on_contention};
 use lambda_http::Body;
 use serde_json::value::RawValue;
 
@@ -20,19 +20,20 @@ struct Put {
     dry_run: bool,
     force: bool,
     /// The query's `dryRun`, which is ours, and not the contract's own in the body.
-    rehearsed: bool,
+    query_dry_run: bool,
 }
 
-/// Answers 200 with the server, created or updated. With `dryRun=true` in the query nothing changes, and the answer counts
+/// Returns 200 with the server, created or updated. With `dryRun=true` in the query nothing changes, and the answer counts
 /// what the update would void if it were forced.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, put) = admit(app, request, parse(app, request)).await?;
-    let data = until_settled(|| attempt(app, who.clone(), &put), Problem::is_contended).await?;
+    let data =
+        retry_on_contention(|| attempt(app, who.clone(), &put), Problem::is_contended).await?;
     Ok(json(200, &Data { data }))
 }
 
 fn parse(app: &App, request: &Request) -> Result<Put, Problem> {
-    let rehearsed = dry_run(request)?;
+    let query_dry_run = dry_run(request)?;
     let mut faults = Faults::default();
     let put = Reader::body(body(request), &mut faults).and_then(|object| {
         let mut reader = Reader::new(&object, "", &mut faults);
@@ -44,10 +45,10 @@ fn parse(app: &App, request: &Request) -> Result<Put, Problem> {
             manifest: manifest?.with_tags(body(request)),
             dry_run,
             force: force || force_delete,
-            rehearsed,
+            query_dry_run,
         })
     });
-    faults.settle(put)
+    faults.into_result(put)
 }
 
 async fn attempt(app: &App, who: Presented, put: &Put) -> Result<Box<RawValue>, Problem> {
@@ -68,11 +69,11 @@ async fn create(app: &App, caller: &Caller, put: &Put) -> Result<Box<RawValue>, 
     let secrets = manifest.resolve(None)?;
     let address = manifest.address(None)?;
     servers::require_usable(app, &address)?;
-    if put.rehearsed {
-        return Ok(raw(&rehearsal(&Taking::default())));
+    if put.query_dry_run {
+        return Ok(raw(&dry_run_response(&DeletionPreview::default())));
     }
     if put.dry_run {
-        let registration = Registration::rehearsed(manifest, &caller.actor);
+        let registration = Registration::for_dry_run(manifest, &caller.actor);
         return Ok(registration.mcp_server(&caller.tenant, app.gateway_url.as_deref()));
     }
     let draft = Draft {
@@ -109,14 +110,16 @@ async fn update(
     } else {
         Voiding::Refused
     };
-    if put.rehearsed {
+    if put.query_dry_run {
         let agreed = Voiding::Agreed;
         let before = (before, &stored);
-        let voided = servers::voided(app, &caller.tenant, before, &after, agreed).await?;
-        return Ok(raw(&rehearsal(&voided)));
+        let voided =
+            servers::preview_voided_credentials(app, &caller.tenant, before, &after, agreed)
+                .await?;
+        return Ok(raw(&dry_run_response(&voided)));
     }
     if put.dry_run {
-        servers::rehearse(app, &caller.tenant, (before, &stored), &after, voiding).await?;
+        servers::preview_change(app, &caller.tenant, (before, &stored), &after, voiding).await?;
         // Whether a secret is the stored one is not to be found out by trying.
         if after != *before || put.manifest.sends_secrets() {
             after.updated_at = app.now();

@@ -31,7 +31,7 @@ impl Faults {
     ///
     /// # Errors
     /// [`Problem::Unsupported`] before [`Problem::Invalid`].
-    pub fn settle<T>(self, value: Option<T>) -> Result<T, Problem> {
+    pub fn into_result<T>(self, value: Option<T>) -> Result<T, Problem> {
         match value {
             _ if !self.unsupported.is_empty() => Err(Problem::Unsupported(self.unsupported)),
             Some(value) if self.invalid.is_empty() => Ok(value),

@@ -3,20 +3,20 @@
 use super::permission::require_tenant_admin;
 use super::problem::Problem;
 use super::{admit, dry_run, server_id};
-use crate::http::{Request, Response, json, rehearsal, with_receipt};
+use crate::http::{Request, Response, dry_run_response, json, with_receipt};
 use hawser_core::App;
 use hawser_core::caller::Presented;
 use hawser_core::domain::id::ServerId;
-use hawser_core::operations::{servers, until_settled};
+use hawser_core::operations::{retry_on_contention, servers};
 use lambda_http::Body;
 use serde_json::json;
 
-/// Answers 200 with how many were there, and names the receipt in a header; a repeat counts none. With `dryRun=true` nothing
+/// Returns 200 with how many were there, and names the receipt in a header; a repeat counts none. With `dryRun=true` nothing
 /// changes and the answer counts what would go.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, dry_run) = admit(app, request, dry_run(request)).await?;
     let id = server_id(request);
-    until_settled(
+    retry_on_contention(
         || attempt(app, who.clone(), id, dry_run),
         Problem::is_contended,
     )
@@ -32,8 +32,8 @@ async fn attempt(
     let server = servers::find(app, who, id).await?.existing()?;
     let server = server.permit(|caller, _| require_tenant_admin(caller))?;
     if dry_run {
-        let standing = servers::standing(app, &server.caller.tenant, &server.found).await?;
-        return Ok(json(200, &json!({"data": rehearsal(&standing)})));
+        let preview = servers::preview_deletion(app, &server.caller.tenant, &server.found).await?;
+        return Ok(json(200, &json!({"data": dry_run_response(&preview)})));
     }
     let (counts, receipt) = servers::revoke_all(app, &server).await?;
     let body = json!({"deletedCount": counts.oauth + counts.overrides});

@@ -1,10 +1,10 @@
-//! Chains the events of the audit trail as the table's stream reports them. What is missed here waits in the index of due work
+//! Chains the events of the audit log as the table's stream reports them. What is missed here waits in the index of due work
 //! until `workers-sweep` comes by.
 
 use super::failures;
 use hawser_core::App;
-use hawser_core::operations::trail;
-use hawser_core::table::trail::from_image;
+use hawser_core::operations::audit_log;
+use hawser_core::table::audit_log::from_image;
 use lambda_http::Error;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -17,8 +17,9 @@ pub fn run() -> Result<(), Error> {
     super::run(handle)
 }
 
-/// Chains what is not chained yet; deliveries may come twice, late or out of order. Answers with the events of chains that
-/// failed: the stream delivers again from the first of them, and one tenant's chain does not hold up another's for good.
+/// Chains what is not chained yet; deliveries may come twice, late or out of order. Returns the events of chains that
+/// failed: the stream delivers again from the first of them. A failing chain of one tenant does not block those of
+/// others.
 ///
 /// # Errors
 /// None: failures are reported record by record.
@@ -29,5 +30,7 @@ pub async fn handle(app: &App, event: Value, _until: Instant) -> Result<Value, E
         let event = from_image(&record["NewImage"])?;
         Some((record["SequenceNumber"].clone(), event))
     });
-    Ok(failures(trail::chain_these(app, events.collect()).await))
+    Ok(failures(
+        audit_log::chain_batch(app, events.collect()).await,
+    ))
 }

@@ -1,10 +1,10 @@
-//! Works off whatever is due at once - tombstones, sweeps, offboardings, revocations, verifications - as the table's stream
-//! reports them. Deliveries may come twice, late or out of order: each only says that there is work, and what there is to do
-//! is read from the table.
+//! Processes durable work (tombstones, sweeps, offboardings, revocations, verifications) as the table's stream reports
+//! it. Deliveries may come twice, late or out of order: each only says that there is work, and what there is to do is
+//! read from the table.
 
 use super::failures;
 use hawser_core::App;
-use hawser_core::operations::work::work_off_these;
+use hawser_core::operations::scheduler::process_batch;
 use hawser_core::table::work::Work;
 use lambda_http::Error;
 use serde_json::Value;
@@ -18,8 +18,8 @@ pub fn run() -> Result<(), Error> {
     super::run(handle)
 }
 
-/// Works off the records together, as far as there is time; the rest is due, and the schedule finds it. Answers with those
-/// that failed: the stream delivers again from the first of them.
+/// Processes the records together until the deadline; the schedule finds what is left. Returns those that failed: the
+/// stream delivers again from the first of them.
 ///
 /// # Errors
 /// None: failures are reported record by record.
@@ -30,5 +30,5 @@ pub async fn handle(app: &App, event: Value, until: Instant) -> Result<Value, Er
         let work = Work::from_image(&record["NewImage"])?;
         Some((record["SequenceNumber"].clone(), work))
     });
-    Ok(failures(work_off_these(app, pieces.collect(), until).await))
+    Ok(failures(process_batch(app, pieces.collect(), until).await))
 }

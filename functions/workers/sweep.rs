@@ -1,8 +1,8 @@
-//! Works off whatever is due, on a schedule: what the stream's worker could not finish, or was never told of.
+//! Processes due work on a schedule: what the stream's worker could not finish or did not receive.
 
 use hawser_core::App;
-use hawser_core::operations::trail::chain_all;
-use hawser_core::operations::work::work_off_all;
+use hawser_core::operations::audit_log::chain_all;
+use hawser_core::operations::scheduler::process_all;
 use lambda_http::Error;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -20,7 +20,7 @@ pub fn run() -> Result<(), Error> {
 /// # Errors
 /// The first failure; the rest stays due.
 pub async fn handle(app: &App, _event: Value, until: Instant) -> Result<Value, Error> {
-    let (worked, chained) = tokio::join!(work_off_all(app, until), chain_all(app, until));
+    let (worked, chained) = tokio::join!(process_all(app, until), chain_all(app, until));
     worked?;
     chained?;
     Ok(json!({}))

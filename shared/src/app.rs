@@ -10,10 +10,10 @@ use crate::domain::time::{Clock, Timestamp};
 use crate::egress::Egress;
 use crate::jwt::Verifier;
 use crate::operations::call_limits::CallLimits;
+use crate::operations::circuit_breaker::CircuitBreaker;
 use crate::operations::integrations::Copies;
-use crate::operations::invoke::Remembered;
+use crate::operations::invoke::ProcessCache;
 use crate::operations::leases::Leases;
-use crate::operations::silence::Silence;
 use crate::seal::{DataKey, KeyService, TenantKey, TenantKeys, WrappedKey};
 use crate::secret_store::SecretStores;
 use crate::table::{Found, Key, Table};
@@ -73,8 +73,8 @@ pub struct App {
     /// Told when durable work has appeared. Workers in the same process listen; under Lambda the table's stream calls.
     pub work_appeared: Notify,
     pub(crate) catalogue: Copies,
-    pub(crate) remembered: Remembered,
-    pub(crate) silence: Silence,
+    pub(crate) process_cache: ProcessCache,
+    pub(crate) circuit_breaker: CircuitBreaker,
     pub(crate) leases: Leases,
     own: Weak<Self>,
     key_service: KeyService,
@@ -158,8 +158,8 @@ impl App {
             tasks: Tasks::default(),
             work_appeared: Notify::new(),
             catalogue: Copies::default(),
-            remembered: Remembered::default(),
-            silence: Silence::default(),
+            process_cache: ProcessCache::default(),
+            circuit_breaker: CircuitBreaker::default(),
             leases: Leases::default(),
             own: Weak::new(),
             key_service,
@@ -213,9 +213,9 @@ impl App {
         }
         if is_personal(token) {
             let hash = hash(token);
-            let lead = self.table.personal(&hash).await?;
-            let lead = lead.ok_or(Unauthenticated::InvalidToken)?;
-            return Ok(Presented::personal(hash, lead));
+            let pointer = self.table.personal(&hash).await?;
+            let pointer = pointer.ok_or(Unauthenticated::InvalidToken)?;
+            return Ok(Presented::personal(hash, pointer));
         }
         let verifier = Verifier::of(&self.verifiers, token).ok_or(Unauthenticated::InvalidToken)?;
         verifier
@@ -229,9 +229,9 @@ impl App {
     /// # Errors
     /// [`Error::Unauthenticated`], [`Error::Unavailable`], [`Error::Internal`].
     pub async fn read_as(&self, who: Presented, mut keys: Vec<Key>) -> Result<(Caller, Found)> {
-        who.need(&mut keys);
+        who.required_keys(&mut keys);
         let found = self.table.read(keys).await?;
-        Ok((who.settle(&found, self.now())?, found))
+        Ok((who.authenticate(&found, self.now())?, found))
     }
 
     /// The caller, when there is nothing to be read with it.

@@ -1,5 +1,5 @@
-//! Who is calling. A token is verified at once; an API key, or a token of our own, is settled by its item, which rides along
-//! in the first read of the request, so that authentication costs no round trip of its own.
+//! Authentication of callers. A token is verified at once; an API key, or a token of our own, is verified against its
+//! item, which is part of the first read of the request, so that authentication costs no round trip of its own.
 
 use crate::client_token::ClientToken;
 use crate::domain::error::Unauthenticated;
@@ -8,7 +8,7 @@ use crate::domain::id::{Sortable, TenantId, hash, random};
 use crate::domain::subject::{Actor, Subject, SubjectType};
 use crate::domain::time::Timestamp;
 use crate::jwt::LEEWAY;
-use crate::table::api_keys::{self, ApiKey, PersonalLead};
+use crate::table::api_keys::{self, ApiKey, PersonalTokenPointer};
 use crate::table::{Found, Key, servers};
 use crate::{Error, Result};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -130,13 +130,13 @@ impl Presented {
     }
 
     /// A personal access token of this hash, by what it leads to.
-    pub(crate) fn personal(hash: String, lead: PersonalLead) -> Self {
+    pub(crate) fn personal(hash: String, pointer: PersonalTokenPointer) -> Self {
         Self::Key(PresentedKey {
-            tenant: lead.tenant,
-            id: lead.id,
+            tenant: pointer.tenant,
+            id: pointer.id,
             secret_hash: hash,
             personal: true,
-            bound_to: lead.bound_to,
+            bound_to: pointer.bound_to,
         })
     }
 
@@ -149,7 +149,7 @@ impl Presented {
         }
     }
 
-    /// The tenant these credentials speak for; not to be believed before they are settled.
+    /// The tenant that these credentials claim; not to be trusted before they are authenticated.
     pub fn tenant(&self) -> &TenantId {
         match self {
             Self::Caller(caller) => &caller.tenant,
@@ -167,8 +167,8 @@ impl Presented {
         }
     }
 
-    /// Adds the items that settle them to those that are to be read: no batch may name an item twice.
-    pub fn need(&self, keys: &mut Vec<Key>) {
+    /// Adds the keys of the items that authenticate them to `keys`, without duplicates.
+    pub fn required_keys(&self, keys: &mut Vec<Key>) {
         let needed: Vec<Key> = match self {
             Self::Caller(_) => Vec::new(),
             Self::Key(key) => {
@@ -186,24 +186,24 @@ impl Presented {
         }
     }
 
-    /// The caller, once what [`Self::need`] named has been read.
+    /// Authenticates the caller with the items that [`Self::required_keys`] named.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] when it is unknown, revoked, expired, or has another secret; [`Error::Internal`].
-    pub fn settle(self, found: &Found, now: Timestamp) -> Result<Caller> {
+    pub fn authenticate(self, found: &Found, now: Timestamp) -> Result<Caller> {
         match self {
             Self::Caller(caller) => {
                 caller.check_end(now)?;
                 Ok(*caller)
             }
-            Self::Key(key) => key.settle(found, now),
-            Self::Client(token) => token.settle(found, now),
+            Self::Key(key) => key.authenticate(found, now),
+            Self::Client(token) => token.authenticate(found, now),
         }
     }
 }
 
 impl PresentedKey {
-    fn settle(self, found: &Found, now: Timestamp) -> Result<Caller> {
+    fn authenticate(self, found: &Found, now: Timestamp) -> Result<Caller> {
         let invalid = match self.personal {
             true => Unauthenticated::InvalidToken,
             false => Unauthenticated::InvalidKey,
@@ -218,7 +218,7 @@ impl PresentedKey {
             Some(end) if end <= now => return Err(invalid.into()),
             _ => {}
         }
-        // With its connection it ends at once, before the purge comes by.
+        // A bound key ends with its connection at once, before the purge removes it.
         if let Some(number) = stored.bound_to
             && found.numbered(&self.tenant, number)?.is_none()
         {

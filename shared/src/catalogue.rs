@@ -506,7 +506,7 @@ impl<'a> Reader<'a> {
         texts.collect()
     }
 
-    /// Refuses what is left over. Answers whether nothing is wrong from here down.
+    /// Refuses what is left over. Returns whether nothing is wrong from here down.
     fn close(self) -> bool {
         for (name, _) in &self.members {
             self.fault(name, "is not known");

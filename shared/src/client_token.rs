@@ -111,7 +111,7 @@ impl ClientToken {
     ///
     /// # Errors
     /// [`Unauthenticated::InvalidToken`], [`Unauthenticated::Expired`]; [`Error::Internal`].
-    pub fn settle(self, found: &Found, now: Timestamp) -> Result<Caller> {
+    pub fn authenticate(self, found: &Found, now: Timestamp) -> Result<Caller> {
         let server = found.server(&self.tenant, self.server)?;
         let server = server.ok_or(Unauthenticated::InvalidToken)?;
         let key = server.connection.signing_key.as_ref();

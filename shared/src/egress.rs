@@ -65,7 +65,7 @@ enum Network {
 #[cfg(feature = "simulation")]
 pub trait InProcess: fmt::Debug + Send + Sync {
     /// Carries a request to whoever plays its server.
-    fn carry(
+    fn send(
         &self,
         request: reqwest::Request,
     ) -> futures_util::future::BoxFuture<'static, Result<reqwest::Response, Failure>>;
@@ -320,7 +320,7 @@ impl Egress {
                 .await
                 .map_err(|_| Failure::Unreachable),
             #[cfg(feature = "simulation")]
-            Network::InProcess(network) => network.carry(request).await,
+            Network::InProcess(network) => network.send(request).await,
         }
     }
 }
@@ -426,7 +426,7 @@ impl Rule {
             // For the operator alone: whoever chose the name is not told it from one that leads nowhere.
             warn!(
                 host = name,
-                "a host leads to an address that is not allowed"
+                "a host resolved to an address that is not allowed"
             );
             Err(RefusedAddress)
         }

@@ -198,7 +198,7 @@ impl Verifier {
                     fetched.set = Some(set);
                     fetched.came = fetched.tried;
                 }
-                Err(cause) => warn!(%cause, "known keys serve on, for a while"),
+                Err(cause) => warn!(%cause, "using the cached key set"),
             }
         }
         // Keys that were good a while ago are better than none while the issuer is away; but not for ever.

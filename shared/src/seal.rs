@@ -57,9 +57,9 @@ pub struct WrappedTenantKey {
     pub wrapped: Sealed,
 }
 
-/// A mark that only version `tenant_key` of a tenant's key can make: the tag over a text that is kept in the clear.
+/// A message authentication code: the AES-GCM tag over a cleartext, made with version `tenant_key` of a tenant's key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mark {
+pub struct Mac {
     /// The number of the tenant key.
     pub tenant_key: u32,
     /// Nonce and tag.
@@ -132,7 +132,7 @@ pub enum Kind<'a> {
     SigningKey,
     /// What an MCP server calls the session of this subject that has this hash here.
     McpSession(&'a str, &'a Subject),
-    /// The tools that this subject, or all who bring nothing of their own, found with what this fence stands for.
+    /// The tools that this subject, or all subjects without a credential of their own, found under this fingerprint.
     Tools(Option<&'a Subject>, &'a str),
 }
 
@@ -322,12 +322,12 @@ impl TenantKey {
             .map(DataKey)
     }
 
-    /// Marks a text.
+    /// Computes the MAC of a text.
     ///
     /// # Errors
     /// [`Error::Internal`] when the cipher fails.
-    pub fn mark(&self, text: &str) -> Result<Mark> {
-        Ok(Mark {
+    pub fn mac(&self, text: &str) -> Result<Mac> {
+        Ok(Mac {
             tenant_key: self.number,
             sealed: encrypt(&self.bytes, &aad(&["mark", text]), &[])?,
         })
@@ -368,9 +368,9 @@ impl TenantKey {
         Ok(text.into())
     }
 
-    /// Whether a mark is the one of exactly this text.
-    pub fn has_marked(&self, text: &str, mark: &Mark) -> bool {
-        decrypt(&self.bytes, &aad(&["mark", text]), &mark.sealed).is_ok()
+    /// Whether a MAC is valid for a text.
+    pub fn verify_mac(&self, text: &str, mac: &Mac) -> bool {
+        decrypt(&self.bytes, &aad(&["mark", text]), &mac.sealed).is_ok()
     }
 }
 
@@ -525,11 +525,11 @@ fn value_aad(tenant: &TenantId, server: ServerId, kind: Kind<'_>) -> Vec<u8> {
             subject.kind().as_str(),
             subject.id(),
         ]),
-        Kind::Tools(owner, fence) => aad(&[
+        Kind::Tools(owner, fingerprint) => aad(&[
             "tools",
             tenant.as_str(),
             &ulid,
-            fence,
+            fingerprint,
             owner.map_or("", |subject| subject.kind().as_str()),
             owner.map_or("", Subject::id),
         ]),

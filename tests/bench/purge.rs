@@ -2,7 +2,7 @@
 //! own, so the memory is that of the worker.
 
 use crate::parts::{Bench, Other, forget_peak, peak};
-use hawser_core::operations::work::work_off_due;
+use hawser_core::operations::scheduler::process_due;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ async fn purge(bench: &Bench, id: &str, count: usize, what: &str) {
     let begun = Instant::now();
     let partition = format!("T#acme#S#{id}");
     let hour = tokio::time::Instant::now() + Duration::from_secs(3600);
-    while work_off_due(&bench.app, hour).await.unwrap() {}
+    while process_due(&bench.app, hour).await.unwrap() {}
     let rate = count as f64 / begun.elapsed().as_secs_f64();
     let more = peak(pid) - before;
     assert_eq!(bench.sort_keys(&partition, "").await, Vec::<String>::new());

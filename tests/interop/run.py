@@ -690,7 +690,7 @@ def no_secret_shows(world):
 
 
 @scenario
-def nothing_dangles(world):
+def integrity_check_passes(world):
     """Ends Hawser and audits its store."""
     hawser = world.hawser
     hawser.process.stop()

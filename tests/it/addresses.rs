@@ -111,7 +111,7 @@ async fn values_of_a_query_are_shown_to_nobody_and_kept_on_the_way_back() {
         (partly.status, &partly.json()["code"]),
         (400, &json!("INVALID_REQUEST"))
     );
-    hawser.settle().await;
+    hawser.run_workers().await;
     is_nowhere(&hawser, "s3cret").await;
 }
 

@@ -189,6 +189,6 @@ async fn an_issuer_that_is_taken_off_the_list_refreshes_nothing_and_is_still_tol
         .delete_with(&format!("{MCP}/{mcp}/auth"), body)
         .await;
     assert_eq!(ended.status, 200, "{ended:?}");
-    after.settle().await;
+    after.run_workers().await;
     assert_eq!(issuer.live_tokens(), Vec::<String>::new());
 }

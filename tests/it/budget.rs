@@ -6,9 +6,9 @@ use crate::issuer::{Fault, Issuer};
 use data_encoding::BASE64;
 use hawser_core::domain::id::TenantId;
 use hawser_core::domain::subject::Subject;
-use hawser_core::operations::trail;
-use hawser_core::operations::work::work_off_due;
-use hawser_core::table::trail::shards;
+use hawser_core::operations::audit_log;
+use hawser_core::operations::scheduler::process_due;
+use hawser_core::table::audit_log::shards;
 use hawser_functions::ENDPOINTS;
 use hawser_local::template::Template;
 use serde_json::{Value, json};
@@ -453,7 +453,7 @@ async fn each_policy_allows_exactly_what_its_function_does() {
                 .extend(actions(&hawser.wire.sent()));
             consistent.extend(hawser.wire.sent());
             hawser.wire.arm(None);
-            while work_off_due(&hawser.app, ample()).await.unwrap() {}
+            while process_due(&hawser.app, ample()).await.unwrap() {}
             for worker in ["workers-purge", "workers-sweep"] {
                 used.entry(worker)
                     .or_default()
@@ -570,7 +570,7 @@ async fn each_policy_allows_exactly_what_its_function_does() {
         note("DELETE", &tokens);
         assert_eq!(caller.post(&proxy, message).await.status, 403);
         note("POST", &proxy);
-        while work_off_due(&hawser.app, ample()).await.unwrap() {}
+        while process_due(&hawser.app, ample()).await.unwrap() {}
         let sent = actions(&hawser.wire.sent());
         for worker in ["workers-purge", "workers-sweep"] {
             used.entry(worker).or_default().extend(sent.clone());
@@ -578,7 +578,7 @@ async fn each_policy_allows_exactly_what_its_function_does() {
         for shard in shards() {
             let (waiting, _) = hawser.app.table.unchained(shard, None).await.unwrap();
             hawser.wire.arm(None);
-            trail::chain(&hawser.app, waiting).await.unwrap();
+            audit_log::chain(&hawser.app, waiting).await.unwrap();
             let sent = actions(&hawser.wire.sent());
             for worker in ["workers-chain", "workers-sweep"] {
                 used.entry(worker).or_default().extend(sent.clone());
@@ -661,7 +661,7 @@ async fn each_policy_allows_exactly_what_its_function_does() {
                 token.delete(&format!("{MCP}/{id}")).await;
             }
         }
-        hawser.settle().await;
+        hawser.run_workers().await;
     }
     let template = Template::load().unwrap();
     let mut wrong = Vec::new();

@@ -510,7 +510,7 @@ async fn a_personal_token_ends_with_its_connection_or_its_time() {
         );
         assert_eq!(free.get("/api/v1/mcp-servers").await.status, 200);
         assert_eq!(call(&free, client.number).await.status, 404);
-        scene.hawser.settle().await;
+        scene.hawser.run_workers().await;
     }
     let items = scene.hawser.ground().items().await;
     let count = |entity: &str| items.iter().filter(|item| item["entity"] == entity).count();

@@ -8,7 +8,7 @@ use crate::upstream::{
 };
 use data_encoding::BASE64;
 use hawser_core::domain::tool::id_of;
-use hawser_core::operations::work::work_off_due;
+use hawser_core::operations::scheduler::process_due;
 use serde_json::{Value, json};
 
 const BASE: &str = "/api/v1/mcp-servers";
@@ -72,7 +72,7 @@ impl Scene {
     }
 
     async fn work(&self) {
-        while work_off_due(&self.hawser.app, ample()).await.unwrap() {}
+        while process_due(&self.hawser.app, ample()).await.unwrap() {}
     }
 }
 
@@ -771,7 +771,7 @@ async fn an_api_key_is_tried_after_the_answer() {
         assert_eq!(answer.status, 200, "{answer:?}");
         scene.hawser.pass(3600);
         let before = scene.upstream.count();
-        scene.hawser.settle().await;
+        scene.hawser.run_workers().await;
         assert_eq!(
             (scene.verified(id).await.as_str(), scene.upstream.count()),
             (status, before)
@@ -840,7 +840,7 @@ async fn a_server_that_does_not_say_is_asked_five_times_more_within_ten_minutes(
     ));
     scene.work().await;
     assert_eq!(scene.verified(id).await, "verified");
-    scene.hawser.settle().await;
+    scene.hawser.run_workers().await;
 }
 
 #[tokio::test]
@@ -854,7 +854,7 @@ async fn what_is_found_of_a_former_key_is_not_stored() {
         scene.upstream.reply(reply);
         let app = scene.hawser.app.clone();
         let trying =
-            tokio::spawn(async move { while work_off_due(&app, ample()).await.unwrap() {} });
+            tokio::spawn(async move { while process_due(&app, ample()).await.unwrap() {} });
         soon(async {
             while scene.upstream.count() == before {
                 tokio::task::yield_now().await;
@@ -880,7 +880,7 @@ async fn what_is_found_of_a_former_key_is_not_stored() {
         }
     }
     scene.hawser.pass(3600);
-    scene.hawser.settle().await;
+    scene.hawser.run_workers().await;
     let items = scene.hawser.ground().items().await;
     let left = |what: &str| {
         items
@@ -920,7 +920,7 @@ async fn the_key_itself_is_tried_and_siblings_that_replace_it_are_noticed() {
         Some("Key by a sibling")
     );
     assert_eq!(scene.verified(id).await, "verified");
-    scene.hawser.settle().await;
+    scene.hawser.run_workers().await;
 }
 
 #[tokio::test]
@@ -931,14 +931,14 @@ async fn a_try_that_is_cut_off_anywhere_is_made_again() {
         let mut done = 0;
         for cut in [Cut::Before(at), Cut::After(at)] {
             scene.hawser.wire.arm(Some(cut));
-            let _ = work_off_due(&scene.hawser.app, ample()).await;
+            let _ = process_due(&scene.hawser.app, ample()).await;
             done = scene.hawser.wire.operations().len();
             scene.hawser.wire.arm(None);
             scene.hawser.pass(61);
         }
         scene.work().await;
         assert_eq!(scene.verified(id).await, "verified", "{at}");
-        scene.hawser.settle().await;
+        scene.hawser.run_workers().await;
         if done <= at {
             assert!(at > 4, "{at}");
             return;

@@ -306,7 +306,7 @@ async fn all_contracts_start_at_the_page_and_bind_the_browser() {
         let page = browser.open(&back).await;
         assert!(page.text.contains("<h1>Connected</h1>"), "{page:?}");
     }
-    hawser.settle().await;
+    hawser.run_workers().await;
 }
 
 // The button

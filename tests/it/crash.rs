@@ -2,7 +2,7 @@
 
 use crate::harness::{Caller, Cut, Ground, Hawser, Registered, ample, of_trail, per_user};
 use aws_sdk_dynamodb::types::AttributeValue;
-use hawser_core::operations::work::work_off_due;
+use hawser_core::operations::scheduler::process_due;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ async fn survives_every_cut(contract: usize) {
     }
 }
 
-/// Deletes with the wire cut, then restarts. Answers whether the cut was reached at all.
+/// Deletes with the wire cut, then restarts. Returns whether the cut was reached at all.
 async fn dies_at(ground: &Arc<Ground>, contract: usize, cut: Cut, k: usize) -> bool {
     let hawser = Hawser::on(ground.clone()).await;
     let admin = hawser.admin("acme");
@@ -54,7 +54,7 @@ async fn dies_at(ground: &Arc<Ground>, contract: usize, cut: Cut, k: usize) -> b
 
     hawser.wire.arm(Some(cut));
     let answer = admin.delete(&paths[contract]).await;
-    while work_off_due(&hawser.app, ample()).await.unwrap_or(false) {}
+    while process_due(&hawser.app, ample()).await.unwrap_or(false) {}
     let reached = hawser.wire.sent().len() > k;
     drop(hawser);
 
@@ -73,7 +73,7 @@ async fn dies_at(ground: &Arc<Ground>, contract: usize, cut: Cut, k: usize) -> b
         204,
         "a repeat finds it done"
     );
-    next.settle().await;
+    next.run_workers().await;
     let after = ground.items().await;
     let (events, after): (Vec<_>, Vec<_>) = after.into_iter().partition(of_trail);
     let told = |action: &str| {
@@ -179,11 +179,11 @@ async fn two_purges_at_once_do_no_harm() {
         200
     );
     let (one, two) = tokio::join!(
-        work_off_due(&hawser.app, ample()),
-        work_off_due(&hawser.app, ample())
+        process_due(&hawser.app, ample()),
+        process_due(&hawser.app, ample())
     );
     assert!(one.is_ok() && two.is_ok());
-    hawser.settle().await;
+    hawser.run_workers().await;
     assert!(ground.left_of(&doomed).await.is_empty());
 }
 
@@ -206,7 +206,7 @@ async fn nothing_appears_under_a_deleted_server() {
             [a, b].iter().all(|status| [200, 404].contains(status)),
             "{round}: {a} {b}"
         );
-        hawser.settle().await;
+        hawser.run_workers().await;
         assert!(hawser.ground().left_of(&doomed).await.is_empty(), "{round}");
     }
 }
@@ -260,7 +260,7 @@ async fn work_that_fails_never_stands_before_the_rest() {
             .status,
         200
     );
-    while work_off_due(&hawser.app, ample()).await.unwrap() {}
+    while process_due(&hawser.app, ample()).await.unwrap() {}
     assert!(hawser.ground().left_of(&doomed).await.is_empty());
 }
 
@@ -290,7 +290,7 @@ async fn many_voiding_changes_before_deletions_are_all_worked_off() {
             200
         );
     }
-    hawser.settle().await;
+    hawser.run_workers().await;
     assert!(
         hawser
             .ground()

@@ -3,7 +3,7 @@
 use crate::harness::{Hawser, per_user};
 use serde_json::{Value, json};
 
-fn rehearsal(overrides: u64) -> Value {
+fn dry_run_response(overrides: u64) -> Value {
     json!({"dryRun": true, "removed": {"oauthRecords": 0, "overrides": overrides}, "subjects": overrides, "issuers": []})
 }
 
@@ -19,13 +19,12 @@ async fn each_contract_counts_in_its_own_envelope_and_changes_nothing() {
     admin
         .delete(&format!("{truefoundry}?dryRun=true"))
         .await
-        .is(200, json!({"data": rehearsal(2)}));
+        .is(200, json!({"data": dry_run_response(2)}));
     admin
         .delete(&format!("{langsmith}?dryRun=true"))
         .await
-        .is(200, rehearsal(2));
-    let body =
-        json!({"success": true, "data": rehearsal(2), "message": "Dry run: nothing was deleted"});
+        .is(200, dry_run_response(2));
+    let body = json!({"success": true, "data": dry_run_response(2), "message": "Dry run: nothing was deleted"});
     admin
         .delete(&format!("{kambrium}?dryRun=true"))
         .await
@@ -35,7 +34,7 @@ async fn each_contract_counts_in_its_own_envelope_and_changes_nothing() {
     admin
         .delete_with(&path, ada.clone())
         .await
-        .is(200, json!({"data": rehearsal(1)}));
+        .is(200, json!({"data": dry_run_response(1)}));
     let oauth = json!({"authSource": "oauth", "subjectId": "ada", "subjectType": "user"});
     assert_eq!(
         admin.delete_with(&path, oauth).await.json()["code"],
@@ -48,7 +47,7 @@ async fn each_contract_counts_in_its_own_envelope_and_changes_nothing() {
     admin
         .delete(&format!("{langsmith}?dryRun=true"))
         .await
-        .is(200, rehearsal(1));
+        .is(200, dry_run_response(1));
     assert_eq!(
         admin
             .delete(&format!("{kambrium}?dryRun=false"))
@@ -59,7 +58,7 @@ async fn each_contract_counts_in_its_own_envelope_and_changes_nothing() {
     admin
         .delete(&format!("{langsmith}?dryRun=true"))
         .await
-        .is(200, rehearsal(0));
+        .is(200, dry_run_response(0));
     assert_eq!(
         admin
             .delete(&format!("{truefoundry}?dryRun=true"))
@@ -109,7 +108,7 @@ async fn a_misspelt_dry_run_deletes_nothing() {
 }
 
 #[tokio::test]
-async fn a_rehearsal_takes_the_permission_of_the_real_call() {
+async fn a_dry_run_takes_the_permission_of_the_real_call() {
     let hawser = Hawser::start().await;
     let paths = hawser
         .admin("acme")
@@ -134,7 +133,7 @@ async fn a_rehearsal_takes_the_permission_of_the_real_call() {
         let answer = stranger.delete(&format!("{path}?dryRun=true")).await;
         assert_eq!(answer.status, status, "{path}");
         if status == 200 {
-            answer.is(200, rehearsal(0));
+            answer.is(200, dry_run_response(0));
         }
     }
 }
@@ -154,7 +153,7 @@ async fn an_update_counts_what_it_would_void_if_it_were_forced() {
     ] {
         let body = json!({"manifest": manifest(name, url), "force": force});
         let answer = admin.put("/api/svc/v1/mcp?dryRun=true", body).await;
-        answer.is(200, json!({"data": rehearsal(voided)}));
+        answer.is(200, json!({"data": dry_run_response(voided)}));
     }
     let body =
         json!({"manifest": manifest("wiki", "https://elsewhere.example/mcp"), "force": true});
@@ -179,7 +178,10 @@ async fn a_patch_counts_what_it_would_void() {
         (json!({"url": "https://x.example/mcp"}), 0),
         (json!({}), 0),
     ] {
-        admin.patch(&path, change).await.is(200, rehearsal(voided));
+        admin
+            .patch(&path, change)
+            .await
+            .is(200, dry_run_response(voided));
     }
     let misspelt = format!("{langsmith}?dryrun=true");
     let refused = admin

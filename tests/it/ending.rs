@@ -6,7 +6,7 @@ use crate::issuer::{Fault, Gate, Issuer};
 use hawser_core::domain::id::{ServerId, TenantId};
 use hawser_core::domain::subject::Subject;
 use hawser_core::operations::consent;
-use hawser_core::operations::work::work_off_due;
+use hawser_core::operations::scheduler::process_due;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -98,8 +98,9 @@ pub async fn connect(hawser: &Hawser, issuer: &Issuer, server: &Registered, user
     let found = found.server(&tenant, id).unwrap().unwrap();
     let provider = serde_json::from_value(json!("019bc0fd-8a38-7a17-83e9-4b02d86f31ae")).unwrap();
     let url = &hawser.url;
-    let caller = hawser.settled("acme", user).await;
-    let begun = consent::begin(&hawser.app, &caller, &found, &subject, provider, url, &[]);
+    let caller = hawser.authenticated_caller("acme", user).await;
+    let begun =
+        consent::start_provider_consent(&hawser.app, &caller, &found, &subject, provider, url, &[]);
     let begun = begun.await.unwrap();
     let mut browser = Browser::new();
     let at_issuer = browser.begin(begun.url.expose_secret()).await;
@@ -132,7 +133,7 @@ async fn claims_no_more_than_was_confirmed(ground: &Arc<Ground>, issuer: &Issuer
     }
 }
 
-/// Ends grants with the process dying on the way, then lets another one finish. Answers whether that point was reached.
+/// Ends grants with the process dying on the way, then lets another one finish. Returns whether that point was reached.
 async fn dies(way: Way, death: Death) -> bool {
     let why = format!("{way:?} {death:?}");
     let issuer = Issuer::start().await;
@@ -151,7 +152,7 @@ async fn dies(way: Way, death: Death) -> bool {
     for user in USERS {
         connect(&hawser, &issuer, &server, user).await;
     }
-    hawser.settle().await;
+    hawser.run_workers().await;
     issuer.clear_log();
 
     let gate = Gate::closed();
@@ -178,7 +179,7 @@ async fn dies(way: Way, death: Death) -> bool {
     let answer = way.go(&hawser, &server).await;
     let app = hawser.app.clone();
     let mut work =
-        tokio::spawn(async move { while work_off_due(&app, ample()).await.unwrap_or(false) {} });
+        tokio::spawn(async move { while process_due(&app, ample()).await.unwrap_or(false) {} });
     let reached = tokio::select! {
         _ = &mut work => match death {
             Death::BeforeStore(k) | Death::AfterStore(k) => hawser.wire.sent().len() > k,
@@ -209,7 +210,7 @@ async fn dies(way: Way, death: Death) -> bool {
         assert_eq!(way, Way::Offboard, "{why}");
     }
     for _ in 0..3 {
-        next.settle().await;
+        next.run_workers().await;
         next.pass(61);
     }
     claims_no_more_than_was_confirmed(&ground, &issuer, &why).await;

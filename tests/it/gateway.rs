@@ -152,7 +152,7 @@ fn offboard(id: &str, query: &'static str) -> Sent<'static> {
 }
 
 #[tokio::test]
-async fn a_rehearsal_stays_one_whatever_the_path_holds() {
+async fn a_dry_run_stays_one_whatever_the_path_holds() {
     let hawser = Hawser::start().await;
     let admin = hawser.admin("acme");
     let wiki = admin.register("wiki", per_user(), &IDS).await;
@@ -331,7 +331,7 @@ async fn a_body_names_subjects_that_no_path_can() {
     let own = json!({"subjectType": "user", "subjectId": "bob"});
     assert_eq!(bob.post(path, own.clone()).await.status, 200);
     assert_eq!(hawser.anonymous().post(path, own).await.status, 401);
-    hawser.settle().await;
+    hawser.run_workers().await;
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use hawser_core::domain::revocation::{Outcome as Settled, Revocation};
 use hawser_core::domain::session::{Phase, Session};
 use hawser_core::domain::status::Reason;
 use hawser_core::domain::subject::Subject;
-use hawser_core::operations::work::work_off;
+use hawser_core::operations::scheduler::process;
 use hawser_core::table::credentials::{Credential, Granting, Kept, Outcome, record_keys};
 use hawser_core::table::receipts::Receipt;
 use hawser_core::table::revocations::Discarded;
@@ -252,7 +252,7 @@ async fn a_purge_closes_the_receipt_of_a_sweep_that_it_takes_along() {
     // The purge comes first, and the sweep's own turn never.
     let due = hawser.due().await;
     let tombstone = due.iter().find(|work| matches!(work, Work::Tombstone(_)));
-    work_off(&hawser.app, tombstone.unwrap(), ample())
+    process(&hawser.app, tombstone.unwrap(), ample())
         .await
         .unwrap();
     let receipt = admin.get(&format!("/v1/receipts/{receipt}")).await.json();
@@ -301,9 +301,10 @@ async fn refreshed_tokens_are_revoked_only_where_they_are_not_and_cannot_be_stor
     let leased = scene.grant().await.unwrap();
     let next = scene.new_grant("v2");
     let late = scene.revocation();
-    let discard = async |given_up| {
+    let discard = async |no_pending_write| {
         let event = scene.event(Action::CredentialDiscarded);
-        let discarded = table.discard_refreshed(&late, &next, "01LEASE", None, given_up, &event);
+        let discarded =
+            table.discard_refreshed(&late, &next, "01LEASE", None, no_pending_write, &event);
         discarded.await.unwrap()
     };
     assert_eq!(
@@ -314,8 +315,8 @@ async fn refreshed_tokens_are_revoked_only_where_they_are_not_and_cannot_be_stor
     let event = scene.event(Action::CredentialRefreshed);
     let stored = table.continue_grant(tenant, &leased, &next, None, &event);
     assert!(stored.await.unwrap());
-    for given_up in [false, true] {
-        assert_eq!(discard(given_up).await, Discarded::Moved, "it has");
+    for no_pending_write in [false, true] {
+        assert_eq!(discard(no_pending_write).await, Discarded::Moved, "it has");
     }
     let event = scene.event(Action::CredentialRefreshed);
     let third = scene.new_grant("v3");

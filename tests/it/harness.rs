@@ -22,10 +22,10 @@ use hawser_core::domain::id::{ServerId, Sortable, TenantId};
 use hawser_core::domain::session::Session;
 use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::domain::time::Clock;
-use hawser_core::operations::auditor::examine;
+use hawser_core::operations::audit_log;
 use hawser_core::operations::integrations;
-use hawser_core::operations::trail;
-use hawser_core::operations::work::work_off_due;
+use hawser_core::operations::integrity::examine;
+use hawser_core::operations::scheduler::process_due;
 use hawser_core::table::api_keys::ApiKey;
 use hawser_core::table::credentials::{self, Granting, Outcome};
 use hawser_core::table::work::Work;
@@ -120,7 +120,7 @@ impl Ground {
         let offers = catalogue::read(&file, true).unwrap();
         let app = self.app(&Wire::default(), "http://unused.example", |_| {}, |_| {});
         integrations::apply(&app, &offers, false).await.unwrap();
-        trail::chain_all(&app, ample()).await.unwrap();
+        audit_log::chain_all(&app, ample()).await.unwrap();
     }
 
     /// A client that no wire watches.
@@ -204,12 +204,12 @@ pub async fn items(client: &aws_sdk_dynamodb::Client) -> Vec<Value> {
     all
 }
 
-/// Whether an item belongs to the audit trail, which grows with everything that is done.
+/// Whether an item belongs to the audit log, which grows with everything that is done.
 pub fn of_trail(item: &Value) -> bool {
     item["entity"] == "event" || item["entity"] == "trail"
 }
 
-/// Whether an item belongs to the operator, not to a tenant: the catalogue, its key and its trail.
+/// Whether an item belongs to the operator, not to a tenant: the catalogue, its key and its audit log.
 pub fn of_operator(item: &Value) -> bool {
     let partition = item["PK"].as_str().unwrap();
     partition == "CATALOGUE" || partition.starts_with("T#hawser:operator")
@@ -346,7 +346,7 @@ impl Hawser {
 
     /// Chains every event there is.
     pub async fn chain(&self) {
-        trail::chain_all(&self.app, ample()).await.unwrap();
+        audit_log::chain_all(&self.app, ample()).await.unwrap();
     }
 
     /// Dies: what it had begun is cut off, and nothing of it is heard of again.
@@ -360,9 +360,9 @@ impl Hawser {
         page.unwrap().0
     }
 
-    /// Lets the workers finish everything that is due; then nothing may dangle.
-    pub async fn settle(&self) {
-        while work_off_due(&self.app, ample()).await.unwrap() {}
+    /// Lets the workers finish everything that is due; then the integrity check must find nothing.
+    pub async fn run_workers(&self) {
+        while process_due(&self.app, ample()).await.unwrap() {}
         self.chain().await;
         let (app, now) = (&self.app, self.app.now());
         let report = examine(&app.table, Some(app), now, false).await.unwrap();
@@ -435,7 +435,7 @@ impl Hawser {
     }
 
     /// A user of a tenant as operations know it.
-    pub async fn settled(&self, tenant: &str, subject: &str) -> caller::Caller {
+    pub async fn authenticated_caller(&self, tenant: &str, subject: &str) -> caller::Caller {
         let claims = json!({"tenantName": tenant, "sub": subject, "exp": now() + 600});
         let token = self.ground.identity.token(claims).unwrap();
         let who = self.app.present_token(&token).await.unwrap();
@@ -929,7 +929,7 @@ impl Wire {
     }
 }
 
-/// Whether a transaction changes a server, a credential, an API key, a session or an integration without saying so in the audit trail.
+/// Whether a transaction changes a server, a credential, an API key, a session or an integration without saying so in the audit log.
 fn changes_unseen(body: &Value) -> bool {
     let actions = body["TransactItems"].as_array().unwrap();
     let key = |action: &Value| {

@@ -11,10 +11,10 @@ use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::types::AttributeValue;
 use hawser_core::catalogue::{self, Offer};
 use hawser_core::domain::id::TenantId;
-use hawser_core::operations::auditor::examine;
+use hawser_core::operations::audit_log;
 use hawser_core::operations::integrations::{self, Kind};
-use hawser_core::operations::trail;
-use hawser_core::operations::work::work_off_due;
+use hawser_core::operations::integrity::examine;
+use hawser_core::operations::scheduler::process_due;
 use hawser_core::secret_store::SecretStores;
 use hawser_core::{App, Error};
 use serde_json::{Map, Value, json};
@@ -201,7 +201,7 @@ async fn apply_makes_the_catalogue_equal_to_a_file() {
             .iter()
             .all(|event| event["actor"] == json!({"type": "operator"}))
     );
-    // The server chains them; then the trail is whole.
+    // The server chains them; then the audit log is whole.
     let log = folder.path().join("log");
     let mut running = Running::start(folder.path(), &log);
     while folder.events().iter().any(|event| event["seq"].is_null()) {}
@@ -553,7 +553,7 @@ async fn a_writer_that_dies_anywhere_is_made_up_for_by_the_next() {
                 .unwrap();
             assert_eq!(titles(&ground).await, new, "{k}");
             assert_eq!(events().await, old.len() + names.len());
-            next.settle().await;
+            next.run_workers().await;
             k += 1;
         }
         assert!(k > 8, "an apply makes several requests, not {k}");
@@ -615,10 +615,10 @@ async fn a_thousand_integrations_fit() {
         .get(&format!("{KAMBRIUM}/available"))
         .await;
     assert_eq!(available(&listed).len(), 1000);
-    hawser.settle().await;
+    hawser.run_workers().await;
 }
 
-// The operator's own trail and key
+// The operator's own audit log and key
 
 #[tokio::test]
 async fn nobody_is_the_operator() {
@@ -632,7 +632,7 @@ async fn nobody_is_the_operator() {
         assert!([401, 403].contains(&refused.status), "{path}: {refused:?}");
         assert_eq!(refused.text, nameless.get(path).await.text);
     }
-    let (events, _) = trail::list(&hawser.app, &operator, None, 10, |_| true)
+    let (events, _) = audit_log::list(&hawser.app, &operator, None, 10, |_| true)
         .await
         .unwrap();
     assert!(
@@ -650,12 +650,12 @@ async fn nobody_is_the_operator() {
 }
 
 #[tokio::test]
-async fn the_auditor_knows_what_the_catalogue_rests_on() {
+async fn the_integrity_check_knows_what_the_catalogue_rests_on() {
     let hawser = Hawser::with_integrations(
         &json!({"crm": plain("CRM"), "mail": confidential("Mail", SECRET)}),
     )
     .await;
-    hawser.settle().await;
+    hawser.run_workers().await;
     let ground = hawser.ground();
     let found = async || {
         let report = examine(&hawser.app.table, Some(&hawser.app), hawser.app.now(), true)
@@ -845,7 +845,7 @@ impl Scene {
     async fn delete(&self, id: u64) {
         let path = format!("{KAMBRIUM}/{id}");
         assert_eq!(self.hawser.admin("acme").delete(&path).await.status, 200);
-        self.hawser.settle().await;
+        self.hawser.run_workers().await;
     }
 }
 
@@ -1062,7 +1062,7 @@ async fn exactly_those_functions_ask_for_secrets_that_may() {
         // Nor does a list of tools.
         note(name, 310);
     }
-    while work_off_due(&scene.hawser.app, ample()).await.unwrap() {}
+    while process_due(&scene.hawser.app, ample()).await.unwrap() {}
     note("workers-purge", 61);
     assert_eq!(admin().delete(&kambrium).await.status, 200);
     note("kambrium-delete-connection", 61);
@@ -1132,7 +1132,7 @@ async fn a_revocation_waits_for_a_store_that_does_not_answer() {
             .status,
         200
     );
-    let worked = work_off_due(&scene.hawser.app, ample()).await;
+    let worked = process_due(&scene.hawser.app, ample()).await;
     assert!(matches!(worked, Err(Error::Unavailable(_))), "{worked:?}");
     assert_eq!(scene.issuer.live_tokens().len(), 2);
     scene.stores.answers(200, parameter);

@@ -108,7 +108,7 @@ impl Stage {
         assert_eq!(answer.status, 200, "{answer:?}");
         let id = answer.json()["data"]["receiptId"].clone();
         for _ in 0..3 {
-            self.hawser.settle().await;
+            self.hawser.run_workers().await;
             self.hawser.pass(120);
         }
         let path = format!("/v1/receipts/{}", id.as_str().unwrap());
@@ -202,7 +202,7 @@ async fn a_rotated_refresh_token_is_never_lost() {
         assert_ne!(stage.call("ada").await, 200, "{why}");
         assert_eq!(stage.issuer.issued().len(), 2, "{why}");
         stage.issuer.configure(|settings| settings.odd.clear());
-        stage.hawser.settle().await;
+        stage.hawser.run_workers().await;
         stage.hawser.pass(60);
         assert_eq!(stage.call("ada").await, 200, "{why}");
         assert_eq!(stage.issuer.families_killed(), 0, "{why}");
@@ -238,7 +238,7 @@ async fn tokens_that_cannot_be_used_are_revoked() {
         assert!(page.contains("Not connected"), "{why}: {page}");
         assert!(!stage.is_connected("ada").await, "{why}");
         let pair = stage.issuer.issued().pop().unwrap();
-        stage.hawser.settle().await;
+        stage.hawser.run_workers().await;
         assert!(!stage.issuer.is_active(&pair.refresh.unwrap()), "{why}");
         assert!(!stage.issuer.is_active(&pair.access), "{why}");
     }
@@ -250,7 +250,7 @@ async fn tokens_that_cannot_be_used_are_revoked() {
         stage.issuer.configure(change);
         assert_ne!(stage.call("ada").await, 200, "{why}");
         let first = stage.issuer.issued().swap_remove(0);
-        stage.hawser.settle().await;
+        stage.hawser.run_workers().await;
         assert!(stage.issuer.is_active(&first.refresh.unwrap()), "{why}");
         assert_eq!(
             stage.disconnect("ada").await,
@@ -283,7 +283,7 @@ async fn tokens_in_a_form_are_revoked() {
     });
     let page = stage.consent("bob").await;
     assert!(page.contains("Not connected"), "{page}");
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     assert_eq!(stage.issuer.live_tokens(), Vec::<String>::new());
 }
 

@@ -134,7 +134,7 @@ impl Scene {
         let answer = self.admin.delete_with(&path, body).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         let receipt = answer.json()["data"]["receiptId"].clone();
-        self.hawser.settle().await;
+        self.hawser.run_workers().await;
         self.receipt(receipt.as_str().unwrap()).await
     }
 
@@ -343,7 +343,7 @@ async fn a_guess_that_a_grant_carries_is_not_believed() {
     let _name = at_another_host(&scene).await;
     let deleted = scene.admin.delete(&format!("{MCP}/{id}")).await;
     assert_eq!(deleted.status, 200);
-    scene.hawser.settle().await;
+    scene.hawser.run_workers().await;
     scene.assert_dead();
     assert_eq!(scene.shown_elsewhere(), 0, "also when the server is gone");
 
@@ -367,7 +367,7 @@ async fn an_issuer_is_looked_for_until_it_answers() {
     assert_eq!(receipt.get("outcomes"), None, "{receipt}");
     scene.issuer.clear_faults();
     scene.hawser.pass(3600);
-    scene.hawser.settle().await;
+    scene.hawser.run_workers().await;
     let receipt = scene.receipt(receipt["id"].as_str().unwrap()).await;
     assert_revoked(&receipt);
     scene.assert_dead();
@@ -547,7 +547,7 @@ async fn an_integration_names_its_issuer_too() {
     assert_eq!(browser.open(&back).await.status, 200);
     assert_eq!(scene.issuer.live_tokens().len(), 2);
     assert_eq!(ada.delete("/api/v1/mcp-servers/1").await.status, 200);
-    scene.hawser.settle().await;
+    scene.hawser.run_workers().await;
     scene.assert_dead();
     assert_eq!(scene.shown_elsewhere(), 0);
 }
@@ -635,7 +635,7 @@ async fn a_client_that_is_refused_authenticates_in_another_way() {
     let receipt = scene.disconnect(&id).await;
     assert_eq!(receipt["state"], "in_progress", "{receipt}");
     scene.hawser.pass(60);
-    scene.hawser.settle().await;
+    scene.hawser.run_workers().await;
     let receipt = scene.receipt(receipt["id"].as_str().unwrap()).await;
     assert_revoked(&receipt);
     scene.assert_dead();

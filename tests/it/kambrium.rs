@@ -1583,7 +1583,7 @@ async fn a_new_api_key_is_pending_again_and_nothing_else_makes_it_so() {
     let before = stored(&hawser).await;
     let mut after = before.clone();
     after.connection.key_check = KeyCheck::Verified;
-    let caller = hawser.settled("acme", "ada").await;
+    let caller = hawser.authenticated_caller("acme", "ada").await;
     servers::change(&hawser.app, &caller, &before, after, None, Voiding::Refused)
         .await
         .unwrap();

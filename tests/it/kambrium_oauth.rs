@@ -9,7 +9,7 @@ use hawser_core::domain::credential::Grant;
 use hawser_core::domain::event::Who;
 use hawser_core::domain::id::{ServerId, TenantId};
 use hawser_core::domain::subject::{Subject, SubjectType};
-use hawser_core::operations::grants::{self, Need, Usable};
+use hawser_core::operations::grants::{self, GrantAccess, TokenRequirement};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -647,7 +647,7 @@ async fn a_client_of_the_operators_is_used_as_it_is() {
         let shown = scene.ada.get("/api/svc/v1/mcp").await;
         assert!(!shown.text.contains(SECRET), "{}", shown.text);
         assert_eq!(scene.ada.delete(&at(id)).await.status, 200);
-        scene.hawser.settle().await;
+        scene.hawser.run_workers().await;
         assert_eq!(scene.issuer.live_tokens(), [""; 0]);
     }
 }
@@ -907,7 +907,7 @@ async fn a_refresh_that_is_refused_for_good_fails_the_connection() {
             ..Fault::once("/token")
         });
         // Longer than the token lives.
-        let need = Need::For(7200);
+        let need = TokenRequirement::ValidFor(7200);
         let usable = grants::access(
             &scene.hawser.app,
             &tenant,
@@ -915,10 +915,13 @@ async fn a_refresh_that_is_refused_for_good_fails_the_connection() {
             server,
             &subject,
             need,
-            grants::PATIENCE,
+            grants::MAX_REFRESH_WAIT,
         )
         .await;
-        assert!(matches!(usable, Ok(Usable::Not(_))), "{usable:?}");
+        assert!(
+            matches!(usable, Ok(GrantAccess::Unavailable(_))),
+            "{usable:?}"
+        );
         assert_eq!(scene.states(id).await.0, expected);
         forget_pause(&scene).await;
     }
@@ -993,7 +996,7 @@ async fn a_callback_after_the_delete_stores_nothing() {
     let back = scene.issuer.approve(&url).await;
     assert_eq!(scene.ada.delete(&at(id)).await.status, 200);
     assert_bad_state(&scene.visit(&back).await);
-    scene.hawser.settle().await;
+    scene.hawser.run_workers().await;
     assert_bad_state(&scene.visit(&back).await);
     assert_eq!(scene.issuer.count("POST", "/token"), 0);
     let items = scene.hawser.ground().items().await;
@@ -1022,7 +1025,7 @@ async fn what_an_issuer_answers_after_the_delete_is_revoked() {
     let late = async {
         gate.reached().await;
         assert_eq!(scene.ada.delete(&at(id)).await.status, 200);
-        scene.hawser.settle().await;
+        scene.hawser.run_workers().await;
         assert_eq!(
             scene.issuer.live_tokens().len(),
             2,
@@ -1032,7 +1035,7 @@ async fn what_an_issuer_answers_after_the_delete_is_revoked() {
     };
     let (page, ()) = tokio::join!(scene.visit(&back), late);
     assert_bad_state(&page);
-    scene.hawser.settle().await;
+    scene.hawser.run_workers().await;
     assert_eq!(scene.issuer.live_tokens(), [""; 0]);
     assert_eq!(scene.issuer.clients(), [""; 0]);
     assert_eq!(scene.ada.get(&at(id)).await.status, 404);
@@ -1049,12 +1052,12 @@ async fn a_deletion_ends_tokens_and_client_at_the_issuer() {
         "each connection has its own"
     );
     assert_eq!(scene.ada.delete(&at(id)).await.status, 200);
-    scene.hawser.settle().await;
+    scene.hawser.run_workers().await;
     assert_eq!(scene.issuer.live_tokens().len(), 2);
     assert_eq!(scene.issuer.clients().len(), 1);
     assert_eq!(scene.states(other).await.0, "active");
     assert_eq!(scene.ada.delete(&at(other)).await.status, 200);
-    scene.hawser.settle().await;
+    scene.hawser.run_workers().await;
     assert_eq!(scene.issuer.live_tokens(), [""; 0]);
     assert_eq!(scene.issuer.clients(), [""; 0]);
 }
@@ -1089,7 +1092,7 @@ async fn sibling_contracts_see_the_same_connection() {
     let gone = scene.ada.delete_with(&format!("{path}/auth"), body).await;
     assert_eq!(gone.status, 200, "{}", gone.text);
     assert_eq!(scene.states(id).await, pending());
-    scene.hawser.settle().await;
+    scene.hawser.run_workers().await;
     assert_eq!(scene.issuer.live_tokens(), [""; 0]);
 }
 
@@ -1189,7 +1192,7 @@ async fn an_integrations_client_is_for_the_integrations_server() {
     assert_eq!(moved.status, 200, "{}", moved.text);
     assert_eq!(integration().await, Value::Null);
     assert_eq!(scene.states(id).await, pending());
-    scene.hawser.settle().await;
+    scene.hawser.run_workers().await;
     assert_eq!(scene.issuer.live_tokens(), [""; 0]);
 }
 
@@ -1297,7 +1300,7 @@ async fn no_secret_is_answered_or_stored_in_the_clear() {
         answers.push(json!(items).to_string());
         assert_eq!(scene.ada.delete(&at(id)).await.status, 200);
         answers.push(everything(&scene.hawser).await);
-        scene.hawser.settle().await;
+        scene.hawser.run_workers().await;
         answers.push(everything(&scene.hawser).await);
         for secret in secrets {
             assert!(

@@ -1342,7 +1342,7 @@ async fn delete_answers_204_whether_the_server_was_there_or_not() {
     is(&ada.get(&at(&target)).await, not_found());
     is(&ada.patch(&at(&target), json!({})).await, not_found());
     is_empty_204(&ada.delete(&at(&target)).await);
-    hawser.settle().await;
+    hawser.run_workers().await;
     is_empty_204(&ada.delete(&at(&target)).await);
     is_empty_204(&ada.delete(&at(UNKNOWN)).await);
     let left = ada.get(SERVERS).await.json();
@@ -1386,7 +1386,7 @@ async fn a_deleted_server_is_gone_from_every_contract_and_its_name_is_free() {
     assert_ne!(connection_path(&hawser, "by-langsmith").await, connection);
     assert_eq!(admin.get(&elsewhere).await.status, 404);
     assert_eq!(admin.get(&connection).await.status, 404);
-    hawser.settle().await;
+    hawser.run_workers().await;
     is(&admin.get(SERVERS).await, json!([again]));
 }
 

@@ -230,7 +230,7 @@ async fn a_consent_from_the_first_call_to_a_token_that_is_reused() {
     let again = issuer.approve(&url).await;
     assert_eq!(scene.come_back(&again).await.status, 400);
     assert_eq!(issuer.issued().len(), 1);
-    scene.hawser.settle().await;
+    scene.hawser.run_workers().await;
 }
 
 #[tokio::test]
@@ -252,7 +252,7 @@ async fn create_always_begins_anew_and_the_old_token_serves_until_then() {
     scene.come_back(&scene.issuer.approve(&to_a).await).await;
     let states = (scene.state(&a).await, scene.state(&b).await);
     assert_eq!(states, ("COMPLETED".into(), "COMPLETED".into()));
-    scene.hawser.settle().await;
+    scene.hawser.run_workers().await;
     let active = scene.issuer.issued().into_iter().filter(|one| one.active);
     assert_eq!(active.count(), 1, "the others were revoked");
 }
@@ -600,7 +600,7 @@ async fn parallel_registrations_give_one_provider_and_a_repeat_asks_nobody() {
     // Nothing is left behind.
     issuer.clear_faults();
     assert_eq!(ada.delete(&at(&server)).await.status, 204);
-    hawser.settle().await;
+    hawser.run_workers().await;
     assert_eq!(issuer.clients(), Vec::<String>::new());
 }
 
@@ -632,7 +632,7 @@ async fn a_patch_of_the_url_takes_providers_tokens_and_pending_sessions_away() {
     is(&scene.ask("REUSE", &[]).await, no_provider());
     is(&scene.ask("CREATE", &[]).await, no_provider());
     assert_eq!(scene.come_back(&callback).await.status, 400);
-    scene.hawser.settle().await;
+    scene.hawser.run_workers().await;
     assert_eq!(scene.issuer.live_tokens(), Vec::<String>::new());
 
     let next = provider(ada, server).await;
@@ -646,7 +646,7 @@ async fn a_patch_of_the_url_takes_providers_tokens_and_pending_sessions_away() {
     for session in [&done, &pending] {
         assert_eq!(again.state(session).await, "CONNECTION_REQUIRED");
     }
-    again.hawser.settle().await;
+    again.hawser.run_workers().await;
 }
 
 #[tokio::test]
@@ -707,7 +707,7 @@ async fn a_deleted_server_takes_its_sessions_and_providers_along() {
     is(&held.await.unwrap(), no_session());
     for settled in [false, true] {
         if settled {
-            scene.hawser.settle().await;
+            scene.hawser.run_workers().await;
         }
         for session in [&done, &pending] {
             is(&scene.ada.get(&session_path(session)).await, no_session());

@@ -310,7 +310,7 @@ async fn herd(end: End) {
     assert!(served.iter().sum::<i32>() > 0);
     let late = stage.carried().remove(&(0, true));
     assert_eq!(late, None, "{end:?}: a leak");
-    stage.here().settle().await;
+    stage.here().run_workers().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -351,7 +351,7 @@ async fn a_call_on_its_way_may_finish_and_leaves_nothing_behind() {
             }
             sessions.extend(answer.header(SESSION));
         }
-        stage.here().settle().await;
+        stage.here().run_workers().await;
         let items = stage.here().ground().items().await;
         let kept = items.iter().filter(|item| item["entity"] == "mcp-session");
         assert_eq!(kept.count(), sessions.len());

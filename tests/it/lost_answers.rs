@@ -257,7 +257,7 @@ async fn a_transaction_is_known_by_its_event_when_the_store_has_forgotten_its_to
             .fail_session(&session, Phase::Exchanging, &ended)
             .await;
         failed.unwrap();
-        table.tell(&ended).await.unwrap();
+        table.record_event(&ended).await.unwrap();
     }
     let items = hawser.ground().items().await;
     let told = |action: &str| items.iter().filter(|item| item["action"] == action).count();

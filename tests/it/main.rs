@@ -10,7 +10,7 @@
 
 mod addresses;
 mod allowed_issuers;
-mod auditor;
+mod audit_log;
 mod aws_credentials;
 mod budget;
 mod client_tokens;
@@ -27,6 +27,7 @@ mod harness;
 mod hostile;
 mod index;
 mod integrations;
+mod integrity;
 mod issuer;
 mod issuer_answers;
 mod issuers;
@@ -54,7 +55,6 @@ mod sockets;
 mod ssrf;
 mod streams;
 mod tools;
-mod trail;
 mod truefoundry;
 mod truefoundry_oauth;
 mod unreadable;

@@ -1,7 +1,7 @@
 //! Random histories over all three contracts and two tenants, held against a model small enough to be seen to be right.
 
 use crate::harness::{Caller, Hawser};
-use hawser_core::operations::auditor;
+use hawser_core::operations::integrity;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -308,12 +308,12 @@ impl Side {
                 assert_eq!(answer.status, if *contract == 1 { 204 } else { 200 });
                 self.model.dead.push(server);
             }
-            Step::Purge => hawser.settle().await,
+            Step::Purge => hawser.run_workers().await,
             Step::Audit => {
                 // In the middle of everything, too.
                 let (table, now) = (&hawser.app.table, hawser.app.now());
                 let app = Some(&*hawser.app);
-                let report = auditor::examine(table, app, now, true).await.unwrap();
+                let report = integrity::examine(table, app, now, true).await.unwrap();
                 assert!(report.is_sound(), "{report:?}");
             }
         }
@@ -443,7 +443,7 @@ proptest! {
                     side.agrees().await;
                 }
             }
-            hawser.settle().await;
+            hawser.run_workers().await;
             for item in hawser.ground().items().await {
                 let partition = item["PK"].as_str().unwrap().to_owned();
                 let alive = |s: &Server| partition.ends_with(s.mcp.trim_start_matches("mcp-"));

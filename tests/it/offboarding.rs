@@ -1,7 +1,7 @@
 //! One call takes away all that a subject has.
 
 use crate::harness::{Answer, Caller, Cut, Ground, Hawser, ample, per_user};
-use hawser_core::operations::work::work_off_due;
+use hawser_core::operations::scheduler::process_due;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -99,7 +99,7 @@ async fn everything_of_one_subject_goes_and_nothing_of_others() {
             json!({"oauthRecords": 0, "overrides": 0})
         )
     );
-    hawser.settle().await;
+    hawser.run_workers().await;
     let receipt = admin
         .get(&format!("/v1/receipts/{}", data["id"].as_str().unwrap()))
         .await
@@ -170,7 +170,7 @@ async fn managers_offboard_anyone_and_everyone_themselves() {
     );
 }
 
-/// Offboards ada with the wire cut, then restarts. Answers whether the cut was reached at all.
+/// Offboards ada with the wire cut, then restarts. Returns whether the cut was reached at all.
 async fn dies_at(ground: &Arc<Ground>, cut: Cut, k: usize) -> bool {
     let hawser = Hawser::on(ground.clone()).await;
     let admin = hawser.admin("acme");
@@ -180,13 +180,13 @@ async fn dies_at(ground: &Arc<Ground>, cut: Cut, k: usize) -> bool {
     }
     hawser.wire.arm(Some(cut));
     let answer = admin.delete(ADA).await;
-    while work_off_due(&hawser.app, ample()).await.unwrap_or(false) {}
+    while process_due(&hawser.app, ample()).await.unwrap_or(false) {}
     let reached = hawser.wire.sent().len() > k;
     drop(hawser);
 
     let next = Hawser::on(ground.clone()).await;
     let admin = next.admin("acme");
-    next.settle().await;
+    next.run_workers().await;
     let listed = admin.get("/v1/receipts").await.json()["data"].clone();
     let begun = !listed.as_array().unwrap().is_empty();
     assert!(
@@ -241,7 +241,7 @@ async fn two_offboardings_and_a_deletion_at_once_agree() {
         (first.status, second.status, deleted.status),
         (200, 200, 200)
     );
-    hawser.settle().await;
+    hawser.run_workers().await;
     assert_eq!(reason(&admin, &one, "user", "ada").await, "revoked");
     let listed = admin.get("/v1/receipts").await.json()["data"].clone();
     let total: u64 = listed

@@ -5,7 +5,7 @@ use crate::harness::{Browser, Cut, Hawser, ample};
 use crate::issuer::Issuer;
 use crate::refresh::Ground;
 use aws_sdk_dynamodb::types::AttributeValue;
-use hawser_core::operations::work::{work_off, work_off_due};
+use hawser_core::operations::scheduler::{process, process_due};
 use serde_json::json;
 
 const ADA: &str = "/v1/subjects/user/ada/credentials";
@@ -49,7 +49,7 @@ impl Ground {
 
     async fn settle_in_order(&self) {
         for _ in 0..3 {
-            self.hawser.settle().await;
+            self.hawser.run_workers().await;
             self.hawser.pass(61);
         }
     }
@@ -247,7 +247,7 @@ async fn an_offboarding_says_200_only_when_nothing_can_be_read() {
         } else if answer.status == 202 {
             assert_eq!(answer.json()["data"]["state"], "removing", "{k}");
         }
-        hawser.settle().await;
+        hawser.run_workers().await;
         drop(issuer);
         if !reached {
             break;
@@ -273,9 +273,9 @@ async fn an_offboarding_that_goes_on_says_so() {
     let listed = admin.get("/v1/receipts").await.json();
     assert_eq!(listed["data"][0]["state"], "removing");
     for work in hawser.due().await {
-        work_off(&hawser.app, &work, ample()).await.unwrap();
+        process(&hawser.app, &work, ample()).await.unwrap();
     }
     let listed = admin.get("/v1/receipts").await.json();
     assert_eq!(listed["data"][0]["state"], "complete");
-    assert!(!work_off_due(&hawser.app, ample()).await.unwrap());
+    assert!(!process_due(&hawser.app, ample()).await.unwrap());
 }

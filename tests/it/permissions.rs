@@ -457,7 +457,7 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// All but the audit trail and what a test made for its callers.
+/// All but the audit log and what a test made for its callers.
 async fn contents(hawser: &Hawser) -> Vec<Value> {
     let mut items = hawser.ground().items().await;
     items.retain(|item| !of_trail(item) && item["entity"] != "api-key");

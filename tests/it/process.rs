@@ -5,7 +5,7 @@ use crate::issuer::Issuer;
 use crate::upstream::{Reply, Upstream};
 use bytes::Bytes;
 use hawser_core::App;
-use hawser_core::operations::work::work_off_due;
+use hawser_core::operations::scheduler::process_due;
 use hawser_local::config;
 use hawser_local::identity::Identity;
 use hawser_local::store::Store;
@@ -274,7 +274,7 @@ async fn what_was_answered_survives_a_kill() {
     )
     .unwrap()
     .share();
-    while work_off_due(&app, ample()).await.unwrap() {}
+    while process_due(&app, ample()).await.unwrap() {}
     let left = items(&client).await;
     assert!(left.iter().all(|item| {
         !item["PK"]

@@ -4,7 +4,7 @@ use crate::harness::{Cut, Hawser};
 use crate::issuer::{Fault, Gate};
 use crate::refresh::{Ground, access, dies_while_refreshing, held_refresh, subject, tenant, token};
 use hawser_core::domain::event::Action;
-use hawser_core::operations::grants::Need;
+use hawser_core::operations::grants::TokenRequirement;
 use hawser_core::table::credentials::record_keys;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -19,17 +19,17 @@ impl Ground {
         listed["data"][0].clone()
     }
 
-    /// Lets everything that is or becomes due within minutes be worked off.
-    async fn settle(&self) {
+    /// Processes everything that is or becomes due within minutes.
+    async fn run_workers(&self) {
         for _ in 0..4 {
-            self.hawser.settle().await;
+            self.hawser.run_workers().await;
             self.hawser.pass(61);
         }
     }
 
     /// Nothing that the issuer has given out works, and the receipt says this of its one grant.
     async fn ended_as(&self, outcome: &str) {
-        self.settle().await;
+        self.run_workers().await;
         let receipt = self.receipt().await;
         let expected = json!({outcome: 1});
         assert_eq!(
@@ -53,7 +53,7 @@ async fn tokens_that_come_after_the_disconnect_are_on_its_receipt() {
         one.connect("ada").await;
         let (gate, refresh) = held_refresh(&one).await;
         assert_eq!(one.disconnect("ada").await, 200);
-        one.hawser.settle().await;
+        one.hawser.run_workers().await;
         let receipt = one.receipt().await;
         assert_eq!(
             (&receipt["state"], &receipt["outcomes"]),
@@ -107,10 +107,10 @@ async fn the_doubt_outlives_a_refresh_that_is_refused() {
     let one = ground().await;
     one.connect("ada").await;
     dies_while_refreshing(&one).await;
-    one.access(Need::Valid).await;
+    one.access(TokenRequirement::Valid).await;
     one.hawser.pass(20);
-    one.access(Need::For(100_000)).await;
-    one.hawser.settle().await;
+    one.access(TokenRequirement::ValidFor(100_000)).await;
+    one.hawser.run_workers().await;
     assert_eq!(one.disconnect("ada").await, 200);
     one.ended_as("unknown").await;
 
@@ -122,8 +122,8 @@ async fn the_doubt_outlives_a_refresh_that_is_refused() {
         body: r#"{"error":"invalid_grant"}"#.to_owned(),
         ..Fault::once("/token")
     });
-    one.access(Need::For(100_000)).await;
-    one.hawser.settle().await;
+    one.access(TokenRequirement::ValidFor(100_000)).await;
+    one.hawser.run_workers().await;
     assert_eq!(one.disconnect("ada").await, 200);
     one.ended_as("alreadyInvalid").await;
 }
@@ -151,7 +151,7 @@ async fn an_answer_lost_on_its_way_from_the_issuer_leaves_a_doubt_too() {
         let one = ground().await;
         one.connect("ada").await;
         one.issuer.fault(lost);
-        one.access(Need::For(100_000)).await;
+        one.access(TokenRequirement::ValidFor(100_000)).await;
         assert_eq!(one.issuer.issued().len(), 2);
         assert_eq!(one.disconnect("ada").await, 200);
         one.ended_as("unknown").await;
@@ -171,7 +171,7 @@ async fn a_deletion_and_a_revoke_all_wait_for_a_refresh_as_a_disconnect_does() {
             path
         };
         assert_eq!(one.hawser.admin("acme").delete(&path).await.status, 200);
-        one.hawser.settle().await;
+        one.hawser.run_workers().await;
         assert_eq!(one.receipt().await["state"], "in_progress");
         gate.open();
         let _ = refresh.await.unwrap();
@@ -230,7 +230,7 @@ async fn a_lost_read_after_a_refused_write_leaks_nothing() {
             let _ = refresh.await.unwrap();
             one.hawser.app.tasks.finish(MOMENT).await;
             one.hawser.wire.arm(None);
-            one.settle().await;
+            one.run_workers().await;
             let live = one.issuer.live_tokens().len();
             let expected = if matches!(meets, Meets::Consent) {
                 2
@@ -239,7 +239,7 @@ async fn a_lost_read_after_a_refused_write_leaks_nothing() {
             };
             assert_eq!(live, expected, "{why}");
             if expected > 0 {
-                let usable = one.access(Need::Valid).await;
+                let usable = one.access(TokenRequirement::Valid).await;
                 assert!(one.issuer.is_active(token(&usable)), "{why}");
             }
         }
@@ -253,17 +253,22 @@ async fn a_refresh_survives_the_store_being_away_at_any_moment() {
         let one = ground().await;
         one.connect("ada").await;
         one.hawser.wire.arm(Some(Cut::Away(k, 3)));
-        let _ = access(&one.hawser.app, one.id(), Need::For(100_000)).await;
+        let _ = access(
+            &one.hawser.app,
+            one.id(),
+            TokenRequirement::ValidFor(100_000),
+        )
+        .await;
         one.hawser.app.tasks.finish(MOMENT).await;
         let reached = one.hawser.wire.sent().len() > k;
         one.hawser.wire.arm(None);
         // Unless nobody was asked, a lease is left for a while.
-        one.access(Need::Valid).await;
+        one.access(TokenRequirement::Valid).await;
         one.hawser.pass(20);
-        let usable = one.access(Need::For(100_000)).await;
+        let usable = one.access(TokenRequirement::ValidFor(100_000)).await;
         assert!(one.issuer.is_active(token(&usable)), "{k}");
         assert_eq!(one.issuer.families_killed(), 0, "{k}");
-        one.hawser.settle().await;
+        one.hawser.run_workers().await;
         if !reached {
             break;
         }
@@ -283,7 +288,7 @@ async fn a_consent_survives_the_store_being_away_at_any_moment() {
         one.hawser.app.tasks.finish(MOMENT).await;
         let reached = one.hawser.wire.sent().len() > k;
         one.hawser.wire.arm(None);
-        one.settle().await;
+        one.run_workers().await;
         let connected = one.status("ada").await["status"] == "authenticated";
         assert_eq!(
             page.text.contains("is connected for"),
@@ -313,7 +318,7 @@ async fn a_caller_who_goes_takes_no_tokens_along() {
     gate.open();
     one.hawser.app.tasks.finish(MOMENT).await;
     assert_eq!(one.issuer.issued().len(), 2);
-    let usable = one.access(Need::For(100_000)).await;
+    let usable = one.access(TokenRequirement::ValidFor(100_000)).await;
     assert!(one.issuer.is_active(token(&usable)));
     assert_eq!(one.issuer.families_killed(), 0);
 }
@@ -336,7 +341,7 @@ async fn a_browser_that_goes_takes_no_tokens_along() {
     while one.status("ada").await["status"] != "authenticated" {
         tokio::task::yield_now().await;
     }
-    let usable = one.access(Need::Valid).await;
+    let usable = one.access(TokenRequirement::Valid).await;
     assert!(one.issuer.is_active(token(&usable)));
 }
 
@@ -348,18 +353,20 @@ async fn a_frozen_refresher_presents_nothing_that_a_standing_grant_uses() {
     let (gate, refresh) = held_refresh(&one).await;
     // Another process takes over, and wins.
     let other = Hawser::by_hand(one.hawser.ground()).await;
-    let sees = access(&other.app, one.id(), Need::Valid).await.unwrap();
+    let sees = access(&other.app, one.id(), TokenRequirement::Valid)
+        .await
+        .unwrap();
     other.pass(20);
-    let won = access(&other.app, one.id(), Need::For(100_000))
+    let won = access(&other.app, one.id(), TokenRequirement::ValidFor(100_000))
         .await
         .unwrap();
     assert_ne!(token(&sees), token(&won));
     gate.open();
     let late = refresh.await.unwrap().unwrap();
     assert_eq!(token(&late), token(&won), "what is stored");
-    one.settle().await;
+    one.run_workers().await;
     assert_eq!(one.issuer.count("POST", "/revoke"), 0);
-    let usable = access(&other.app, one.id(), Need::For(200_000))
+    let usable = access(&other.app, one.id(), TokenRequirement::ValidFor(200_000))
         .await
         .unwrap();
     assert!(one.issuer.is_active(token(&usable)), "it lives on");
@@ -375,14 +382,18 @@ async fn a_clock_that_is_wrong_lets_no_second_refresh_begin() {
         let (gate, refresh) = held_refresh(&one).await;
         let other = Hawser::by_hand(one.hawser.ground()).await;
         other.pass(skew);
-        let usable = access(&other.app, one.id(), Need::Valid).await.unwrap();
+        let usable = access(&other.app, one.id(), TokenRequirement::Valid)
+            .await
+            .unwrap();
         assert!(
             one.issuer.is_active(token(&usable)),
             "the token that there is"
         );
         assert_eq!(one.refreshes(), 1, "{skew}");
         other.pass(19);
-        access(&other.app, one.id(), Need::Valid).await.unwrap();
+        access(&other.app, one.id(), TokenRequirement::Valid)
+            .await
+            .unwrap();
         assert_eq!(one.refreshes(), 1, "{skew}");
         gate.open();
         refresh.await.unwrap().unwrap();

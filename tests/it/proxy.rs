@@ -540,7 +540,7 @@ async fn a_session_is_over_with_what_it_was_opened_with() {
         "MCP server not found or not accessible",
         Value::Null,
     );
-    hawser.settle().await;
+    hawser.run_workers().await;
     let items = hawser.ground().items().await;
     assert!(
         items.iter().all(|item| item["entity"] != "mcp-session"),

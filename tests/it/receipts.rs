@@ -70,7 +70,7 @@ async fn a_deletion_by_any_contract_names_its_receipt_which_the_purge_completes(
         let mut expected = json!({"id": receipt, "serverId": id, "kind": "delete-server", "serverName": "wiki",
             "serverNumber": number, "actor": {"subjectId": "root", "subjectType": "user"}, "state": "in_progress"});
         assert_eq!(without_times(read(&admin, &receipt).await), expected);
-        hawser.settle().await;
+        hawser.run_workers().await;
         expected["state"] = json!("complete");
         expected["removed"] = json!({"oauthRecords": 0, "overrides": 3});
         assert_eq!(without_times(read(&admin, &receipt).await), expected);
@@ -95,7 +95,7 @@ async fn a_receipt_in_progress_can_be_waited_for() {
         .header("hawser-receipt")
         .unwrap();
     let path = format!("/v1/receipts/{receipt}?waitSeconds=25");
-    let (answer, ()) = tokio::join!(admin.get(&path), hawser.settle());
+    let (answer, ()) = tokio::join!(admin.get(&path), hawser.run_workers());
     assert_eq!(answer.json()["data"]["state"], "complete");
     assert_eq!(
         admin.get(&path).await.json()["data"]["state"],

@@ -8,7 +8,7 @@ use hawser_core::domain::id::{ServerId, TenantId};
 use hawser_core::domain::status::Reason;
 use hawser_core::domain::subject::Subject;
 use hawser_core::operations::consent;
-use hawser_core::operations::grants::{self, Need, Usable};
+use hawser_core::operations::grants::{self, GrantAccess, TokenRequirement};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -63,8 +63,8 @@ impl Ground {
         let keys = vec![hawser_core::table::servers::key(&tenant(), self.id())];
         let found = app.table.read(keys).await.unwrap();
         let server = found.server(&tenant(), self.id()).unwrap().unwrap();
-        let caller = self.hawser.settled("acme", user).await;
-        let begun = consent::begin(
+        let caller = self.hawser.authenticated_caller("acme", user).await;
+        let begun = consent::start_provider_consent(
             app,
             &caller,
             &server,
@@ -110,7 +110,7 @@ impl Ground {
         self.hawser.admin("acme").delete(&path).await.status
     }
 
-    pub async fn access(&self, need: Need<'_>) -> Usable {
+    pub async fn access(&self, need: TokenRequirement<'_>) -> GrantAccess {
         access(&self.hawser.app, self.id(), need).await.unwrap()
     }
 
@@ -123,8 +123,12 @@ impl Ground {
     }
 }
 
-pub async fn access(app: &App, id: ServerId, need: Need<'_>) -> hawser_core::Result<Usable> {
-    let patience = grants::PATIENCE;
+pub async fn access(
+    app: &App,
+    id: ServerId,
+    need: TokenRequirement<'_>,
+) -> hawser_core::Result<GrantAccess> {
+    let patience = grants::MAX_REFRESH_WAIT;
     grants::access(
         app,
         &tenant(),
@@ -137,10 +141,10 @@ pub async fn access(app: &App, id: ServerId, need: Need<'_>) -> hawser_core::Res
     .await
 }
 
-pub fn token(usable: &Usable) -> &str {
+pub fn token(usable: &GrantAccess) -> &str {
     match usable {
-        Usable::Token { token, .. } => token.expose_secret(),
-        Usable::Not(reason) => panic!("not usable: {reason:?}"),
+        GrantAccess::Token { token, .. } => token.expose_secret(),
+        GrantAccess::Unavailable(reason) => panic!("not usable: {reason:?}"),
     }
 }
 
@@ -167,7 +171,7 @@ async fn of_200_uses_at_once_one_refreshes_and_all_succeed() {
     let mut uses = JoinSet::new();
     for i in 0..200 {
         let (app, id) = (processes[i % processes.len()].clone(), one.id());
-        uses.spawn(async move { access(&app, id, Need::Valid).await.unwrap() });
+        uses.spawn(async move { access(&app, id, TokenRequirement::Valid).await.unwrap() });
     }
     gate.reached().await;
     gate.open();
@@ -179,7 +183,7 @@ async fn of_200_uses_at_once_one_refreshes_and_all_succeed() {
     assert_eq!((tokens.len(), one.refreshes()), (1, 1));
     assert!(one.issuer.is_active(&tokens[0]));
     assert_eq!(one.issuer.families_killed(), 0);
-    let next = one.access(Need::For(100_000)).await;
+    let next = one.access(TokenRequirement::ValidFor(100_000)).await;
     assert!(one.issuer.is_active(token(&next)), "and the grant lives on");
     assert_eq!(one.refreshes(), 2);
 }
@@ -190,7 +194,7 @@ async fn a_valid_token_is_used_without_asking_anyone() {
     one.connect("ada").await;
     one.issuer.clear_log();
     one.hawser.wire.arm(None);
-    let usable = one.access(Need::Valid).await;
+    let usable = one.access(TokenRequirement::Valid).await;
     assert!(one.issuer.is_active(token(&usable)));
     assert_eq!(one.issuer.log().len(), 0);
     assert_eq!(one.hawser.wire.operations(), ["BatchGetItem"]);
@@ -200,12 +204,16 @@ async fn a_valid_token_is_used_without_asking_anyone() {
 async fn a_refused_token_is_replaced_once() {
     let one = Ground::new(Hawser::start().await).await;
     one.connect("ada").await;
-    let Usable::Token { token: old, grant } = one.access(Need::Valid).await else {
+    let GrantAccess::Token { token: old, grant } = one.access(TokenRequirement::Valid).await else {
         panic!("not usable")
     };
-    let new = one.access(Need::Other(&grant.version)).await;
+    let new = one
+        .access(TokenRequirement::OtherThan(&grant.version))
+        .await;
     assert_ne!(token(&new), old.expose_secret());
-    let same = one.access(Need::Other(&grant.version)).await;
+    let same = one
+        .access(TokenRequirement::OtherThan(&grant.version))
+        .await;
     assert_eq!(token(&same), token(&new));
     assert_eq!(one.refreshes(), 1);
 }
@@ -215,7 +223,7 @@ pub async fn held_refresh(
     one: &Ground,
 ) -> (
     Arc<Gate>,
-    tokio::task::JoinHandle<hawser_core::Result<Usable>>,
+    tokio::task::JoinHandle<hawser_core::Result<GrantAccess>>,
 ) {
     let gate = Gate::closed();
     one.issuer.fault(Fault {
@@ -224,7 +232,8 @@ pub async fn held_refresh(
         ..Fault::once("/token")
     });
     let (app, id) = (one.hawser.app.clone(), one.id());
-    let refresh = tokio::spawn(async move { access(&app, id, Need::For(100_000)).await });
+    let refresh =
+        tokio::spawn(async move { access(&app, id, TokenRequirement::ValidFor(100_000)).await });
     gate.reached().await;
     (gate, refresh)
 }
@@ -237,9 +246,12 @@ async fn a_refresh_that_finishes_after_the_disconnect_brings_nothing_back() {
     assert_eq!(one.disconnect("ada").await, 200);
     gate.open();
     let ended = refresh.await.unwrap().unwrap();
-    assert!(matches!(ended, Usable::Not(Reason::Revoked)), "{ended:?}");
+    assert!(
+        matches!(ended, GrantAccess::Unavailable(Reason::Revoked)),
+        "{ended:?}"
+    );
     assert_eq!(one.status("ada").await["reason"], "revoked");
-    one.hawser.settle().await;
+    one.hawser.run_workers().await;
     assert_eq!(one.issuer.issued().len(), 2);
     assert_eq!(one.issuer.live_tokens(), Vec::<String>::new());
 }
@@ -250,18 +262,18 @@ async fn a_refresh_that_finishes_after_the_deletion_brings_nothing_back() {
     one.connect("ada").await;
     let (gate, refresh) = held_refresh(&one).await;
     assert_eq!(one.delete().await, 200);
-    one.hawser.settle().await;
+    one.hawser.run_workers().await;
     gate.open();
     let ended = refresh.await.unwrap();
     assert!(
         matches!(
             ended,
-            Err(hawser_core::Error::ServerNotFound) | Ok(Usable::Token { .. })
+            Err(hawser_core::Error::ServerNotFound) | Ok(GrantAccess::Token { .. })
         ),
         "{ended:?}"
     );
     one.hawser.pass(61);
-    one.hawser.settle().await;
+    one.hawser.run_workers().await;
     assert_eq!(one.issuer.live_tokens(), Vec::<String>::new());
     let items = one.hawser.ground().items().await;
     let left = items.iter().filter(|item| {
@@ -280,7 +292,7 @@ async fn a_refresh_does_not_overwrite_a_newer_consent() {
     gate.open();
     let usable = refresh.await.unwrap().unwrap();
     assert!(one.issuer.is_active(token(&usable)));
-    one.hawser.settle().await;
+    one.hawser.run_workers().await;
     let live: Vec<_> = one
         .issuer
         .issued()
@@ -299,7 +311,8 @@ pub async fn dies_while_refreshing(one: &Ground) {
     other.wire.arm(Some(Cut::Before(3)));
     let (app, id) = (other.app.clone(), one.id());
     let asked = one.issuer.log().len();
-    let refresh = tokio::spawn(async move { access(&app, id, Need::For(100_000)).await });
+    let refresh =
+        tokio::spawn(async move { access(&app, id, TokenRequirement::ValidFor(100_000)).await });
     let tried = || {
         let log = one.issuer.log().split_off(asked);
         let answered = log
@@ -324,9 +337,9 @@ async fn a_holder_that_dies_before_the_issuer_answered_is_succeeded() {
     });
     dies_while_refreshing(&one).await;
     // Others have to see the lease for as long as it lasts.
-    one.access(Need::Valid).await;
+    one.access(TokenRequirement::Valid).await;
     one.hawser.pass(20);
-    let usable = one.access(Need::For(100_000)).await;
+    let usable = one.access(TokenRequirement::ValidFor(100_000)).await;
     assert!(one.issuer.is_active(token(&usable)));
 }
 
@@ -336,15 +349,15 @@ async fn a_holder_that_dies_after_the_issuer_answered_leaves_an_honest_reason() 
     one.connect("ada").await;
     // The issuer has rotated, and what it answered dies with the process.
     dies_while_refreshing(&one).await;
-    one.access(Need::Valid).await;
+    one.access(TokenRequirement::Valid).await;
     one.hawser.pass(20);
-    let usable = one.access(Need::For(100_000)).await;
+    let usable = one.access(TokenRequirement::ValidFor(100_000)).await;
     assert!(
-        matches!(usable, Usable::Not(Reason::InvalidGrant)),
+        matches!(usable, GrantAccess::Unavailable(Reason::InvalidGrant)),
         "{usable:?}"
     );
     assert_eq!(one.status("ada").await["reason"], "invalid_grant");
-    one.hawser.settle().await;
+    one.hawser.run_workers().await;
     assert_eq!(
         one.issuer.live_tokens(),
         Vec::<String>::new(),
@@ -386,11 +399,17 @@ async fn a_failure_keeps_what_it_should_and_says_why() {
             body: body.clone(),
             ..Fault::once("/token")
         });
-        let early = one.access(Need::For(100_000)).await;
-        assert!(matches!(early, Usable::Not(_)), "{status} {early:?}");
+        let early = one.access(TokenRequirement::ValidFor(100_000)).await;
+        assert!(
+            matches!(early, GrantAccess::Unavailable(_)),
+            "{status} {early:?}"
+        );
         if recovers {
             // Nothing is lost: the token that there is still serves.
-            assert!(one.issuer.is_active(token(&one.access(Need::Valid).await)));
+            assert!(
+                one.issuer
+                    .is_active(token(&one.access(TokenRequirement::Valid).await))
+            );
             assert_eq!(one.status("ada").await["status"], "authenticated");
         }
         one.hawser.pass(3601);
@@ -401,13 +420,16 @@ async fn a_failure_keeps_what_it_should_and_says_why() {
         );
         let asked = one.refreshes();
         if recovers {
-            let usable = one.access(Need::Valid).await;
+            let usable = one.access(TokenRequirement::Valid).await;
             assert!(one.issuer.is_active(token(&usable)), "{status}: it heals");
             assert_eq!(one.status("ada").await["status"], "authenticated");
             assert_eq!(one.refreshes(), asked + 1);
         } else {
-            let usable = one.access(Need::Valid).await;
-            assert!(matches!(usable, Usable::Not(Reason::InvalidGrant)));
+            let usable = one.access(TokenRequirement::Valid).await;
+            assert!(matches!(
+                usable,
+                GrantAccess::Unavailable(Reason::InvalidGrant)
+            ));
             assert_eq!(
                 one.refreshes(),
                 asked,
@@ -428,15 +450,18 @@ async fn a_broken_issuer_is_not_stormed() {
         ..Fault::always("/token")
     });
     for _ in 0..5 {
-        let usable = one.access(Need::Valid).await;
-        assert!(matches!(usable, Usable::Not(Reason::RefreshFailed)));
+        let usable = one.access(TokenRequirement::Valid).await;
+        assert!(matches!(
+            usable,
+            GrantAccess::Unavailable(Reason::RefreshFailed)
+        ));
     }
     assert_eq!(one.refreshes(), 1);
     one.hawser.pass(119);
-    one.access(Need::Valid).await;
+    one.access(TokenRequirement::Valid).await;
     assert_eq!(one.refreshes(), 1, "as long as it asked to be left alone");
     one.hawser.pass(20);
-    one.access(Need::Valid).await;
+    one.access(TokenRequirement::Valid).await;
     assert_eq!(one.refreshes(), 2);
 }
 
@@ -447,7 +472,7 @@ async fn without_rotation_the_refresh_token_goes_on_serving() {
     one.connect("ada").await;
     for _ in 0..3 {
         one.hawser.pass(3601);
-        let usable = one.access(Need::Valid).await;
+        let usable = one.access(TokenRequirement::Valid).await;
         assert!(one.issuer.is_active(token(&usable)));
     }
     assert_eq!(one.refreshes(), 3);
@@ -459,7 +484,7 @@ async fn without_an_expiry_a_token_serves_until_it_is_refused() {
     one.issuer.configure(|s| s.access_ttl = None);
     one.connect("ada").await;
     one.hawser.pass(1_000_000);
-    one.access(Need::Valid).await;
+    one.access(TokenRequirement::Valid).await;
     assert_eq!(one.refreshes(), 0);
     assert_eq!(one.status("ada").await["status"], "authenticated");
 }
@@ -471,8 +496,8 @@ async fn without_a_refresh_token_a_grant_expires() {
     one.connect("ada").await;
     one.hawser.pass(3601);
     assert_eq!(one.status("ada").await["reason"], "expired");
-    let usable = one.access(Need::Valid).await;
-    assert!(matches!(usable, Usable::Not(Reason::Expired)));
+    let usable = one.access(TokenRequirement::Valid).await;
+    assert!(matches!(usable, GrantAccess::Unavailable(Reason::Expired)));
     assert_eq!(one.refreshes(), 0);
 }
 
@@ -495,7 +520,10 @@ async fn meet(meets: Meets, round: usize) {
     let (app, id) = (one.hawser.app.clone(), one.id());
     let uses = tokio::spawn(async move {
         for _ in 0..3 {
-            if access(&app, id, Need::For(100_000)).await.is_err() {
+            if access(&app, id, TokenRequirement::ValidFor(100_000))
+                .await
+                .is_err()
+            {
                 break;
             }
         }
@@ -513,9 +541,9 @@ async fn meet(meets: Meets, round: usize) {
         }
     }
     uses.await.unwrap();
-    one.hawser.settle().await;
+    one.hawser.run_workers().await;
     one.hawser.pass(61);
-    one.hawser.settle().await;
+    one.hawser.run_workers().await;
     let issued = one.issuer.issued();
     let live: Vec<_> = issued.iter().filter(|pair| pair.active).collect();
     match meets {
@@ -533,7 +561,7 @@ async fn meet(meets: Meets, round: usize) {
                 live.iter().all(|pair| Some(pair.family) == newest),
                 "{round}: {live:?}"
             );
-            let usable = one.access(Need::Valid).await;
+            let usable = one.access(TokenRequirement::Valid).await;
             assert!(one.issuer.is_active(token(&usable)), "{round}");
             assert_eq!(one.issuer.families_killed(), 0, "{round}");
         }

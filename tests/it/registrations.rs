@@ -171,6 +171,6 @@ async fn a_lease_goes_with_its_server() {
         matches!(refused, Err(hawser_core::Error::ServerNotFound)),
         "{refused:?}"
     );
-    hawser.settle().await;
+    hawser.run_workers().await;
     assert_eq!(leases(&hawser).await, 0);
 }

@@ -7,7 +7,7 @@ use crate::issuer::{Fault, Issuer, StaticClient};
 use crate::upstream::*;
 use hawser_core::catalogue;
 use hawser_core::egress::is_public;
-use hawser_core::operations::work::work_off_due;
+use hawser_core::operations::scheduler::process_due;
 use serde_json::{Value, json};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex};
@@ -337,7 +337,7 @@ impl Stage {
         self.says("/register", 201, Vec::new(), &answer);
     }
 
-    /// Consents, calls, refreshes, disconnects and deletes, as far as one gets. Answers whether there was a grant.
+    /// Consents, calls, refreshes, disconnects and deletes, as far as one gets. Returns whether there was a grant.
     async fn live(&self) -> bool {
         let (hawser, issuer) = (&self.hawser, &self.issuer);
         let mcp = register(hawser, "wiki", &issuer.mcp_url(), oauth()).await;
@@ -358,7 +358,7 @@ impl Stage {
         assert_eq!(hawser.admin("acme").delete(&path).await.status, 200);
         // What is left over is for later.
         for _ in 0..if granted { 3 } else { 1 } {
-            while work_off_due(&hawser.app, ample()).await.unwrap() {}
+            while process_due(&hawser.app, ample()).await.unwrap() {}
             hawser.pass(61);
         }
         issuer.clear_faults();

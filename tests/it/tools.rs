@@ -583,7 +583,7 @@ async fn a_list_serves_for_five_minutes() {
     );
     let answer = list(&ada, &upstream.url).await;
     assert_eq!(answer.status, 404, "{answer:?}");
-    hawser.settle().await;
+    hawser.run_workers().await;
     assert_eq!(kept("TOOLS#").await, 0);
     // Nor does its successor inherit it.
     register(&hawser, "wiki", &upstream.url, json!({})).await;
@@ -739,7 +739,7 @@ async fn a_list_ends_with_what_it_rests_on() {
     // What is no change is none.
     assert_eq!(admin.patch(&path, json!({"headers": []})).await.status, 200);
     assert_eq!(cached().await, json!(true));
-    hawser.settle().await;
+    hawser.run_workers().await;
 }
 
 /// A server is asked, and before it answers something happens here. Who asked before that has the answer in any case.
@@ -786,7 +786,7 @@ async fn a_late_list_brings_nothing_back() {
     .await;
     assert_eq!(kept().await, 0);
     assert_eq!(names(&list(&ada, &upstream.url).await), ["now"]);
-    // A secret changes: the write happens, and by its fence nobody believes it.
+    // A secret changes: the write happens, and by its fingerprint nobody believes it.
     change(header("X-Other", "b")).await;
     meanwhile(&upstream, &ada, async {
         drop(change(header("X-Other", "c")).await)
@@ -810,11 +810,11 @@ async fn a_late_list_brings_nothing_back() {
     install(&hawser, &mcp, "ada", own("y")).await;
     meanwhile(&upstream, &ada, async {
         assert_eq!(admin.delete(&format!("{MCP}/{mcp}")).await.status, 200);
-        hawser.settle().await;
+        hawser.run_workers().await;
     })
     .await;
     assert_eq!(kept().await, 0);
-    hawser.settle().await;
+    hawser.run_workers().await;
 }
 
 #[tokio::test]

@@ -1140,7 +1140,7 @@ async fn the_guard_keeps_records_until_it_is_forced() {
             0
         );
         if !settled {
-            hawser.settle().await;
+            hawser.run_workers().await;
         }
     }
     assert_eq!(install(&admin, &id, "ada", "v").await.status, 200);
@@ -1644,7 +1644,7 @@ async fn an_override_that_raced_a_change_is_void_and_cleared_away() {
         &disconnect(&admin, &id, "ada", "auth-override").await,
         no_record(),
     );
-    hawser.settle().await;
+    hawser.run_workers().await;
     assert!(
         hawser
             .ground()

@@ -2,7 +2,7 @@
 
 use crate::harness::{Answer, Browser, Caller, Cut, Hawser, Registered, ample, of_trail, per_user};
 use crate::issuer::{Fault, Gate, Issuer, Pair};
-use hawser_core::operations::work::work_off;
+use hawser_core::operations::scheduler::process;
 use serde_json::{Value, json};
 use url::Url;
 
@@ -499,7 +499,7 @@ async fn a_denial_is_kept_until_there_is_a_grant_and_harms_none() {
     stage.assert_connected("ada").await;
     browser.open(&stage.issuer.deny(&at_issuer).await).await;
     stage.assert_connected("ada").await;
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     stage.assert_alive(&first);
 
     stage.disconnect("ada").await;
@@ -566,12 +566,12 @@ async fn consenting_again_revokes_the_grant_that_is_replaced() {
     let first = stage.connect("ada").await;
     let second = stage.finish(again).await;
     assert_ne!(first.access, second.access);
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     stage.assert_dead(&first);
     stage.assert_alive(&second);
     stage.assert_connected("ada").await;
     stage.disconnect("ada").await;
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     assert_eq!(stage.issuer.live_tokens().len(), 0);
 }
 
@@ -587,7 +587,7 @@ async fn a_disconnect_voids_consents_that_are_pending() {
     assert_eq!((page.status, page.location), (400, None), "{}", page.text);
     assert_eq!(stage.reason("ada").await, "revoked");
     assert_eq!(stage.issuer.count("POST", "/token"), 1, "the grant's own");
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     assert_eq!(stage.issuer.live_tokens().len(), 0);
     stage.connect("ada").await;
 }
@@ -615,7 +615,7 @@ async fn tokens_that_arrive_after_the_disconnect_are_revoked() {
         "{page:?}"
     );
     assert_eq!(stage.issuer.issued().len(), 2);
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     assert_eq!(stage.issuer.live_tokens().len(), 0);
     stage.assert_dead(&first);
     assert_eq!(stage.reason("ada").await, "revoked");
@@ -641,7 +641,7 @@ async fn a_disconnect_revokes_one_family_the_refresh_token_first() {
     assert_eq!(stage.reason("ada").await, "revoked");
     stage.assert_alive(&ada);
 
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     stage.assert_dead(&ada);
     for other in &others {
         stage.assert_alive(other);
@@ -675,7 +675,7 @@ async fn an_issuer_that_is_down_is_asked_again_until_it_answers() {
         ..Fault::always("/revoke")
     });
     let receipt = stage.disconnect("ada").await;
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     assert_eq!(
         stage.reason("ada").await,
         "revoked",
@@ -690,16 +690,16 @@ async fn an_issuer_that_is_down_is_asked_again_until_it_answers() {
     stage.assert_alive(&ada);
 
     stage.hawser.pass(4);
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     assert_eq!(stage.hints().len(), 2, "it is left alone for a while");
     stage.hawser.pass(60);
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     assert_eq!(stage.hints().len(), 4);
     assert_nobody_says_revoked(&stage.receipt(&receipt).await);
 
     stage.issuer.clear_faults();
     stage.hawser.pass(600);
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     stage.assert_dead(&ada);
     let after = stage.receipt(&receipt).await;
     assert_eq!(
@@ -727,7 +727,7 @@ async fn an_hour_of_503_costs_few_attempts_and_loses_nothing() {
     let all = stage.revoke_all().await;
     let all = all.header("hawser-receipt").unwrap();
     for _ in 0..60 {
-        stage.hawser.settle().await;
+        stage.hawser.run_workers().await;
         for receipt in [&one, &all] {
             let receipt = stage.receipt(receipt).await;
             assert_nobody_says_revoked(&receipt);
@@ -741,7 +741,7 @@ async fn an_hour_of_503_costs_few_attempts_and_loses_nothing() {
     assert!((3 * 2 * 4..=3 * 2 * 6).contains(&asked), "{asked}");
     stage.issuer.clear_faults();
     stage.hawser.pass(4500);
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     assert_eq!(stage.issuer.live_tokens().len(), 0);
     for (receipt, grants) in [(&one, 1), (&all, 2)] {
         let receipt = stage.receipt(receipt).await;
@@ -766,13 +766,13 @@ async fn a_connection_that_is_dropped_proves_nothing_whichever_side_of_the_work(
         });
         let receipt = stage.disconnect("ada").await;
         for _ in 0..2 {
-            stage.hawser.settle().await;
+            stage.hawser.run_workers().await;
             let receipt = stage.receipt(&receipt).await;
             assert_nobody_says_revoked(&receipt);
             assert_eq!(receipt["state"], "in_progress", "{after}");
             stage.hawser.pass(30);
         }
-        stage.hawser.settle().await;
+        stage.hawser.run_workers().await;
         stage.assert_dead(&ada);
         let receipt = stage.receipt(&receipt).await;
         assert_eq!(
@@ -795,14 +795,14 @@ async fn an_issuer_that_is_down_for_a_day_has_failed() {
     });
     let receipt = stage.disconnect("ada").await;
     for _ in 0..23 {
-        stage.hawser.settle().await;
+        stage.hawser.run_workers().await;
         assert_nobody_says_revoked(&stage.receipt(&receipt).await);
         stage.hawser.pass(3600);
     }
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     assert_nobody_says_revoked(&stage.receipt(&receipt).await);
     stage.hawser.pass(2 * 3600);
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     let after = stage.receipt(&receipt).await;
     assert_eq!(
         (&after["state"], &after["outcomes"]),
@@ -818,7 +818,7 @@ async fn an_issuer_that_is_down_for_a_day_has_failed() {
     stage.issuer.clear_faults();
     let asked = stage.hints().len();
     stage.hawser.pass(24 * 3600);
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     assert_eq!(stage.hints().len(), asked, "its tokens are erased");
 }
 
@@ -828,7 +828,7 @@ async fn no_revocation_endpoint_is_unsupported_and_nothing_better() {
     stage.issuer.configure(|s| s.revocation = false);
     let ada = stage.connect("ada").await;
     let receipt = stage.disconnect("ada").await;
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     let after = stage.receipt(&receipt).await;
     assert_eq!(
         (&after["state"], &after["outcomes"]),
@@ -851,7 +851,7 @@ async fn revocation_needs_no_metadata_any_more() {
         ..Fault::always("oauth-authorization-server")
     });
     let receipt = stage.disconnect("ada").await;
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     stage.assert_dead(&ada);
     assert_eq!(
         stage.receipt(&receipt).await["outcomes"],
@@ -873,7 +873,7 @@ async fn a_client_that_is_refused_three_times_has_failed() {
     let receipt = stage.disconnect("ada").await;
     for attempt in 1..=3 {
         assert_nobody_says_revoked(&stage.receipt(&receipt).await);
-        stage.hawser.settle().await;
+        stage.hawser.run_workers().await;
         assert_eq!(stage.hints().len(), 2 * attempt);
         stage.hawser.pass(200);
     }
@@ -897,7 +897,7 @@ async fn an_access_token_that_cannot_be_revoked_does_not_spoil_the_outcome() {
         .configure(|s| s.access_revocation_error = Some(refused));
     let ada = stage.connect("ada").await;
     let receipt = stage.disconnect("ada").await;
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     assert_eq!(
         stage.receipt(&receipt).await["outcomes"],
         json!({"revoked": 1})
@@ -927,7 +927,7 @@ async fn a_forced_move_revokes_at_the_issuer_that_was() {
         (refused.status, &refused.json()["details"]),
         (417, &json!([{"oauthRecords": 1, "overrides": 0}]))
     );
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     stage.assert_alive(&ada);
 
     let forced = put_server(&stage.admin, &other.mcp_url(), true).await;
@@ -935,7 +935,7 @@ async fn a_forced_move_revokes_at_the_issuer_that_was() {
     assert_eq!(stage.reason("ada").await, "server_changed");
     let (mut browser, back) = pending;
     assert_eq!(browser.open(&back).await.status, 400);
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     assert_eq!(stage.issuer.live_tokens().len(), 0);
     assert_eq!(stage.reason("ada").await, "server_changed");
     assert_eq!(stage.reason("bob").await, "never_connected");
@@ -986,7 +986,7 @@ async fn revoke_all_takes_every_credential_and_tells_the_issuer() {
     let (mut browser, back) = pending;
     assert_eq!(browser.open(&back).await.status, 400);
 
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     assert_eq!(stage.issuer.live_tokens().len(), 0);
     for pair in &pairs {
         stage.assert_dead(pair);
@@ -1020,10 +1020,10 @@ async fn revoke_all_may_be_repeated_and_voids_what_is_pending_each_time() {
     for address in [unopened, back] {
         assert_eq!(browser.open(&address).await.status, 400);
     }
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     let third = stage.revoke_all().await;
     third.is(200, json!({"deletedCount": 0}));
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     assert_eq!(stage.issuer.live_tokens().len(), 0);
     let none = json!({"oauthRecords": 0, "overrides": 0});
     let all = json!({"oauthRecords": 3, "overrides": 2});
@@ -1055,9 +1055,9 @@ async fn each_revoke_all_counts_what_it_found_in_whatever_order_they_are_swept()
     let due = stage.hawser.due().await;
     assert_eq!(due.len(), 3);
     for work in due.iter().rev() {
-        work_off(app, work, ample()).await.unwrap();
+        process(app, work, ample()).await.unwrap();
     }
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     for (answer, oauth, overrides) in [(first, 3, 2), (second, 1, 0)] {
         let receipt = answer.header("hawser-receipt").unwrap();
         let receipt = stage.receipt(&receipt).await;
@@ -1152,7 +1152,7 @@ async fn revoke_all_while_the_issuer_is_down_completes_later() {
     let answer = stage.revoke_all().await;
     answer.is(200, json!({"deletedCount": 3}));
     let receipt = answer.header("hawser-receipt").unwrap();
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     let waiting = stage.receipt(&receipt).await;
     assert_nobody_says_revoked(&waiting);
     assert_eq!(
@@ -1162,7 +1162,7 @@ async fn revoke_all_while_the_issuer_is_down_completes_later() {
     assert_eq!(stage.reason("ada").await, "revoked");
     stage.issuer.clear_faults();
     stage.hawser.pass(60);
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     assert_eq!(stage.issuer.live_tokens().len(), 0);
     let after = stage.receipt(&receipt).await;
     assert_eq!(
@@ -1183,7 +1183,7 @@ async fn deleting_a_server_revokes_all_grants_and_then_its_client() {
     let (mut browser, back) = pending;
     assert_eq!(browser.open(&back).await.status, 400);
 
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     for pair in &pairs {
         stage.assert_dead(pair);
     }
@@ -1226,13 +1226,13 @@ async fn a_client_is_deregistered_only_after_the_last_revocation() {
     });
     let deleted = stage.admin.delete(&format!("{MCP}/{}", stage.id)).await;
     let receipt = deleted.header("hawser-receipt").unwrap();
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     assert_nobody_says_revoked(&stage.receipt(&receipt).await);
     assert_eq!(stage.issuer.clients().len(), 1, "it is needed to revoke");
     stage.assert_alive(&ada);
     stage.issuer.clear_faults();
     stage.hawser.pass(120);
-    stage.hawser.settle().await;
+    stage.hawser.run_workers().await;
     stage.assert_dead(&ada);
     assert_eq!(stage.issuer.clients().len(), 0);
     assert_eq!(

@@ -4,8 +4,8 @@ use crate::ending::connect;
 use crate::harness::{Hawser, Registered};
 use crate::issuer::Issuer;
 use aws_sdk_dynamodb::types::AttributeValue;
-use hawser_core::operations::auditor::examine;
-use hawser_core::operations::work::work_off_due;
+use hawser_core::operations::integrity::examine;
+use hawser_core::operations::scheduler::process_due;
 use serde_json::{Value, json};
 
 const USERS: [&str; 3] = ["ada", "bob", "eve"];
@@ -57,7 +57,7 @@ async fn scramble(hawser: &Hawser, server: &Registered, user: &str, word: Option
 /// Works for some minutes, whatever fails.
 async fn work(hawser: &Hawser) {
     for _ in 0..4 {
-        while work_off_due(&hawser.app, crate::harness::ample())
+        while process_due(&hawser.app, crate::harness::ample())
             .await
             .unwrap_or(false)
         {}
@@ -126,7 +126,7 @@ async fn keeps_none(way: Way) {
             "{way:?}"
         );
     }
-    hawser.settle().await;
+    hawser.run_workers().await;
 }
 
 #[tokio::test]

@@ -67,7 +67,7 @@ async fn at_the_exchange_they_are_revoked_and_the_consent_fails() {
         assert!(page.text.contains("did not succeed"), "{token:?}: {page:?}");
         let status = status(&hawser, &mcp, &name).await;
         assert_eq!(status["reason"], "never_connected", "{token:?}: {status}");
-        hawser.settle().await;
+        hawser.run_workers().await;
         assert_eq!(presented(&issuer), ["rt-1", token], "{token:?}");
         let items = hawser.ground().items().await;
         assert!(
@@ -98,7 +98,7 @@ async fn at_a_refresh_they_are_revoked_and_what_serves_is_kept() {
         // It was early: what is stored serves until its end.
         let answer = send(&ada, &mcp, &[MODERN], message("tools/list")).await;
         assert_eq!(answer.status, 200, "{answer:?}");
-        hawser.settle().await;
+        hawser.run_workers().await;
         // Where a refresh token goes on serving the access token is left to expire: to some issuers its end is the end of both.
         assert_eq!(presented(&issuer), [""; 0], "{token:?}");
         assert!(issuer.is_active(&first.access), "{token:?}");

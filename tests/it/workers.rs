@@ -4,7 +4,7 @@
 use crate::ending::connect;
 use crate::harness::{Cut, Ground, Hawser, Registered, ample, per_user};
 use crate::issuer::{Fault, Gate, Issuer};
-use hawser_core::operations::work::{work_off, work_off_due};
+use hawser_core::operations::scheduler::{process, process_due};
 use hawser_functions::workers::{purge, sweep};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -55,7 +55,7 @@ async fn in_short_steps(hawser: &Hawser) -> usize {
             return invocation;
         }
         for work in &due {
-            work_off(&hawser.app, work, Instant::now()).await.unwrap();
+            process(&hawser.app, work, Instant::now()).await.unwrap();
         }
     }
     unreachable!()
@@ -84,7 +84,7 @@ async fn a_purge_goes_on_over_many_short_invocations() {
         )
     );
     assert!(hawser.ground().left_of(&server).await.is_empty());
-    hawser.settle().await;
+    hawser.run_workers().await;
 }
 
 #[tokio::test]
@@ -105,8 +105,8 @@ async fn a_purge_that_is_killed_again_and_again_and_done_twice_at_once_counts_ri
             Cut::After(k)
         }));
         let (one, two) = tokio::join!(
-            work_off_due(&hawser.app, ample()),
-            work_off_due(&hawser.app, ample())
+            process_due(&hawser.app, ample()),
+            process_due(&hawser.app, ample())
         );
         hawser.wire.arm(None);
         let left = hawser.ground().items().await;
@@ -127,7 +127,7 @@ async fn a_purge_that_is_killed_again_and_again_and_done_twice_at_once_counts_ri
             &json!({"failed": 30})
         )
     );
-    hawser.settle().await;
+    hawser.run_workers().await;
     assert!(hawser.ground().left_of(&server).await.is_empty());
 }
 
@@ -163,7 +163,7 @@ async fn a_revoke_all_goes_on_over_many_short_invocations() {
             &json!({"failed": 1})
         )
     );
-    hawser.settle().await;
+    hawser.run_workers().await;
     let items = hawser.ground().items().await;
     let of = |entity: &str| items.iter().filter(|item| item["entity"] == entity).count();
     assert_eq!(
@@ -198,7 +198,7 @@ async fn an_offboarding_goes_on_over_many_short_invocations() {
             &json!({"oauthRecords": 0, "overrides": SERVERS})
         )
     );
-    hawser.settle().await;
+    hawser.run_workers().await;
     let items = hawser.ground().items().await;
     let left = items.iter().filter(|item| item["entity"] == "override");
     assert_eq!(left.count(), SERVERS, "bob's");
@@ -224,11 +224,11 @@ async fn a_slow_issuer_holds_back_its_own_alone() {
     assert_eq!(hawser.admin("acme").delete(&path).await.status, 200);
     // So that all of its revocations come before the other's.
     let sweep = hawser.due().await;
-    work_off(&hawser.app, &sweep[0], ample()).await.unwrap();
+    process(&hawser.app, &sweep[0], ample()).await.unwrap();
     let id = delete(&hawser, &second).await;
 
     let app = hawser.app.clone();
-    let work = tokio::spawn(async move { while work_off_due(&app, ample()).await.unwrap() {} });
+    let work = tokio::spawn(async move { while process_due(&app, ample()).await.unwrap() {} });
     gate.reached().await;
     let after = receipt(&hawser, &id).await;
     assert_eq!(
@@ -240,7 +240,7 @@ async fn a_slow_issuer_holds_back_its_own_alone() {
     slow.clear_faults();
     gate.open();
     work.await.unwrap();
-    hawser.settle().await;
+    hawser.run_workers().await;
     assert!(slow.issued().iter().all(|pair| !pair.active));
 }
 
@@ -259,21 +259,21 @@ async fn a_silent_issuer_is_not_asked_about_every_grant() {
     };
     issuer.fault(down.clone());
     let id = delete(&hawser, &server).await;
-    hawser.settle().await;
+    hawser.run_workers().await;
     // Two tokens each of at most five and those that were under way.
     let asked = issuer.count("POST", "/revoke");
     assert!((10..=2 * (5 + 8)).contains(&asked), "{asked}");
     for again in 1..=20 {
         hawser.pass(61);
-        hawser.settle().await;
+        hawser.run_workers().await;
         assert_eq!(issuer.count("POST", "/revoke"), asked + 2 * again);
     }
 
     issuer.clear_faults();
     hawser.pass(3600);
-    hawser.settle().await;
+    hawser.run_workers().await;
     hawser.pass(61);
-    hawser.settle().await;
+    hawser.run_workers().await;
     let after = receipt(&hawser, &id).await;
     assert_eq!(
         (&after["state"], &after["outcomes"]),
@@ -297,11 +297,11 @@ async fn an_issuer_that_is_silent_for_a_day_ends_them_all_as_failed() {
     });
     let id = delete(&hawser, &server).await;
     for _ in 0..25 {
-        hawser.settle().await;
+        hawser.run_workers().await;
         hawser.pass(3600);
     }
     for _ in 0..3 {
-        hawser.settle().await;
+        hawser.run_workers().await;
         hawser.pass(61);
     }
     let after = receipt(&hawser, &id).await;
@@ -329,7 +329,7 @@ async fn without_time_nothing_is_begun_and_nothing_is_lost() {
         .await
         .unwrap();
     assert_eq!(receipt(&hawser, &id).await["state"], "complete");
-    hawser.settle().await;
+    hawser.run_workers().await;
 }
 
 /// What the stream's filter lets through.
@@ -361,7 +361,7 @@ enum Delivery {
     HoursLate,
 }
 
-/// Ends grants in every way that leaves durable work, with no worker but that at the stream. Answers the receipts, without
+/// Ends grants in every way that leaves durable work, with no worker but that at the stream. Returns the receipts, without
 /// what differs from run to run.
 async fn ends(delivery: Delivery) -> BTreeMap<String, Value> {
     let issuer = Issuer::start().await;
@@ -430,7 +430,7 @@ async fn ends(delivery: Delivery) -> BTreeMap<String, Value> {
     // The schedule finds nothing that is left.
     let due = hawser.due().await;
     assert!(due.is_empty(), "{delivery:?}: {due:?}");
-    hawser.settle().await;
+    hawser.run_workers().await;
 
     assert!(
         before.iter().all(|item| !deleted.holds(item)),

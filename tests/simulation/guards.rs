@@ -13,7 +13,7 @@ const CONDITION: &str = "ConditionExpression";
 const NAMES: &str = "ExpressionAttributeNames";
 const VALUES: &str = "ExpressionAttributeValues";
 
-/// Looks at each condition of a request, term by term; leaves out the one of this name. Answers the names of all, and the
+/// Looks at each condition of a request, term by term; leaves out the one of this name. Returns the names of all, and the
 /// request as it goes on if it is another one.
 pub fn look(operation: &str, body: &str, without: Option<&str>) -> (Vec<String>, Option<String>) {
     if !is_write(operation) {

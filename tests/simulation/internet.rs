@@ -474,7 +474,7 @@ impl Drop for Asking {
 }
 
 impl InProcess for Network {
-    fn carry(
+    fn send(
         &self,
         request: reqwest::Request,
     ) -> BoxFuture<'static, Result<reqwest::Response, Failure>> {

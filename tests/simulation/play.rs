@@ -11,10 +11,10 @@ use crate::world::{
 use futures_util::future::join_all;
 use hawser_core::catalogue::read;
 use hawser_core::domain::id::{ServerId, seeded};
-use hawser_core::operations::auditor::examine;
+use hawser_core::operations::audit_log;
 use hawser_core::operations::integrations::apply;
-use hawser_core::operations::trail;
-use hawser_core::operations::work::work_off_due;
+use hawser_core::operations::integrity::examine;
+use hawser_core::operations::scheduler::process_due;
 use http_body_util::BodyExt;
 use lambda_http::http::Request;
 use lambda_http::{Body, RequestExt};
@@ -994,7 +994,7 @@ impl Play {
         }
     }
 
-    /// Calls a server; answers the number of the call and its status.
+    /// Calls a server; returns the number of the call and its status.
     async fn call(
         &self,
         server: &str,
@@ -1283,8 +1283,8 @@ impl Play {
         let app = process.app();
         let working = async {
             let until = Instant::now() + Duration::from_secs(600);
-            drop(work_off_due(&app, until).await);
-            drop(trail::chain_all(&app, until).await);
+            drop(process_due(&app, until).await);
+            drop(audit_log::chain_all(&app, until).await);
         };
         process.host(None, working).await;
     }

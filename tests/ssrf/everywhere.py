@@ -397,7 +397,7 @@ def query_of(url):
 
 
 def live():
-    """Consents, calls, disconnects and deletes, as far as one gets. Answers whether there was a grant."""
+    """Consents, calls, disconnects and deletes, as far as one gets. Returns whether there was a grant."""
     server = register(f"{EVIL}/mcp", {"type": "oauth2"})
     path, of_server = f"{MCP}/{server}", {"mcpServerId": server}
     asked = authorize("GET", f"{path}/authorize", parameters=of_server, token=token)

@@ -1,7 +1,7 @@
 //! What tests/fuzz reaches of the parsers in here. Never in anything that is deployed.
 
 use super::message::Content;
-use super::offer::Filter;
+use super::tool_filter::Filter;
 use hawser_core::domain::server::Connection;
 use hawser_core::domain::tool::id_of;
 use serde_json::json;

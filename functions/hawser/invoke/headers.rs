@@ -1,5 +1,4 @@
-//! Which headers pass, in both directions: those of two lists, and no others (MCP authorization 8). And where a call may
-//! come from.
+//! The allow-lists of headers, in both directions (MCP authorization 8). Also checks the `Origin` of a call.
 
 use crate::http::Request;
 use data_encoding::BASE64;
@@ -11,7 +10,7 @@ use lambda_http::http::{HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
-/// Whether a request's header goes on to the server. `Mcp-Session-Id` does not: the server knows another one.
+/// Whether a request's header is forwarded to the server. `Mcp-Session-Id` does not: the server knows another one.
 fn passes(name: &str) -> bool {
     matches!(
         name,
@@ -26,7 +25,7 @@ fn passes(name: &str) -> bool {
     ) || name.starts_with("mcp-param-")
 }
 
-/// Whether an answer's header goes on to the caller. `WWW-Authenticate` does not: it is addressed to us.
+/// Whether a response's header is returned to the caller. `WWW-Authenticate` does not: it is addressed to us.
 fn returns(name: &str) -> bool {
     matches!(
         name,
@@ -60,7 +59,7 @@ fn listed(headers: &HeaderMap, is_listed: fn(&str) -> bool) -> HeaderMap {
     kept
 }
 
-/// What a body says of what its headers mirror.
+/// The values of a body that its headers mirror.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mirrored<'a> {
     /// The method.
@@ -87,7 +86,7 @@ pub fn contradict(request: &Request, body: Mirrored<'_>) -> bool {
     })
 }
 
-/// How many Hawsers a request has come through. What cannot be read counts as too many.
+/// The number of Hawser deployments that a request has passed. An invalid header counts as too many.
 pub fn hops(request: &Request) -> u8 {
     let mut sent = request.headers().get_all(HOPS_HEADER).iter();
     match (sent.next(), sent.next()) {
@@ -128,12 +127,12 @@ fn private(headers: &HeaderMap) -> Option<HeaderValue> {
     Some(HeaderValue::from_str(&rules.join(", ")).unwrap_or(forbidden))
 }
 
-/// Those of a request that go on.
+/// The headers of a request that are forwarded.
 pub fn of_request(request: &Request) -> HeaderMap {
     listed(request.headers(), passes)
 }
 
-/// Those of an answer that go on, with our own id of its session.
+/// The headers of a response that are returned, with our own id of its session.
 pub fn of_answer(headers: &HeaderMap, session: Option<&SecretString>) -> HeaderMap {
     let mut kept = listed(headers, returns);
     if let Some(rule) = private(&kept) {

@@ -1,5 +1,5 @@
-//! What is read of the bodies that pass. Where everything is let through they are looked into for a few words only; where
-//! something is kept back, nothing may be read in two ways.
+//! Parses the JSON-RPC bodies that pass. Without a tool filter, only id and method are read; with one, ambiguous bodies
+//! are refused.
 
 use super::headers::Mirrored;
 use hawser_core::domain::json::Members;
@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// What has to be known of a JSON-RPC message.
+/// The envelope of a JSON-RPC message.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Message {
@@ -17,7 +17,7 @@ pub struct Message {
     pub method: Option<String>,
 }
 
-/// What a message asks for, if there is no doubt.
+/// What a message asks for, if it is unambiguous.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     /// The list of tools.
@@ -26,7 +26,7 @@ pub enum Content {
     Call(String),
     /// Something that reaches no tool.
     Other(Other),
-    /// There is doubt.
+    /// The body is ambiguous.
     Unclear,
 }
 
@@ -139,7 +139,7 @@ impl Content {
         }
     }
 
-    /// A message of no words: what is sent without a body.
+    /// An empty message: a request without a body.
     pub fn nothing() -> Self {
         Self::Other(Other::default())
     }

@@ -11,17 +11,17 @@ const READ: &str = "mcp.read";
 /// Each lets its holder call any tool.
 const CALL: [&str; 2] = ["mcp.write", "mcp.tools.execute"];
 
-/// Which of the tools that a connection offers a caller may call.
+/// Which of a connection's allowed tools a caller may call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// All of them.
     All,
     /// Those that only read.
-    Reading,
+    ReadOnly,
 }
 
 impl Reach {
-    /// What a caller is told whose reach is less than a call takes.
+    /// The problem of a caller whose permissions do not suffice for a call.
     pub const fn exceeded() -> Problem {
         Problem::ScopeMissing(CALL[0])
     }
@@ -37,7 +37,7 @@ pub fn manages(caller: &Caller, server: &Server) -> bool {
             || caller.scopes.contains(kambrium::ADMIN))
 }
 
-/// How far a caller's permissions reach at a server.
+/// The tools that a caller's permissions allow at a server.
 ///
 /// # Errors
 /// [`Problem`] for a caller who may not call it at all.
@@ -66,5 +66,5 @@ pub fn reach(caller: &Caller, server: &Server) -> Result<Reach, Problem> {
     if !bound && !own {
         return Err(Error::ServerNotFound.into());
     }
-    Ok(if calls { Reach::All } else { Reach::Reading })
+    Ok(if calls { Reach::All } else { Reach::ReadOnly })
 }

@@ -50,7 +50,7 @@ pub(super) enum Problem {
     /// The server leads elsewhere, and this is where, for those who manage it.
     Redirected(Option<String>),
     /// The server speaks HTTP with SSE as it was until 2024-11-05.
-    OldTransport,
+    LegacySseTransport,
     /// The call has come through another Hawser, or this one, more than once.
     LoopDetected,
     /// Whatever the operation said.
@@ -179,7 +179,7 @@ impl Problem {
                 "The MCP server cannot be reached",
                 to.as_ref().map_or(none, |to| json!({"redirectedTo": to})),
             ),
-            Self::OldTransport => (
+            Self::LegacySseTransport => (
                 502,
                 "old_transport",
                 -32603,

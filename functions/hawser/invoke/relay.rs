@@ -1,7 +1,6 @@
-//! A server's answer on its way to the caller: each piece as it comes, and nothing but pieces. Dropped by either side, it
-//! ends at the other.
+//! Streams a server's response to the caller, chunk by chunk. When either side disconnects, the other side ends, too.
 
-use super::offer::Filter;
+use super::tool_filter::Filter;
 use crate::http::Streamed;
 use bytes::Bytes;
 use hawser_core::egress::coding::Decoder;
@@ -12,10 +11,10 @@ use lambda_http::Error;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-/// The most bytes that may come of one piece of a body that is decoded.
+/// The maximum size of one decoded chunk of a body.
 const DECODED: usize = 8 << 20;
 
-/// Resolves when an answer must not go on.
+/// Resolves when a response must be cut off.
 pub type Over = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The body of a server's answer.
@@ -28,7 +27,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// The body of an answer as it comes, which ends when its watch says so.
+    /// The body of a response as it arrives; it is cut off when its watch resolves.
     pub fn new(answer: reqwest::Response, over: Over) -> Self {
         Self {
             of_events: is_event_stream(answer.headers()),
@@ -44,7 +43,7 @@ impl Relay {
         Self { decoder, ..self }
     }
 
-    /// The same, of which only that goes on which a filter lets through.
+    /// The same, filtered.
     pub fn filtered(self, filter: Filter) -> Self {
         Self {
             filter: Some(filter),

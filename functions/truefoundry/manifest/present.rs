@@ -11,7 +11,7 @@ use hawser_core::domain::time::Timestamp;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-/// What an `MCPServer` is made of, stored or only rehearsed.
+/// What an `MCPServer` is made of, stored or previewed by a dry run.
 #[derive(Debug)]
 pub struct Registration<'a> {
     name: &'a str,
@@ -44,7 +44,7 @@ impl<'a> From<&'a Server> for Registration<'a> {
 
 impl<'a> Registration<'a> {
     /// What a create would have made.
-    pub fn rehearsed(manifest: &'a Manifest, created_by: &'a Actor) -> Self {
+    pub fn for_dry_run(manifest: &'a Manifest, created_by: &'a Actor) -> Self {
         Self {
             name: &manifest.name,
             url: address::redacted(&manifest.url),

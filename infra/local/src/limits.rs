@@ -52,7 +52,7 @@ impl Default for Limits {
     }
 }
 
-/// Raises the number of files that this process may open, as far as it may and there is use for it. Answers what it is then.
+/// Raises the number of files that this process may open, as far as it may and there is use for it. Returns what it is then.
 pub fn raise_files() -> u64 {
     let now = getrlimit(Resource::Nofile);
     let current = now.current.unwrap_or(u64::MAX);

@@ -13,7 +13,7 @@ use hawser_core::domain::time::{Clock, Timestamp};
 use hawser_core::egress::PrivateHosts;
 use hawser_core::jwt::ClaimNames;
 use hawser_core::operations::integrations::{self, Kind};
-use hawser_core::operations::{auditor, subjects, trail};
+use hawser_core::operations::{audit_log, integrity, subjects};
 use hawser_core::table::Table;
 use hawser_core::table::api_keys::ApiKey;
 use hawser_local::identity::{self, Identity};
@@ -66,12 +66,12 @@ enum Command {
     Serve(Serve),
     /// Print a token of the local server
     Token(Token),
-    /// Look for anything that dangles, and verify the audit trails: one JSON object a line, then the figures; fails if
+    /// Check the table for orphaned items and verify the audit logs: one JSON object a line, then the figures; fails if
     /// anything is wrong
     Audit {
         #[command(flatten)]
         at: At,
-        /// With --table: the KMS key that the tenants' keys are wrapped by. Without it audit trails are not verified
+        /// With --table: the KMS key that the tenants' keys are wrapped by. Without it audit logs are not verified
         #[arg(long, requires = "table")]
         kms_key_id: Option<String>,
         /// Put right what can be
@@ -571,7 +571,7 @@ fn with_all(given: &[String], all: &[&str], every: bool) -> BTreeSet<String> {
 async fn audit(at: &At, key: Option<&str>, repair: bool) -> Outcome {
     let (table, _store) = at.open().await?;
     let app = at.app(key, _store.as_ref()).await?;
-    let report = auditor::examine(&table, app.as_ref(), Clock::System.now(), repair).await?;
+    let report = integrity::examine(&table, app.as_ref(), Clock::System.now(), repair).await?;
     let mut out = std::io::stdout().lock();
     for (orphan, repaired) in &report.orphans {
         let mut line = serde_json::to_value(orphan)?;
@@ -592,7 +592,7 @@ async fn audit(at: &At, key: Option<&str>, repair: bool) -> Outcome {
     if report.is_sound() {
         Ok(())
     } else {
-        Err("something dangles, or an audit trail is not sound".into())
+        Err("integrity check failed: orphaned items or an invalid audit log".into())
     }
 }
 
@@ -604,7 +604,9 @@ async fn offboard(at: &At, tenant: &str, subject: &str, dry_run: bool) -> Outcom
     let app = at.app(Some("none"), store.as_ref()).await?;
     let app = app.ok_or("there is no store")?;
     let printed = if dry_run {
-        hawser_functions::rehearsal(&subjects::rehearse(&app, &tenant, &subject).await?)
+        hawser_functions::dry_run_response(
+            &subjects::preview_offboarding(&app, &tenant, &subject).await?,
+        )
     } else {
         let receipt = subjects::offboard_by_operator(&app, &tenant, &subject).await?;
         hawser_functions::hawser::present(&receipt)
@@ -727,7 +729,7 @@ async fn integrations_of(command: IntegrationsCommand) -> Outcome {
             let app = app.ok_or("there is no store")?;
             let (operator, mut before) = (TenantId::operator(), None);
             loop {
-                let page = trail::list(&app, &operator, before, 1000, |_| true);
+                let page = audit_log::list(&app, &operator, before, 1000, |_| true);
                 let (events, next) = page.await?;
                 for event in &events {
                     writeln!(out, "{}", event.chained_line()?)?;

@@ -5,8 +5,8 @@ use crate::limits::{Limits, Shortage};
 use crate::template::{Router, Template};
 use bytes::Bytes;
 use hawser_core::App;
-use hawser_core::operations::trail;
-use hawser_core::operations::work::work_off_due;
+use hawser_core::operations::audit_log;
+use hawser_core::operations::scheduler::process_due;
 use hawser_functions::Streamed;
 use hawser_functions::runtime::guard;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -160,17 +160,17 @@ fn refusal(status: StatusCode) -> Response<Streamed> {
     response
 }
 
-/// Works off what is due, whenever there may be some, for ever.
+/// Processes due work for ever, whenever there may be some.
 pub async fn work(app: Arc<App>) {
     loop {
         let until = Instant::now() + SHIFT;
-        match work_off_due(&app, until).await {
+        match process_due(&app, until).await {
             Ok(true) => continue,
             Ok(false) => {}
-            Err(error) => warn!(%error, "work is unfinished and will be taken up again"),
+            Err(error) => warn!(%error, "processing due work failed, will be retried"),
         }
-        if let Err(error) = trail::chain_all(&app, until).await {
-            warn!(%error, "events are not chained yet");
+        if let Err(error) = audit_log::chain_all(&app, until).await {
+            warn!(%error, "chaining audit events failed, will be retried");
         }
         tokio::select! {
             () = app.work_appeared.notified() => {}

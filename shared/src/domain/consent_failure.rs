@@ -1,4 +1,4 @@
-//! Why a consent could not begin, or ended without a grant: one closed list for the log, the audit trail, the status that
+//! Why a consent could not begin, or ended without a grant: one closed list for the log, the audit log, the status that
 //! managers see, and the pages.
 
 use super::error::{Error, OauthSetup};
@@ -106,7 +106,7 @@ impl ConsentFailure {
 pub struct FailedConsent {
     /// Why.
     pub reason: ConsentFailure,
-    /// The consent's reference: the same on the page, in the log (`session`) and in the audit trail (`sessionId`).
+    /// The consent's reference: the same on the page, in the log (`session`) and in the audit log (`sessionId`).
     pub reference: Sortable,
     /// When it failed.
     pub at: Timestamp,

@@ -260,7 +260,7 @@ pub struct KeptReason {
 #[derive(Clone, Debug, Default)]
 pub struct Records {
     /// The override, if one is installed.
-    pub own: Option<Override>,
+    pub header_override: Option<Override>,
     /// The OAuth grant, dead or alive.
     pub grant: Option<Grant>,
     /// Why there is none, if that is known.
@@ -303,20 +303,20 @@ impl Stored {
 }
 
 impl Records {
-    /// Believes of what was read only what the server's revision still stands behind.
+    /// Keeps of the stored records only those that are valid at the server's auth revision.
     pub fn under(
         server: &Server,
         own: Option<Override>,
         grant: Option<Grant>,
         kept: Option<KeptReason>,
     ) -> Self {
-        let own_stands = |o: &Override| server.stands_behind_override(o.auth_revision);
-        let grant_stands = |g: &Grant| server.stands_behind_grant(g.auth_revision);
-        let voided = own.as_ref().is_some_and(|o| !own_stands(o))
-            || grant.as_ref().is_some_and(|g| !grant_stands(g));
+        let override_is_valid = |o: &Override| server.accepts_override(o.auth_revision);
+        let grant_is_valid = |g: &Grant| server.accepts_grant(g.auth_revision);
+        let voided = own.as_ref().is_some_and(|o| !override_is_valid(o))
+            || grant.as_ref().is_some_and(|g| !grant_is_valid(g));
         Self {
-            own: own.filter(own_stands),
-            grant: grant.clone().filter(grant_stands),
+            header_override: own.filter(override_is_valid),
+            grant: grant.clone().filter(grant_is_valid),
             kept_reason: if voided {
                 Some(server.void_reason)
             } else {

@@ -1,4 +1,4 @@
-//! The audit trail: one event for every change of a server, a credential, an API key, a session or an integration, written in
+//! The audit log: one event for every change of a server, a credential, an API key, a session or an integration, written in
 //! the transaction that makes the change. No field of an event can hold a secret: each is an id, a subject, or a word of a
 //! closed list.
 //!
@@ -104,8 +104,9 @@ pub enum Worker {
     Revocation,
     /// Tries api keys.
     Verification,
-    /// Repairs what the auditor finds.
-    Auditor,
+    /// Repairs what the integrity check finds.
+    #[serde(rename = "auditor")]
+    IntegrityCheck,
 }
 
 impl Worker {
@@ -116,7 +117,7 @@ impl Worker {
             Self::Offboarding => "offboarding",
             Self::Revocation => "revocation",
             Self::Verification => "verification",
-            Self::Auditor => "auditor",
+            Self::IntegrityCheck => "auditor",
         }
     }
 }
@@ -254,7 +255,7 @@ impl Link {
     }
 }
 
-/// A month of a tenant's trail: `2026-01`.
+/// A month of a tenant's audit log: `2026-01`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Month(String);
@@ -403,7 +404,7 @@ impl Event {
         self
     }
 
-    /// The month whose trail it is in.
+    /// The month whose audit log it is in.
     pub fn month(&self) -> Month {
         Month::of(self.id.at())
     }

@@ -219,7 +219,7 @@ impl<'de> Deserialize<'de> for Sortable {
 #[serde(transparent)]
 pub struct TenantId(String);
 
-/// What the operator's own key and trail are filed under; no tenant can have this name.
+/// What the operator's own key and audit log are filed under; no tenant can have this name.
 const OPERATOR: &str = "hawser:operator";
 
 impl TenantId {
@@ -228,7 +228,7 @@ impl TenantId {
         (is_plain_text(name, 255) && name != OPERATOR).then(|| Self(name.to_owned()))
     }
 
-    /// In place of a tenant, for what belongs to none: the catalogue of integrations, its key and its trail.
+    /// In place of a tenant, for what belongs to none: the catalogue of integrations, its key and its audit log.
     pub fn operator() -> Self {
         Self(OPERATOR.to_owned())
     }

@@ -264,17 +264,18 @@ impl ClientRecord {
             .filter(|since| self.succeeded_at.is_none_or(|success| success < *since))
     }
 
-    /// Whether the issuer may have forgotten this client: a consent as it ended without coming back, and none has succeeded
-    /// since. `given_up` says when the subject that asks was last sent away as it and came back to begin anew. A client that
-    /// was registered within the lifetime of a consent and never succeeded is as good as the next one would be.
-    pub fn is_doubtful(&self, given_up: Option<Timestamp>, now: Timestamp) -> bool {
+    /// Whether the issuer may have forgotten this client: a consent as it ended without coming back, and none has
+    /// succeeded since. `abandoned_at` is when the asking subject last left a consent of this client unfinished. A
+    /// client that was registered within the lifetime of a consent and never succeeded is as good as the next one would
+    /// be.
+    pub fn is_doubtful(&self, abandoned_at: Option<Timestamp>, now: Timestamp) -> bool {
         let Some(since) = self.unanswered_since() else {
             return false;
         };
         let is_untried =
             self.succeeded_at.is_none() && now < self.at.plus_seconds(CONSENT_LIFETIME);
         let is_over = since.plus_seconds(CONSENT_LIFETIME) <= now;
-        !is_untried && (is_over || given_up.is_some_and(|at| since <= at))
+        !is_untried && (is_over || abandoned_at.is_some_and(|at| since <= at))
     }
 }
 
@@ -320,8 +321,8 @@ pub struct Provider {
 
 impl Provider {
     /// Whether a server still has it; one that was made before the server moved is gone.
-    pub fn stands_under(&self, server: &Server) -> bool {
-        server.subjects_consent() && server.stands_behind_grant(self.auth_revision)
+    pub fn is_valid_under(&self, server: &Server) -> bool {
+        server.subjects_consent() && server.accepts_grant(self.auth_revision)
     }
 }
 

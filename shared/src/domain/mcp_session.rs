@@ -23,8 +23,9 @@ pub struct McpSession {
     pub subject: Subject,
     /// The server's auth revision when it was opened.
     pub auth_revision: u64,
-    /// What it was opened with; void with anything else.
-    pub fence: String,
+    /// The fingerprint of the call that opened it; the session is void under another one.
+    #[serde(rename = "fence")]
+    pub fingerprint: String,
     /// When it was opened.
     pub at: Timestamp,
     /// The server's own id of it, sealed.
@@ -34,10 +35,10 @@ pub struct McpSession {
 }
 
 impl McpSession {
-    /// Whether this subject may go on with it, carrying what this fence stands for.
-    pub fn serves(&self, subject: &Subject, fence: &str, now: Timestamp) -> bool {
+    /// Whether this subject may use it under this fingerprint.
+    pub fn serves(&self, subject: &Subject, fingerprint: &str, now: Timestamp) -> bool {
         self.subject == *subject
-            && self.fence == fence
+            && self.fingerprint == fingerprint
             && now < self.at.plus_seconds(MCP_SESSION_LIFETIME)
     }
 }

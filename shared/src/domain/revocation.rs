@@ -11,7 +11,7 @@ use crate::seal::Sealed;
 use serde::{Deserialize, Serialize};
 
 /// How long an issuer that does not answer is asked again, in seconds.
-pub const PATIENCE: i64 = 24 * 3600;
+pub const RETRY_WINDOW_SECONDS: i64 = 24 * 3600;
 
 /// One ended grant whose tokens are to be presented at the issuer's revocation endpoint. Written in the transaction that
 /// ends the grant, erased in the one that records its outcome.
@@ -228,7 +228,7 @@ impl Revocation {
 
     /// Whether its issuer has been given all the time it gets.
     pub fn is_over(&self, now: Timestamp) -> bool {
-        now >= self.at.plus_seconds(PATIENCE)
+        now >= self.at.plus_seconds(RETRY_WINDOW_SECONDS)
     }
 
     /// Whether something is still to be presented.

@@ -358,12 +358,12 @@ impl Server {
 
     /// Whether it stands behind an override that was installed under this revision. One that raced a change of the
     /// outbound authentication is as void as one that the change was agreed to void.
-    pub fn stands_behind_override(&self, auth_revision: u64) -> bool {
+    pub fn accepts_override(&self, auth_revision: u64) -> bool {
         auth_revision >= self.auth_revision
     }
 
     /// Whether it stands behind a grant that was given under this revision; one that raced a change stays, dead.
-    pub fn stands_behind_grant(&self, auth_revision: u64) -> bool {
+    pub fn accepts_grant(&self, auth_revision: u64) -> bool {
         auth_revision >= self.void_before
     }
 

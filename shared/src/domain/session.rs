@@ -74,8 +74,8 @@ pub enum Origin {
         /// The base of our own addresses.
         base: String,
         /// Scopes to be asked for besides those that the server or its operator says: it has refused a grant for less.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        besides: Option<Vec<String>>,
+        #[serde(default, rename = "besides", skip_serializing_if = "Option::is_none")]
+        additional_scopes: Option<Vec<String>>,
     },
     /// LangSmith: the client asks for the session's state.
     Langsmith {
@@ -128,11 +128,13 @@ impl Origin {
         let mut merged = self.clone();
         if let (
             Self::Truefoundry {
-                return_to, besides, ..
+                return_to,
+                additional_scopes,
+                ..
             },
             Self::Truefoundry {
                 return_to: latest,
-                besides: further,
+                additional_scopes: further,
                 ..
             },
         ) = (&mut merged, again)
@@ -141,7 +143,7 @@ impl Origin {
                 return_to.clone_from(latest);
             }
             if let Some(further) = further {
-                let all = besides.get_or_insert_default();
+                let all = additional_scopes.get_or_insert_default();
                 for scope in further {
                     if !all.contains(scope) {
                         all.push(scope.clone());

@@ -74,7 +74,7 @@ pub fn status(server: &Server, records: &Records, now: Timestamp) -> Status {
             return Status::NotRequired(NotRequired::NoAuthentication);
         }
         Auth::Passthrough => return Status::NotRequired(NotRequired::Passthrough),
-        Auth::Headers { .. } | Auth::Oauth(_) if records.own.is_some() => {
+        Auth::Headers { .. } | Auth::Oauth(_) if records.header_override.is_some() => {
             return Status::Authenticated(Source::Override);
         }
         Auth::Headers {

@@ -103,13 +103,13 @@ pub fn id_of(name: &str) -> u64 {
 
 impl Connection {
     /// Whether a tool may be listed and called through it, by anyone.
-    pub fn offers(&self, tool: &Tool) -> bool {
+    pub fn allows_tool(&self, tool: &Tool) -> bool {
         !self.disabled_tools.contains(&tool.id())
             && (self.access_type != AccessType::Read || tool.only_reads())
     }
 
     /// Whether that is so for whatever its server has.
-    pub fn offers_everything(&self) -> bool {
+    pub fn allows_all_tools(&self) -> bool {
         self.disabled_tools.is_empty() && self.access_type != AccessType::Read
     }
 }

@@ -11,9 +11,9 @@ use tokio::time::timeout;
 /// How many of a resource's authorization servers are asked.
 const ISSUERS: usize = 4;
 
-/// What is known of a token endpoint whose issuer is looked for.
+/// What is known about a token endpoint whose issuer is looked up.
 #[derive(Clone, Debug, Default)]
-pub struct Clues<'a> {
+pub struct IssuerHints<'a> {
     /// The token endpoint, byte for byte.
     pub token_endpoint: &'a str,
     /// Issuers to ask, the likeliest first: the one that an operator named, origins of configured endpoints.
@@ -21,7 +21,7 @@ pub struct Clues<'a> {
     /// The server that its tokens are for, whose metadata (RFC 9728) may name further ones.
     pub resource: Option<&'a str>,
     /// Issuers and origins whose metadata may name a revocation endpoint anywhere: the operator stands for them.
-    pub vouched: Vec<String>,
+    pub trusted: Vec<String>,
 }
 
 /// The issuer that a token endpoint belongs to.
@@ -35,7 +35,7 @@ pub struct Owner {
     pub is_certain: bool,
 }
 
-/// Not everyone who was asked could answer, and of the others none is the owner.
+/// A candidate did not answer, and none of the others is the owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outage {
     /// Whether it was an issuer, and not the resource.
@@ -52,29 +52,29 @@ pub struct Outage {
 /// [`Outage`].
 pub async fn find(
     egress: &Egress,
-    clues: &Clues<'_>,
+    issuer_hints: &IssuerHints<'_>,
     limit: Duration,
 ) -> Result<Option<Owner>, Outage> {
-    timeout(limit, ask(egress, clues))
+    timeout(limit, ask(egress, issuer_hints))
         .await
         .unwrap_or(Err(Outage { of_issuer: true }))
 }
 
-async fn ask(egress: &Egress, clues: &Clues<'_>) -> Result<Option<Owner>, Outage> {
+async fn ask(egress: &Egress, issuer_hints: &IssuerHints<'_>) -> Result<Option<Owner>, Outage> {
     let mut asked = BTreeSet::new();
     let mut outage = None;
-    for name in &clues.issuers {
-        match ask_one(egress, clues, name, &mut asked).await {
+    for name in &issuer_hints.issuers {
+        match ask_one(egress, issuer_hints, name, &mut asked).await {
             Ok(None) => {}
             Ok(owner) => return Ok(owner),
             Err(failed) => outage = Some(failed),
         }
     }
-    if let Some(resource) = clues.resource {
+    if let Some(resource) = issuer_hints.resource {
         match discovery::protected_resource(egress, resource).await {
             Ok(protected) => {
                 for name in protected.issuers.iter().take(ISSUERS) {
-                    match ask_one(egress, clues, name, &mut asked).await {
+                    match ask_one(egress, issuer_hints, name, &mut asked).await {
                         Ok(None) => {}
                         Ok(owner) => return Ok(owner),
                         Err(failed) => outage = Some(failed),
@@ -92,7 +92,7 @@ async fn ask(egress: &Egress, clues: &Clues<'_>) -> Result<Option<Owner>, Outage
 
 async fn ask_one(
     egress: &Egress,
-    clues: &Clues<'_>,
+    issuer_hints: &IssuerHints<'_>,
     name: &str,
     asked: &mut BTreeSet<String>,
 ) -> Result<Option<Owner>, Outage> {
@@ -100,19 +100,19 @@ async fn ask_one(
         return Ok(None);
     }
     match discovery::issuer(egress, name).await {
-        Ok(issuer) if issuer.token_endpoint == clues.token_endpoint => {
-            Ok(Some(clues.judge(name, issuer)))
+        Ok(issuer) if issuer.token_endpoint == issuer_hints.token_endpoint => {
+            Ok(Some(issuer_hints.judge(name, issuer)))
         }
         Err(Failure::TryLater) => Err(Outage { of_issuer: true }),
         Ok(_) | Err(_) => Ok(None),
     }
 }
 
-impl Clues<'_> {
+impl IssuerHints<'_> {
     /// Takes the revocation endpoint away from metadata that may not name it.
     fn judge(&self, name: &str, mut issuer: Issuer) -> Owner {
         let home = origin(self.token_endpoint);
-        let is_trusted = origin(name) == home || self.vouched.iter().any(|one| one == name);
+        let is_trusted = origin(name) == home || self.trusted.iter().any(|one| one == name);
         let endpoint = issuer.revocation_endpoint.take();
         let (kept, elsewhere): (Vec<_>, Vec<_>) = endpoint
             .into_iter()
@@ -165,9 +165,9 @@ mod tests {
         })
     }
 
-    async fn look(clues: Clues<'_>) -> Result<Option<Owner>, Outage> {
+    async fn look(issuer_hints: IssuerHints<'_>) -> Result<Option<Owner>, Outage> {
         let limit = Duration::from_secs(10);
-        find(&Egress::new(true).unwrap(), &clues, limit).await
+        find(&Egress::new(true).unwrap(), &issuer_hints, limit).await
     }
 
     #[tokio::test]
@@ -182,10 +182,10 @@ mod tests {
             ("/T", false),
         ] {
             let token = format!("{}{path}", server.url);
-            let found = look(Clues {
+            let found = look(IssuerHints {
                 token_endpoint: &token,
                 issuers: vec![server.url.clone()],
-                ..Clues::default()
+                ..IssuerHints::default()
             });
             let owner = found.await.unwrap();
             assert_eq!(owner.is_some(), is_owner, "{path}");
@@ -214,20 +214,20 @@ mod tests {
         let custom = format!("{}/custom", server.url);
         let mcp = resource(vec!["https://0.0.0.0/".to_owned(), custom.clone()]);
         let url = format!("{}/mcp", mcp.url);
-        let clues = |resource| Clues {
+        let issuer_hints = |resource| IssuerHints {
             token_endpoint: &token,
             issuers: vec![server.url.clone()],
             resource,
-            ..Clues::default()
+            ..IssuerHints::default()
         };
-        let owner = look(clues(Some(&url))).await.unwrap().unwrap();
+        let owner = look(issuer_hints(Some(&url))).await.unwrap().unwrap();
         assert_eq!(owner.issuer.issuer, custom);
         assert!(!owner.is_elsewhere);
         assert_eq!(
             owner.issuer.revocation_endpoint,
             Some(format!("{custom}/r"))
         );
-        assert_eq!(look(clues(None)).await, Ok(None));
+        assert_eq!(look(issuer_hints(None)).await, Ok(None));
     }
 
     #[tokio::test]
@@ -242,16 +242,16 @@ mod tests {
             let claimant = host("", move |base| metadata(base.to_owned(), &claimed, &named));
             let mcp = resource(vec![claimant.url.clone()]);
             let url = format!("{}/mcp", mcp.url);
-            let clues = |vouched| Clues {
+            let issuer_hints = |trusted| IssuerHints {
                 token_endpoint: &token,
                 issuers: vec![tokens.url.clone()],
                 resource: Some(&url),
-                vouched,
+                trusted,
             };
-            let owner = look(clues(Vec::new())).await.unwrap().unwrap();
+            let owner = look(issuer_hints(Vec::new())).await.unwrap().unwrap();
             assert_eq!((owner.is_elsewhere, owner.is_certain), (!at_home, at_home));
             assert_eq!(owner.issuer.revocation_endpoint.is_some(), at_home);
-            let owner = look(clues(vec![claimant.url.clone()]))
+            let owner = look(issuer_hints(vec![claimant.url.clone()]))
                 .await
                 .unwrap()
                 .unwrap();
@@ -263,17 +263,20 @@ mod tests {
     async fn an_outage_is_not_a_no() {
         let down = Server::start(|_, _| reply(503, "", ""));
         let token = format!("{}/t", down.url);
-        let clues = |resource| Clues {
+        let issuer_hints = |resource| IssuerHints {
             token_endpoint: &token,
             issuers: vec![down.url.clone()],
             resource,
-            ..Clues::default()
+            ..IssuerHints::default()
         };
-        assert_eq!(look(clues(None)).await, Err(Outage { of_issuer: true }));
-        let of_server = Clues {
+        assert_eq!(
+            look(issuer_hints(None)).await,
+            Err(Outage { of_issuer: true })
+        );
+        let of_server = IssuerHints {
             token_endpoint: &token,
             resource: Some(&down.url),
-            ..Clues::default()
+            ..IssuerHints::default()
         };
         assert_eq!(look(of_server).await, Err(Outage { of_issuer: false }));
         // Somebody else who is the owner is believed all the same.
@@ -283,6 +286,6 @@ mod tests {
         });
         let mcp = resource(vec![owner.url.clone()]);
         let url = format!("{}/mcp", mcp.url);
-        assert!(look(clues(Some(&url))).await.unwrap().is_some());
+        assert!(look(issuer_hints(Some(&url))).await.unwrap().is_some());
     }
 }

@@ -5,7 +5,7 @@ use crate::domain::id::{ServerId, TenantId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The limits, and who has how many.
+/// The limits and the current numbers of calls.
 #[derive(Clone, Debug)]
 pub struct CallLimits {
     /// Of one tenant, at all of its servers.

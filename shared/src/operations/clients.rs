@@ -17,7 +17,7 @@ use crate::domain::session::CONSENT_LIFETIME;
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 use crate::oauth::discovery::{Issuer, is_same_issuer};
-use crate::oauth::owner::Clues;
+use crate::oauth::owner::IssuerHints;
 use crate::oauth::registration::{self, Deregistered};
 use crate::seal::{DataKey, Kind};
 use crate::{Error, Result};
@@ -29,7 +29,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-/// How a server's subjects consent: what its operator said of it.
+/// The operator's OAuth settings for a server.
 #[derive(Debug, Default)]
 pub(super) struct Settings {
     /// The server's whole address.
@@ -73,7 +73,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// The same without the secret of an integration's client, where nobody is told who asks.
+    /// The same without the secret of an integration's client, for callers that do not authenticate at the issuer.
     ///
     /// # Errors
     /// [`Error::Oauth`] when its subjects do not consent; [`Error::Unavailable`], [`Error::Internal`].
@@ -142,9 +142,10 @@ impl Settings {
         endpoint.or(self.issuer.as_ref()).cloned()
     }
 
-    /// That the operator allows the tenant's servers an issuer, before it is told anything. Where its endpoints are configured,
-    /// nothing vouches for its name but the places where browsers, codes and tokens go: those are judged, and the issuer too if
-    /// it is named. So is a configured revocation endpoint, unless it is the documented one of a provider.
+    /// Requires that the operator allows the tenant's servers an issuer, before anything is sent to it. Where its
+    /// endpoints are configured, nothing vouches for its name but the places where browsers, codes and tokens go: those
+    /// are judged, and the issuer too if it is named. So is a configured revocation endpoint, unless it is the
+    /// documented one of a provider.
     ///
     /// # Errors
     /// [`Error::Oauth`].
@@ -184,7 +185,7 @@ impl Settings {
         let client = &issuance.client;
         let same_client = client.source == ClientSource::PreRegistered
             && self.client_id.as_ref() == Some(&client.id);
-        let same_issuer = self.stand_behind(issuance, auth_revision, server);
+        let same_issuer = self.matches_issuance(issuance, auth_revision, server);
         self.client_secret
             .as_ref()
             .filter(|_| same_client && same_issuer)
@@ -198,32 +199,41 @@ impl Settings {
             .or_else(|| documented.map(str::to_owned))
     }
 
-    /// Whether they are still those that something was issued under.
-    pub fn stand_behind(&self, issuance: &Issuance, auth_revision: u64, server: &Server) -> bool {
+    /// Whether these settings still match those that something was issued under.
+    pub fn matches_issuance(
+        &self,
+        issuance: &Issuance,
+        auth_revision: u64,
+        server: &Server,
+    ) -> bool {
         let endpoint = self.token_endpoint.as_ref();
         auth_revision == server.auth_revision
             && endpoint.is_none_or(|url| *url == issuance.token_endpoint)
     }
 
-    /// What they say of the issuer that a token endpoint belongs to. `server_url` is the server that the tokens are for. Where the
-    /// operator names the issuer, nobody else is asked.
-    pub fn clues<'a>(&self, token_endpoint: &'a str, server_url: Option<&'a str>) -> Clues<'a> {
-        let mut clues = Clues {
+    /// The hints of these settings for finding the issuer of a token endpoint. `server_url` is the server that the
+    /// tokens are for. If the operator names the issuer, it is the only candidate.
+    pub fn issuer_hints<'a>(
+        &self,
+        token_endpoint: &'a str,
+        server_url: Option<&'a str>,
+    ) -> IssuerHints<'a> {
+        let mut issuer_hints = IssuerHints {
             token_endpoint,
-            ..Clues::default()
+            ..IssuerHints::default()
         };
         if let Some(issuer) = &self.issuer {
-            clues.issuers.push(issuer.clone());
-            clues.vouched.push(issuer.clone());
-            return clues;
+            issuer_hints.issuers.push(issuer.clone());
+            issuer_hints.trusted.push(issuer.clone());
+            return issuer_hints;
         }
-        clues.issuers.push(origin(token_endpoint));
+        issuer_hints.issuers.push(origin(token_endpoint));
         if let Some(endpoint) = &self.authorization_endpoint {
-            clues.issuers.push(origin(endpoint));
-            clues.vouched.push(origin(endpoint));
+            issuer_hints.issuers.push(origin(endpoint));
+            issuer_hints.trusted.push(origin(endpoint));
         }
-        clues.resource = server_url;
-        clues
+        issuer_hints.resource = server_url;
+        issuer_hints
     }
 
     /// What the operator said with the registration, whatever the grant type.
@@ -264,8 +274,8 @@ impl Settings {
     }
 }
 
-/// A client ready to be used.
-pub(super) struct Usable {
+/// The OAuth client selected for a consent.
+pub(super) struct SelectedClient {
     pub client: Client,
     pub secret: Option<SecretString>,
     /// The id of its record, if it has one or is to have one.
@@ -276,7 +286,7 @@ pub(super) struct Usable {
     pub is_awaited: bool,
 }
 
-/// For whom and where a client is looked for.
+/// The parameters of a client selection.
 pub(super) struct Search<'a> {
     pub tenant: &'a TenantId,
     pub server: &'a Server,
@@ -287,8 +297,8 @@ pub(super) struct Search<'a> {
     pub settings: &'a Settings,
     /// What is on record for the owner.
     pub known: &'a [ClientRecord],
-    /// When its subject was last sent away as a client, by its record, and came back to begin anew.
-    pub given_up: &'a BTreeMap<String, Timestamp>,
+    /// When the subject last left a consent of a registered client unfinished, by client record.
+    pub abandoned_clients: &'a BTreeMap<String, Timestamp>,
     /// Where a lease that is taken for a registration is kept; `None` for a server that is not stored yet, and that nobody else
     /// knows.
     pub lease: Option<&'a OnceLock<String>>,
@@ -296,7 +306,12 @@ pub(super) struct Search<'a> {
 
 impl Search<'_> {
     /// The client to use at an issuer, in the specification's order.
-    pub async fn at(&self, app: &App, issuer: &Issuer, scopes: &[String]) -> Result<Usable> {
+    pub async fn at(
+        &self,
+        app: &App,
+        issuer: &Issuer,
+        scopes: &[String],
+    ) -> Result<SelectedClient> {
         if let Some(id) = &self.settings.client_id {
             return self.pre_registered(app, issuer, id);
         }
@@ -304,7 +319,7 @@ impl Search<'_> {
             && self.settings.registration_endpoint.is_none()
             && let Some(url) = metadata_url(app)
         {
-            return Ok(Usable {
+            return Ok(SelectedClient {
                 client: Client::new(url, Vec::new(), ClientSource::MetadataDocument),
                 secret: None,
                 record: None,
@@ -327,7 +342,7 @@ impl Search<'_> {
         }
     }
 
-    /// The clients, out of those that are known, that were registered for this and that nobody has refused.
+    /// Those of the known clients that were registered for these parameters and that no issuer has refused.
     fn serving<'k>(
         &self,
         app: &App,
@@ -357,12 +372,12 @@ impl Search<'_> {
         known: &[ClientRecord],
         issuer: &Issuer,
         scopes: &[String],
-    ) -> Result<Option<Usable>> {
+    ) -> Result<Option<SelectedClient>> {
         let now = app.now();
         let mut serving = self.serving(app, known, issuer, scopes);
         serving.retain(|record| {
-            let given_up = self.given_up.get(&record.id).copied();
-            !record.is_doubtful(given_up, now)
+            let abandoned_at = self.abandoned_clients.get(&record.id).copied();
+            !record.is_doubtful(abandoned_at, now)
         });
         let best = serving
             .into_iter()
@@ -370,7 +385,7 @@ impl Search<'_> {
         best.map(|record| self.reuse(record)).transpose()
     }
 
-    /// Registers a client while nobody else does, over all processes, or finds the one that somebody has registered
+    /// Registers a client under a lease that excludes other processes, or returns the one that was registered
     /// meanwhile. A lease that stays the same for too long is taken over: its holder is gone.
     async fn register_alone(
         &self,
@@ -378,7 +393,7 @@ impl Search<'_> {
         issuer: &Issuer,
         scopes: &[String],
         lease: &OnceLock<String>,
-    ) -> Result<Usable> {
+    ) -> Result<SelectedClient> {
         let (table, tenant, server) = (&app.table, self.tenant, self.server.id);
         let own = new_version(app.now())?;
         let mut held: Option<(String, Instant)> = None;
@@ -412,8 +427,8 @@ impl Search<'_> {
         }
     }
 
-    fn reuse(&self, record: &ClientRecord) -> Result<Usable> {
-        Ok(Usable {
+    fn reuse(&self, record: &ClientRecord) -> Result<SelectedClient> {
+        Ok(SelectedClient {
             client: record.client.clone(),
             secret: open(self.tenant, self.key, record)?.secret,
             record: Some(record.id.clone()),
@@ -424,7 +439,7 @@ impl Search<'_> {
 
     /// The operator's client belongs to the issuer that was found first, and to no other (MCP authorization rows 7 and 8);
     /// unless the operator says to whom it belongs.
-    fn pre_registered(&self, app: &App, issuer: &Issuer, id: &str) -> Result<Usable> {
+    fn pre_registered(&self, app: &App, issuer: &Issuer, id: &str) -> Result<SelectedClient> {
         let secret = self.settings.client_secret.clone();
         let ways = match &secret {
             Some(_) if self.settings.token_auth != Some(ClientAuth::None) => {
@@ -443,7 +458,7 @@ impl Search<'_> {
             Some(record) if !is_same_issuer(&record.issuer, &issuer.issuer) => {
                 return Err(Error::Oauth(OauthSetup::OtherIssuer));
             }
-            Some(record) => Usable {
+            Some(record) => SelectedClient {
                 // What served before, as long as it is offered.
                 client: match client.others.contains(&record.client.auth) {
                     true => client.served_by(record.client.auth),
@@ -457,7 +472,7 @@ impl Search<'_> {
             None => {
                 let none = ClientSecrets::default();
                 let record = self.record(app, issuer, &client, None, None, &none)?;
-                Usable {
+                SelectedClient {
                     client,
                     secret,
                     record: Some(record.id.clone()),
@@ -468,7 +483,12 @@ impl Search<'_> {
         })
     }
 
-    async fn register(&self, app: &App, issuer: &Issuer, scopes: &[String]) -> Result<Usable> {
+    async fn register(
+        &self,
+        app: &App,
+        issuer: &Issuer,
+        scopes: &[String],
+    ) -> Result<SelectedClient> {
         let mut issuer = issuer.clone();
         if let Some(url) = &self.settings.registration_endpoint {
             issuer.registration_endpoint = Some(url.clone());
@@ -496,7 +516,7 @@ impl Search<'_> {
         let mut record = self.record(app, &issuer, &client, end, uri, &secrets)?;
         record.scopes = scopes.to_vec();
         info!(tenant = self.tenant.as_str(), server = ?self.server.id, issuer = host(&issuer.issuer), "registered a client");
-        Ok(Usable {
+        Ok(SelectedClient {
             client: record.client.clone(),
             secret: secrets.secret,
             record: Some(record.id.clone()),
@@ -548,7 +568,7 @@ impl Search<'_> {
     }
 }
 
-/// That one issuer is allowed; the log says if it is not.
+/// Requires that one issuer is allowed, and logs if it is not.
 fn allowed(app: &App, tenant: &TenantId, issuer: &str) -> Result<()> {
     if app.allowed_issuers.allows(tenant, issuer) {
         return Ok(());
@@ -608,7 +628,7 @@ fn open(tenant: &TenantId, key: &DataKey, record: &ClientRecord) -> Result<Clien
         .ok_or_else(|| Error::internal("a client's secrets do not decode"))
 }
 
-/// Removes a registered client at its issuer, where that can be done. Answers whether that is settled.
+/// Deregisters a client at its issuer, where possible. Returns whether no further attempt is needed.
 pub(super) async fn deregister(
     app: &App,
     tenant: &TenantId,
@@ -620,12 +640,12 @@ pub(super) async fn deregister(
         return Ok(true);
     };
     let asked = origin(uri);
-    if !app.silence.admits(&asked, app.now()) {
+    if !app.circuit_breaker.allow(&asked, app.now()) {
         return Ok(false);
     }
     let answer = registration::deregister(&app.egress, uri, &token).await;
     let answered = !matches!(answer, Deregistered::TryLater);
-    app.silence.note(&asked, answered, app.now());
+    app.circuit_breaker.record(&asked, answered, app.now());
     let issuer = host(&record.issuer);
     Ok(match answer {
         Deregistered::Gone => {
@@ -674,7 +694,7 @@ pub(super) async fn remember(
             .change_client(tenant, server, owner, record, client)
             .await;
         if let Err(cause) = kept {
-            warn!(%cause, "how an issuer takes a client was not written down");
+            warn!(%cause, "the client authentication method could not be recorded");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What one subject has at one server: its status, installing an override, ending it.
+//! The credentials of one subject at one server: finding, installing and ending them.
 
 use super::servers::data_key;
 use super::{Permitted, Unchecked};
@@ -21,7 +21,7 @@ use std::collections::HashMap;
 /// Servers whose records are read at once: three keys each, and a batch holds a hundred.
 const SERVERS_AT_ONCE: usize = 33;
 
-/// A server and all that one subject has there.
+/// A server and the records of one subject there.
 #[derive(Debug)]
 pub struct AtServer {
     /// The server.
@@ -33,7 +33,7 @@ pub struct AtServer {
 }
 
 impl AtServer {
-    /// The keys of all that it consists of.
+    /// The keys of the server and the records.
     pub(super) fn keys(tenant: &TenantId, server: ServerId, subject: &Subject) -> Vec<Key> {
         let mut keys = Vec::from(record_keys(tenant, server, subject));
         keys.push(servers::key(tenant, server));
@@ -76,7 +76,7 @@ impl AtServer {
         let credential = match source {
             Source::Override => self
                 .records
-                .own
+                .header_override
                 .clone()
                 .map(|own| Credential::Override(Box::new(own))),
             Source::Oauth => {
@@ -88,7 +88,7 @@ impl AtServer {
     }
 }
 
-/// Reads a server together with what a subject has there, in one round trip.
+/// Reads a server with a subject's records there, in one round trip.
 ///
 /// # Errors
 /// [`Error::Unauthenticated`], [`Error::Unavailable`], [`Error::Internal`].
@@ -123,7 +123,7 @@ pub async fn find_own(
     find(app, Presented::Caller(Box::new(caller)), id, subject).await
 }
 
-/// The server behind a number that its caller may use, with what the owner has there, in one round trip.
+/// The server of a number that its caller may use, with the owner's records there, in one round trip.
 ///
 /// # Errors
 /// [`Error::ServerNotFound`] when it has just been deleted; [`Error::Unavailable`], [`Error::Internal`].
@@ -132,7 +132,7 @@ pub async fn load_of_owner(app: &App, numbered: &Permitted<Numbered>) -> Result<
     load(app, &numbered.caller.tenant, *id, owner).await
 }
 
-/// A server with what a subject has there, in one round trip.
+/// A server with a subject's records there, in one round trip.
 ///
 /// # Errors
 /// [`Error::ServerNotFound`], [`Error::Unavailable`], [`Error::Internal`].
@@ -147,7 +147,7 @@ pub async fn load(
         .ok_or(Error::ServerNotFound)
 }
 
-/// What the owners of servers have there, for those servers whose subjects consent.
+/// The records of the owners of servers, for servers with OAuth consent.
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].
@@ -298,7 +298,7 @@ pub async fn open_override(
 /// [`Error::Unavailable`], [`Error::Internal`].
 pub async fn list_overrides(app: &App, caller: &Caller, server: &Server) -> Result<Vec<Override>> {
     let mut all = app.table.overrides(&caller.tenant, server.id).await?;
-    all.retain(|own| server.stands_behind_override(own.auth_revision));
+    all.retain(|own| server.accepts_override(own.auth_revision));
     all.sort_by(|a, b| a.subject.cmp(&b.subject));
     Ok(all)
 }

@@ -32,16 +32,16 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
-/// How much of a lease may be over when an issuer is asked, so that its answer comes within the rest.
+/// How much of a lease may have passed when an issuer is asked, so that its answer arrives within the rest.
 const LATEST_START: Duration = Duration::from_secs(8);
-/// How long a caller waits for someone else's refresh who has all the time that it takes.
-pub const PATIENCE: Duration = Duration::from_secs(25);
+/// How long a caller without a deadline waits for a refresh by another caller.
+pub const MAX_REFRESH_WAIT: Duration = Duration::from_secs(25);
 /// How long a grant whose refresh failed is left alone, in seconds.
 const PAUSE: i64 = 30;
 
-/// What a caller may use.
+/// The result of a request for an access token.
 #[derive(Debug)]
-pub enum Usable {
+pub enum GrantAccess {
     /// This access token.
     Token {
         /// The token.
@@ -50,34 +50,34 @@ pub enum Usable {
         grant: Box<Grant>,
     },
     /// Nothing, for this reason.
-    Not(Reason),
+    Unavailable(Reason),
 }
 
-/// How good a token has to be.
+/// The requirement on an access token.
 #[derive(Clone, Copy, Debug)]
-pub enum Need<'a> {
+pub enum TokenRequirement<'a> {
     /// Valid now.
     Valid,
     /// Valid for so many seconds more.
-    For(i64),
-    /// Another one than that of this version, which was refused.
-    Other(&'a str),
+    ValidFor(i64),
+    /// Another token than that of this version, which was refused.
+    OtherThan(&'a str),
 }
 
-impl Need<'_> {
+impl TokenRequirement<'_> {
     /// Whether a grant's token serves without a refresh.
     fn is_met(self, grant: &Grant, now: Timestamp) -> bool {
         match self {
             Self::Valid => !grant.is_expired(now),
-            Self::For(seconds) => !grant.is_expired(now.plus_seconds(seconds)),
-            Self::Other(version) => grant.version != version && !grant.is_expired(now),
+            Self::ValidFor(seconds) => !grant.is_expired(now.plus_seconds(seconds)),
+            Self::OtherThan(version) => grant.version != version && !grant.is_expired(now),
         }
     }
 }
 
-/// The access token of a subject at a server, for a call of `who`, refreshed if it should be. Someone else's refresh is waited for no longer than
-/// `patience`. One of the caller's own is never broken off: that would lose the tokens that are on their way; so without any
-/// patience none is begun.
+/// The access token of a subject at a server, for a call of `who`, refreshed if it is due. Waits at most `max_wait` for
+/// a refresh by another caller. The caller's own refresh is never cancelled, which would lose the new tokens; with
+/// `max_wait` of zero none is started.
 ///
 /// # Errors
 /// [`Error::ServerNotFound`] when the server is gone; [`Error::Unavailable`], [`Error::Internal`].
@@ -87,49 +87,51 @@ pub async fn access(
     who: &Who,
     server: ServerId,
     subject: &Subject,
-    need: Need<'_>,
-    patience: Duration,
-) -> Result<Usable> {
-    let end = Instant::now() + patience;
+    requirement: TokenRequirement<'_>,
+    max_wait: Duration,
+) -> Result<GrantAccess> {
+    let end = Instant::now() + max_wait;
     let mut first = None;
     loop {
         let (server, grant) = match read(app, tenant, server, subject).await? {
-            (_, Err(reason)) => return Ok(Usable::Not(reason)),
+            (_, Err(reason)) => return Ok(GrantAccess::Unavailable(reason)),
             (server, Ok(grant)) => (server, grant),
         };
         let now = app.now();
         // What someone else has fetched since is as new as can be had.
         let newer = *first.get_or_insert_with(|| grant.version.clone()) != grant.version;
-        let met = need.is_met(&grant, now) || (newer && !grant.is_expired(now));
+        let met = requirement.is_met(&grant, now) || (newer && !grant.is_expired(now));
         let paused = grant.retry_at.is_some_and(|at| now < at);
         let due = !met || grant.due_for_refresh(now);
-        let left_alone = paused || patience.is_zero();
+        let left_alone = paused || max_wait.is_zero();
         let free = app.leases.is_free(&grant, app.clock.elapsed());
         if !due || !grant.refreshable || left_alone || (met && !free) {
             return match met {
                 true => token_of(app, tenant, &server, grant).await,
-                false if !grant.refreshable => Ok(Usable::Not(Reason::Expired)),
-                false => Ok(Usable::Not(reason(grant.last_refresh))),
+                false if !grant.refreshable => Ok(GrantAccess::Unavailable(Reason::Expired)),
+                false => Ok(GrantAccess::Unavailable(reason(grant.last_refresh))),
             };
         }
         if free {
             // A failed refresh gives the grant a new version, but no other token.
-            let serves = need.is_met(&grant, now);
+            let serves = requirement.is_met(&grant, now);
             let (tenant, who) = (tenant.clone(), who.clone());
             let begun =
                 |app| async move { Box::pin(refresh(app, tenant, who, server, grant)).await };
             match app.to_its_end(begun).await? {
-                Refreshed::Stored(token, grant) => return Ok(Usable::Token { token, grant }),
+                Refreshed::Stored(token, grant) => return Ok(GrantAccess::Token { token, grant }),
                 // A refresh that was early never fails a call.
                 Refreshed::Failed(token, grant) if serves && !grant.is_expired(app.now()) => {
-                    return Ok(Usable::Token { token, grant });
+                    return Ok(GrantAccess::Token { token, grant });
                 }
-                Refreshed::Failed(_, grant) => return Ok(Usable::Not(reason(grant.last_refresh))),
+                Refreshed::Failed(_, grant) => {
+                    return Ok(GrantAccess::Unavailable(reason(grant.last_refresh)));
+                }
                 Refreshed::Moved => {}
             }
         }
         if Instant::now() >= end {
-            return Ok(Usable::Not(Reason::RefreshFailed));
+            return Ok(GrantAccess::Unavailable(Reason::RefreshFailed));
         }
         sleep(Duration::from_millis(
             25 + random::<8>().map_or(50, u64::from_be_bytes) % 100,
@@ -153,7 +155,7 @@ async fn read(
         .await?
         .ok_or(Error::ServerNotFound)?;
     // An override comes first where there is one, but says nothing of the grant.
-    records.own = None;
+    records.header_override = None;
     let passing = |reason| matches!(reason, Reason::RefreshFailed | Reason::InvalidClient);
     let judged = match status(&server, &records, app.now()) {
         Status::Required { reason, .. } if !passing(reason) => Err(reason),
@@ -172,10 +174,10 @@ pub(super) async fn token_of(
     tenant: &TenantId,
     server: &Server,
     grant: Box<Grant>,
-) -> Result<Usable> {
+) -> Result<GrantAccess> {
     let key = servers::data_key(app, tenant, server).await?;
     let token = open_grant(&key, tenant, &grant)?.access;
-    Ok(Usable::Token { token, grant })
+    Ok(GrantAccess::Token { token, grant })
 }
 
 /// What came of a refresh.
@@ -382,7 +384,7 @@ fn may_have_happened(failure: &TokenFailure) -> bool {
     }
 }
 
-/// Notes a failure on a grant; answers whether its refresh token is over for good.
+/// Records a failed refresh on a grant; returns whether its refresh token has ended for good.
 fn note(next: &mut Grant, failure: &TokenFailure, now: Timestamp) -> Result<bool> {
     let wait = failure.retry_after.map_or(0, |wait| wait.as_secs() as i64);
     let jitter = (u64::from_be_bytes(random()?) % 10) as i64;
@@ -440,8 +442,8 @@ pub(super) fn due_access(tokens: &Tokens) -> Presentation {
     }
 }
 
-/// Stores a refreshed grant, or hands its tokens to revocation where it may not be stored: one of the two has happened when
-/// this returns. Answers which.
+/// Stores a refreshed grant, or creates a revocation of its tokens if it may not be stored. Returns whether it is
+/// stored.
 async fn keep(
     app: &App,
     tenant: &TenantId,
@@ -461,8 +463,8 @@ async fn keep(
             Ok(true) => return Ok(true),
             Err(error @ Error::Unavailable(_)) => error,
             refused => {
-                let given_up = refused.is_err();
-                match discard(app, tenant, who, leased, next, obtained, given_up).await {
+                let no_pending_write = refused.is_err();
+                match discard(app, tenant, who, leased, next, obtained, no_pending_write).await {
                     Ok(Some(stored)) => return refused.map(|_| stored),
                     Ok(None) => Error::Contended,
                     Err(error) => error,
@@ -476,7 +478,7 @@ async fn keep(
     }
 }
 
-/// Hands refreshed tokens that cannot be used to revocation.
+/// Creates a revocation of refreshed tokens that cannot be used.
 async fn dispose(
     app: &App,
     tenant: &TenantId,
@@ -499,8 +501,8 @@ async fn dispose(
     }
 }
 
-/// Hands refreshed tokens that may not be stored to revocation. Answers whether they are stored after all; `None` if this has
-/// to be tried anew.
+/// Creates a revocation of refreshed tokens that may not be stored. Returns whether they are stored after all; `None`
+/// if the caller has to retry.
 async fn discard(
     app: &App,
     tenant: &TenantId,
@@ -508,7 +510,7 @@ async fn discard(
     leased: &Grant,
     next: &Grant,
     obtained: &Obtained<'_>,
-    given_up: bool,
+    no_pending_write: bool,
 ) -> Result<Option<bool>> {
     let (server, subject) = (next.server, &next.subject);
     let lease = leased.lease_id.as_deref().unwrap_or_default();
@@ -562,12 +564,19 @@ async fn discard(
         ..Revocation::of(tenant, next, None, now)?
     };
     if !revocation.is_due() {
-        app.table.tell(&event).await?;
+        app.table.record_event(&event).await?;
         return Ok(Some(false));
     }
     let table = &app.table;
     match table
-        .discard_refreshed(&revocation, next, lease, waiting.as_ref(), given_up, &event)
+        .discard_refreshed(
+            &revocation,
+            next,
+            lease,
+            waiting.as_ref(),
+            no_pending_write,
+            &event,
+        )
         .await?
     {
         Discarded::Done => app.work_appeared.notify_one(),
@@ -577,8 +586,8 @@ async fn discard(
     Ok(Some(false))
 }
 
-/// Hands to revocation what an exchange brought for a consent that does not stand any more, and ends the consent. Answers
-/// `false` if it is completed after all, or this has to be tried anew.
+/// Creates a revocation of the tokens that were exchanged for a void consent, and ends the consent. Returns `false` if
+/// the consent is completed after all, or the caller has to retry.
 pub(super) async fn discard_exchanged(
     app: &App,
     session: &Session,
@@ -609,7 +618,7 @@ fn discarded(app: &App, tenant: &TenantId, who: &Who, grant: &Grant) -> Result<E
     Ok(event.from(Source::Oauth))
 }
 
-/// Presents tokens of a server of which nothing is left, not even what could seal them, and tells of it.
+/// Revokes tokens of a purged server at once, since no data key is left to store them, and records the events.
 async fn present_now(
     app: &App,
     tenant: &TenantId,
@@ -632,11 +641,11 @@ async fn present_now(
     });
     for event in [Ok(discarded.clone()), settled] {
         let told = match event {
-            Ok(event) => app.table.tell(&event).await,
+            Ok(event) => app.table.record_event(&event).await,
             Err(error) => Err(error),
         };
         if let Err(cause) = told {
-            warn!(%cause, "a change could not be told");
+            warn!(%cause, "an audit event could not be recorded");
         }
     }
 }
@@ -673,7 +682,7 @@ pub(super) fn seal(
     key.seal(tenant, server, Kind::Tokens(subject, issuance), &json)
 }
 
-/// Opens what [`seal`] has sealed.
+/// Opens tokens that [`seal`] has sealed.
 pub(super) fn open(
     key: &DataKey,
     tenant: &TenantId,

@@ -140,7 +140,7 @@ async fn open(
     key.open_of_integration(what, name, integration, sealed)
 }
 
-/// A place for one copy. One reads, and all who ask meanwhile wait for it.
+/// A cache of one copy. Concurrent readers share one read of the table.
 struct Slot<T>(Mutex<State<T>>);
 
 struct State<T> {
@@ -192,7 +192,7 @@ impl<T> Slot<T> {
                 state.failed = Some(Instant::now());
                 match copy.filter(|(at, _)| age(*at) < OLDEST) {
                     Some((_, copy)) => {
-                        warn!(cause, "an earlier copy of the catalogue serves");
+                        warn!(cause, "using a stale copy of the catalogue");
                         Ok(Some(copy))
                     }
                     None => Err(Error::Unavailable(cause)),
@@ -203,7 +203,7 @@ impl<T> Slot<T> {
     }
 }
 
-/// What becomes of an integration when a file is applied.
+/// The change of an integration when a file is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -220,7 +220,7 @@ pub enum Kind {
 pub struct Change {
     /// Its name.
     pub integration: String,
-    /// What becomes of it.
+    /// The kind of the change.
     pub change: Kind,
     /// Of a change, the fields that differ.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -269,7 +269,7 @@ pub async fn apply(
     Ok(changes)
 }
 
-/// Takes one integration out of the catalogue. Answers whether it was there.
+/// Takes one integration out of the catalogue. Returns whether it was there.
 ///
 /// # Errors
 /// As [`apply`].
@@ -368,7 +368,7 @@ async fn differing(app: &App, offer: &Offer, before: Option<&Stored>) -> Result<
     Ok(fields.into_iter().collect())
 }
 
-/// Whether this is what is sealed.
+/// Whether this equals the sealed value.
 async fn holds(
     app: &App,
     what: OfIntegration,

@@ -1,13 +1,13 @@
-//! Calls to MCP servers: what a call carries, and what becomes of its answer (MCP authorization 8).
+//! Forwards calls to MCP servers: attaches the stored credential and interprets the response (MCP authorization 8).
 //!
-//! A call carries the first of these that there is: the subject's override, its grant, the server's own headers. What
-//! the caller showed to us is in none of them. A token that the server refuses is replaced once, and the call repeated
-//! once; nothing else is ever sent twice.
+//! A call carries the first of these credentials that exists: the subject's override, its grant, the server's own
+//! headers. The caller's own credentials are never forwarded. If the server refuses a token, the token is replaced once
+//! and the call repeated once; nothing else is ever sent twice.
 
 use super::call_limits::Place as CallPlace;
 use super::clients::Settings;
 use super::credentials::{AtServer, open_override};
-use super::grants::{self, Need, Usable};
+use super::grants::{self, GrantAccess, TokenRequirement};
 use super::servers::{data_key, open_with};
 use super::{Permitted, Unchecked};
 use crate::app::App;
@@ -45,12 +45,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
-/// A token that was replaced less than so many seconds ago is not replaced because a server refuses it: whatever the
-/// server has against it, it would have against the next one too, and the issuer would be asked at every call.
-const REPLACED_LATELY: i64 = 30;
+/// The minimum age, in seconds, of a refreshed token that is replaced because a server refuses it. A server that
+/// refuses one token likely refuses the next, too, and without this limit every call would ask the issuer.
+const MIN_REFRESH_INTERVAL_SECONDS: i64 = 30;
 
-/// The most entries that a process remembers of a kind.
-const REMEMBERED: usize = 10_000;
+/// The maximum number of entries of each in-memory cache.
+const MAX_CACHE_ENTRIES: usize = 10_000;
 
 /// How a call names its server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub enum Target {
     /// By its name.
     Name(String),
     /// By something that names none.
-    Nothing,
+    Unknown,
 }
 
 impl Target {
@@ -71,7 +71,7 @@ impl Target {
         let id = ServerId::parse_prefixed(text).or_else(|| ServerId::parse_uuid(text));
         let digits = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
         let number = || text.parse().ok().filter(|_| digits).map(Self::Number);
-        id.map(Self::Id).or_else(number).unwrap_or(Self::Nothing)
+        id.map(Self::Id).or_else(number).unwrap_or(Self::Unknown)
     }
 }
 
@@ -93,27 +93,27 @@ impl AtCall {
         let Some(session) = &self.session else {
             return Ok(None);
         };
-        let fence = fence(&self.at.server, &self.at.records)?;
-        Ok(Some(session).filter(|session| session.serves(&self.at.subject, &fence, now)))
+        let fingerprint = fingerprint(&self.at.server, &self.at.records)?;
+        Ok(Some(session).filter(|session| session.serves(&self.at.subject, &fingerprint, now)))
     }
 }
 
-/// What processes keep in memory to spare requests; nothing is lost with it.
+/// In-memory caches of a process. They only save requests.
 #[derive(Default)]
-pub(crate) struct Remembered {
-    /// Whom an API key acts as. Only a guess at what to read: each request settles its key anew.
+pub(crate) struct ProcessCache {
+    /// The subjects of API keys. Only predicts which items to read: each request authenticates its key again.
     keys: Mutex<HashMap<(TenantId, String), Subject>>,
-    /// Tokens of servers' own.
-    tokens: Mutex<HashMap<(TenantId, ServerId), OwnToken>>,
+    /// Tokens of the client credentials grant, by server.
+    tokens: Mutex<HashMap<(TenantId, ServerId), ClientCredentialsToken>>,
     /// Origins whose servers want sessions (MCP authorization row 43).
     pub(super) with_sessions: Mutex<HashMap<String, ()>>,
 }
 
-/// A token that a server's own client has obtained.
+/// A token from the client credentials grant of a server's own client.
 #[derive(Clone)]
-struct OwnToken {
+struct ClientCredentialsToken {
     /// The settings it was obtained with.
-    fence: String,
+    fingerprint: String,
     token: SecretString,
     until: Option<Timestamp>,
     /// When it replaced one that was refused.
@@ -122,7 +122,7 @@ struct OwnToken {
 
 pub(super) fn locked<K, V>(map: &Mutex<HashMap<K, V>>) -> MutexGuard<'_, HashMap<K, V>> {
     let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
-    if map.len() >= REMEMBERED {
+    if map.len() >= MAX_CACHE_ENTRIES {
         map.clear();
     }
     map
@@ -141,7 +141,7 @@ pub async fn find(
     let tenant = who.tenant().clone();
     let (id, caller) = match target {
         Target::Id(id) => (Some(*id), None),
-        Target::Nothing => (None, None),
+        Target::Unknown => (None, None),
         Target::Number(number) => {
             let key = server_table::number_key(&tenant, *number);
             let (caller, found) = app.read_as(who.clone(), vec![key]).await?;
@@ -165,7 +165,7 @@ pub async fn find(
     let known = match (&caller, who.subject()) {
         (Some(caller), _) => Some(caller.subject().clone()),
         (None, Ok(subject)) => Some(subject.clone()),
-        (None, Err(key)) => locked(&app.remembered.keys)
+        (None, Err(key)) => locked(&app.process_cache.keys)
             .get(&(tenant.clone(), key.to_owned()))
             .cloned(),
     };
@@ -182,10 +182,10 @@ pub async fn find(
     );
     let (caller, found) = app.read_as(who.clone(), keys).await?;
     if *caller.subject() != subject {
-        return Err(Error::internal("an API key has changed hands"));
+        return Err(Error::internal("an API key now has another subject"));
     }
     if let Err(key) = who.subject() {
-        locked(&app.remembered.keys).insert((tenant.clone(), key.to_owned()), subject.clone());
+        locked(&app.process_cache.keys).insert((tenant.clone(), key.to_owned()), subject.clone());
     }
     let at = AtServer::from_found(&found, &tenant, id, &subject)?;
     refuse_unbound(app, &caller, at.as_ref().map(|at| &at.server)).await?;
@@ -213,17 +213,20 @@ async fn refuse_unbound(app: &App, caller: &Caller, server: Option<&Server>) -> 
     }
 }
 
-/// What a subject's calls to a server rest on, in one word: another one as soon as where they go or what they carry is another
-/// one, or the server was switched off.
-fn fence(server: &Server, records: &Records) -> Result<String> {
+/// A hash of everything that a subject's calls to a server depend on. It changes when their target or their credential
+/// changes, or when the server was switched off.
+fn fingerprint(server: &Server, records: &Records) -> Result<String> {
     let off = server.connection.times_off;
-    Ok(hash(&format!("{off} {}", outbound(server, records)?)))
+    Ok(hash(&format!(
+        "{off} {}",
+        outbound_fingerprint(server, records)?
+    )))
 }
 
-/// Where a subject's calls to a server go and what they carry, in one word: another one as soon as the server's address, its
-/// authentication, one of its secrets or the subject's credential is another one. A refresh changes nothing.
-pub(super) fn outbound(server: &Server, records: &Records) -> Result<String> {
-    let credential = match (&records.own, &records.grant) {
+/// A hash of the target and the credential of a subject's calls to a server. It changes with the server's address, its
+/// authentication, any of its secrets and the subject's credential, but not when a grant is refreshed.
+pub(super) fn outbound_fingerprint(server: &Server, records: &Records) -> Result<String> {
+    let credential = match (&records.header_override, &records.grant) {
         (Some(own), _) => own.version.as_str(),
         (None, Some(grant)) => grant.session.as_str(),
         (None, None) => "",
@@ -238,12 +241,12 @@ pub(super) fn outbound(server: &Server, records: &Records) -> Result<String> {
     );
     serde_json::to_string(&all)
         .map(|text| hash(&text))
-        .map_err(|_| Error::internal("a server does not encode"))
+        .map_err(|_| Error::internal("a server could not be serialized"))
 }
 
-/// A call, as far as it is to be passed on.
+/// A call to forward.
 pub struct Call {
-    /// Whose it is, for what has to be done for its sake.
+    /// The caller, for the audit events of the call.
     pub who: Who,
     /// Its method.
     pub method: Method,
@@ -255,17 +258,17 @@ pub struct Call {
     pub session: Option<SecretString>,
     /// How many Hawsers it has come through before this one.
     pub hops: u8,
-    /// Whether it is to be found out if the server wants a session: some say so as if it were about credentials.
+    /// Whether to detect that the server requires a session: some report this with the status of missing credentials.
     pub probes: bool,
-    /// When its answer must have begun; a tool may take its time.
+    /// The deadline for the start of the response; none for tools.
     pub end: Option<Instant>,
 }
 
 impl Call {
-    /// How long a call may wait for someone else's refresh. One of its own is never broken off, so it must not begin when it
-    /// might not end in time.
-    fn patience(&self) -> Duration {
-        self.end.map_or(grants::PATIENCE, |end| {
+    /// How long a call may wait for a refresh by another caller. Its own refresh is never cancelled, so it must not
+    /// start one that might not complete in time.
+    fn max_refresh_wait(&self) -> Duration {
+        self.end.map_or(grants::MAX_REFRESH_WAIT, |end| {
             let left = end.saturating_duration_since(Instant::now());
             left.saturating_sub(TOTAL_TIMEOUT)
         })
@@ -280,7 +283,7 @@ impl fmt::Debug for Call {
     }
 }
 
-/// Why a call has no answer of the server's.
+/// Why a call got no response from the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The server wants the caller's own token, which goes nowhere.
@@ -294,30 +297,30 @@ pub enum Refusal {
     },
     /// The server wants a token for more.
     ScopeInsufficient {
-        /// What a new consent has to ask for besides, if one may help.
-        besides: Option<Vec<String>>,
+        /// The additional scopes that a new consent has to ask for, if one may help.
+        additional_scopes: Option<Vec<String>>,
     },
     /// The server cannot be reached, or must not be, or does not answer in time.
     Unreachable,
     /// The server does not answer itself, but names another address: without what may be secret there.
     Redirected(Option<String>),
-    /// The server wants a session; told to those calls alone that probe.
+    /// The server requires a session; only for calls with `probes`.
     WantsSession,
 }
 
-/// What a call carries, and where that comes from.
-struct Carried {
+/// The credential of a call, and its source.
+struct PreparedCall {
     /// The server's whole address, which may hold secrets.
     address: SecretString,
     headers: HeaderMap,
-    from: Carrier,
+    from: CredentialSource,
     /// When its token was last replaced, not counting consents.
     replaced_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug)]
-enum Carrier {
-    /// Something that only its owner can replace.
+enum CredentialSource {
+    /// An override or static headers: only their owner can replace them.
     Fixed,
     /// The grant of this version.
     Grant(String),
@@ -325,11 +328,11 @@ enum Carrier {
     Client,
 }
 
-/// Sends a call with what its caller has to carry there, and returns as soon as the answer has begun.
+/// Forwards a call with the caller's stored credential; returns as soon as the response has begun.
 ///
 /// # Errors
 /// [`Error::ServerNotFound`] when the server has just gone; [`Error::Unavailable`], [`Error::Internal`].
-pub async fn exchange(
+pub async fn forward(
     app: &App,
     tenant: &TenantId,
     at: &AtServer,
@@ -337,14 +340,14 @@ pub async fn exchange(
 ) -> Result<Result<Response, Refusal>> {
     let mut refused = None;
     loop {
-        let carried = match carry(app, tenant, at, refused.as_ref(), &call).await? {
-            Ok(carried) => carried,
+        let prepared = match attach_credential(app, tenant, at, refused.as_ref(), &call).await? {
+            Ok(prepared) => prepared,
             Err(refusal) => return Ok(Err(refusal)),
         };
         let request = Outgoing {
             method: call.method.clone(),
-            url: carried.address.expose_secret(),
-            headers: outgoing(&call, carried.headers),
+            url: prepared.address.expose_secret(),
+            headers: outgoing(&call, prepared.headers),
             body: call.body.clone(),
         };
         let answer = app.egress.open(request);
@@ -357,12 +360,12 @@ pub async fn exchange(
         let Ok(answer) = answer else {
             return Ok(Err(Refusal::Unreachable));
         };
-        let from = carried.from;
-        let consent_helps = matches!(from, Carrier::Grant(_));
-        let lately = |at: Timestamp| app.now() < at.plus_seconds(REPLACED_LATELY);
-        let replaceable = !matches!(from, Carrier::Fixed)
-            && !carried.replaced_at.is_some_and(lately)
-            && !call.patience().is_zero();
+        let from = prepared.from;
+        let consent_helps = matches!(from, CredentialSource::Grant(_));
+        let lately = |at: Timestamp| app.now() < at.plus_seconds(MIN_REFRESH_INTERVAL_SECONDS);
+        let replaceable = !matches!(from, CredentialSource::Fixed)
+            && !prepared.replaced_at.is_some_and(lately)
+            && !call.max_refresh_wait().is_zero();
         let status = answer.status().as_u16();
         let answer = match status {
             401 | 403 if call.probes => match session_wanted(answer, call.end).await {
@@ -382,8 +385,8 @@ pub async fn exchange(
                     return Ok(Ok(answer));
                 };
                 let grant = at.records.grant.as_ref().filter(|_| consent_helps);
-                let besides = grant.and_then(|grant| step_up(grant, wanted));
-                return Ok(Err(Refusal::ScopeInsufficient { besides }));
+                let additional_scopes = grant.and_then(|grant| step_up(grant, wanted));
+                return Ok(Err(Refusal::ScopeInsufficient { additional_scopes }));
             }
             // What the call carries belongs to nowhere else.
             100..=199 | 300..=399 => {
@@ -393,7 +396,7 @@ pub async fn exchange(
                     server = ?at.server.id,
                     status,
                     to,
-                    "a server redirects calls to where they are not sent"
+                    "MCP server answered a call with a redirect"
                 );
                 return Ok(Err(Refusal::Redirected(to)));
             }
@@ -402,10 +405,10 @@ pub async fn exchange(
     }
 }
 
-/// Whether a refusal is about a session that is missing: the body says so, where there is no challenge. Without such a word the
-/// refusal is given back, with what is left of its body.
+/// Whether a refusal is about a missing session: there is no challenge, and its body mentions a session. Otherwise
+/// returns the response, with the rest of its body.
 async fn session_wanted(mut answer: Response, end: Option<Instant>) -> Result<(), Response> {
-    const LOOKED_INTO: usize = 16 << 10;
+    const MAX_INSPECTED_BYTES: usize = 16 << 10;
     let end = end.unwrap_or_else(|| Instant::now() + TOTAL_TIMEOUT);
     if challenge::bearer(answer.headers()).is_some() {
         return Err(answer);
@@ -414,13 +417,13 @@ async fn session_wanted(mut answer: Response, end: Option<Instant>) -> Result<()
     let mut body = Vec::new();
     while let Ok(Ok(Some(mut piece))) = timeout_at(end, answer.chunk()).await {
         if let Some(decoder) = &mut decoder {
-            match decoder.push(piece, LOOKED_INTO) {
+            match decoder.push(piece, MAX_INSPECTED_BYTES) {
                 Ok(decoded) => piece = decoded,
                 Err(_) => break,
             }
         }
         body.extend_from_slice(&piece);
-        if body.len() > LOOKED_INTO {
+        if body.len() > MAX_INSPECTED_BYTES {
             break;
         }
     }
@@ -432,10 +435,12 @@ async fn session_wanted(mut answer: Response, end: Option<Instant>) -> Result<()
     }
 }
 
-/// Whether what a call rests on is still what was read.
+/// Whether the fingerprint of a call is still the same.
 async fn is_unchanged(app: &App, tenant: &TenantId, at: &AtServer) -> Result<bool> {
     match AtServer::load(&app.table, tenant, at.server.id, &at.subject).await? {
-        Some(now) => Ok(fence(&now.server, &now.records)? == fence(&at.server, &at.records)?),
+        Some(now) => {
+            Ok(fingerprint(&now.server, &now.records)? == fingerprint(&at.server, &at.records)?)
+        }
         None => Ok(false),
     }
 }
@@ -458,10 +463,10 @@ fn step_up(grant: &Grant, wanted: Vec<String>) -> Option<Vec<String>> {
 
 /// The headers of a call with those it carries: these replace any of the same name, but what the transport sets itself
 /// stays (LangSmith 1.5).
-fn outgoing(call: &Call, carried: HeaderMap) -> HeaderMap {
+fn outgoing(call: &Call, prepared: HeaderMap) -> HeaderMap {
     let mut headers = call.headers.clone();
     headers.remove(SESSION_HEADER);
-    for (name, value) in carried.iter() {
+    for (name, value) in prepared.iter() {
         let text = name.as_str();
         let of_transport = matches!(
             text,
@@ -501,14 +506,15 @@ fn outgoing(call: &Call, carried: HeaderMap) -> HeaderMap {
     headers
 }
 
-/// What a call carries. `refused` is what the server has just refused, which is then replaced if it can be.
-async fn carry(
+/// Attaches the credential of a call. `refused` is the one that the server has just refused; it is replaced if
+/// possible.
+async fn attach_credential(
     app: &App,
     tenant: &TenantId,
     at: &AtServer,
-    refused: Option<&Carrier>,
+    refused: Option<&CredentialSource>,
     call: &Call,
-) -> Result<Result<Carried, Refusal>> {
+) -> Result<Result<PreparedCall, Refusal>> {
     let server = &at.server;
     if server.auth == Auth::Passthrough {
         return Ok(Err(Refusal::Passthrough));
@@ -518,51 +524,60 @@ async fn carry(
     let mut headers = HeaderMap::new();
     for name in server.additional_headers.iter().flatten() {
         if let Some(value) = secrets.get(Place::AdditionalHeader(name)) {
-            put(&mut headers, name, value)?;
+            insert_header(&mut headers, name, value)?;
         }
     }
-    let own = match &at.records.own {
+    let own = match &at.records.header_override {
         Some(own) => Some(open_override(app, tenant, server, own).await?),
         None => None,
     };
-    let (mut from, mut replaced_at) = (Carrier::Fixed, None);
+    let (mut from, mut replaced_at) = (CredentialSource::Fixed, None);
     let refusal = match &server.auth {
         Auth::None | Auth::LegacyProvider { .. } | Auth::Passthrough => None,
         Auth::Headers {
             level,
             headers: specs,
-        } => put_headers(&mut headers, *level, specs, &secrets, own.as_ref())?
-            .then(|| missing(app, at)),
+        } => insert_server_headers(&mut headers, *level, specs, &secrets, own.as_ref())?
+            .then(|| missing_override_reason(app, at)),
         Auth::Oauth(oauth) => {
             let value = match (&own, oauth.grant_type) {
                 (Some(OverrideValue::Header(value)), _) => Ok(value.clone()),
                 (Some(OverrideValue::KeyValue(_)), _) => {
-                    return Err(Error::internal("an override does not fit its server"));
+                    return Err(Error::internal(
+                        "an override does not match its server's authentication",
+                    ));
                 }
                 (None, GrantType::ClientCredentials) => {
-                    from = Carrier::Client;
-                    own_token(app, tenant, server, oauth, &secrets, refused.is_some())
-                        .await?
-                        .map(|own| {
-                            replaced_at = own.replaced_at;
-                            bearer(own.token)
-                        })
+                    from = CredentialSource::Client;
+                    client_credentials_token(
+                        app,
+                        tenant,
+                        server,
+                        oauth,
+                        &secrets,
+                        refused.is_some(),
+                    )
+                    .await?
+                    .map(|own| {
+                        replaced_at = own.replaced_at;
+                        bearer(own.token)
+                    })
                 }
                 (None, GrantType::AuthorizationCode) => {
                     match grant(app, tenant, at, refused, call).await? {
-                        Usable::Token { token, grant } => {
+                        GrantAccess::Token { token, grant } => {
                             let refreshed = grant.last_refresh == Some(RefreshOutcome::Succeeded);
                             replaced_at = refreshed.then_some(grant.obtained_at);
-                            from = Carrier::Grant(grant.version);
+                            from = CredentialSource::Grant(grant.version);
                             Ok(bearer(token))
                         }
-                        Usable::Not(reason) => Err(reason),
+                        GrantAccess::Unavailable(reason) => Err(reason),
                     }
                 }
             };
             match value {
                 Ok(value) => {
-                    put(&mut headers, AUTHORIZATION.as_str(), value.expose_secret())?;
+                    insert_header(&mut headers, AUTHORIZATION.as_str(), value.expose_secret())?;
                     None
                 }
                 Err(reason) => Some(reason),
@@ -570,7 +585,7 @@ async fn carry(
         }
     };
     Ok(match refusal {
-        None => Ok(Carried {
+        None => Ok(PreparedCall {
             address: secrets.address(server).into(),
             headers,
             from,
@@ -580,8 +595,8 @@ async fn carry(
     })
 }
 
-/// Why there is no override where one is needed.
-fn missing(app: &App, at: &AtServer) -> Reason {
+/// The reason for a missing override.
+fn missing_override_reason(app: &App, at: &AtServer) -> Reason {
     match status(&at.server, &at.records, app.now()) {
         Status::Required { reason, .. } => reason,
         _ => Reason::NeverConnected,
@@ -593,8 +608,8 @@ fn bearer(token: SecretString) -> SecretString {
 }
 
 /// Adds a stored header; it replaces one of the same name. Outer blanks are not part of a value on the wire.
-fn put(headers: &mut HeaderMap, name: &str, value: &str) -> Result<()> {
-    let unusable = || Error::internal("a stored header is none");
+fn insert_header(headers: &mut HeaderMap, name: &str, value: &str) -> Result<()> {
+    let unusable = || Error::internal("a stored header is invalid");
     let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unusable())?;
     let mut value =
         HeaderValue::from_str(value.trim_matches([' ', '\t'])).map_err(|_| unusable())?;
@@ -603,9 +618,9 @@ fn put(headers: &mut HeaderMap, name: &str, value: &str) -> Result<()> {
     Ok(())
 }
 
-/// Adds a server's headers, as far as a subject's override does not take their place (TrueFoundry 6.2). Answers whether
-/// an override is missing.
-fn put_headers(
+/// Adds a server's headers, unless a subject's override replaces them (TrueFoundry 6.2). Returns whether a required
+/// override is missing.
+fn insert_server_headers(
     headers: &mut HeaderMap,
     level: AuthLevel,
     specs: &[HeaderSpec],
@@ -618,27 +633,29 @@ fn put_headers(
     for spec in specs {
         let filled = spec.template.as_deref().map(|text| fill(text, own));
         match (filled, secrets.get(Place::Header(&spec.name))) {
-            (Some(value), _) => put(headers, &spec.name, value?.expose_secret())?,
-            (None, Some(value)) => put(headers, &spec.name, value)?,
+            (Some(value), _) => insert_header(headers, &spec.name, value?.expose_secret())?,
+            (None, Some(value)) => insert_header(headers, &spec.name, value)?,
             (None, None) => return Err(Error::internal("a header has no value")),
         }
     }
     if let (AuthLevel::Global, Some(own)) = (level, own) {
         let OverrideValue::Header(value) = own else {
-            return Err(Error::internal("an override does not fit its server"));
+            return Err(Error::internal(
+                "an override does not match its server's authentication",
+            ));
         };
         let name = match specs {
             [only] => only.name.as_str(),
             _ => AUTHORIZATION.as_str(),
         };
-        put(headers, name, value.expose_secret())?;
+        insert_header(headers, name, value.expose_secret())?;
     }
     Ok(false)
 }
 
 /// A template with the override's value in the place of its parameter.
 fn fill(template: &str, own: Option<&OverrideValue>) -> Result<SecretString> {
-    let unfit = || Error::internal("an override does not fit its server");
+    let unfit = || Error::internal("an override does not match its server's authentication");
     let (before, name, after) = placeholder(template).ok_or_else(unfit)?;
     let value = match own.ok_or_else(unfit)? {
         OverrideValue::Header(value) => value,
@@ -647,36 +664,47 @@ fn fill(template: &str, own: Option<&OverrideValue>) -> Result<SecretString> {
     Ok(format!("{before}{}{after}", value.expose_secret()).into())
 }
 
-/// The access token of the caller's grant. One that was just read and is good is used without another look.
+/// The access token of the caller's grant. A valid one that was just read is used without reading it again.
 async fn grant(
     app: &App,
     tenant: &TenantId,
     at: &AtServer,
-    refused: Option<&Carrier>,
+    refused: Option<&CredentialSource>,
     call: &Call,
-) -> Result<Usable> {
+) -> Result<GrantAccess> {
     let AtServer {
         server,
         subject,
         records,
     } = at;
-    let need = match refused {
-        Some(Carrier::Grant(version)) => Need::Other(version),
+    let requirement = match refused {
+        Some(CredentialSource::Grant(version)) => TokenRequirement::OtherThan(version),
         _ => {
             let now = app.now();
             match (status(server, records, now), &records.grant) {
-                (Status::Required { reason, .. }, None) => return Ok(Usable::Not(reason)),
+                (Status::Required { reason, .. }, None) => {
+                    return Ok(GrantAccess::Unavailable(reason));
+                }
                 (Status::Authenticated(_), Some(grant))
                     if !grant.is_expired(now) && !grant.due_for_refresh(now) =>
                 {
                     return grants::token_of(app, tenant, server, Box::new(grant.clone())).await;
                 }
-                _ => Need::Valid,
+                _ => TokenRequirement::Valid,
             }
         }
     };
-    let (id, patience) = (server.id, call.patience());
-    let usable = grants::access(app, tenant, &call.who, id, subject, need, patience).await?;
+    let (id, max_refresh_wait) = (server.id, call.max_refresh_wait());
+    let usable = grants::access(
+        app,
+        tenant,
+        &call.who,
+        id,
+        subject,
+        requirement,
+        max_refresh_wait,
+    )
+    .await?;
     // Meanwhile the server may have moved and the subject consented anew: that token is for another address than the one
     // that this call goes to.
     let is_ours = |new: &Grant| {
@@ -687,29 +715,32 @@ async fn grant(
         })
     };
     Ok(match usable {
-        Usable::Token { grant, .. } if !is_ours(&grant) => Usable::Not(Reason::ServerChanged),
+        GrantAccess::Token { grant, .. } if !is_ours(&grant) => {
+            GrantAccess::Unavailable(Reason::ServerChanged)
+        }
         usable => usable,
     })
 }
 
-/// The token of a server's own client, from memory unless it is over or was refused.
-async fn own_token(
+/// The token of a server's own client, from the cache unless it has expired or was refused.
+async fn client_credentials_token(
     app: &App,
     tenant: &TenantId,
     server: &Server,
     oauth: &OauthConfig,
     secrets: &Secrets,
     refused: bool,
-) -> Result<Result<OwnToken, Reason>> {
+) -> Result<Result<ClientCredentialsToken, Reason>> {
     const MARGIN: i64 = 60;
-    let (place, fence) = (
+    let (place, fingerprint) = (
         (tenant.clone(), server.id),
-        fence(server, &Records::default())?,
+        fingerprint(server, &Records::default())?,
     );
     if !refused {
-        let known = locked(&app.remembered.tokens).get(&place).cloned();
-        let good =
-            |one: &OwnToken| one.fence == fence && one.until.is_none_or(|until| app.now() < until);
+        let known = locked(&app.process_cache.tokens).get(&place).cloned();
+        let good = |one: &ClientCredentialsToken| {
+            one.fingerprint == fingerprint && one.until.is_none_or(|until| app.now() < until)
+        };
         if let Some(one) = known.filter(good) {
             return Ok(Ok(one));
         }
@@ -739,23 +770,23 @@ async fn own_token(
                 let margin = MARGIN.min(life / 3);
                 app.now().plus_seconds(life - margin)
             });
-            let one = OwnToken {
-                fence,
+            let one = ClientCredentialsToken {
+                fingerprint,
                 token: tokens.access,
                 until,
                 replaced_at: refused.then(|| app.now()),
             };
-            locked(&app.remembered.tokens).insert(place, one.clone());
+            locked(&app.process_cache.tokens).insert(place, one.clone());
             Ok(Ok(one))
         }
         Err(failure) => {
-            locked(&app.remembered.tokens).remove(&place);
+            locked(&app.process_cache.tokens).remove(&place);
             warn!(
                 tenant = tenant.as_str(),
                 server = ?server.id,
                 status = failure.status,
                 error = failure.word,
-                "a server's own client got no token"
+                "client credentials token request failed"
             );
             Ok(Err(match failure.class {
                 Class::InvalidClient => Reason::InvalidClient,
@@ -765,7 +796,7 @@ async fn own_token(
     }
 }
 
-/// Keeps a session that the server has just opened, under an id of our own. Returns that id.
+/// Stores a session that the server has just opened and returns our own id for it.
 ///
 /// # Errors
 /// [`Error::ServerNotFound`] when the server has just gone, [`Error::Contended`] when its authentication has just
@@ -792,7 +823,7 @@ pub async fn keep_session(
         server: server.id,
         subject: subject.clone(),
         auth_revision: server.auth_revision,
-        fence: fence(server, records)?,
+        fingerprint: fingerprint(server, records)?,
         at: now,
         sealed: key.seal(tenant, server.id, kind, upstream.as_bytes())?,
         ttl: now.plus_seconds(MCP_SESSION_LIFETIME).seconds(),
@@ -812,7 +843,7 @@ pub async fn keep_session(
     }
 }
 
-/// Forgets a session that its client has closed.
+/// Deletes a session that its client has closed.
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].
@@ -831,7 +862,7 @@ fn of_mcp_session(
     Ok(event.at(session.server).of(&session.subject))
 }
 
-/// What the server calls a session.
+/// The server's own id of a session.
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].
@@ -846,10 +877,10 @@ pub async fn upstream_session(
     let id = key.open(tenant, server.id, kind, &session.sealed)?;
     std::str::from_utf8(&id)
         .map(SecretString::from)
-        .map_err(|_| Error::internal("a session's id is no text"))
+        .map_err(|_| Error::internal("an MCP session id is not UTF-8"))
 }
 
-/// Looks after a call, from before it is sent until its answer has ended.
+/// Watches that a call stays permitted, from before it is sent until its response has ended.
 #[derive(Debug)]
 pub struct Watch {
     table: Table,
@@ -858,13 +889,13 @@ pub struct Watch {
     who: Presented,
     server: ServerId,
     subject: Subject,
-    fence: String,
+    fingerprint: String,
     _turn: OwnedSemaphorePermit,
     _place: CallPlace,
 }
 
 impl Watch {
-    /// Of a call that these credentials were shown for.
+    /// Watches a call that was made with these credentials.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when too many are under way, of this tenant, at this server or in all; [`Error::Internal`].
@@ -881,36 +912,38 @@ impl Watch {
             who,
             server: at.server.id,
             subject: at.subject.clone(),
-            fence: fence(&at.server, &at.records)?,
+            fingerprint: fingerprint(&at.server, &at.records)?,
         })
     }
 
-    /// Resolves when what the call rested on is gone.
-    pub async fn over(self) {
+    /// Resolves when the call is no longer permitted.
+    pub async fn until_revoked(self) {
         loop {
             sleep(self.every).await;
-            // While the store does not answer nobody can be disconnected either.
-            if let Ok(None) = self.stands().await {
+            // While the store is unavailable, nobody can be disconnected either.
+            if let Ok(None) = self.revalidate().await {
                 return;
             }
         }
     }
 
-    /// The server as it is now, if all that the call rests on still stands.
+    /// The current server, if the caller, the server and the credential are still valid and unchanged.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
-    pub async fn stands(&self) -> Result<Option<Server>> {
+    pub async fn revalidate(&self) -> Result<Option<Server>> {
         let tenant = self.who.tenant();
         let mut keys = AtServer::keys(tenant, self.server, &self.subject);
-        self.who.need(&mut keys);
+        self.who.required_keys(&mut keys);
         let found = self.table.read(keys).await?;
-        match self.who.clone().settle(&found, self.clock.now()) {
+        match self.who.clone().authenticate(&found, self.clock.now()) {
             Err(Error::Unauthenticated(_)) => return Ok(None),
-            settled => settled?,
+            authenticated => authenticated?,
         };
         match AtServer::from_found(&found, tenant, self.server, &self.subject)? {
-            Some(at) if fence(&at.server, &at.records)? == self.fence => Ok(Some(at.server)),
+            Some(at) if fingerprint(&at.server, &at.records)? == self.fingerprint => {
+                Ok(Some(at.server))
+            }
             _ => Ok(None),
         }
     }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Leases that are remembered before those that nobody has asked about for long are forgotten.
+/// The number of tracked leases above which stale ones are dropped.
 const MANY: usize = 1000;
 
 /// When this process first saw each lease, in time that has passed for it.
@@ -14,7 +14,7 @@ const MANY: usize = 1000;
 pub(crate) struct Leases(Mutex<HashMap<String, Duration>>);
 
 impl Leases {
-    /// Whether nobody can be refreshing a grant any more. `elapsed` is the time that has passed for this process.
+    /// Whether the lease of a grant may be taken over. `elapsed` is the time that has passed for this process.
     pub fn is_free(&self, grant: &Grant, elapsed: Duration) -> bool {
         let Some(lease) = &grant.lease_id else {
             return true;

@@ -1,28 +1,28 @@
 //! What Hawser does, in the words of no contract. Each operation is one decision and at most one transaction; what has
 //! been read for a caller cannot be used before a contract's rule has permitted it.
 
-pub mod auditor;
+pub mod audit_log;
 pub mod call_limits;
+pub(crate) mod circuit_breaker;
 pub mod clients;
 pub mod consent;
 pub mod credentials;
 pub mod grants;
 pub mod integrations;
+pub mod integrity;
 pub mod invoke;
 pub(crate) mod leases;
 pub mod providers;
 mod purge;
 pub mod receipts;
 mod revocations;
+pub mod scheduler;
 pub mod servers;
 pub mod sessions;
-pub(crate) mod silence;
 pub mod subjects;
 pub mod tokens;
 pub mod tools;
-pub mod trail;
 mod verifications;
-pub mod work;
 
 use crate::caller::Caller;
 use crate::domain::server::host;
@@ -103,9 +103,9 @@ impl<T> Permitted<Option<T>> {
     }
 }
 
-/// What a destructive call takes away.
+/// What a destructive call would remove.
 #[derive(Debug, Default)]
-pub struct Taking {
+pub struct DeletionPreview {
     /// How many credentials of each source.
     pub counts: Counts,
     /// How many subjects have them.
@@ -115,7 +115,7 @@ pub struct Taking {
     pub issuers: BTreeMap<String, (u64, bool)>,
 }
 
-impl Taking {
+impl DeletionPreview {
     /// Adds one credential; those of one subject one after the other.
     pub fn add(&mut self, credential: &Credential) {
         self.counts.add(credential.source());
@@ -135,7 +135,7 @@ impl Taking {
     }
 }
 
-/// Tries at something that has to happen while the store does not answer: each waits longer than the one before.
+/// Retries with exponential backoff, for writes that must succeed even if the store is unavailable for a while.
 pub(crate) struct Tries {
     left: u32,
     until: Instant,
@@ -172,11 +172,11 @@ impl Tries {
     }
 }
 
-/// Runs an attempt again for as long as it loses races against other writers, a bounded number of times.
+/// Retries an attempt while it conflicts with other writers, a bounded number of times.
 ///
 /// # Errors
 /// The last attempt's.
-pub async fn until_settled<T, E, F>(
+pub async fn retry_on_contention<T, E, F>(
     mut attempt: impl FnMut() -> F,
     contended: impl Fn(&E) -> bool,
 ) -> Result<T, E>

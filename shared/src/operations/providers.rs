@@ -1,5 +1,5 @@
-//! LangSmith's providers: that one subject may connect to one server. A provider holds no secret; its tokens are the
-//! subject's grant, and it ends when the server no longer stands behind what it had when the provider was made.
+//! LangSmith's providers: permission for one subject to connect to one server. A provider holds no secret; its tokens
+//! are the subject's grant. It ends when a change of the server voids grants of its auth revision.
 
 use super::{Unchecked, consent};
 use crate::app::App;
@@ -9,7 +9,7 @@ use crate::domain::id::{ServerId, TenantId, random};
 use crate::domain::issuance::Provider;
 use crate::domain::server::Server;
 use crate::domain::subject::Subject;
-use crate::table::clients::{lead_key, provider_key};
+use crate::table::clients::{pointer_key, provider_key};
 use crate::table::servers;
 use crate::{Error, Result};
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use uuid::Uuid;
 /// The most keys of one read.
 const AT_ONCE: usize = 100;
 
-/// A server, and the caller's own provider there, whether it stands or not.
+/// A server, and the caller's own provider there, valid or not.
 #[derive(Debug)]
 pub struct AtServer {
     /// The server.
@@ -77,7 +77,7 @@ pub async fn all(
     Ok(all)
 }
 
-/// The provider with this id and its server, as long as the server stands behind it.
+/// The provider with this id and its server, if it is valid under the server's auth revision.
 ///
 /// # Errors
 /// [`Error::Unauthenticated`], [`Error::Unavailable`], [`Error::Internal`].
@@ -87,25 +87,25 @@ pub async fn find_by_id(
     id: Option<Uuid>,
 ) -> Result<Unchecked<Option<(Server, Provider)>>> {
     let tenant = who.tenant().clone();
-    let keys = id.into_iter().map(|id| lead_key(&tenant, id)).collect();
+    let keys = id.into_iter().map(|id| pointer_key(&tenant, id)).collect();
     let (caller, found) = app.read_as(who, keys).await?;
-    let lead = id
-        .map(|id| found.provider_lead(&tenant, id))
+    let pointer = id
+        .map(|id| found.provider_pointer(&tenant, id))
         .transpose()?
         .flatten();
-    let Some(lead) = lead else {
+    let Some(pointer) = pointer else {
         return Ok(Unchecked::new(caller, None));
     };
     let keys = vec![
-        servers::key(&tenant, lead.server),
-        provider_key(&tenant, lead.server, &lead.subject),
+        servers::key(&tenant, pointer.server),
+        provider_key(&tenant, pointer.server, &pointer.subject),
     ];
     let found = app.table.read(keys).await?;
-    let server = found.server(&tenant, lead.server)?;
-    let provider = found.provider(&tenant, lead.server, &lead.subject)?;
+    let server = found.server(&tenant, pointer.server)?;
+    let provider = found.provider(&tenant, pointer.server, &pointer.subject)?;
     let both = server
         .zip(provider)
-        .filter(|(server, provider)| Some(provider.id) == id && provider.stands_under(server));
+        .filter(|(server, provider)| Some(provider.id) == id && provider.is_valid_under(server));
     Ok(Unchecked::new(caller, both))
 }
 
@@ -126,7 +126,7 @@ pub async fn ensure(
         return Err(Error::Oauth(OauthSetup::NotEnabled));
     }
     let stored = of(app, tenant, server.id, subject).await?;
-    if let Some(known) = stored.as_ref().filter(|known| known.stands_under(server)) {
+    if let Some(known) = stored.as_ref().filter(|known| known.is_valid_under(server)) {
         return Ok(known.id);
     }
     consent::prepare(app, tenant, server, subject, base).await?;
@@ -144,7 +144,7 @@ pub async fn ensure(
         return Ok(provider.id);
     }
     match of(app, tenant, server.id, subject).await? {
-        Some(first) if first.stands_under(server) => Ok(first.id),
+        Some(first) if first.is_valid_under(server) => Ok(first.id),
         _ => Err(Error::Contended),
     }
 }

@@ -1,11 +1,11 @@
-//! What follows a delete or a voiding change: the partition of a dead server is emptied, the void credentials of a living
-//! one are cleared away. Both go page by page until the time is over, and on from there when they are taken up again.
+//! The work after a deletion or a voiding change: a purge empties the partition of a deleted server, a sweep removes
+//! the void credentials of an existing one. Both run page by page until a deadline and continue where they stopped.
 
-use super::work::put_off;
+use super::scheduler::defer;
 use crate::app::App;
 use crate::domain::credential::Source;
 use crate::domain::event::{Action, Event, Worker};
-use crate::domain::revocation::{PATIENCE, Revocation};
+use crate::domain::revocation::{RETRY_WINDOW_SECONDS, Revocation};
 use crate::domain::session::Phase;
 use crate::domain::subject::Subject;
 use crate::table::work::{
@@ -18,21 +18,21 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use std::slice;
 use tokio::time::Instant;
 
-/// How often a sweep looks again at what was replaced meanwhile.
+/// Attempts of a sweep at a page whose credentials are replaced concurrently.
 const PASSES: usize = 5;
-/// Credentials that a sweep looks at before it looks at the clock.
+/// Credentials in one page of a sweep.
 const VOIDED_PAGE: i32 = 200;
 /// Clients that are deregistered at once.
 const CLIENTS_AT_ONCE: usize = 8;
 
-/// How far a part of the work has come.
+/// The progress of a step of a purge.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stand {
+enum Progress {
     /// Nothing is left.
     Done,
-    /// Something is left that has to be waited for.
-    Waits,
-    /// The time is over.
+    /// Something is left that waits for an issuer or a lease.
+    Waiting,
+    /// The deadline was reached.
     Unfinished,
 }
 
@@ -57,15 +57,15 @@ pub(super) async fn purge(app: &App, tombstone: &Tombstone, until: Instant) -> R
     let cleared = clear(app, &tombstone, until).await;
     // Revocations, and more of this where the time was over.
     app.work_appeared.notify_one();
-    let mut stand = cleared?;
-    if stand == Stand::Done && app.table.has_revocations(tenant, *server).await? {
-        stand = Stand::Waits;
+    let mut progress = cleared?;
+    if progress == Progress::Done && app.table.has_revocations(tenant, *server).await? {
+        progress = Progress::Waiting;
     }
-    if stand == Stand::Done {
-        stand = deregister(app, &tombstone, until).await?;
+    if progress == Progress::Done {
+        progress = deregister(app, &tombstone, until).await?;
     }
-    match stand {
-        Stand::Done => {
+    match progress {
+        Progress::Done => {
             remove_bound_keys(app, &tombstone).await?;
             let event = Event::new(app.now(), tenant, Worker::Purge, Action::ServerPurged)?
                 .at(*server)
@@ -73,16 +73,16 @@ pub(super) async fn purge(app: &App, tombstone: &Tombstone, until: Instant) -> R
             app.table.finish_purge(&tombstone, &event).await
         }
         // The last revocation to be settled comes back here at once; this is for what it does not see.
-        Stand::Waits => put_off(app, &Work::Tombstone(tombstone)).await.map(drop),
-        Stand::Unfinished => {
+        Progress::Waiting => defer(app, &Work::Tombstone(tombstone)).await.map(drop),
+        Progress::Unfinished => {
             let now = app.now();
             let again = Work::Tombstone(tombstone);
-            app.table.put_off(&again, now).await.map(drop)
+            app.table.defer(&again, now).await.map(drop)
         }
     }
 }
 
-/// Removes the personal access tokens that were for a dead server alone. They have opened nothing since it died.
+/// Removes the personal access tokens that are bound to a deleted server. They have been refused since its deletion.
 async fn remove_bound_keys(app: &App, tombstone: &Tombstone) -> Result<()> {
     let Tombstone { tenant, number, .. } = tombstone;
     let keys = app.table.api_keys(tenant).await?.into_iter();
@@ -95,8 +95,8 @@ async fn remove_bound_keys(app: &App, tombstone: &Tombstone) -> Result<()> {
     Ok(())
 }
 
-/// Clears everything but clients, revocations and the tombstone.
-async fn clear(app: &App, tombstone: &Tombstone, until: Instant) -> Result<Stand> {
+/// Removes everything but clients, revocations and the tombstone.
+async fn clear(app: &App, tombstone: &Tombstone, until: Instant) -> Result<Progress> {
     let Tombstone {
         tenant,
         server,
@@ -113,7 +113,7 @@ async fn clear(app: &App, tombstone: &Tombstone, until: Instant) -> Result<Stand
     let mut after = None;
     loop {
         let (some, next) = app.table.remains(tenant, *server, after).await?;
-        let (mut doomed, mut grants, mut overrides) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut to_delete, mut grants, mut overrides) = (Vec::new(), Vec::new(), Vec::new());
         let now = app.now();
         for Remains { key, item } in some {
             match item {
@@ -135,14 +135,14 @@ async fn clear(app: &App, tombstone: &Tombstone, until: Instant) -> Result<Stand
                 }
                 Remaining::Unreadable => {
                     failure
-                        .get_or_insert(Error::internal("a deletion waits for what cannot be read"));
+                        .get_or_insert(Error::internal("a purge is blocked by an unreadable item"));
                 }
                 Remaining::Provider(provider) => {
-                    doomed.extend([clients::lead_key(tenant, provider.id), key]);
+                    to_delete.extend([clients::pointer_key(tenant, provider.id), key]);
                 }
                 // Its server is gone, and the tombstone counts what it would have.
                 Remaining::Sweep(sweep) => app.table.finish_sweep(&sweep, now).await?,
-                Remaining::Session { .. } | Remaining::Other => doomed.push(key),
+                Remaining::Session { .. } | Remaining::Other => to_delete.push(key),
             }
         }
         let end = |group| app.table.end_remaining_grants(group).boxed();
@@ -157,26 +157,25 @@ async fn clear(app: &App, tombstone: &Tombstone, until: Instant) -> Result<Stand
         // One that is not there any more was another worker's.
         let end = |group| app.table.end_remaining_overrides(tenant, group).boxed();
         in_groups(&overrides, OVERRIDES_AT_ONCE, end).await?;
-        app.table.clear(&doomed).await?;
-        // What only waits is passed by, or this would never come to the rest.
-        let worked = !(grants.is_empty() && overrides.is_empty() && doomed.is_empty());
+        app.table.clear(&to_delete).await?;
+        // A page on which everything waits does not count, so that later pages are reached.
+        let worked = !(grants.is_empty() && overrides.is_empty() && to_delete.is_empty());
         after = next;
-        let stand = match after {
-            Some(_) if worked && Instant::now() >= until => Stand::Unfinished,
+        let progress = match after {
+            Some(_) if worked && Instant::now() >= until => Progress::Unfinished,
             Some(_) => continue,
-            None if settled => Stand::Done,
-            None => Stand::Waits,
+            None if settled => Progress::Done,
+            None => Progress::Waiting,
         };
-        return failure.map_or(Ok(stand), Err);
+        return failure.map_or(Ok(progress), Err);
     }
 }
 
-/// Deregisters the clients that were registered for a dead server (RFC 7592). One whose issuer does not answer for a day is
-/// given up.
-async fn deregister(app: &App, tombstone: &Tombstone, until: Instant) -> Result<Stand> {
+/// Deregisters the clients that were registered for a deleted server (RFC 7592), for a day at most.
+async fn deregister(app: &App, tombstone: &Tombstone, until: Instant) -> Result<Progress> {
     let Tombstone { tenant, server, .. } = tombstone;
-    let patient = app.now() < tombstone.at.plus_seconds(PATIENCE);
-    let mut stand = Stand::Done;
+    let is_retrying = app.now() < tombstone.at.plus_seconds(RETRY_WINDOW_SECONDS);
+    let mut progress = Progress::Done;
     let mut asked = false;
     let mut after = None;
     loop {
@@ -184,7 +183,7 @@ async fn deregister(app: &App, tombstone: &Tombstone, until: Instant) -> Result<
         if !some.is_empty() {
             if !asked {
                 // As with revocations.
-                put_off(app, &Work::Tombstone(tombstone.clone())).await?;
+                defer(app, &Work::Tombstone(tombstone.clone())).await?;
                 asked = true;
             }
             let data_key = &app.data_key(tenant, *server, &tombstone.data_key).await?;
@@ -195,7 +194,7 @@ async fn deregister(app: &App, tombstone: &Tombstone, until: Instant) -> Result<
                     }
                     None => false,
                 };
-                Ok::<_, Error>((gone || !patient).then(|| key.clone()))
+                Ok::<_, Error>((gone || !is_retrying).then(|| key.clone()))
             });
             let asking: Vec<_> = asking.collect();
             let ended: Vec<_> = stream::iter(asking)
@@ -204,22 +203,22 @@ async fn deregister(app: &App, tombstone: &Tombstone, until: Instant) -> Result<
                 .await?;
             let gone: Vec<_> = ended.into_iter().flatten().collect();
             if gone.len() < some.len() {
-                stand = Stand::Waits;
+                progress = Progress::Waiting;
             }
             app.table.clear(&gone).await?;
         }
         after = next;
         if after.is_none() {
-            return Ok(stand);
+            return Ok(progress);
         }
         if Instant::now() >= until {
-            return Ok(Stand::Unfinished);
+            return Ok(Progress::Unfinished);
         }
     }
 }
 
-/// Takes away what a change voided at a living server, and keeps the reason why. If the server is deleted meanwhile, its
-/// tombstone takes care of the rest.
+/// Removes the credentials that a change of an existing server voided, and stores the reason. If the server is deleted
+/// meanwhile, its purge removes the rest.
 pub(super) async fn clear_voided(app: &App, sweep: &Sweep, until: Instant) -> Result<()> {
     let mut place = sweep.place();
     let mut unreadable = false;
@@ -230,7 +229,7 @@ pub(super) async fn clear_voided(app: &App, sweep: &Sweep, until: Instant) -> Re
         let over = next.is_none() || Instant::now() >= until;
         if over && unreadable {
             // All others are gone. What cannot be read is looked for again, so no place is noted that lies behind it.
-            return Err(Error::internal("a sweep waits for what cannot be read"));
+            return Err(Error::internal("a sweep is blocked by an unreadable item"));
         }
         let Some(next) = next else {
             return app.table.finish_sweep(sweep, app.now()).await;
@@ -242,7 +241,7 @@ pub(super) async fn clear_voided(app: &App, sweep: &Sweep, until: Instant) -> Re
     }
 }
 
-/// The same for one page of credentials. Answers where the next one starts, if there is any.
+/// Sweeps one page of credentials. Returns where the next page starts, if there is one.
 async fn clear_voided_page(
     app: &App,
     sweep: &Sweep,
@@ -281,8 +280,8 @@ async fn clear_voided_page(
     Err(Error::Contended)
 }
 
-/// Ends things in groups, each group in one transaction; of one that does not come about each alone, so that what has moved
-/// or cannot be ended keeps none of the others. Answers whether all are ended.
+/// Ends items in groups, each in one transaction. The items of a transaction that fails are ended one by one, so that a
+/// changed or unreadable one does not block the others. Returns whether all are ended.
 ///
 /// # Errors
 /// The first failure, after everything has been tried; at once if the store does not answer.

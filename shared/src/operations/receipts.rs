@@ -76,7 +76,7 @@ pub async fn list(
     Ok((page, before))
 }
 
-/// Managers of the tenant read all receipts, others those of what they did or of what was done to them.
+/// Managers of the tenant may read all receipts, others those of which they are the actor or the subject.
 pub fn may_read(caller: &Caller, receipt: &Receipt) -> bool {
     let concerned = match &receipt.removed {
         Removed::Credential { subject, .. } | Removed::Subject { subject } => {

@@ -1,6 +1,6 @@
-//! Telling an issuer that a grant is over (RFC 7009), until that is settled: each token on its own, the refresh token first,
-//! as the client that it was issued to. At least once is fine, for repeating is harmless; the receipt counts each grant
-//! exactly once, in the transaction that erases its tokens.
+//! Revocation of ended grants at their issuers (RFC 7009), with retries: each token on its own, the refresh token
+//! first, authenticated as the client that it was issued to. Requests are sent at least once, since revocation is
+//! idempotent; the receipt counts each grant exactly once, in the transaction that deletes its tokens.
 //!
 //! A grant that ended while it was refreshed, or after the answer to a refresh was lost, is in doubt: its issuer may have given
 //! out tokens that are not in the revocation. It waits for them as long as a refresh may take. Then the refresh is tried
@@ -16,7 +16,7 @@ use crate::domain::issuance::{Client, ClientAuth, ClientSource, RevocationMethod
 use crate::domain::revocation::{LateTokens, Outcome, Presentation, Revocation, Unsupported};
 use crate::domain::server::{Auth, Server, host, origin};
 use crate::domain::time::Timestamp;
-use crate::oauth::owner::{self, Clues, Outage};
+use crate::oauth::owner::{self, IssuerHints, Outage};
 use crate::oauth::revocation::{self, Answer, Hint, Verdict};
 use crate::oauth::token::{self, Class, Credentials, Endpoint};
 use crate::seal::DataKey;
@@ -30,17 +30,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-/// How often an issuer may refuse the client before that is believed.
-const CLIENT_REFUSALS: u32 = 3;
-/// How long an issuer may be looked for in one attempt.
-const LOOK: Duration = Duration::from_secs(25);
+/// How often an issuer has to refuse the client before the revocation fails.
+const MAX_CLIENT_REFUSALS: u32 = 3;
+/// The time limit of one lookup of an issuer.
+const ISSUER_LOOKUP_TIMEOUT: Duration = Duration::from_secs(25);
 /// The longest pause between two attempts, in seconds.
-const LONGEST_PAUSE: i64 = 3600;
-/// After how many attempts a lost refresh is not tried any more, since its issuer does not answer.
-const RECOVERIES: u32 = 5;
+const MAX_BACKOFF_SECONDS: i64 = 3600;
+/// Attempts at repeating a refresh whose answer was lost.
+const MAX_RECOVERY_ATTEMPTS: u32 = 5;
 
-/// Presents what is due of a revocation, and records where that leaves it. The last one of a deleted server lets its purge
-/// go on.
+/// Sends the due revocation requests of a revocation and records their results. After the last revocation of a deleted
+/// server, its purge continues.
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].
@@ -60,25 +60,24 @@ pub(super) async fn present(app: &App, found: &Revocation, until: Instant) -> Re
     if let Some(at) = one.not_before.filter(|at| app.now() < *at) {
         // A refresh may be under way that brings more to present.
         let waiting = Work::Revocation(Box::new(one));
-        return app.table.put_off(&waiting, at).await.map(drop);
+        return app.table.defer(&waiting, at).await.map(drop);
     }
     let before = one.version.clone();
     one.attempts += 1;
     one.version = new_version(app.now())?;
-    let wait = match Sets::open(&key, &one) {
-        // Out of patience with an issuer that is known not to answer, and did not when it was asked about this one: once more
-        // would only hold back others.
+    let wait = match TokenSets::open(&key, &one) {
+        // The retry window is over and the circuit of the issuer is open: another request would only delay other work.
         Ok(_)
             if one.attempts > 1
                 && one.is_over(app.now())
-                && !app.silence.admits(&one.asks(), app.now()) =>
+                && !app.circuit_breaker.allow(&one.asks(), app.now()) =>
         {
             one.attempts -= 1;
             None
         }
         Ok(sets) => {
-            let says = Says::of(app, &one, server.as_ref(), &key, &sets.own).await?;
-            match find_endpoint(app, &mut one, &says).await {
+            let current = CurrentSettings::of(app, &one, server.as_ref(), &key, &sets.own).await?;
+            match find_endpoint(app, &mut one, &current).await {
                 Err(Outage { .. }) => None,
                 Ok(missing) => match lost(&one, &sets.own) {
                     Some(refresh) => {
@@ -86,22 +85,22 @@ pub(super) async fn present(app: &App, found: &Revocation, until: Instant) -> Re
                             before: before.clone(),
                             one: one.clone(),
                             refresh,
-                            says: says.clone(),
+                            current: current.clone(),
                             key,
                         };
-                        match app.to_its_end(|app| recovery.carry_out(app)).await? {
+                        match app.to_its_end(|app| recovery.run(app)).await? {
                             Recovered::Moved => return Ok(()),
                             Recovered::TryLater(wait) => wait,
                             Recovered::Nothing => {
-                                attempt(app, &mut one, &sets, &says, missing).await
+                                attempt(app, &mut one, &sets, &current, missing).await
                             }
                         }
                     }
-                    None => attempt(app, &mut one, &sets, &says, missing).await,
+                    None => attempt(app, &mut one, &sets, &current, missing).await,
                 },
             }
         }
-        // Nothing can ever be presented.
+        // The tokens cannot be opened.
         Err(_) => {
             end_due(&mut one, Outcome::Failed, None, app.now());
             None
@@ -140,19 +139,19 @@ pub(super) async fn present(app: &App, found: &Revocation, until: Instant) -> Re
     }
 }
 
-/// Presents tokens that nothing durable can hold any more, a few times at once. The last resort, for a server that was
-/// deleted and cleared away while an issuer was answering.
+/// Revokes tokens that can no longer be stored, with a few immediate attempts: the last resort for a server that was
+/// deleted and purged while its issuer was answering.
 pub(super) async fn present_now(app: &App, mut one: Revocation, tokens: &Tokens) -> Outcome {
     const TRIES: u32 = 3;
-    let sets = Sets {
+    let sets = TokenSets {
         own: tokens.clone(),
         late: None,
     };
-    let says = Says::of_tokens(tokens);
+    let current = CurrentSettings::of_tokens(tokens);
     for _ in 0..TRIES {
         one.attempts += 1;
-        if let Ok(missing) = find_endpoint(app, &mut one, &says).await {
-            attempt(app, &mut one, &sets, &says, missing).await;
+        if let Ok(missing) = find_endpoint(app, &mut one, &current).await {
+            attempt(app, &mut one, &sets, &current, missing).await;
         }
         if let Some(outcome) = one.outcome() {
             log(&one, outcome);
@@ -164,13 +163,13 @@ pub(super) async fn present_now(app: &App, mut one: Revocation, tokens: &Tokens)
 }
 
 /// The tokens of a revocation.
-struct Sets {
+struct TokenSets {
     own: Tokens,
     /// Those that came after its grant had ended.
     late: Option<Tokens>,
 }
 
-impl Sets {
+impl TokenSets {
     fn open(key: &DataKey, one: &Revocation) -> Result<Self> {
         let open = |sealed| {
             let (subject, issuance) = (&one.subject, &one.issuance);
@@ -184,26 +183,26 @@ impl Sets {
     }
 }
 
-/// The refresh token by which tokens that were lost may be had once more. Where nothing can be revoked nothing is fetched.
+/// The refresh token to repeat a lost refresh with; `None` where nothing was lost or nothing could be revoked.
 fn lost(one: &Revocation, own: &Tokens) -> Option<SecretString> {
     let worth_it = one.in_doubt
         && one.late.is_none()
         && one.refresh == Presentation::Due
         && one.issuance.revocation_endpoint.is_some()
-        && one.attempts <= RECOVERIES;
+        && one.attempts <= MAX_RECOVERY_ATTEMPTS;
     own.refresh.clone().filter(|_| worth_it)
 }
 
-/// A refresh for the sake of the end: what was given out to nobody, or would have been, becomes known and is revoked.
+/// Repeats a refresh whose answer was lost, so that the tokens that the issuer may have issued can be revoked.
 struct Recovery {
     before: String,
     one: Revocation,
     refresh: SecretString,
-    says: Says,
+    current: CurrentSettings,
     key: DataKey,
 }
 
-/// What came of it.
+/// The outcome of a recovery.
 enum Recovered {
     /// The revocation has more to present now, or another one has it; either is due.
     Moved,
@@ -214,18 +213,18 @@ enum Recovered {
 }
 
 impl Recovery {
-    async fn carry_out(self, app: Arc<App>) -> Result<Recovered> {
+    async fn run(self, app: Arc<App>) -> Result<Recovered> {
         let Self { one, key, .. } = &self;
         let at = Endpoint::of(
             &one.issuance,
-            self.says.secret.as_ref(),
-            &self.says.parameters,
+            self.current.secret.as_ref(),
+            &self.current.parameters,
         );
         let new = match token::refresh(&app.egress, &at, &self.refresh).await {
             Ok(new) => new,
             Err(failure) => {
                 return Ok(match failure.class {
-                    Class::Transient if one.attempts < RECOVERIES => {
+                    Class::Transient if one.attempts < MAX_RECOVERY_ATTEMPTS => {
                         let wait = failure.retry_after;
                         Recovered::TryLater(wait.map(|wait| wait.as_secs() as i64))
                     }
@@ -237,7 +236,7 @@ impl Recovery {
         let tokens = Tokens {
             access: new.access,
             refresh: new.refresh.filter(is_other),
-            client_secret: self.says.secret.clone(),
+            client_secret: self.current.secret.clone(),
         };
         let (tenant, subject) = (&one.tenant, &one.subject);
         let sealed = grants::seal(key, tenant, one.server, subject, &one.issuance, &tokens)?;
@@ -262,7 +261,7 @@ impl Recovery {
         }
     }
 
-    /// Writes down what was recovered: in the revocation itself, or beside it if that is another one by now.
+    /// Stores the recovered tokens: in the revocation itself, or as another one if it has changed.
     async fn keep(&self, app: &App, late: LateTokens, tokens: &Tokens) -> Result<()> {
         let (one, now) = (&self.one, app.now());
         let more = Revocation {
@@ -313,16 +312,16 @@ impl Recovery {
     }
 }
 
-/// Asks the issuer about each token that is due. Answers how long it wants to be left alone, if it says so.
-/// `missing` is why it is not known where they are presented.
+/// Revokes each due token at the issuer. Returns the issuer's `Retry-After`, if it sent one. `missing` says why the
+/// revocation endpoint is unknown.
 async fn attempt(
     app: &App,
     one: &mut Revocation,
-    sets: &Sets,
-    says: &Says,
+    sets: &TokenSets,
+    current: &CurrentSettings,
     missing: Option<Unsupported>,
 ) -> Option<i64> {
-    let secret = says.secret.as_ref();
+    let secret = current.secret.as_ref();
     let client = one.client_now(secret.is_some());
     let now = app.now();
     let mut wait = None;
@@ -384,7 +383,7 @@ async fn attempt(
             Verdict::Refused => Some(Outcome::Failed),
             Verdict::InvalidClient => {
                 refused_client = true;
-                (refusals + 1 >= CLIENT_REFUSALS).then_some(Outcome::Failed)
+                (refusals + 1 >= MAX_CLIENT_REFUSALS).then_some(Outcome::Failed)
             }
             Verdict::TryLater => {
                 answered = false;
@@ -403,7 +402,7 @@ async fn attempt(
         }
     }
     one.refused_clients += u32::from(refused_client);
-    app.silence.note(&one.asks(), answered, app.now());
+    app.circuit_breaker.record(&one.asks(), answered, app.now());
     wait
 }
 
@@ -426,46 +425,46 @@ fn end_due(one: &mut Revocation, outcome: Outcome, status: Option<u16>, at: Time
 /// Seconds before the next attempt: five, then four times as many each time, an hour at most, and a random part more.
 fn pause(attempts: u32, wait: Option<i64>) -> i64 {
     let pause = 5i64.saturating_mul(4i64.saturating_pow(attempts.saturating_sub(1)));
-    let pause = pause.max(wait.unwrap_or(0)).min(LONGEST_PAUSE);
+    let pause = pause.max(wait.unwrap_or(0)).min(MAX_BACKOFF_SECONDS);
     let jitter = random::<8>().map_or(0, u64::from_be_bytes) % (pause as u64 / 4 + 1);
     pause + jitter as i64
 }
 
-/// Makes sure that it is known where the tokens are presented, or why that cannot be known. What the grant brought along
-/// counts first; then what the operator says by now; then the issuer is looked for once more.
+/// Determines the revocation endpoint, or why there is none: from the grant, else from the operator's current settings,
+/// else by looking up the issuer once more.
 async fn find_endpoint(
     app: &App,
     one: &mut Revocation,
-    says: &Says,
+    current: &CurrentSettings,
 ) -> std::result::Result<Option<Unsupported>, Outage> {
     if one.issuance.revocation_endpoint.is_some() {
         return Ok(None);
     }
-    if let Some((url, method, auth)) = &says.endpoint {
+    if let Some((url, method, auth)) = &current.endpoint {
         one.issuance.revocation_endpoint = Some(url.clone());
         one.issuance.revocation_method = *method;
         one.issuance.revocation_auth.extend(*auth);
         return Ok(None);
     }
     let token_endpoint = one.issuance.token_endpoint.clone();
-    let mut clues = Clues {
+    let mut issuer_hints = IssuerHints {
         token_endpoint: &token_endpoint,
-        resource: says
+        resource: current
             .resource
             .as_deref()
             .or(one.issuance.resource.as_deref()),
-        issuers: says.issuers.clone(),
-        vouched: says.vouched.clone(),
+        issuers: current.issuers.clone(),
+        trusted: current.trusted.clone(),
     };
     // A grant bears no name that only its bearer's own metadata speaks for.
     if one.issuance.names_issuer() {
-        clues.issuers.insert(0, one.issuance.issuer.clone());
-        clues.vouched.push(one.issuance.issuer.clone());
+        issuer_hints.issuers.insert(0, one.issuance.issuer.clone());
+        issuer_hints.trusted.push(one.issuance.issuer.clone());
     }
-    clues.issuers.push(origin(&token_endpoint));
-    let owner = owner::find(&app.egress, &clues, LOOK).await;
+    issuer_hints.issuers.push(origin(&token_endpoint));
+    let owner = owner::find(&app.egress, &issuer_hints, ISSUER_LOOKUP_TIMEOUT).await;
     if let Err(Outage { of_issuer: true }) = owner {
-        app.silence.note(&one.asks(), false, app.now());
+        app.circuit_breaker.record(&one.asks(), false, app.now());
     }
     let Some(owner) = owner? else {
         return Ok(Some(Unsupported::IssuerUnknown));
@@ -484,9 +483,9 @@ async fn find_endpoint(
     Ok(why)
 }
 
-/// What the client says of itself to an issuer, and the operator by now of the issuer of tokens that were obtained before.
+/// The operator's current settings for the issuer of stored tokens, and the client's current secret.
 #[derive(Clone, Default)]
-struct Says {
+struct CurrentSettings {
     /// The client's secret, which an operator may have changed since the tokens were obtained.
     secret: Option<SecretString>,
     /// What the operator adds to requests for tokens.
@@ -495,14 +494,14 @@ struct Says {
     endpoint: Option<(String, RevocationMethod, Option<ClientAuth>)>,
     /// Issuers to ask.
     issuers: Vec<String>,
-    /// Those of them whose word on other hosts counts.
-    vouched: Vec<String>,
+    /// Those of them whose metadata may name a revocation endpoint on another host.
+    trusted: Vec<String>,
     /// The server that the tokens were for.
     resource: Option<String>,
 }
 
-impl Says {
-    /// What was kept with the tokens.
+impl CurrentSettings {
+    /// The settings that were stored with the tokens.
     fn of_tokens(tokens: &Tokens) -> Self {
         Self {
             secret: tokens.client_secret.clone(),
@@ -519,41 +518,42 @@ impl Says {
         key: &DataKey,
         tokens: &Tokens,
     ) -> Result<Self> {
-        let mut says = Self::of_tokens(tokens);
+        let mut current = Self::of_tokens(tokens);
         let Some(server) = server.filter(|server| matches!(server.auth, Auth::Oauth(_))) else {
-            return Ok(says);
+            return Ok(current);
         };
         let secrets = servers::open_with(key, &one.tenant, server)?;
         let settings = match Settings::of(app, server, &secrets).await {
             Ok(settings) => settings,
-            Err(Error::Oauth(_)) => return Ok(says),
+            Err(Error::Oauth(_)) => return Ok(current),
             Err(error @ Error::Unavailable(_)) if !one.is_over(app.now()) => return Err(error),
             // What was kept with the tokens may serve; a reference that leads nowhere is nothing to wait for.
             Err(_) => Settings::without_secret(app, server, &secrets).await?,
         };
         let issuance = &one.issuance;
         if let Some(new) = settings.secret_for(issuance, one.auth_revision, server) {
-            says.secret = Some(new.clone());
+            current.secret = Some(new.clone());
         }
-        if settings.stand_behind(issuance, one.auth_revision, server) {
+        if settings.matches_issuance(issuance, one.auth_revision, server) {
             let home = origin(&issuance.token_endpoint);
             let is_trusted = |url: &String| settings.is_deployed || origin(url) == home;
             let endpoint = settings.revocation_endpoint().filter(is_trusted);
-            says.endpoint =
+            current.endpoint =
                 endpoint.map(|url| (url, settings.revocation_method, settings.revocation_auth));
-            let clues = settings.clues(
+            let issuer_hints = settings.issuer_hints(
                 &issuance.token_endpoint,
                 Some(settings.address.expose_secret()),
             );
             let named = settings.issuer.as_ref();
-            says.vouched = clues.vouched;
-            says.vouched
+            current.trusted = issuer_hints.trusted;
+            current
+                .trusted
                 .retain(|one| settings.is_deployed || named != Some(one));
-            says.issuers = clues.issuers;
-            says.resource = clues.resource.map(str::to_owned);
+            current.issuers = issuer_hints.issuers;
+            current.resource = issuer_hints.resource.map(str::to_owned);
         }
-        says.parameters = settings.token_params;
-        Ok(says)
+        current.parameters = settings.token_params;
+        Ok(current)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Registering, finding, changing and deleting servers.
 
-use super::{Permitted, Taking, Unchecked};
+use super::{DeletionPreview, Permitted, Unchecked};
 use crate::app::App;
 use crate::caller::{Caller, Presented};
 use crate::client_token::client_id;
@@ -35,10 +35,10 @@ const COUNTING: Duration = Duration::from_secs(5);
 /// The most bytes of a stored record; DynamoDB's own limit is 400 KiB with all attribute names.
 const RECORD_LIMIT: usize = 380 * 1024;
 
-/// A server about to be registered, in what all contracts share.
+/// A server to register, independent of the contract.
 #[derive(Debug)]
 pub struct Draft {
-    /// Its name, or what it is named after.
+    /// Its name, or the integration that it is named after.
     pub name: DraftName,
     /// As sent, with whatever is secret in it.
     pub url: String,
@@ -60,7 +60,7 @@ pub struct Draft {
     pub secrets: Secrets,
 }
 
-/// How a new server comes by its name.
+/// The name of a new server.
 #[derive(Debug)]
 pub enum DraftName {
     /// It was given one, which must be free.
@@ -161,7 +161,7 @@ pub async fn find_named(
     Ok(Unchecked::new(caller, server))
 }
 
-/// What this number leads to, without the server itself.
+/// The pointer item of a number, without the server itself.
 ///
 /// # Errors
 /// As [`find`].
@@ -202,7 +202,7 @@ pub async fn load(app: &App, numbered: &Permitted<Numbered>) -> Result<Server> {
         .ok_or(Error::ServerNotFound)
 }
 
-/// All servers of the caller's tenant, oldest first. The caller is settled before anything is listed: a made-up API key
+/// All servers of the caller's tenant, oldest first. The caller is authenticated before anything is listed: a made-up API key
 /// must not make anyone's whole partition be read.
 ///
 /// # Errors
@@ -307,7 +307,7 @@ pub(super) async fn prepare(app: &App, caller: &Caller, draft: Draft) -> Result<
     })
 }
 
-/// Stores a prepared server, with what belongs to it from the start, in one transaction.
+/// Stores a prepared server with its companion items in one transaction.
 pub(super) async fn insert(
     app: &App,
     caller: &Caller,
@@ -343,8 +343,8 @@ pub(super) async fn insert(
     Ok(server)
 }
 
-/// Refuses an address that no call will ever reach. Nobody is asked, not even for where a name leads: whoever registers servers
-/// would learn which names there are inside.
+/// Refuses an address that no call may reach. Names are not resolved, since that would reveal internal names to those
+/// who register servers.
 ///
 /// # Errors
 /// [`Error::UnusableAddress`].
@@ -432,7 +432,7 @@ pub async fn change(
     }
     let voids = voids(before, &after, moved, voiding);
     if voids {
-        refuse_voiding(app, tenant, before, voiding).await?;
+        reject_voiding_change(app, tenant, before, voiding).await?;
     }
     if let Some(address) = &moved_to {
         require_usable(app, address)?;
@@ -476,16 +476,20 @@ pub async fn change(
     Ok(after)
 }
 
-/// Whether a change voids what subjects have stored; `moved` says whether the whole address differs.
+/// Whether a change voids the stored credentials; `moved` says whether the whole address differs.
 fn voids(before: &Server, after: &Server, moved: bool, voiding: Voiding) -> bool {
     (moved && voiding == Voiding::AgreedForAnyAddress) || after.outbound_auth_differs(before, moved)
 }
 
-/// A change that is only tried: where it is known to lead.
+/// Validates a change without making it. Returns whether the address differs.
 ///
 /// # Errors
 /// [`Error::UnusableAddress`], [`Error::TooLarge`], [`Error::Internal`].
-fn try_out(app: &App, (before, stored): (&Server, &Secrets), after: &Server) -> Result<bool> {
+fn validate_change(
+    app: &App,
+    (before, stored): (&Server, &Secrets),
+    after: &Server,
+) -> Result<bool> {
     let address = address_of(before, stored, after);
     let moved = address != stored.address(before);
     if moved {
@@ -499,18 +503,18 @@ fn try_out(app: &App, (before, stored): (&Server, &Secrets), after: &Server) -> 
 ///
 /// # Errors
 /// [`Error::UnusableAddress`], [`Error::TooLarge`], [`Error::Unavailable`], [`Error::Internal`].
-pub async fn voided(
+pub async fn preview_voided_credentials(
     app: &App,
     tenant: &TenantId,
     before: (&Server, &Secrets),
     after: &Server,
     voiding: Voiding,
-) -> Result<Taking> {
-    let moved = try_out(app, before, after)?;
+) -> Result<DeletionPreview> {
+    let moved = validate_change(app, before, after)?;
     if voids(before.0, after, moved, voiding) {
-        standing(app, tenant, before.0).await
+        preview_deletion(app, tenant, before.0).await
     } else {
-        Ok(Taking::default())
+        Ok(DeletionPreview::default())
     }
 }
 
@@ -531,16 +535,18 @@ fn verification(tenant: &TenantId, server: &Server, now: Timestamp) -> Option<Ve
     })
 }
 
-/// Takes away every credential at a server that lives on, and voids its pending consents: the auth revision rises, and
-/// the sweep does the rest. Returns how many were there, as far as they could be counted in a few seconds, and the receipt's
-/// id: the receipt counts them all.
+/// Removes every credential at a server, which stays registered, and voids its pending consents: raises the auth
+/// revision and leaves the rest to a sweep. Returns how many were there, as far as they could be counted in a few
+/// seconds, and the receipt's id: the receipt counts them all.
 ///
 /// # Errors
 /// [`Error::Contended`] when the server is no longer what was read; [`Error::Unavailable`], [`Error::Internal`].
 pub async fn revoke_all(app: &App, server: &Permitted<Server>) -> Result<(Counts, String)> {
     let (tenant, before) = (&server.caller.tenant, &server.found);
     let until = Some(Instant::now() + COUNTING);
-    let counts = standing_until(app, tenant, before, until).await?.counts;
+    let counts = preview_deletion_until(app, tenant, before, until)
+        .await?
+        .counts;
     let now = app.now();
     let mut after = before.clone();
     after.version += 1;
@@ -580,12 +586,12 @@ pub async fn revoke_all(app: &App, server: &Permitted<Server>) -> Result<(Counts
     Ok((counts, receipt.id))
 }
 
-/// Whether a change would be refused; for a dry run.
+/// Checks whether a change would be refused; for a dry run.
 ///
 /// # Errors
 /// [`Error::WouldVoidCredentials`], [`Error::UnusableAddress`], [`Error::TooLarge`], [`Error::Unavailable`],
 /// [`Error::Internal`].
-pub async fn rehearse(
+pub async fn preview_change(
     app: &App,
     tenant: &TenantId,
     before: (&Server, &Secrets),
@@ -594,12 +600,12 @@ pub async fn rehearse(
 ) -> Result<()> {
     let moved = address_of(before.0, before.1, after) != before.1.address(before.0);
     if after.outbound_auth_differs(before.0, moved) {
-        refuse_voiding(app, tenant, before.0, voiding).await?;
+        reject_voiding_change(app, tenant, before.0, voiding).await?;
     }
-    try_out(app, before, after).map(drop)
+    validate_change(app, before, after).map(drop)
 }
 
-async fn refuse_voiding(
+async fn reject_voiding_change(
     app: &App,
     tenant: &TenantId,
     before: &Server,
@@ -608,7 +614,7 @@ async fn refuse_voiding(
     if voiding != Voiding::Refused {
         return Ok(());
     }
-    match standing(app, tenant, before).await?.counts {
+    match preview_deletion(app, tenant, before).await?.counts {
         Counts {
             oauth: 0,
             overrides: 0,
@@ -617,38 +623,42 @@ async fn refuse_voiding(
     }
 }
 
-/// The credentials that stand at a server: what would go with it.
+/// The valid credentials at a server, which its deletion would remove.
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].
-pub async fn standing(app: &App, tenant: &TenantId, server: &Server) -> Result<Taking> {
-    standing_until(app, tenant, server, None).await
+pub async fn preview_deletion(
+    app: &App,
+    tenant: &TenantId,
+    server: &Server,
+) -> Result<DeletionPreview> {
+    preview_deletion_until(app, tenant, server, None).await
 }
 
-/// The same, as far as there is time to count them.
-async fn standing_until(
+/// The same, counted until a deadline.
+async fn preview_deletion_until(
     app: &App,
     tenant: &TenantId,
     server: &Server,
     until: Option<Instant>,
-) -> Result<Taking> {
-    let mut standing = Taking::default();
+) -> Result<DeletionPreview> {
+    let mut preview = DeletionPreview::default();
     let mut after = None;
     loop {
         let page = app.table.credentials(tenant, server.id, after, 1000);
         let page = page.await?;
         let some = page.credentials.iter();
         for credential in some.filter(|one| !one.is_void_under(server)) {
-            standing.add(credential);
+            preview.add(credential);
         }
         // What cannot be read is there all the same.
         for source in page.unreadable {
-            standing.counts.add(source);
-            standing.subjects += 1;
+            preview.counts.add(source);
+            preview.subjects += 1;
         }
         after = page.next;
         if after.is_none() || until.is_some_and(|until| Instant::now() >= until) {
-            return Ok(standing);
+            return Ok(preview);
         }
     }
 }
@@ -690,7 +700,7 @@ pub async fn delete(app: &App, caller: &Caller, server: &Numbered) -> Result<Str
         .under(Some(&receipt.id));
     if !app
         .table
-        .bury_server(&caller.tenant, server, &tombstone, &receipt, &event)
+        .delete_server(&caller.tenant, server, &tombstone, &receipt, &event)
         .await?
     {
         return Err(Error::ServerNotFound);

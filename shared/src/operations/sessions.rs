@@ -1,4 +1,4 @@
-//! Asking how a consent stands, for whoever cannot be told when it ends.
+//! The state of a consent, for clients that poll it.
 
 use super::Unchecked;
 use super::credentials::AtServer;
@@ -18,9 +18,9 @@ use tokio::time::{Instant, sleep};
 /// How often a session that is waited for is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// How a consent stands (LangSmith 4).
+/// The state of a consent (LangSmith 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum ConsentState {
     /// It may still end well.
     Open,
     /// Its subject has a grant that serves, or may after a refresh.
@@ -60,23 +60,23 @@ pub async fn find(
     Ok(Unchecked::new(caller, session))
 }
 
-/// How a consent stands; while it is open, looked at again until `wait` is over.
+/// The state of a consent; polls while it is open, for at most `wait`.
 ///
 /// # Errors
 /// [`Error::SessionNotFound`] when its server is deleted meanwhile; [`Error::Unavailable`], [`Error::Internal`].
-pub async fn await_end(app: &App, session: &Session, wait: Duration) -> Result<Standing> {
+pub async fn await_end(app: &App, session: &Session, wait: Duration) -> Result<ConsentState> {
     let end = Instant::now() + wait;
     loop {
-        let standing = look(app, session).await?;
+        let consent_state = look(app, session).await?;
         let left = end.saturating_duration_since(Instant::now());
-        if standing != Standing::Open || left.is_zero() {
-            return Ok(standing);
+        if consent_state != ConsentState::Open || left.is_zero() {
+            return Ok(consent_state);
         }
         sleep(LOOK_AGAIN.min(left)).await;
     }
 }
 
-async fn look(app: &App, session: &Session) -> Result<Standing> {
+async fn look(app: &App, session: &Session) -> Result<ConsentState> {
     let (tenant, id) = (&session.tenant, session.server);
     let mut keys = AtServer::keys(tenant, id, &session.subject);
     keys.push(sessions::key(tenant, id, &session.id));
@@ -92,18 +92,24 @@ async fn look(app: &App, session: &Session) -> Result<Standing> {
         .session(tenant, id, &session.id)?
         .ok_or(Error::SessionNotFound)?;
     // An override comes first where there is one, but says nothing of the grant.
-    records.own = None;
+    records.header_override = None;
     let offboarded = found.offboardings(tenant, &session.subject)? != session.offboardings;
-    Ok(standing(&server, &session, &records, offboarded, app.now()))
+    Ok(consent_state(
+        &server,
+        &session,
+        &records,
+        offboarded,
+        app.now(),
+    ))
 }
 
-fn standing(
+fn consent_state(
     server: &Server,
     session: &Session,
     records: &Records,
     offboarded: bool,
     now: Timestamp,
-) -> Standing {
+) -> ConsentState {
     let may_end = match session.phase {
         Phase::Offered | Phase::Pending => session.is_open(now),
         Phase::Exchanging => session.is_busy(now),
@@ -115,24 +121,29 @@ fn standing(
         || records.stored.voids(session)
         || offboarded;
     if may_end && !void {
-        Standing::Open
+        ConsentState::Open
     } else {
-        Standing::Unconnected
+        ConsentState::Unconnected
     }
 }
 
-fn connection(server: &Server, session: &Session, records: &Records, now: Timestamp) -> Standing {
-    if !server.stands_behind_grant(session.auth_revision) {
-        return Standing::Unconnected;
+fn connection(
+    server: &Server,
+    session: &Session,
+    records: &Records,
+    now: Timestamp,
+) -> ConsentState {
+    if !server.accepts_grant(session.auth_revision) {
+        return ConsentState::Unconnected;
     }
     match status(server, records, now) {
-        Status::Authenticated(_) => Standing::Connected,
-        Status::Required { source: None, .. } | Status::NotRequired(_) => Standing::Unconnected,
+        Status::Authenticated(_) => ConsentState::Connected,
+        Status::Required { source: None, .. } | Status::NotRequired(_) => ConsentState::Unconnected,
         Status::Required { reason, .. } => match reason {
             // The refresh token itself was not refused.
-            Reason::RefreshFailed | Reason::InvalidClient => Standing::Connected,
-            Reason::Expired | Reason::InvalidGrant => Standing::Expired,
-            _ => Standing::Unconnected,
+            Reason::RefreshFailed | Reason::InvalidClient => ConsentState::Connected,
+            Reason::Expired | Reason::InvalidGrant => ConsentState::Expired,
+            _ => ConsentState::Unconnected,
         },
     }
 }

@@ -1,7 +1,7 @@
-//! Offboarding: all that one subject has, on every server of the tenant, taken away by one call.
+//! Offboarding: removes all credentials of one subject on every server of the tenant.
 
 use super::credentials::AtServer;
-use super::{ATTEMPTS, Permitted, Taking, Tries};
+use super::{ATTEMPTS, DeletionPreview, Permitted, Tries};
 use crate::app::App;
 use crate::domain::event::{Action, Event, Who, Worker};
 use crate::domain::id::{ServerId, Sortable, TenantId};
@@ -31,10 +31,10 @@ const LOST_ANSWERS: u32 = 3;
 /// How long a dry run looks for subjects that may have been meant.
 const LOOKING_AROUND: Duration = Duration::from_secs(5);
 /// How long a call works on it; what is left then goes on in the background.
-const PATIENCE: Duration = Duration::from_secs(20);
+const CALL_TIME_LIMIT: Duration = Duration::from_secs(20);
 
-/// Takes away every credential of a subject, and its pending consents. Each is out of every read path as soon as it is counted on the receipt; the
-/// work is written down before the first of them goes, so it is finished whatever happens to this process.
+/// Removes every credential of a subject, and its pending consents. Each is out of every read path as soon as it is
+/// counted on the receipt; the work item is stored first, so the offboarding completes even if this process dies.
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].
@@ -112,16 +112,16 @@ async fn begin(
         }
     }
     let offboarding = begun.ok_or(Error::Contended)?;
-    let until = Instant::now() + PATIENCE;
-    let mut tries = Tries::some(LOST_ANSWERS, PATIENCE);
-    while let Err(cause) = carry_out(app, &offboarding, until).await {
+    let until = Instant::now() + CALL_TIME_LIMIT;
+    let mut tries = Tries::some(LOST_ANSWERS, CALL_TIME_LIMIT);
+    while let Err(cause) = run(app, &offboarding, until).await {
         if !tries.wait().await {
             warn!(%cause, "an offboarding goes on in the background");
             break;
         }
     }
     app.work_appeared.notify_one();
-    let mut tries = Tries::some(LOST_ANSWERS, PATIENCE);
+    let mut tries = Tries::some(LOST_ANSWERS, CALL_TIME_LIMIT);
     loop {
         let keys = vec![table::receipts::key(tenant, &receipt.id)];
         match app.table.read(keys).await {
@@ -139,8 +139,12 @@ async fn begin(
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].
-pub async fn rehearse(app: &App, tenant: &TenantId, subject: &Subject) -> Result<Taking> {
-    let mut taking = Taking::default();
+pub async fn preview_offboarding(
+    app: &App,
+    tenant: &TenantId,
+    subject: &Subject,
+) -> Result<DeletionPreview> {
+    let mut preview = DeletionPreview::default();
     let mut after = None;
     loop {
         let servers = app
@@ -149,13 +153,13 @@ pub async fn rehearse(app: &App, tenant: &TenantId, subject: &Subject) -> Result
             .await?;
         let (servers, last) = servers;
         if last.is_none() {
-            return Ok(taking);
+            return Ok(preview);
         }
         after = last;
         let servers: Vec<_> = servers.into_iter().flatten().collect();
-        let standing = standing(app, tenant, subject, &servers).await?;
-        for (_, credential) in &standing.credentials {
-            taking.add(credential);
+        let found = find_subject_records(app, tenant, subject, &servers).await?;
+        for (_, credential) in &found.credentials {
+            preview.add(credential);
         }
     }
 }
@@ -202,8 +206,8 @@ pub async fn near_matches(
     }
 }
 
-/// Does an offboarding or goes on with it, server by server in the order of their creation, until the time is over.
-pub(super) async fn carry_out(app: &App, begun: &Offboarding, until: Instant) -> Result<()> {
+/// Runs or continues an offboarding, server by server in the order of their creation, until a deadline.
+pub(super) async fn run(app: &App, begun: &Offboarding, until: Instant) -> Result<()> {
     let Some(offboarding) = app.table.offboarding(begun).await? else {
         return Ok(());
     };
@@ -248,7 +252,7 @@ pub(super) async fn carry_out(app: &App, begun: &Offboarding, until: Instant) ->
     }
 }
 
-/// Takes away what the subject has at some servers. Answers `false` if the receipt is closed already.
+/// Removes the subject's credentials at some servers. Returns `false` if the receipt is already closed.
 async fn clear(app: &App, offboarding: &Offboarding, servers: &[Server]) -> Result<bool> {
     let Offboarding {
         tenant,
@@ -258,13 +262,11 @@ async fn clear(app: &App, offboarding: &Offboarding, servers: &[Server]) -> Resu
         ..
     } = offboarding;
     for _ in 0..PASSES {
-        let mut standing = standing(app, tenant, subject, servers).await?;
-        standing
-            .credentials
-            .retain(|(_, one)| offboarding.takes(one));
-        standing.consents.retain(|one| offboarding.voids(one));
-        if standing.credentials.is_empty() && standing.consents.is_empty() {
-            return match standing.unreadable {
+        let mut found = find_subject_records(app, tenant, subject, servers).await?;
+        found.credentials.retain(|(_, one)| offboarding.takes(one));
+        found.consents.retain(|one| offboarding.voids(one));
+        if found.credentials.is_empty() && found.consents.is_empty() {
+            return match found.unreadable {
                 Some(error) => Err(error),
                 None => Ok(true),
             };
@@ -273,13 +275,13 @@ async fn clear(app: &App, offboarding: &Offboarding, servers: &[Server]) -> Resu
             let event = Event::new(app.now(), tenant, Worker::Offboarding, action)?;
             Ok::<_, Error>(event.of(subject).under(Some(receipt)))
         };
-        for session in &standing.consents {
+        for session in &found.consents {
             let mut ended = event(Action::SessionEnded)?.at(session.server);
             ended.session = session.ulid();
             let phase = session.phase;
             app.table.fail_session(session, phase, &ended).await?;
         }
-        for (server, credential) in &standing.credentials {
+        for (server, credential) in &found.credentials {
             let found = servers.iter().find(|one| one.id == *server);
             let kept = Kept {
                 subject,
@@ -303,8 +305,8 @@ async fn clear(app: &App, offboarding: &Offboarding, servers: &[Server]) -> Resu
     Err(Error::Contended)
 }
 
-/// What a subject has.
-struct Standing {
+/// The records of a subject.
+struct SubjectRecords {
     credentials: Vec<(ServerId, Credential)>,
     consents: Vec<Session>,
     /// Why something could not be read.
@@ -313,12 +315,12 @@ struct Standing {
 
 /// The subject's credentials that these servers stand behind, and the consents in progress. Read from the servers
 /// themselves: an index would lag.
-async fn standing(
+async fn find_subject_records(
     app: &App,
     tenant: &TenantId,
     subject: &Subject,
     servers: &[Server],
-) -> Result<Standing> {
+) -> Result<SubjectRecords> {
     // Sessions first: one that completes meanwhile shows as the grant that it became.
     let with_consent = servers
         .iter()
@@ -341,12 +343,12 @@ async fn standing(
         };
         let own = at
             .records
-            .own
+            .header_override
             .map(|own| Credential::Override(Box::new(own)));
         let grant = at.records.grant.map(|one| Credential::Grant(Box::new(one)));
         credentials.extend(own.into_iter().chain(grant).map(|one| (server.id, one)));
     }
-    Ok(Standing {
+    Ok(SubjectRecords {
         credentials,
         consents,
         unreadable,

@@ -19,7 +19,7 @@ pub struct Issued {
     pub scopes: BTreeSet<String>,
 }
 
-/// Why none was issued.
+/// Why a token was not issued.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// There is no such client, or its secret is another one.

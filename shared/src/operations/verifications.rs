@@ -1,10 +1,10 @@
-//! Trying api keys: whether the server of a connection lets its tools be listed with the key that was stored (Kambrium 3).
-//! Nothing rests on the result but what the connection says of itself.
+//! Trying api keys: whether the server of a connection lets its tools be listed with the key that was stored (Kambrium
+//! 3). Only the status that the connection shows depends on the result.
 
 use super::credentials::AtServer;
 use super::invoke::Refusal;
-use super::tools::{self, Failure, Reading};
-use super::until_settled;
+use super::retry_on_contention;
+use super::tools::{self, CachePolicy, Failure};
 use crate::app::App;
 use crate::domain::credential::Records;
 use crate::domain::event::{Action, Event, Outcome, Worker};
@@ -16,14 +16,14 @@ use tracing::info;
 /// The pauses before the key is tried again, in seconds.
 const PAUSES: [i64; 5] = [5, 20, 60, 120, 240];
 /// How long a server has to answer, in seconds.
-const PATIENCE: i64 = 600;
+const GIVE_UP_AFTER_SECONDS: i64 = 600;
 
-/// Tries a key once more, and records where that leaves it.
+/// Tries a key once more and records the result.
 ///
 /// # Errors
 /// [`Error::Contended`], [`Error::Unavailable`], [`Error::Internal`].
-pub(super) async fn carry_out(app: &App, found: &Verification) -> Result<()> {
-    let Some((one, server)) = standing(app, found).await? else {
+pub(super) async fn run(app: &App, found: &Verification) -> Result<()> {
+    let Some((one, server)) = load_pending(app, found).await? else {
         return app.table.drop_verification(found).await;
     };
     let subject = server.created_by.subject.clone();
@@ -33,10 +33,17 @@ pub(super) async fn carry_out(app: &App, found: &Verification) -> Result<()> {
         subject,
         records: Records::default(),
     };
-    let listed = tools::list(app, &one.tenant, &at, Worker::Verification, Reading::Anew).await;
+    let listed = tools::list(
+        app,
+        &one.tenant,
+        &at,
+        Worker::Verification,
+        CachePolicy::Fresh,
+    )
+    .await;
     let now = app.now();
     let pause = PAUSES.get(one.attempts as usize);
-    let over = now >= one.at.plus_seconds(PATIENCE);
+    let over = now >= one.at.plus_seconds(GIVE_UP_AFTER_SECONDS);
     let outcome = match (listed, pause) {
         (Ok(_), _) => KeyCheck::Verified,
         (Err(Failure::Failed(error)), _) => return Err(error),
@@ -51,7 +58,7 @@ pub(super) async fn carry_out(app: &App, found: &Verification) -> Result<()> {
         (Err(_), _) => KeyCheck::Failed,
     };
     info!(tenant = one.tenant.as_str(), server = ?one.server, attempts = one.attempts + 1, ?outcome, "tried an api key");
-    until_settled(
+    retry_on_contention(
         || record(app, &one, outcome),
         |error| matches!(error, Error::Contended),
     )
@@ -59,7 +66,7 @@ pub(super) async fn carry_out(app: &App, found: &Verification) -> Result<()> {
 }
 
 /// A verification that still is to be done, with the server whose record names it: another key has another verification.
-async fn standing(app: &App, found: &Verification) -> Result<Option<(Verification, Server)>> {
+async fn load_pending(app: &App, found: &Verification) -> Result<Option<(Verification, Server)>> {
     let read = app.table.read(keys_of(found)).await?;
     let Some(one) = read.verification(found)? else {
         return Ok(None);
@@ -70,7 +77,7 @@ async fn standing(app: &App, found: &Verification) -> Result<Option<(Verificatio
 }
 
 async fn record(app: &App, one: &Verification, outcome: KeyCheck) -> Result<()> {
-    let Some((one, before)) = standing(app, one).await? else {
+    let Some((one, before)) = load_pending(app, one).await? else {
         return app.table.drop_verification(one).await;
     };
     let mut after = before.clone();

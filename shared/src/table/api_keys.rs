@@ -1,7 +1,7 @@
-//! API keys: what each may do, and the hash of its secret. Kambrium's personal access tokens are such keys, whose text names no
-//! tenant, so that each has an item that leads to it.
+//! API keys: what each may do, and the hash of its secret. Kambrium's personal access tokens are such keys, whose text
+//! names no tenant, so that each has a pointer item.
 
-use super::{Condition, Found, Key, Table, Write, encode, keys, trail};
+use super::{Condition, Found, Key, Table, Write, audit_log, encode, keys};
 use crate::Result;
 use crate::domain::event::Event;
 use crate::domain::id::TenantId;
@@ -51,9 +51,9 @@ pub struct ApiKey {
     pub expires_at: Option<Timestamp>,
 }
 
-/// What a personal access token leads to.
+/// The pointer item of a personal access token.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct PersonalLead {
+pub struct PersonalTokenPointer {
     /// The tenant.
     pub tenant: TenantId,
     /// The id of the key.
@@ -78,15 +78,15 @@ impl Found {
     }
 }
 
-/// What leads to a personal access token.
-pub(crate) fn put_lead(tenant: &TenantId, api_key: &ApiKey) -> Result<Write> {
-    let lead = PersonalLead {
+/// The write of the pointer item of a personal access token.
+pub(crate) fn put_pointer(tenant: &TenantId, api_key: &ApiKey) -> Result<Write> {
+    let pointer = PersonalTokenPointer {
         tenant: tenant.clone(),
         id: api_key.id.clone(),
         bound_to: api_key.bound_to,
     };
     let key = keys::personal(&api_key.secret_hash);
-    let item = encode(&key, "personal-lead", &lead)?;
+    let item = encode(&key, "personal-lead", &pointer)?;
     Ok(Write::Put(item, Condition::Absent))
 }
 
@@ -102,9 +102,9 @@ impl Table {
         event: &Event,
     ) -> Result<()> {
         let item = encode(&key(tenant, &api_key.id), "api-key", api_key)?;
-        let mut writes = vec![Write::Put(item, Condition::Absent), trail::put(event)?];
+        let mut writes = vec![Write::Put(item, Condition::Absent), audit_log::put(event)?];
         if api_key.personal {
-            writes.push(put_lead(tenant, api_key)?);
+            writes.push(put_pointer(tenant, api_key)?);
         }
         if self.write_if(writes).await? {
             Ok(())
@@ -113,11 +113,11 @@ impl Table {
         }
     }
 
-    /// What the personal access token of this hash leads to. It is how its tenant is found.
+    /// The pointer of the personal access token with this hash, which names its tenant.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn personal(&self, hash: &str) -> Result<Option<PersonalLead>> {
+    pub async fn personal(&self, hash: &str) -> Result<Option<PersonalTokenPointer>> {
         let key = keys::personal(hash);
         self.read(vec![key.clone()]).await?.get(&key)
     }
@@ -131,7 +131,7 @@ impl Table {
             .await
     }
 
-    /// Ends a key at once. Answers `false` when there is none of that id.
+    /// Ends a key at once. Returns `false` when there is none of that id.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
@@ -142,11 +142,11 @@ impl Table {
         };
         let mut writes = vec![
             Write::Delete(key(tenant, id), Condition::Exists),
-            trail::put(event)?,
+            audit_log::put(event)?,
         ];
         if api_key.personal {
-            let lead = keys::personal(&api_key.secret_hash);
-            writes.push(Write::Delete(lead, Condition::Any));
+            let pointer = keys::personal(&api_key.secret_hash);
+            writes.push(Write::Delete(pointer, Condition::Any));
         }
         self.write_if(writes).await
     }

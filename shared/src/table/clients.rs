@@ -16,9 +16,9 @@ struct RegistrationLease {
     lease: String,
 }
 
-/// What a provider's id leads to.
+/// The pointer item of a provider id: its server and subject.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ProviderLead {
+pub struct ProviderPointer {
     /// The server.
     pub server: ServerId,
     /// Whose provider it is.
@@ -31,9 +31,9 @@ pub fn provider_key(tenant: &TenantId, server: ServerId, subject: &Subject) -> K
     keys::provider(tenant, server, subject)
 }
 
-/// Key of what a provider's id leads to.
-pub fn lead_key(tenant: &TenantId, id: Uuid) -> Key {
-    keys::provider_lead(tenant, id)
+/// Key of the pointer item of a provider id.
+pub fn pointer_key(tenant: &TenantId, id: Uuid) -> Key {
+    keys::provider_pointer(tenant, id)
 }
 
 impl Found {
@@ -50,12 +50,12 @@ impl Found {
         self.get(&provider_key(tenant, server, subject))
     }
 
-    /// What a provider's id leads to, if that was read and exists.
+    /// The pointer of a provider id, if it was read and exists.
     ///
     /// # Errors
     /// As above.
-    pub fn provider_lead(&self, tenant: &TenantId, id: Uuid) -> Result<Option<ProviderLead>> {
-        self.get(&lead_key(tenant, id))
+    pub fn provider_pointer(&self, tenant: &TenantId, id: Uuid) -> Result<Option<ProviderPointer>> {
+        self.get(&pointer_key(tenant, id))
     }
 }
 
@@ -74,19 +74,19 @@ impl Table {
         self.query(partition, &keys::clients(owner)).await
     }
 
-    /// Keeps a client that was registered. Answers `false` if its server is gone.
+    /// Keeps a client that was registered. Returns `false` if its server is gone.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
     pub async fn add_client(&self, tenant: &TenantId, record: &ClientRecord) -> Result<bool> {
         let writes = vec![
             put_client(tenant, record)?,
-            servers::stands(tenant, record.server, None),
+            servers::require_server(tenant, record.server, None),
         ];
         self.write_if(writes).await
     }
 
-    /// Takes the lease of a registration: if nobody has it, or, with `over`, if that is still the one that is held. Answers
+    /// Takes the lease of a registration: if nobody has it, or, with `over`, if that is still the one that is held. Returns
     /// `false` if somebody else has it.
     ///
     /// # Errors
@@ -108,7 +108,7 @@ impl Table {
         };
         let writes = vec![
             Write::Put(encode(&key, "registration", &lease)?, free),
-            servers::stands(tenant, server, None),
+            servers::require_server(tenant, server, None),
         ];
         match self.write(writes).await {
             Ok(()) => Ok(true),
@@ -194,7 +194,7 @@ impl Table {
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn note_client(
+    pub async fn record_client_use(
         &self,
         tenant: &TenantId,
         server: ServerId,
@@ -213,7 +213,7 @@ impl Table {
         self.update(key, set, Condition::Exists).await.map(drop)
     }
 
-    /// Adds a subject's provider, or replaces one that the server no longer stands behind. Answers `false` if another
+    /// Adds a subject's provider, or replaces one that the server no longer stands behind. Returns `false` if another
     /// call was first, or the server has changed.
     ///
     /// # Errors
@@ -224,7 +224,7 @@ impl Table {
         provider: &Provider,
         replacing: Option<&Provider>,
     ) -> Result<bool> {
-        let lead = ProviderLead {
+        let pointer = ProviderPointer {
             server: provider.server,
             subject: provider.subject.clone(),
         };
@@ -234,14 +234,14 @@ impl Table {
         });
         let mut writes = vec![
             Write::Put(encode(&key, "provider", provider)?, condition),
-            servers::stands(tenant, provider.server, Some(provider.auth_revision)),
+            servers::require_server(tenant, provider.server, Some(provider.auth_revision)),
             Write::Put(
-                encode(&lead_key(tenant, provider.id), "provider-lead", &lead)?,
+                encode(&pointer_key(tenant, provider.id), "provider-lead", &pointer)?,
                 Condition::Absent,
             ),
         ];
         if let Some(old) = replacing {
-            writes.push(Write::Delete(lead_key(tenant, old.id), Condition::Any));
+            writes.push(Write::Delete(pointer_key(tenant, old.id), Condition::Any));
         }
         self.write_if(writes).await
     }

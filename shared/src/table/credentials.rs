@@ -3,8 +3,8 @@
 use super::receipts::{self, Counts, Receipt};
 use super::work::Sweep;
 use super::{
-    Condition, ENTITY, Found, Item, Key, Table, Update, Write, WriteError, encode, keys, n,
-    readable, revocations, s, servers, sessions, trail,
+    Condition, ENTITY, Found, Item, Key, Table, Update, Write, WriteError, audit_log, encode, keys,
+    n, readable, revocations, s, servers, sessions,
 };
 use crate::domain::credential::{Grant, KeptReason, Override, Records, Source, Stored};
 use crate::domain::event::Event;
@@ -105,8 +105,8 @@ impl Credential {
     /// Whether a server no longer stands behind it.
     pub fn is_void_under(&self, server: &Server) -> bool {
         match self {
-            Self::Override(own) => !server.stands_behind_override(own.auth_revision),
-            Self::Grant(grant) => !server.stands_behind_grant(grant.auth_revision),
+            Self::Override(own) => !server.accepts_override(own.auth_revision),
+            Self::Grant(grant) => !server.accepts_grant(grant.auth_revision),
         }
     }
 
@@ -249,10 +249,10 @@ impl Table {
         // The kept reason stays, for its count, and nobody is shown it while there is an override.
         let writes = vec![
             Write::Put(item, condition),
-            servers::stands(tenant, own.server, Some(own.auth_revision)),
-            trail::put(event)?,
+            servers::require_server(tenant, own.server, Some(own.auth_revision)),
+            audit_log::put(event)?,
         ];
-        settle(self.write(writes).await, 1)
+        to_outcome(self.write(writes).await, 1)
     }
 
     /// Stores a grant and completes its consent, if the subject has not been disconnected or offboarded since that was begun;
@@ -275,19 +275,19 @@ impl Table {
         let subject = keys::subject(tenant, &grant.subject);
         let mut writes = vec![
             Write::Put(item, condition),
-            servers::stands(tenant, grant.server, Some(grant.auth_revision)),
+            servers::require_server(tenant, grant.server, Some(grant.auth_revision)),
             Write::Check(reason, Condition::Counts(REMOVALS, session.removals)),
             Write::Check(
                 subject,
                 Condition::Counts(OFFBOARDINGS, session.offboardings),
             ),
             sessions::step(session, Phase::Exchanging, Phase::Completed),
-            trail::put(event)?,
+            audit_log::put(event)?,
         ];
         if let Some(revocation) = revocation {
             writes.push(revocations::put(revocation)?);
         }
-        settle(self.write(writes).await, 1)
+        to_outcome(self.write(writes).await, 1)
     }
 
     /// Takes the lease on a grant, in the place of the lease that was read, if there was one. Returns whether.
@@ -321,7 +321,7 @@ impl Table {
         event: &Event,
     ) -> Result<bool> {
         let item = credential_item(tenant, next.server, &next.subject, Source::Oauth, next)?;
-        let mut writes = vec![Write::Put(item, as_read(leased)), trail::put(event)?];
+        let mut writes = vec![Write::Put(item, as_read(leased)), audit_log::put(event)?];
         if let Some(revocation) = revocation {
             writes.push(revocations::put(revocation)?);
         }
@@ -344,12 +344,12 @@ impl Table {
     ) -> Result<Outcome> {
         let mut writes = vec![
             receipts::put(tenant, receipt)?,
-            servers::stands(tenant, server, None),
+            servers::require_server(tenant, server, None),
             kept.write(tenant, server, &[REMOVALS], Condition::Any)?,
-            trail::put(event)?,
+            audit_log::put(event)?,
         ];
         writes.extend(credential.end(tenant, server, Some(&receipt.id), true, kept.at)?);
-        settle(self.write(writes).await, 1)
+        to_outcome(self.write(writes).await, 1)
     }
 
     /// Takes one credential away, if it still is the one that was read, and counts it on a receipt that is open.
@@ -367,19 +367,19 @@ impl Table {
     ) -> Result<Outcome> {
         let mut writes = vec![
             receipts::count(tenant, receipt, Counts::one(credential.source())),
-            servers::stands(tenant, server, None),
+            servers::require_server(tenant, server, None),
             kept.write(tenant, server, &[], Condition::Any)?,
-            trail::put(event)?,
+            audit_log::put(event)?,
         ];
         writes.extend(credential.end(tenant, server, Some(receipt), false, event.id.at())?);
         match self.write(writes).await {
             Err(WriteError::Refused(at)) if at.contains(&0) => Ok(Outcome::ReceiptClosed),
-            done => settle(done, 1),
+            done => to_outcome(done, 1),
         }
     }
 
     /// Takes away credentials that a sweep is for and keeps the reason why, if the server and all of them still are those
-    /// that were read; counted on the receipt if the sweep has one. Answers `false` otherwise.
+    /// that were read; counted on the receipt if the sweep has one. Returns `false` otherwise.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
@@ -391,10 +391,10 @@ impl Table {
     ) -> Result<bool> {
         let (tenant, receipt) = (&sweep.tenant, sweep.receipt.as_deref());
         let revision = Some(server.auth_revision);
-        let mut writes = vec![servers::stands(tenant, server.id, revision)];
+        let mut writes = vec![servers::require_server(tenant, server.id, revision)];
         let mut counts = Counts::default();
         for (credential, event) in group {
-            writes.push(trail::put(event)?);
+            writes.push(audit_log::put(event)?);
             writes.extend(credential.end(tenant, server.id, receipt, false, event.id.at())?);
             counts.add(credential.source());
         }
@@ -503,7 +503,7 @@ fn credential_item(
     )
 }
 
-fn settle(written: Result<(), WriteError>, server_check: usize) -> Result<Outcome> {
+fn to_outcome(written: Result<(), WriteError>, server_check: usize) -> Result<Outcome> {
     match written {
         Ok(()) => Ok(Outcome::Done),
         Err(WriteError::Refused(at)) if at.contains(&server_check) => Ok(Outcome::ServerMoved),

@@ -1,7 +1,7 @@
 //! The catalogue: one item for each integration, and one that counts the changes, so that two who change it at once do not mix.
 
 use super::{
-    Condition, ENTITY, Item, Table, Update, Write, encode, key_of, keys, readable, s, trail,
+    Condition, ENTITY, Item, Table, Update, Write, audit_log, encode, key_of, keys, readable, s,
 };
 use crate::Result;
 use crate::catalogue::Integration;
@@ -77,7 +77,7 @@ impl Table {
         self.read(vec![key.clone()]).await?.get(&key)
     }
 
-    /// Makes one change, if the catalogue was changed so often before. Answers `false` if it was changed meanwhile.
+    /// Makes one change, if the catalogue was changed so often before. Returns `false` if it was changed meanwhile.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
@@ -101,6 +101,7 @@ impl Table {
             next: vec![REVISION],
             condition: Condition::Counts(REVISION, revision),
         });
-        self.write_if(vec![write, head, trail::put(event)?]).await
+        self.write_if(vec![write, head, audit_log::put(event)?])
+            .await
     }
 }

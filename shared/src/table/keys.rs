@@ -22,7 +22,7 @@ fn key(pk: String, sk: impl Into<String>) -> Key {
 
 /// Sort-key prefix of the servers in a tenant's partition.
 pub(crate) const SERVERS: &str = "S#";
-/// Sort-key prefix of what leads from numbers to servers.
+/// Sort-key prefix of the pointers from numbers to servers.
 pub(crate) const NUMBERS: &str = "NUM#";
 /// Sort-key prefix of the API keys in a tenant's partition.
 pub(crate) const API_KEYS: &str = "KEY#";
@@ -36,8 +36,8 @@ pub(crate) const REVOCATIONS: &str = "REVOKE#";
 pub(crate) const SWEEPS: &str = "SWEEP#";
 /// Sort-key prefix of the clients in a server's partition.
 pub(crate) const CLIENTS: &str = "CLIENT#";
-/// Sort-key prefix of the heads of a tenant's audit trails, one for each month.
-pub(crate) const TRAILS: &str = "AUDIT#";
+/// Sort-key prefix of the heads of a tenant's audit logs, one for each month.
+pub(crate) const AUDIT_LOG_HEADS: &str = "AUDIT#";
 /// Partition of the operator's catalogue.
 const CATALOGUE: &str = "CATALOGUE";
 /// Sort-key prefix of the integrations in it.
@@ -48,7 +48,7 @@ pub(crate) const DUE: &str = "DUE";
 /// the table.
 pub(crate) const UNCHAINED: u8 = 4;
 
-/// Sort-key prefix of providers in a server's partition, and of what their ids lead to in a tenant's.
+/// Sort-key prefix of providers in a server's partition, and of their pointers in a tenant's.
 pub(crate) const PROVIDERS: &str = "PROVIDER#";
 
 /// A sort key behind all that have this prefix, and before whatever else is in the partition: every prefix ends in `#`.
@@ -129,7 +129,7 @@ pub(crate) fn api_key(tenant: &TenantId, id: &str) -> Key {
     key(tenant_partition(tenant), format!("{API_KEYS}{}", part(id)))
 }
 
-/// The item that leads from a personal access token, by its hash, to the tenant and the key behind it.
+/// Key of the pointer from the hash of a personal access token to its tenant and API key.
 pub(crate) fn personal(hash: &str) -> Key {
     key(format!("PAT#{}", part(hash)), "PAT")
 }
@@ -216,7 +216,7 @@ pub(crate) fn session(tenant: &TenantId, server: ServerId, id: &str) -> Key {
     )
 }
 
-/// What leads to the one consent of a subject at a server that is open for those who ask with the same `slot`.
+/// Key of the pointer to the open consent of a subject at a server, for requests with the same `slot`.
 pub(crate) fn open_consent(
     tenant: &TenantId,
     server: ServerId,
@@ -297,27 +297,31 @@ pub(crate) fn provider(tenant: &TenantId, server: ServerId, subject: &Subject) -
     )
 }
 
-/// The item that leads from a provider's id to its server and subject.
-pub(crate) fn provider_lead(tenant: &TenantId, id: Uuid) -> Key {
-    key(tenant_partition(tenant), provider_lead_sort_key(id))
+/// Key of the pointer from a provider id to its server and subject.
+pub(crate) fn provider_pointer(tenant: &TenantId, id: Uuid) -> Key {
+    key(tenant_partition(tenant), provider_pointer_sort_key(id))
 }
 
-pub(crate) fn provider_lead_sort_key(id: Uuid) -> String {
+pub(crate) fn provider_pointer_sort_key(id: Uuid) -> String {
     format!("{PROVIDERS}{}", id.as_hyphenated())
 }
 
 pub(crate) fn events(tenant: &TenantId, month: &Month) -> String {
-    format!("{}#{TRAILS}{}", tenant_partition(tenant), month.as_str())
+    format!(
+        "{}#{AUDIT_LOG_HEADS}{}",
+        tenant_partition(tenant),
+        month.as_str()
+    )
 }
 
 pub(crate) fn event(tenant: &TenantId, month: &Month, id: Sortable) -> Key {
     key(events(tenant, month), id.ulid())
 }
 
-pub(crate) fn trail(tenant: &TenantId, month: &Month) -> Key {
+pub(crate) fn audit_log_head(tenant: &TenantId, month: &Month) -> Key {
     key(
         tenant_partition(tenant),
-        format!("{TRAILS}{}", month.as_str()),
+        format!("{AUDIT_LOG_HEADS}{}", month.as_str()),
     )
 }
 

@@ -1,6 +1,6 @@
 //! Sessions with MCP servers in their server's partition.
 
-use super::{Condition, Found, Key, Table, Write, encode, keys, servers, trail};
+use super::{Condition, Found, Key, Table, Write, audit_log, encode, keys, servers};
 use crate::Result;
 use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
@@ -27,7 +27,7 @@ impl Found {
 }
 
 impl Table {
-    /// Keeps a session, as long as its server stands as it was read. Answers `false` if it does not.
+    /// Keeps a session, as long as its server stands as it was read. Returns `false` if it does not.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
@@ -40,8 +40,8 @@ impl Table {
         )?;
         let writes = vec![
             Write::Put(item, Condition::Absent),
-            servers::stands(tenant, server, Some(session.auth_revision)),
-            trail::put(event)?,
+            servers::require_server(tenant, server, Some(session.auth_revision)),
+            audit_log::put(event)?,
         ];
         self.write_if(writes).await
     }
@@ -52,8 +52,8 @@ impl Table {
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
     pub async fn remove_mcp_session(&self, session: &McpSession, event: &Event) -> Result<()> {
         let key = key(&session.tenant, session.server, &session.id_hash);
-        let bury = Write::Delete(key, Condition::Exists);
-        self.write_if(vec![bury, trail::put(event)?])
+        let delete = Write::Delete(key, Condition::Exists);
+        self.write_if(vec![delete, audit_log::put(event)?])
             .await
             .map(drop)
     }

@@ -2,10 +2,11 @@
 //! takes the tenant first. All reads are strongly consistent; every write states the condition under which it holds.
 
 pub mod api_keys;
-pub mod auditor;
+pub mod audit_log;
 pub mod clients;
 pub mod credentials;
 pub mod integrations;
+pub mod integrity;
 mod keys;
 pub mod mcp_sessions;
 pub mod receipts;
@@ -15,7 +16,6 @@ pub mod sessions;
 pub mod subjects;
 pub mod tenant_keys;
 pub mod tools;
-pub mod trail;
 pub mod verifications;
 pub mod work;
 
@@ -374,11 +374,11 @@ impl Table {
             };
         }
         Err(WriteError::Failed(Error::Unavailable(
-            "a transaction kept meeting others".to_owned(),
+            "transaction conflict after 8 attempts".to_owned(),
         )))
     }
 
-    /// The same. Answers `false` when a condition does not hold.
+    /// The same. Returns `false` when a condition does not hold.
     pub(crate) async fn write_if(&self, writes: Vec<Write>) -> Result<bool> {
         match self.write(writes).await {
             Ok(()) => Ok(true),
@@ -618,7 +618,7 @@ fn primary(key: &Key) -> Item {
 /// it is nobody else's.
 fn marker(writes: &[Write]) -> Option<(usize, Key)> {
     let event = |(at, write): (usize, &Write)| match write {
-        Write::Put(item, Condition::Absent) if item.get(ENTITY) == Some(&s(trail::EVENT)) => {
+        Write::Put(item, Condition::Absent) if item.get(ENTITY) == Some(&s(audit_log::EVENT)) => {
             Some((at, key_of(item)?))
         }
         _ => None,

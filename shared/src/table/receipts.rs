@@ -176,7 +176,7 @@ pub(crate) fn count(tenant: &TenantId, receipt: &str, more: Counts) -> Write {
 }
 
 /// Records on a receipt how a revocation ended.
-pub(crate) fn settle(
+pub(crate) fn record_outcome(
     tenant: &TenantId,
     receipt: &str,
     outcome: Outcome,

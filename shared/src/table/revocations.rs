@@ -3,7 +3,7 @@
 use super::receipts::{self, PresentedToken};
 use super::work::{Tombstone, due_item};
 use super::{
-    Condition, Found, Key, Table, Update, Write, WriteError, keys, s, servers, sessions, trail,
+    Condition, Found, Key, Table, Update, Write, WriteError, audit_log, keys, s, servers, sessions,
 };
 use crate::Result;
 use crate::domain::credential::{Grant, Source};
@@ -90,9 +90,10 @@ pub enum Discarded {
 }
 
 impl Table {
-    /// Writes down a revocation of what a refresh under a lease brought, unless the grant is `next`, which it would have
-    /// become, or may still become that: while the lease is held, a write that was sent may yet happen. `given_up` says that
-    /// none can. `waiting` is the revocation of that lease as it was read, which has its late tokens already.
+    /// Writes down a revocation of what a refresh under a lease brought, unless the grant is `next`, which it would
+    /// have become, or may still become that: while the lease is held, a write that was sent may yet happen.
+    /// `no_pending_write` says that no such write is pending. `waiting` is the revocation of that lease as it was read,
+    /// which has its late tokens already.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
@@ -102,13 +103,13 @@ impl Table {
         next: &Grant,
         lease: &str,
         waiting: Option<&Revocation>,
-        given_up: bool,
+        no_pending_write: bool,
         event: &Event,
     ) -> Result<Discarded> {
         let (tenant, server) = (&one.tenant, one.server);
         let grant = keys::credential(tenant, server, &one.subject, Source::Oauth);
         let mut stored = vec![("version", s(&next.version))];
-        if !given_up {
+        if !no_pending_write {
             stored.push(("lease_id", s(lease)));
         }
         let guards = vec![
@@ -165,7 +166,7 @@ impl Table {
     ) -> Result<Discarded> {
         let guarded = 2..2 + guards.len();
         let holders = [
-            servers::stands(&one.tenant, one.server, None),
+            servers::require_server(&one.tenant, one.server, None),
             Update::set(
                 keys::tombstone(&one.tenant, one.server),
                 vec![("touched", s(&one.id))],
@@ -176,7 +177,7 @@ impl Table {
             let mut writes = vec![put(one)?, holder];
             writes.extend(guards.iter().cloned());
             for event in events {
-                writes.push(trail::put(event)?);
+                writes.push(audit_log::put(event)?);
             }
             match self.write(writes).await {
                 Ok(()) => return Ok(Discarded::Done),
@@ -192,7 +193,7 @@ impl Table {
         Ok(Discarded::NoKey)
     }
 
-    /// Adds tokens that came late to the revocation that waits for them. Answers `false` if it is not the one that was read
+    /// Adds tokens that came late to the revocation that waits for them. Returns `false` if it is not the one that was read
     /// any more.
     ///
     /// # Errors
@@ -207,10 +208,10 @@ impl Table {
         let key = keys::revocation(&joined.tenant, joined.server, &joined.id);
         let item = due_item(&key, REVOCATION, joined, due)?;
         let put = Write::Put(item, Condition::version(read));
-        self.write_if(vec![put, trail::put(event)?]).await
+        self.write_if(vec![put, audit_log::put(event)?]).await
     }
 
-    /// Replaces a revocation that still has version `read`, due again at `due`. Answers `false` if it was moved.
+    /// Replaces a revocation that still has version `read`, due again at `due`. Returns `false` if it was moved.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
@@ -239,11 +240,11 @@ impl Table {
         event: &Event,
     ) -> Result<()> {
         let key = keys::revocation(&one.tenant, one.server, &one.id);
-        let bury = Write::Delete(key, Condition::version(read));
+        let delete = Write::Delete(key, Condition::version(read));
         let note = one.receipt.as_ref().map(|receipt| {
-            receipts::settle(&one.tenant, receipt, outcome, presented, event.id.at())
+            receipts::record_outcome(&one.tenant, receipt, outcome, presented, event.id.at())
         });
-        self.end(bury, Some(event), note.transpose()?).await
+        self.end(delete, Some(event), note.transpose()?).await
     }
 
     /// Whether any revocation is left in a server's partition.

@@ -4,7 +4,7 @@
 use super::verifications::{self, Verification};
 use super::work::{Sweep, Tombstone};
 use super::{Condition, Found, Key, Table, Write, WriteError, decode, encode, keys, n, s};
-use super::{clients, receipts, sessions, trail};
+use super::{audit_log, clients, receipts, sessions};
 use crate::domain::consent_failure::FailedConsent;
 use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
@@ -22,7 +22,7 @@ use std::collections::HashMap;
 
 pub(super) const SERVER: &str = "server";
 
-/// What a number leads to: enough of the server to delete it without reading it.
+/// The pointer item of a number, with enough of the server to delete it without reading it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Numbered {
     /// The server.
@@ -56,7 +56,7 @@ impl From<&Server> for Numbered {
     }
 }
 
-/// What a name leads to; a number leads to as much, and more.
+/// The pointer item of a name.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Named {
     pub id: ServerId,
@@ -72,7 +72,7 @@ pub fn name_key(tenant: &TenantId, name: &str) -> Key {
     keys::name(tenant, name)
 }
 
-/// Key of the item that leads from a number to its server.
+/// Key of the pointer item of a number.
 pub fn number_key(tenant: &TenantId, number: u64) -> Key {
     keys::number(tenant, number)
 }
@@ -187,7 +187,7 @@ impl Table {
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
-    pub async fn note_consent(
+    pub async fn record_consent_outcome(
         &self,
         tenant: &TenantId,
         id: ServerId,
@@ -273,7 +273,7 @@ impl Table {
             writes.push(verifications::put(verification)?);
         }
         for event in events {
-            writes.push(trail::put(event)?);
+            writes.push(audit_log::put(event)?);
         }
         match self.write(writes).await {
             Ok(()) => Ok(Inserted::Done),
@@ -284,7 +284,7 @@ impl Table {
     }
 
     /// Replaces a server that still has the version that was read; with a sweep, if credentials were voided by the change,
-    /// the receipt of that, if the call has one, and the try of a new api key. Answers `false` when it was changed or deleted
+    /// the receipt of that, if the call has one, and the try of a new api key. Returns `false` when it was changed or deleted
     /// since.
     ///
     /// # Errors
@@ -300,7 +300,7 @@ impl Table {
     ) -> Result<bool> {
         let item = encode(&key(tenant, server.id), SERVER, server)?;
         let unchanged = Condition::Has(vec![("version", n(read))]);
-        let mut writes = vec![Write::Put(item, unchanged), trail::put(event)?];
+        let mut writes = vec![Write::Put(item, unchanged), audit_log::put(event)?];
         if let Some(sweep) = sweep {
             writes.push(sweep.put(tenant)?);
         }
@@ -313,12 +313,12 @@ impl Table {
         self.write_if(writes).await
     }
 
-    /// Takes a server, its name and its number away and leaves the tombstone and the receipt. Answers `false` when it
-    /// was not there any more.
+    /// Deletes a server, its name and its number, and writes the tombstone and the receipt. Returns `false` if it no
+    /// longer exists.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
-    pub async fn bury_server(
+    pub async fn delete_server(
         &self,
         tenant: &TenantId,
         server: &Numbered,
@@ -332,14 +332,14 @@ impl Table {
             Write::Delete(name_key(tenant, &server.name), Condition::Any),
             Write::Delete(number_key(tenant, server.number), Condition::Any),
             tombstone.put(tenant)?,
-            trail::put(event)?,
+            audit_log::put(event)?,
         ];
         self.write_if(writes).await
     }
 }
 
-/// The condition that a server exists under an auth revision, for whatever is created in its partition.
-pub(crate) fn stands(tenant: &TenantId, id: ServerId, auth_revision: Option<u64>) -> Write {
+/// The condition check that a server exists, at this auth revision if one is given.
+pub(crate) fn require_server(tenant: &TenantId, id: ServerId, auth_revision: Option<u64>) -> Write {
     let condition = auth_revision.map_or(Condition::Exists, |revision| {
         Condition::Has(vec![(
             "auth_revision",

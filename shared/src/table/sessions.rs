@@ -2,8 +2,8 @@
 //! a callback serve once.
 
 use super::{
-    Condition, Found, Key, Table, Update, Write, encode, failed, keys, n, readable, s, servers,
-    trail,
+    Condition, Found, Key, Table, Update, Write, audit_log, encode, failed, keys, n, readable, s,
+    servers,
 };
 use crate::Result;
 use crate::domain::event::Event;
@@ -49,7 +49,7 @@ fn key_of(session: &Session) -> Key {
     key(&session.tenant, session.server, &session.id)
 }
 
-/// What leads to the one open consent of a subject at a server.
+/// The pointer to the open consent of a subject at a server.
 #[derive(Debug, Serialize, Deserialize)]
 struct OpenConsent {
     /// The session's id.
@@ -57,7 +57,7 @@ struct OpenConsent {
     ttl: i64,
 }
 
-/// Key of what leads to the open consent of those who ask alike.
+/// Key of the pointer to the open consent.
 pub fn open_key(tenant: &TenantId, server: ServerId, subject: &Subject, origin: &Origin) -> Key {
     keys::open_consent(tenant, server, subject, &origin.slot())
 }
@@ -91,7 +91,7 @@ impl Table {
         event: &Event,
     ) -> Result<bool> {
         let Session { tenant, server, .. } = session;
-        let stands = servers::stands(tenant, *server, Some(session.auth_revision));
+        let server_check = servers::require_server(tenant, *server, Some(session.auth_revision));
         let open = OpenConsent {
             session: session.id.clone(),
             ttl: session.ttl,
@@ -101,8 +101,13 @@ impl Table {
             Condition::Has(vec![("session", s(old))])
         });
         let open = Write::Put(encode(&key, "open-consent", &open)?, condition);
-        self.write_if(vec![put(session)?, stands, open, trail::put(event)?])
-            .await
+        self.write_if(vec![
+            put(session)?,
+            server_check,
+            open,
+            audit_log::put(event)?,
+        ])
+        .await
     }
 
     /// Replaces an offered session by the same one, asked for again, as long as the server stands. Returns `false` if it was
@@ -121,11 +126,12 @@ impl Table {
             ("at", n(read.at.micros())),
         ]);
         let item = encode(&key_of(renewed), "session", renewed)?;
-        let stands = servers::stands(&read.tenant, read.server, Some(read.auth_revision));
+        let server_check =
+            servers::require_server(&read.tenant, read.server, Some(read.auth_revision));
         self.write_if(vec![
             Write::Put(item, unchanged),
-            stands,
-            trail::put(event)?,
+            server_check,
+            audit_log::put(event)?,
         ])
         .await
     }
@@ -145,11 +151,11 @@ impl Table {
             ("phase", s(Phase::Offered.as_str())),
             ("secret_hash", s(offered_hash)),
         ]);
-        self.write_if(vec![Write::Put(item, unused), trail::put(event)?])
+        self.write_if(vec![Write::Put(item, unused), audit_log::put(event)?])
             .await
     }
 
-    /// Takes a pending session for its one callback, until `until`. Answers `false` if another callback has.
+    /// Takes a pending session for its one callback, until `until`. Returns `false` if another callback has.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
@@ -171,8 +177,10 @@ impl Table {
             ]),
         );
         // The purge of a server leaves alone what is claimed, so nothing may be claimed once it looks.
-        let stands = servers::stands(&session.tenant, session.server, Some(session.auth_revision));
-        self.write_if(vec![claim, stands, trail::put(event)?]).await
+        let server_check =
+            servers::require_server(&session.tenant, session.server, Some(session.auth_revision));
+        self.write_if(vec![claim, server_check, audit_log::put(event)?])
+            .await
     }
 
     /// Ends a session without a grant. One that is gone needs no end.
@@ -180,12 +188,15 @@ impl Table {
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
     pub async fn fail_session(&self, session: &Session, from: Phase, event: &Event) -> Result<()> {
-        self.write_if(vec![step(session, from, Phase::Failed), trail::put(event)?])
-            .await
-            .map(drop)
+        self.write_if(vec![
+            step(session, from, Phase::Failed),
+            audit_log::put(event)?,
+        ])
+        .await
+        .map(drop)
     }
 
-    /// Ends a session because its subject refused, and keeps that as the reason why there is no grant. Answers `false` if the
+    /// Ends a session because its subject refused, and keeps that as the reason why there is no grant. Returns `false` if the
     /// subject was disconnected since it was begun, or the session was ended before.
     ///
     /// # Errors
@@ -198,14 +209,14 @@ impl Table {
     ) -> Result<bool> {
         let writes = vec![
             step(session, Phase::Exchanging, Phase::Failed),
-            servers::stands(&session.tenant, session.server, Some(session.auth_revision)),
+            servers::require_server(&session.tenant, session.server, Some(session.auth_revision)),
             kept.write(
                 &session.tenant,
                 session.server,
                 &[],
                 Condition::Counts(REMOVALS, session.removals),
             )?,
-            trail::put(event)?,
+            audit_log::put(event)?,
         ];
         self.write_if(writes).await
     }

@@ -19,7 +19,7 @@ impl Table {
         self.read(vec![key.clone()]).await?.get(&key)
     }
 
-    /// Adds a key. Answers `false` when there is one of that number already.
+    /// Adds a key. Returns `false` when there is one of that number already.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].

@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 
 /// The tools that a server listed once.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct KeptTools {
-    /// What the list rests on; void with anything else.
-    pub fence: String,
+pub struct CachedToolList {
+    /// The fingerprint of what the list depends on; the list is void under another one.
+    #[serde(rename = "fence")]
+    pub fingerprint: String,
     /// When its server was asked.
     pub at: Timestamp,
     /// The list, compressed and sealed.
@@ -31,7 +32,7 @@ impl Found {
     ///
     /// # Errors
     /// [`crate::Error::Internal`] when the item is corrupt.
-    pub fn tools(&self, key: &Key) -> Result<Option<KeptTools>> {
+    pub fn tools(&self, key: &Key) -> Result<Option<CachedToolList>> {
         self.get(key)
     }
 }
@@ -41,16 +42,16 @@ impl Table {
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn keep_tools(
+    pub async fn cache_tools(
         &self,
         tenant: &TenantId,
         (server, auth_revision): (ServerId, u64),
         key: &Key,
-        tools: &KeptTools,
+        tools: &CachedToolList,
     ) -> Result<bool> {
         let writes = vec![
             Write::Put(encode(key, "tools", tools)?, Condition::Any),
-            servers::stands(tenant, server, Some(auth_revision)),
+            servers::require_server(tenant, server, Some(auth_revision)),
         ];
         self.write_if(writes).await
     }

@@ -1,7 +1,7 @@
 //! Tries of api keys in their server's partition, and in the index of due work until it is known whether the key serves.
 
 use super::work::due_item;
-use super::{Condition, Found, Key, Table, Write, encode, keys, n, servers, trail};
+use super::{Condition, Found, Key, Table, Write, audit_log, encode, keys, n, servers};
 use crate::Result;
 use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
@@ -66,7 +66,7 @@ impl Table {
         self.write_if(vec![Write::Put(item, unchanged)]).await
     }
 
-    /// Ends a verification: it goes, and its server, which still has the version that was read, says how it ended. Answers
+    /// Ends a verification: it goes, and its server, which still has the version that was read, says how it ended. Returns
     /// `false` if either has moved.
     ///
     /// # Errors
@@ -85,7 +85,7 @@ impl Table {
         let writes = vec![
             Write::Put(item, Condition::Has(vec![("version", n(read))])),
             Write::Delete(key_of(one), Condition::Exists),
-            trail::put(event)?,
+            audit_log::put(event)?,
         ];
         self.write_if(writes).await
     }
@@ -95,7 +95,7 @@ impl Table {
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
     pub async fn drop_verification(&self, one: &Verification) -> Result<()> {
-        let bury = Write::Delete(key_of(one), Condition::Any);
-        self.write_if(vec![bury]).await.map(drop)
+        let delete = Write::Delete(key_of(one), Condition::Any);
+        self.write_if(vec![delete]).await.map(drop)
     }
 }

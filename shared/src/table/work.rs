@@ -3,8 +3,8 @@
 //! Each stays in the server's partition and in the index of due work until it is done.
 
 use super::{
-    Condition, DUE_INDEX, DUE_INDEX_NAME, Item, Key, Table, Update, Write, WriteError, encode,
-    failed, keys, revocations, s, subjects, trail,
+    Condition, DUE_INDEX, DUE_INDEX_NAME, Item, Key, Table, Update, Write, WriteError, audit_log,
+    encode, failed, keys, revocations, s, subjects,
 };
 use crate::domain::credential::{Grant, Override, Source};
 use crate::domain::event::Event;
@@ -40,7 +40,7 @@ pub const GRANTS_AT_ONCE: usize = 33;
 /// Credentials that one transaction of a sweep ends, at most, each by four actions, beside two for them all.
 pub const VOID_AT_ONCE: usize = 24;
 
-/// What stays in a deleted server's partition until everything under it is gone.
+/// The item that stays in a deleted server's partition until the purge has removed everything else.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Tombstone {
     /// The tenant, for the worker that finds this item in the index.
@@ -121,7 +121,7 @@ pub struct Offboarding {
     pub after: Option<ServerId>,
 }
 
-/// An item in a dead server's partition.
+/// An item in a deleted server's partition.
 #[derive(Debug)]
 pub struct Remains {
     /// Where it is.
@@ -165,7 +165,7 @@ pub enum Remaining {
 #[derive(Debug)]
 pub struct DuePlace(Item);
 
-/// One piece of due work.
+/// A work item.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "entity", rename_all = "kebab-case")]
 pub enum Work {
@@ -211,7 +211,7 @@ impl Tombstone {
 }
 
 impl Offboarding {
-    /// Whether this is what takes a credential away. A grant whose consent was begun after it is not.
+    /// Whether this offboarding removes a credential. It does not remove a grant whose consent was begun after it.
     pub fn takes(&self, credential: &Credential) -> bool {
         match credential {
             Credential::Override(_) => true,
@@ -226,7 +226,7 @@ impl Offboarding {
 }
 
 impl Sweep {
-    /// That of a change from one state of a server to another.
+    /// The sweep after a change of a server.
     pub fn of(tenant: &TenantId, before: &Server, after: &Server, at: Timestamp) -> Self {
         Self {
             tenant: tenant.clone(),
@@ -248,7 +248,7 @@ impl Sweep {
         Some(Key { pk, sk })
     }
 
-    /// Whether this is what takes a credential away.
+    /// Whether this sweep removes a credential.
     pub fn takes(&self, credential: &Credential) -> bool {
         match credential {
             Credential::Override(own) => self.overrides.contains(&own.auth_revision),
@@ -261,7 +261,7 @@ impl Sweep {
         due(&key, "sweep", self, self.at)
     }
 
-    /// For a sweep that no change has left; not in place of one that a change has.
+    /// A new sweep that must not replace an existing one.
     pub(crate) fn put_anew(&self) -> Result<Write> {
         let key = keys::sweep(&self.tenant, self.server, self.auth_revision);
         let item = due_item(&key, "sweep", self, self.at)?;
@@ -334,11 +334,11 @@ impl Table {
         Ok((due, page.last_evaluated_key.map(DuePlace)))
     }
 
-    /// Makes work due later. Answers `false` if it is not to be done any more.
+    /// Defers work: makes it due at `until`. Returns `false` if it no longer exists.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
-    pub async fn put_off(&self, work: &Work, until: Timestamp) -> Result<bool> {
+    pub async fn defer(&self, work: &Work, until: Timestamp) -> Result<bool> {
         let later = Update::set(
             work.key(),
             vec![(DUE_INDEX.1, s(due_time(until)))],
@@ -464,7 +464,7 @@ impl Table {
         Ok((clients.collect::<Result<_>>()?, next))
     }
 
-    /// Deletes items that nothing has to be done about any more.
+    /// Deletes items in batches.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
@@ -477,7 +477,7 @@ impl Table {
     }
 
     /// Turns grants of a dead server into their revocations, at most [`GRANTS_AT_ONCE`], if all of them still are those that
-    /// were read. Answers `false` otherwise.
+    /// were read. Returns `false` otherwise.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
@@ -491,12 +491,12 @@ impl Table {
             let key = keys::credential(tenant, grant.server, subject, Source::Oauth);
             writes.push(revocations::put(revocation)?);
             writes.push(Write::Delete(key, as_read(grant)));
-            writes.push(trail::put(event)?);
+            writes.push(audit_log::put(event)?);
         }
         self.write_if(writes).await
     }
 
-    /// Takes overrides of a dead server away, at most [`OVERRIDES_AT_ONCE`], each with its event. Answers `false` if one of
+    /// Takes overrides of a dead server away, at most [`OVERRIDES_AT_ONCE`], each with its event. Returns `false` if one of
     /// them is gone already.
     ///
     /// # Errors
@@ -510,7 +510,7 @@ impl Table {
         for (own, event) in group {
             let key = keys::credential(tenant, own.server, &own.subject, Source::Override);
             writes.push(Write::Delete(key, Condition::Exists));
-            writes.push(trail::put(event)?);
+            writes.push(audit_log::put(event)?);
         }
         self.write_if(writes).await
     }
@@ -568,19 +568,19 @@ impl Table {
             .await
     }
 
-    /// Takes a piece of work away and says so on its receipt, if it has one.
+    /// Deletes a work item and updates its receipt, if it has one.
     pub(super) async fn end(
         &self,
-        bury: Write,
+        delete: Write,
         event: Option<&Event>,
         note: Option<Write>,
     ) -> Result<()> {
-        let mut writes = vec![bury];
-        writes.extend(event.map(trail::put).transpose()?);
+        let mut writes = vec![delete];
+        writes.extend(event.map(audit_log::put).transpose()?);
         let without_note = writes.clone();
         writes.extend(note);
         match self.write(writes).await {
-            // The receipt was taken away by hand, which is no reason to go on for ever.
+            // The receipt was deleted by hand: end the work without it.
             Err(WriteError::Refused(at)) if !at.contains(&0) => {
                 self.write_if(without_note).await.map(drop)
             }
@@ -589,7 +589,7 @@ impl Table {
         }
     }
 
-    /// Writes an offboarding down, with its receipt. All consents of the subject that were begun before are void by it. Answers
+    /// Writes an offboarding down, with its receipt. All consents of the subject that were begun before are void by it. Returns
     /// `false` if another one was first.
     ///
     /// # Errors
@@ -605,7 +605,7 @@ impl Table {
         let writes = vec![
             receipts::put(&offboarding.tenant, receipt)?,
             due(&key, "offboarding", offboarding, offboarding.at)?,
-            trail::put(event)?,
+            audit_log::put(event)?,
             subjects::count(tenant, subject, offboarding.number.saturating_sub(1)),
         ];
         self.write_if(writes).await
@@ -643,9 +643,9 @@ impl Table {
         let Offboarding {
             tenant, receipt, ..
         } = offboarding;
-        let bury = Write::Delete(keys::offboarding(tenant, receipt), Condition::Exists);
+        let delete = Write::Delete(keys::offboarding(tenant, receipt), Condition::Exists);
         let close = receipts::close(tenant, receipt, None, now)?;
-        self.end(bury, None, Some(close)).await
+        self.end(delete, None, Some(close)).await
     }
 
     /// Notes how far a sweep has come, if it still is to be done.
@@ -664,9 +664,9 @@ impl Table {
     /// [`Error::Unavailable`], [`Error::Internal`].
     pub async fn finish_sweep(&self, sweep: &Sweep, now: Timestamp) -> Result<()> {
         let key = keys::sweep(&sweep.tenant, sweep.server, sweep.auth_revision);
-        let bury = Write::Delete(key, Condition::Exists);
+        let delete = Write::Delete(key, Condition::Exists);
         let receipt = sweep.receipt.as_ref();
         let close = receipt.map(|receipt| receipts::close(&sweep.tenant, receipt, None, now));
-        self.end(bury, None, close.transpose()?).await
+        self.end(delete, None, close.transpose()?).await
     }
 }

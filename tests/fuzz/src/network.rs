@@ -19,7 +19,7 @@ impl Canned {
 }
 
 impl InProcess for Canned {
-    fn carry(&self, _: reqwest::Request) -> BoxFuture<'static, Result<reqwest::Response, Failure>> {
+    fn send(&self, _: reqwest::Request) -> BoxFuture<'static, Result<reqwest::Response, Failure>> {
         let next = self.0.lock().unwrap().pop_front();
         Box::pin(ready(next.map_or(Err(Failure::Unreachable), |answer| {
             // The first byte is the status, up to the first line break a header.

@@ -1,11 +1,11 @@
-//! The way back: an issuer's answer is taken once, its code exchanged once, and what comes of that stored or revoked.
+//! The callback of a consent: it is accepted once, its code exchanged once, and the tokens stored or revoked.
 
 use super::super::Tries;
 use super::super::clients::{self, Settings};
 use super::super::credentials::AtServer;
 use super::super::grants;
 use super::super::servers::{data_key, open_with};
-use super::{Ticket, end, find_ticket, log_end, note, note_client};
+use super::{Ticket, end, find_ticket, log_end, record_client_use, record_outcome};
 use crate::app::App;
 use crate::catalogue::RevocationScope;
 use crate::domain::consent_failure::ConsentFailure;
@@ -43,18 +43,18 @@ pub struct Callback {
 
 /// How a consent ended.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum ConsentOutcome {
     /// A grant is stored.
     Connected,
     /// The subject, or the issuer, said no with this code. Foreign text, not to be shown as it is.
     Refused(String),
     /// The answer cannot be trusted, or the code was not exchanged.
     Failed(ConsentFailure),
-    /// Meanwhile the server changed or the subject was disconnected: what came back is being revoked.
+    /// The server changed or the subject was disconnected meanwhile: the new tokens are being revoked.
     Void,
 }
 
-impl Ended {
+impl ConsentOutcome {
     /// Why there is no grant, unless there is one.
     pub fn failure(&self) -> Option<ConsentFailure> {
         match self {
@@ -73,7 +73,7 @@ pub struct Finished {
     /// What it was.
     pub session: Session,
     /// How it ended.
-    pub ended: Ended,
+    pub ended: ConsentOutcome,
     /// The server, as it was when the browser came back.
     pub server: Server,
 }
@@ -103,17 +103,17 @@ pub async fn finish(
         .await
 }
 
-/// Takes an answer that came the right way, to the end: whoever brought it may be gone before the code is exchanged.
+/// Processes a valid callback to its end, even if the browser disconnects before the code is exchanged.
 async fn take(app: &App, server: Server, session: Session, callback: Callback) -> Result<Finished> {
     // All that the exchange needs is at hand before the answer is taken: what fails here leaves it to be taken again.
-    let ready = Ready::of(app, &server, &session).await?;
+    let context = ExchangeContext::of(app, &server, &session).await?;
     let until = app.now().plus_seconds(EXCHANGE);
     let answered = Event::of_session(app.now(), Who::Browser, &session, Action::SessionAnswered)?;
     let table = &app.table;
     if !table.claim_session(&session, until, &answered).await? {
         return Err(Error::SessionNotFound);
     }
-    let ended = answer(app, ready, &session, callback).await;
+    let ended = answer(app, context, &session, callback).await;
     // Whatever came of it, this state is used up.
     let failure = match &ended {
         Ok(ended) => ended.failure(),
@@ -129,14 +129,14 @@ async fn take(app: &App, server: Server, session: Session, callback: Callback) -
         Some(ConsentFailure::AccessDenied) => deny(app, &session).await,
         Some(failure) => end(app, &session, Phase::Exchanging, failure).await,
     };
-    note(app, &session, failure).await;
+    record_outcome(app, &session, failure).await;
     if failure.is_none() {
-        note_client(app, &session, true, app.now()).await;
+        record_client_use(app, &session, true, app.now()).await;
     }
     let ended = ended?;
     marked?;
     let (tenant, id) = (session.tenant.as_str(), session.server);
-    info!(tenant, server = ?id, connected = ended == Ended::Connected, "a consent ended");
+    info!(tenant, server = ?id, connected = ended == ConsentOutcome::Connected, "a consent ended");
     Ok(Finished {
         session,
         ended,
@@ -157,14 +157,14 @@ pub async fn status_after(app: &App, session: &Session) -> Result<Status> {
 }
 
 /// What an answer is judged and exchanged by.
-struct Ready<'a> {
+struct ExchangeContext<'a> {
     consent: &'a Consent,
     key: DataKey,
     secrets: ConsentSecrets,
     settings: Settings,
 }
 
-impl<'a> Ready<'a> {
+impl<'a> ExchangeContext<'a> {
     async fn of(app: &App, server: &Server, session: &'a Session) -> Result<Self> {
         let consent = session
             .consent
@@ -188,35 +188,35 @@ impl<'a> Ready<'a> {
     }
 }
 
-/// What comes of an answer; the session itself is left to be ended by anything but [`Ended::Connected`].
+/// Processes an answer. Unless the outcome is [`ConsentOutcome::Connected`], the caller has to end the session.
 async fn answer(
     app: &App,
-    ready: Ready<'_>,
+    context: ExchangeContext<'_>,
     session: &Session,
     callback: Callback,
-) -> Result<Ended> {
-    let Ready {
+) -> Result<ConsentOutcome> {
+    let ExchangeContext {
         consent,
         key,
         secrets,
         settings,
-    } = ready;
+    } = context;
     // Before the code goes anywhere, and before an error is believed (MCP authorization rows 20 and 21).
     if !consent.is_answered_by(callback.iss.as_deref()) {
-        return Ok(Ended::Failed(ConsentFailure::WrongIssuer));
+        return Ok(ConsentOutcome::Failed(ConsentFailure::WrongIssuer));
     }
     if let Some(code) = callback.error {
-        return Ok(Ended::Refused(code));
+        return Ok(ConsentOutcome::Refused(code));
     }
     let Some(code) = callback.code else {
-        return Ok(Ended::Failed(ConsentFailure::NoCode));
+        return Ok(ConsentOutcome::Failed(ConsentFailure::NoCode));
     };
     let issuer = &consent.issuance.issuer;
     if settings
         .require_allowed(app, &session.tenant, issuer)
         .is_err()
     {
-        return Ok(Ended::Failed(ConsentFailure::IssuerNotAllowed));
+        return Ok(ConsentOutcome::Failed(ConsentFailure::IssuerNotAllowed));
     }
     let (tenant, id) = (&session.tenant, session.server);
     let secret = secrets.client_secret.as_ref();
@@ -250,7 +250,7 @@ async fn answer(
                 Class::InvalidGrant | Class::Configuration => ConsentFailure::CodeRefused,
             };
             let Some(received) = failure.received else {
-                return Ok(Ended::Failed(reason));
+                return Ok(ConsentOutcome::Failed(reason));
             };
             let secret = Tokens {
                 access: received.access.unwrap_or_else(grants::no_token),
@@ -286,7 +286,7 @@ async fn answer(
     Ok(ended)
 }
 
-/// What is to become of tokens that were exchanged.
+/// How exchanged tokens are to be used.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Use {
     /// They are stored, and a grant that they replace is revoked.
@@ -357,7 +357,7 @@ fn new_grant(
         stepped_up: matches!(
             session.origin,
             Origin::Truefoundry {
-                besides: Some(_),
+                additional_scopes: Some(_),
                 ..
             }
         ),
@@ -376,7 +376,7 @@ fn new_grant(
     })
 }
 
-/// Stores what was exchanged, or has it revoked.
+/// Stores the exchanged tokens, or creates a revocation of them.
 async fn store(
     app: &App,
     key: &DataKey,
@@ -384,33 +384,33 @@ async fn store(
     mut grant: Grant,
     secret: &Tokens,
     used: Use,
-) -> Result<Ended> {
+) -> Result<ConsentOutcome> {
     let revoking = used == Use::RevokingOlder;
     let mut tries = Tries::lasting(app.keeping_limit);
     loop {
-        let placed = match used {
-            Use::Unusable(reason) => Ok(Placed::Unusable(reason)),
-            _ => place(app, key, session, &mut grant, secret, revoking).await,
+        let stored = match used {
+            Use::Unusable(reason) => Ok(StoreOutcome::Unusable(reason)),
+            _ => try_store(app, key, session, &mut grant, secret, revoking).await,
         };
-        let failure = match placed {
-            Ok(Placed::Stored) => {
+        let failure = match stored {
+            Ok(StoreOutcome::Stored) => {
                 app.work_appeared.notify_one();
-                return Ok(Ended::Connected);
+                return Ok(ConsentOutcome::Connected);
             }
-            Ok(Placed::Contended) => Error::Contended,
+            Ok(StoreOutcome::Contended) => Error::Contended,
             // Whether it is stored is not known: it is looked at again.
             Err(error @ Error::Unavailable(_)) => error,
             refused => {
                 let reason = match &refused {
-                    Ok(Placed::Unusable(reason)) => *reason,
+                    Ok(StoreOutcome::Unusable(reason)) => *reason,
                     Ok(_) => ConsentFailure::Void,
                     Err(_) => ConsentFailure::Internal,
                 };
                 match discard(app, key, session, &grant, secret, reason).await {
                     Ok(true) => {
-                        return refused.map(|placed| match placed {
-                            Placed::Unusable(reason) => Ended::Failed(reason),
-                            _ => Ended::Void,
+                        return refused.map(|stored| match stored {
+                            StoreOutcome::Unusable(reason) => ConsentOutcome::Failed(reason),
+                            _ => ConsentOutcome::Void,
                         });
                     }
                     Ok(false) => Error::Contended,
@@ -425,27 +425,27 @@ async fn store(
     }
 }
 
-/// What came of storing a grant.
-enum Placed {
+/// The outcome of storing a grant.
+enum StoreOutcome {
     /// It is stored.
     Stored,
-    /// Its consent does not stand any more.
+    /// Its consent is void.
     Void,
     /// It cannot be used, for this reason.
     Unusable(ConsentFailure),
-    /// Something has changed since it was read.
+    /// The items have changed since they were read.
     Contended,
 }
 
-/// Stores a grant if its consent stands.
-async fn place(
+/// Stores a grant if its consent is still valid.
+async fn try_store(
     app: &App,
     key: &DataKey,
     session: &Session,
     grant: &mut Grant,
     tokens: &Tokens,
     revoking: bool,
-) -> Result<Placed> {
+) -> Result<StoreOutcome> {
     let (tenant, id) = (&session.tenant, session.server);
     let mut keys = AtServer::keys(tenant, id, &session.subject);
     keys.push(sessions::key(tenant, id, &session.id));
@@ -454,14 +454,14 @@ async fn place(
     let phase = found.session(tenant, id, &session.id)?.map(|s| s.phase);
     if phase == Some(Phase::Completed) {
         // By an earlier try, whose answer was lost: nobody else can complete it.
-        return Ok(Placed::Stored);
+        return Ok(StoreOutcome::Stored);
     }
     let at = AtServer::from_found(&found, tenant, id, &session.subject)?;
     let Some(AtServer {
         server, records, ..
     }) = at
     else {
-        return Ok(Placed::Void);
+        return Ok(StoreOutcome::Void);
     };
     let stored = &records.stored;
     let own = stored.grant.as_ref();
@@ -471,7 +471,7 @@ async fn place(
         && !stored.voids(session)
         && found.offboardings(tenant, &session.subject)? == session.offboardings;
     if !stands {
-        return Ok(Placed::Void);
+        return Ok(StoreOutcome::Void);
     }
     grant.void_consents_before = stored.void_consents_before();
     let now = app.now();
@@ -479,7 +479,7 @@ async fn place(
     let replaced = replaced.map(|old| {
         let revocation = Revocation::of(tenant, old, None, now)?;
         let used = grants::open_grant(key, tenant, old).ok();
-        Ok::<_, Error>(sparing(revocation, used.as_ref(), tokens))
+        Ok::<_, Error>(without_tokens_in_use(revocation, used.as_ref(), tokens))
     });
     let replaced = replaced.transpose()?;
     let granting = Granting {
@@ -491,13 +491,13 @@ async fn place(
     let granted = Event::of_session(now, Who::Browser, session, Action::CredentialGranted)?;
     let granted = granted.from(Source::Oauth);
     Ok(match app.table.put_grant(&granting, &granted).await? {
-        Outcome::Done => Placed::Stored,
-        _ => Placed::Contended,
+        Outcome::Done => StoreOutcome::Stored,
+        _ => StoreOutcome::Contended,
     })
 }
 
-/// Hands what was exchanged to revocation, without what a grant that stands goes on using. Answers `false` if the consent may
-/// be completed after all.
+/// Creates a revocation of the exchanged tokens, except those that the current grant uses. Returns `false` if the
+/// consent may be completed after all.
 async fn discard(
     app: &App,
     key: &DataKey,
@@ -507,18 +507,18 @@ async fn discard(
     reason: ConsentFailure,
 ) -> Result<bool> {
     let tenant = &session.tenant;
-    let standing = AtServer::load(&app.table, tenant, session.server, &session.subject).await;
-    let standing = match standing {
+    let at = AtServer::load(&app.table, tenant, session.server, &session.subject).await;
+    let at = match at {
         Err(error @ Error::Unavailable(_)) => return Err(error),
         found => found.ok().flatten().and_then(|at| at.records.stored.grant),
     };
-    let used = standing.and_then(|one| grants::open_grant(key, tenant, &one).ok());
+    let used = at.and_then(|one| grants::open_grant(key, tenant, &one).ok());
     let revocation = Revocation {
         access: grants::due_access(tokens),
         ..Revocation::of(tenant, grant, None, app.now())?
     };
     let revocation = match &used {
-        Some(used) => sparing(revocation, Some(tokens), used),
+        Some(used) => without_tokens_in_use(revocation, Some(tokens), used),
         None => revocation,
     };
     grants::discard_exchanged(app, session, &revocation, grant, tokens, reason).await
@@ -526,20 +526,24 @@ async fn discard(
 
 /// A revocation of `doomed` tokens without those that are `used` elsewhere: an issuer may hand out again what it has handed
 /// out before.
-fn sparing(revocation: Revocation, doomed: Option<&Tokens>, used: &Tokens) -> Revocation {
+fn without_tokens_in_use(
+    revocation: Revocation,
+    doomed: Option<&Tokens>,
+    used: &Tokens,
+) -> Revocation {
     let Some(doomed) = doomed else {
         return revocation;
     };
     let text = |one: &SecretString| one.expose_secret().to_owned();
-    let spared = |is_used: bool, place: Presentation| match is_used {
+    let remaining = |is_used: bool, place: Presentation| match is_used {
         true => Presentation::None,
         false => place,
     };
     let is_same = doomed.refresh.is_some()
         && doomed.refresh.as_ref().map(text) == used.refresh.as_ref().map(text);
     Revocation {
-        refresh: spared(is_same, revocation.refresh),
-        access: spared(
+        refresh: remaining(is_same, revocation.refresh),
+        access: remaining(
             text(&doomed.access) == text(&used.access),
             revocation.access,
         ),
@@ -580,8 +584,8 @@ mod tests {
         ] {
             let now = Timestamp::from_micros(0);
             let revocation = Revocation::of(&tenant, &grant, None, now).unwrap();
-            let spared = sparing(revocation, Some(&doomed), &used);
-            assert_eq!((spared.refresh, spared.access), (refresh, access));
+            let remaining = without_tokens_in_use(revocation, Some(&doomed), &used);
+            assert_eq!((remaining.refresh, remaining.access), (refresh, access));
         }
     }
 }

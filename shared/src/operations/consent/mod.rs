@@ -12,10 +12,10 @@
 mod finish;
 mod setup;
 
-pub use finish::{Callback, Ended, Finished, finish, status_after};
+pub use finish::{Callback, ConsentOutcome, Finished, finish, status_after};
 
 use super::Permitted;
-use super::clients::{Settings, Usable};
+use super::clients::{SelectedClient, Settings};
 use super::servers::{self, Draft, data_key, open_with};
 use crate::app::App;
 use crate::caller::Caller;
@@ -38,7 +38,7 @@ use crate::table::{servers as server_table, sessions, subjects};
 use crate::{Error, Result};
 use data_encoding::BASE64URL_NOPAD;
 use secrecy::{ExposeSecret, SecretString};
-use setup::{For, forget_client};
+use setup::{ConsentRequest, forget_client};
 use std::collections::BTreeMap;
 use tracing::warn;
 
@@ -48,20 +48,20 @@ pub const CALLBACK_PATH: &str = "/oauth/callback";
 pub const START_PATH: &str = "/oauth/start";
 
 /// How many consents a subject may start at a server within the lifetime of one, and how many different ones may be offered.
-const MOST_BEGUN: usize = 20;
+const MAX_CONSENTS: usize = 20;
 /// How often a consent is tried to be begun while others begin it too.
 const ATTEMPTS: usize = 3;
 
-/// A consent that has been begun.
+/// A consent that was started.
 #[derive(Debug)]
-pub struct Begun {
+pub struct StartedConsent {
     /// The session.
     pub session: Session,
     /// Where the subject is to go: our own page. Whoever has it can connect their account: a secret.
     pub url: SecretString,
 }
 
-/// Where a session is, and the proof that whoever asks was sent by us.
+/// The key of a session, and the hash of the secret that proves that the request was sent by us.
 struct Ticket {
     tenant: TenantId,
     server: ServerId,
@@ -117,7 +117,7 @@ pub fn session_id(session: &Session) -> String {
     format!("{}{}", session.server.ulid(), session.id)
 }
 
-/// Reads what [`session_id`] wrote.
+/// Parses the output of [`session_id`].
 pub fn parse_session_id(text: &str) -> Option<(ServerId, String)> {
     let (server, session) = text.split_at_checked(26)?;
     let (tag, ulid) = session.split_at_checked(Session::TAG)?;
@@ -161,15 +161,15 @@ async fn new_session(
     })
 }
 
-/// Gives the one open consent of a subject at a server to whoever asks for it: the one that is open already, or a new one.
-/// Nobody is contacted before the button of its page is pressed.
-async fn ask(
+/// Returns the open consent of a subject at a server, or creates one. The issuer is not contacted before the button of
+/// the consent page is pressed.
+async fn get_or_create_session(
     app: &App,
     caller: &Caller,
     server: &Server,
     subject: &Subject,
     origin: Origin,
-) -> Result<Begun> {
+) -> Result<StartedConsent> {
     let (tenant, table) = (&caller.tenant, &app.table);
     let key = data_key(app, tenant, server).await?;
     let open_key = sessions::open_key(tenant, server.id, subject, &origin);
@@ -187,14 +187,14 @@ async fn ask(
                 }
             }
             let (url, _) = address(&key, &renewed);
-            return Ok(Begun {
+            return Ok(StartedConsent {
                 session: renewed,
                 url,
             });
         }
         let recent = recent(app, tenant, server.id, subject).await?;
         let offered = recent.iter().filter(|one| one.phase == Phase::Offered);
-        if offered.count() >= MOST_BEGUN {
+        if offered.count() >= MAX_CONSENTS {
             return Err(Error::TooManyConsents);
         }
         let mut session = new_session(app, tenant, server, subject, origin.clone()).await?;
@@ -202,7 +202,7 @@ async fn ask(
         session.secret_hash = secret_hash;
         let begun = Event::of_session(session.at, caller, &session, Action::SessionBegun)?;
         if table.add_session(&session, open.as_deref(), &begun).await? {
-            return Ok(Begun { session, url });
+            return Ok(StartedConsent { session, url });
         }
     }
     Err(Error::Contended)
@@ -264,33 +264,33 @@ async fn recent(
         .await
 }
 
-/// Offers a consent; nobody is contacted before its page's button is pressed. `base` is our public base URL; `besides` are
-/// scopes that are asked for whatever the server says.
+/// Starts a consent. The issuer is not contacted before the button of the consent page is pressed. `base` is our public
+/// base URL; `additional_scopes` are requested in addition to the server's.
 ///
 /// # Errors
 /// [`Error::Contended`] when the server has just changed; [`Error::TooManyConsents`]; [`Error::Unavailable`],
 /// [`Error::Internal`].
-pub async fn offer(
+pub async fn start_consent(
     app: &App,
     server: &Permitted<Server>,
     base: &str,
     return_to: Option<String>,
-    besides: Option<Vec<String>>,
-) -> Result<Begun> {
+    additional_scopes: Option<Vec<String>>,
+) -> Result<StartedConsent> {
     let origin = Origin::Truefoundry {
         return_to,
         base: base.to_owned(),
-        besides,
+        additional_scopes,
     };
     let caller = &server.caller;
-    ask(app, caller, &server.found, caller.subject(), origin).await
+    get_or_create_session(app, caller, &server.found, caller.subject(), origin).await
 }
 
-/// Offers a consent for a provider of LangSmith's.
+/// Starts a consent for a LangSmith provider.
 ///
 /// # Errors
-/// As [`offer`].
-pub async fn begin(
+/// As [`start_consent`].
+pub async fn start_provider_consent(
     app: &App,
     caller: &Caller,
     server: &Server,
@@ -298,16 +298,16 @@ pub async fn begin(
     provider: uuid::Uuid,
     base: &str,
     scopes: &[String],
-) -> Result<Begun> {
+) -> Result<StartedConsent> {
     let origin = Origin::Langsmith {
         provider,
         base: base.to_owned(),
         scopes: scopes.to_vec(),
     };
-    ask(app, caller, server, subject, origin).await
+    get_or_create_session(app, caller, server, subject, origin).await
 }
 
-/// What the page of a consent shows before anybody is sent anywhere.
+/// What the page of an offered consent shows.
 #[derive(Debug)]
 pub struct Preview {
     /// The consent.
@@ -320,7 +320,7 @@ pub struct Preview {
     pub scopes: Vec<String>,
 }
 
-/// Looks at an offered consent. Changes nothing and asks nobody.
+/// Returns what the page of an offered consent shows. Changes nothing and contacts nobody.
 ///
 /// # Errors
 /// [`Error::SessionNotFound`] for an address that was never offered, was used, is over or void; [`Error::Unavailable`],
@@ -337,7 +337,7 @@ pub async fn preview(app: &App, ticket: &str) -> Result<Preview> {
     let mut sign_in = settings.sign_in();
     if sign_in.is_none() {
         let grant = records.grant;
-        let grant = grant.filter(|grant| server.stands_behind_grant(grant.auth_revision));
+        let grant = grant.filter(|grant| server.accepts_grant(grant.auth_revision));
         sign_in = grant.map(|grant| grant.issuance.issuer);
     }
     if sign_in.is_none() {
@@ -346,8 +346,8 @@ pub async fn preview(app: &App, ticket: &str) -> Result<Preview> {
             .clients(&ticket.tenant, server.id, owner(&session))
             .await?;
         let mut known = known.into_iter().rev();
-        let latest = known
-            .find(|record| !record.rejected && server.stands_behind_grant(record.auth_revision));
+        let latest =
+            known.find(|record| !record.rejected && server.accepts_grant(record.auth_revision));
         sign_in = latest.map(|record| record.issuer);
     }
     Ok(Preview {
@@ -360,9 +360,11 @@ pub async fn preview(app: &App, ticket: &str) -> Result<Preview> {
 
 /// The scopes that a consent asks for, as far as they are known without asking.
 fn scopes_of(session: &Session, settings: &Settings) -> Vec<String> {
-    let (asked, besides): (&[String], Option<&[String]>) = match &session.origin {
+    let (asked, additional_scopes): (&[String], Option<&[String]>) = match &session.origin {
         Origin::Langsmith { scopes, .. } => (scopes, None),
-        Origin::Truefoundry { besides, .. } => (&[], besides.as_deref()),
+        Origin::Truefoundry {
+            additional_scopes, ..
+        } => (&[], additional_scopes.as_deref()),
         Origin::Kambrium { .. } => (&[], None),
     };
     let scopes = if asked.is_empty() {
@@ -370,7 +372,7 @@ fn scopes_of(session: &Session, settings: &Settings) -> Vec<String> {
     } else {
         asked
     };
-    [scopes, besides.unwrap_or_default()].concat()
+    [scopes, additional_scopes.unwrap_or_default()].concat()
 }
 
 /// A consent whose button was pressed: where the browser goes next.
@@ -382,23 +384,25 @@ pub struct Opened {
     pub session: Session,
 }
 
-/// What became of a button that was pressed.
+/// The outcome of pressing the button of a consent page.
 #[derive(Debug)]
-pub enum Opening {
-    /// The browser goes on to the issuer.
-    Go(Box<Opened>),
-    /// The request does not come from our page in this browser. Nothing has happened.
-    Foreign,
+pub enum OpenOutcome {
+    /// The browser is redirected to the issuer.
+    Redirect(Box<Opened>),
+    /// The request does not come from our page in the bound browser. Nothing has happened.
+    UnboundBrowser,
     /// The subject has pressed too many such buttons. Nothing has happened.
     TooMany,
-    /// The server leads to another sign-in than the page named. Nothing has happened; the page has to name this one first.
-    Elsewhere(Box<Preview>),
-    /// There is nobody to go on to; the consent is over.
+    /// The server now uses another sign-in than the page showed. Nothing has happened; the page has to show this one
+    /// first.
+    SignInChanged(Box<Preview>),
+    /// There is no usable issuer; the consent has ended.
     Refused(Box<Session>, Box<Server>, ConsentFailure),
 }
 
-/// Starts an offered consent, once: finds the issuer and a client, and sends the browser there. `browser` returns the secret
-/// that the browser is bound by, if the request comes from our page in it; `named` is the sign-in that the page named.
+/// Opens an offered consent, once: finds the issuer and a client, and redirects the browser. `browser` returns the
+/// secret of the browser binding, if the request comes from our page in that browser; `named` is the sign-in that the
+/// page showed.
 ///
 /// # Errors
 /// [`Error::SessionNotFound`] for an address that was never offered, was used, is over or void; [`Error::Unavailable`],
@@ -408,26 +412,26 @@ pub async fn open(
     ticket: &str,
     named: Option<&str>,
     browser: impl Fn(&Session) -> Option<String>,
-) -> Result<Opening> {
+) -> Result<OpenOutcome> {
     let ticket = Ticket::parse(ticket).ok_or(Error::SessionNotFound)?;
     let (server, mut session, _) = find_ticket(app, &ticket, Phase::Offered).await?;
     let Some(cookie) = browser(&session) else {
-        return Ok(Opening::Foreign);
+        return Ok(OpenOutcome::UnboundBrowser);
     };
     let (tenant, table) = (&ticket.tenant, &app.table);
     let recent = recent(app, tenant, server.id, &session.subject).await?;
     let pressed = recent.iter().filter(|one| one.phase != Phase::Offered);
-    if pressed.clone().count() >= MOST_BEGUN {
-        return Ok(Opening::TooMany);
+    if pressed.clone().count() >= MAX_CONSENTS {
+        return Ok(OpenOutcome::TooMany);
     }
     let key = data_key(app, tenant, &server).await?;
     let secrets = open_with(&key, tenant, &server)?;
     let read = session.clone();
-    let whom = For::of(tenant, &server, &key, &read, given_up(pressed));
+    let request = ConsentRequest::of(tenant, &server, &key, &read, abandoned_clients(pressed));
     let setup = match Settings::of(app, &server, &secrets).await {
         Ok(settings) => {
             let shown = (settings.sign_in(), scopes_of(&session, &settings));
-            let setup = whom.set_up(app, settings, true).await;
+            let setup = request.set_up(app, settings, true).await;
             setup.map(|setup| (setup, shown))
         }
         Err(error) => Err(error),
@@ -439,21 +443,21 @@ pub async fn open(
                 return Err(error);
             };
             end(app, &session, Phase::Offered, failure).await?;
-            note(app, &session, Some(failure)).await;
-            return Ok(Opening::Refused(session.into(), server.into(), failure));
+            record_outcome(app, &session, Some(failure)).await;
+            return Ok(OpenOutcome::Refused(session.into(), server.into(), failure));
         }
     };
-    whom.keep_client(app, &setup).await?;
+    request.keep_client(app, &setup).await?;
     let sign_in = configured.unwrap_or_else(|| setup.issuance.issuer.clone());
     if named.is_some_and(|named| !is_same_issuer(named, &sign_in)) {
-        return Ok(Opening::Elsewhere(Box::new(Preview {
+        return Ok(OpenOutcome::SignInChanged(Box::new(Preview {
             session,
             server,
             sign_in: Some(sign_in),
             scopes,
         })));
     }
-    let url = whom.address(&setup, &mut session)?;
+    let url = request.address(&setup, &mut session)?;
     session.browser = Some(hash(&cookie));
     session.opened_at = Some(app.now());
     let opened = Event::of_session(app.now(), Who::Browser, &session, Action::SessionOpened)?;
@@ -463,13 +467,14 @@ pub async fn open(
     {
         return Err(Error::SessionNotFound);
     }
-    note_sent(app, &session, &setup.client).await;
-    Ok(Opening::Go(Box::new(Opened { url, session })))
+    record_client_sent(app, &session, &setup.client).await;
+    Ok(OpenOutcome::Redirect(Box::new(Opened { url, session })))
 }
 
-/// The clients, by their records, as which a subject was sent away and from which it came back to begin anew, and when that
-/// was last.
-fn given_up<'a>(pressed: impl Iterator<Item = &'a Session>) -> BTreeMap<String, Timestamp> {
+/// The registered clients whose consents the subject left unfinished, and when it last did, by client record.
+fn abandoned_clients<'a>(
+    pressed: impl Iterator<Item = &'a Session>,
+) -> BTreeMap<String, Timestamp> {
     let mut left = BTreeMap::new();
     for session in pressed.filter(|one| one.phase == Phase::Pending) {
         if let (Some(at), Some(consent)) = (session.opened_at, &session.consent)
@@ -482,16 +487,16 @@ fn given_up<'a>(pressed: impl Iterator<Item = &'a Session>) -> BTreeMap<String, 
     left
 }
 
-/// Notes that a browser was sent away as a registered client, if it is the first since the client last succeeded. Only a hint
-/// is lost if that fails.
-async fn note_sent(app: &App, session: &Session, client: &Usable) {
+/// Records that a browser was redirected with a registered client, if it is the first since the client last succeeded.
+/// A failure is only logged.
+async fn record_client_sent(app: &App, session: &Session, client: &SelectedClient) {
     let Some(at) = session.opened_at.filter(|_| !client.is_awaited) else {
         return;
     };
-    note_client(app, session, false, at).await;
+    record_client_use(app, session, false, at).await;
 }
 
-async fn note_client(app: &App, session: &Session, succeeded: bool, at: Timestamp) {
+async fn record_client_use(app: &App, session: &Session, succeeded: bool, at: Timestamp) {
     let Some(consent) = &session.consent else {
         return;
     };
@@ -501,10 +506,10 @@ async fn note_client(app: &App, session: &Session, succeeded: bool, at: Timestam
     let (tenant, id) = (&session.tenant, session.server);
     let noted = app
         .table
-        .note_client(tenant, id, owner(session), record, succeeded, at)
+        .record_client_use(tenant, id, owner(session), record, succeeded, at)
         .await;
     if let Err(cause) = noted {
-        warn!(%cause, "how a client fares was not noted");
+        warn!(%cause, "the outcome of an OAuth client could not be recorded");
     }
 }
 
@@ -513,8 +518,8 @@ fn owner(session: &Session) -> Option<&Subject> {
     matches!(session.origin, Origin::Langsmith { .. }).then_some(&session.subject)
 }
 
-/// Notes on its server how a consent ended, for those who manage it. The consent itself is over either way.
-async fn note(app: &App, session: &Session, failure: Option<ConsentFailure>) {
+/// Records the outcome of a consent on its server, for those who manage it. A failure is only logged.
+async fn record_outcome(app: &App, session: &Session, failure: Option<ConsentFailure>) {
     let failed = failure
         .zip(session.ulid())
         .map(|(reason, reference)| FailedConsent {
@@ -528,14 +533,14 @@ async fn note(app: &App, session: &Session, failure: Option<ConsentFailure>) {
     let (tenant, id) = (&session.tenant, session.server);
     let noted = app
         .table
-        .note_consent(tenant, id, of_owner, failed.as_ref())
+        .record_consent_outcome(tenant, id, of_owner, failed.as_ref())
         .await;
     if let Err(cause) = noted {
-        warn!(%cause, "how a consent ended was not noted on its server");
+        warn!(%cause, "the outcome of a consent could not be recorded on its server");
     }
 }
 
-/// Ends a session without a grant, and says why: the session's ULID is the reference under which log, trail, status and page
+/// Ends a session without a grant, and says why: the session's ULID is the reference under which log, audit log, status and page
 /// say the same.
 async fn end(app: &App, session: &Session, from: Phase, failure: ConsentFailure) -> Result<()> {
     let ended = Event::of_session(app.now(), Who::Browser, session, Action::SessionEnded)?;
@@ -575,19 +580,19 @@ pub async fn prepare(
 ) -> Result<()> {
     let key = data_key(app, tenant, server).await?;
     let secrets = open_with(&key, tenant, server)?;
-    let whom = For {
+    let request = ConsentRequest {
         tenant,
         server,
         key: &key,
         owner: Some(subject),
         redirect_uri: format!("{base}{CALLBACK_PATH}"),
         scopes: &[],
-        besides: &[],
-        given_up: BTreeMap::new(),
+        additional_scopes: &[],
+        abandoned_clients: BTreeMap::new(),
     };
     let settings = Settings::of(app, server, &secrets).await?;
-    let setup = whom.set_up(app, settings, true).await?;
-    whom.keep_client(app, &setup).await
+    let setup = request.set_up(app, settings, true).await?;
+    request.keep_client(app, &setup).await
 }
 
 /// Registers a server together with the consent that its creator is sent to, in one transaction (Kambrium 3). Nothing is
@@ -601,7 +606,7 @@ pub async fn create_server(
     draft: Draft,
     integration: &str,
     base: &str,
-) -> Result<(Server, Begun)> {
+) -> Result<(Server, StartedConsent)> {
     let tenant = &caller.tenant;
     let secrets = draft.secrets.clone();
     let prepared = servers::prepare(app, caller, draft).await?;
@@ -613,7 +618,7 @@ pub async fn create_server(
     let mut session = new_session(app, tenant, server, caller.subject(), origin).await?;
     let (url, secret_hash) = address(&prepared.data_key, &session);
     session.secret_hash = secret_hash;
-    let whom = For::of(
+    let request = ConsentRequest::of(
         tenant,
         server,
         &prepared.data_key,
@@ -621,7 +626,7 @@ pub async fn create_server(
         BTreeMap::new(),
     );
     let settings = Settings::of(app, server, &secrets).await?;
-    let setup = whom.set_up(app, settings, false).await?;
+    let setup = request.set_up(app, settings, false).await?;
     let companions = Companions {
         client: setup.client.new.as_ref(),
         session: Some(&session),
@@ -631,7 +636,7 @@ pub async fn create_server(
     if let (Err(_), Some(client)) = (&inserted, &setup.client.new) {
         forget_client(app, tenant, &prepared.data_key, client).await;
     }
-    inserted.map(|server| (server, Begun { session, url }))
+    inserted.map(|server| (server, StartedConsent { session, url }))
 }
 
 async fn find_ticket(

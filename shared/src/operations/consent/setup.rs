@@ -1,6 +1,6 @@
-//! What has to be known before a subject can be sent to an issuer: the issuer, a client of it, what to ask for.
+//! Sets up a consent: finds the issuer, an OAuth client and the scopes before the subject is redirected.
 
-use super::super::clients::{self, Search, Settings, Usable, integration_callback};
+use super::super::clients::{self, Search, SelectedClient, Settings, integration_callback};
 use super::{CALLBACK_PATH, ticket};
 use crate::app::App;
 use crate::domain::address::without_query;
@@ -26,75 +26,77 @@ use tracing::warn;
 
 /// How long it may take to find an issuer and a client, all requests together: a gateway ends ours after 30 seconds.
 const SETUP: Duration = Duration::from_secs(13);
-/// How long the issuer of configured endpoints may be looked for: a consent begins without, too.
-const LOOK: Duration = Duration::from_secs(6);
+/// The time limit for looking up the issuer of configured endpoints; a consent can start without it.
+const ISSUER_LOOKUP_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// Everything that has to be known before a subject can be sent to an issuer.
+/// What is needed to redirect a subject to an issuer.
 pub(super) struct Setup {
     pub issuance: Issuance,
     pub iss_advertised: bool,
     pub authorization_endpoint: String,
     pub scopes: Vec<String>,
     pub redirect_uri: String,
-    pub client: Usable,
+    pub client: SelectedClient,
     pub settings: Settings,
     /// The lease of the registration that the client came from, to be given back once it is stored.
     pub lease: Option<String>,
 }
 
-/// For whom a consent is set up.
-pub(super) struct For<'a> {
+/// The parameters of a consent.
+pub(super) struct ConsentRequest<'a> {
     pub tenant: &'a TenantId,
     pub server: &'a Server,
     pub key: &'a DataKey,
     /// The one subject that a client registered for it serves; all of the server's if there is none.
     pub owner: Option<&'a Subject>,
     pub redirect_uri: String,
-    /// What was asked for; nothing: what the server or its operator says.
+    /// The requested scopes; if empty, those of the server or its operator.
     pub scopes: &'a [String],
-    /// What to ask for besides.
-    pub besides: &'a [String],
-    /// When the subject was last sent away as a registered client, by its record, and came back to begin anew.
-    pub given_up: BTreeMap<String, Timestamp>,
+    /// Additional scopes to request.
+    pub additional_scopes: &'a [String],
+    /// When the subject last left a consent of a registered client unfinished, by client record.
+    pub abandoned_clients: BTreeMap<String, Timestamp>,
 }
 
-impl<'a> For<'a> {
-    /// What the consent of a session needs.
+impl<'a> ConsentRequest<'a> {
+    /// The parameters of the consent of a session.
     pub fn of(
         tenant: &'a TenantId,
         server: &'a Server,
         key: &'a DataKey,
         session: &'a Session,
-        given_up: BTreeMap<String, Timestamp>,
+        abandoned_clients: BTreeMap<String, Timestamp>,
     ) -> Self {
-        let mut whom = Self {
+        let mut request = Self {
             tenant,
             server,
             key,
             owner: None,
             redirect_uri: format!("{}{CALLBACK_PATH}", session.origin.base()),
             scopes: &[],
-            besides: &[],
-            given_up,
+            additional_scopes: &[],
+            abandoned_clients,
         };
         match &session.origin {
-            Origin::Truefoundry { besides, .. } => {
-                whom.besides = besides.as_deref().unwrap_or_default();
+            Origin::Truefoundry {
+                additional_scopes, ..
+            } => {
+                request.additional_scopes = additional_scopes.as_deref().unwrap_or_default();
             }
             Origin::Langsmith { scopes, .. } => {
-                whom.owner = Some(&session.subject);
-                whom.scopes = scopes;
+                request.owner = Some(&session.subject);
+                request.scopes = scopes;
             }
             Origin::Kambrium { integration, base } => {
-                whom.redirect_uri = format!("{base}{}", integration_callback(integration));
+                request.redirect_uri = format!("{base}{}", integration_callback(integration));
             }
         }
-        whom
+        request
     }
 
     pub async fn set_up(&self, app: &App, settings: Settings, known: bool) -> Result<Setup> {
         let lease = OnceLock::new();
-        let asked = timeout(SETUP, self.ask(app, settings, known, &lease))
+        let asked = timeout(SETUP, self.resolve(app, settings, known, &lease))
             .await
             .unwrap_or(Err(Error::UpstreamUnavailable));
         match (asked, lease.into_inner()) {
@@ -106,7 +108,7 @@ impl<'a> For<'a> {
         }
     }
 
-    async fn ask(
+    async fn resolve(
         &self,
         app: &App,
         settings: Settings,
@@ -135,11 +137,12 @@ impl<'a> For<'a> {
         let offline = "offline_access";
         let is_new = |scope: &String| scope != offline && !scopes.contains(scope);
         // A server that wants more and does not name it gets what it advises (MCP authorization row 17).
-        let unnamed = !self.besides.is_empty() && !self.besides.iter().any(is_new);
+        let unnamed =
+            !self.additional_scopes.is_empty() && !self.additional_scopes.iter().any(is_new);
         if !scopes.is_empty() && !unnamed {
             advised.clear();
         }
-        for scope in advised.iter().chain(self.besides) {
+        for scope in advised.iter().chain(self.additional_scopes) {
             if !scopes.contains(scope) {
                 scopes.push(scope.clone());
             }
@@ -160,7 +163,7 @@ impl<'a> For<'a> {
             redirect_uri: &self.redirect_uri,
             settings: &settings,
             known: &known,
-            given_up: &self.given_up,
+            abandoned_clients: &self.abandoned_clients,
             lease,
         };
         let client = search.at(app, &issuer, &scopes).await?;
@@ -184,7 +187,7 @@ impl<'a> For<'a> {
         })
     }
 
-    /// Turns a session into one whose issuer is known, and makes the address that the subject is sent to.
+    /// Stores the issuer in a session and returns the authorization URL to redirect the subject to.
     pub fn address(&self, setup: &Setup, session: &mut Session) -> Result<SecretString> {
         let secret = BASE64URL_NOPAD.encode(&random::<32>()?).into();
         let (state, secret_hash) = ticket(self.tenant, self.server.id, &session.id, &secret);
@@ -281,8 +284,8 @@ async fn configured(app: &App, settings: &Settings, authorization: &str, token: 
     let owner = match settings.revocation_endpoint() {
         Some(_) => None,
         None => {
-            let clues = settings.clues(token, Some(settings.address.expose_secret()));
-            let found = owner::find(&app.egress, &clues, LOOK).await;
+            let issuer_hints = settings.issuer_hints(token, Some(settings.address.expose_secret()));
+            let found = owner::find(&app.egress, &issuer_hints, ISSUER_LOOKUP_TIMEOUT).await;
             found.ok().flatten().filter(|owner| owner.is_certain)
         }
     };
@@ -381,7 +384,8 @@ fn known_auths(names: Option<&[String]>) -> Vec<ClientAuth> {
     names.filter_map(|name| ClientAuth::parse(name)).collect()
 }
 
-/// Gives the lease of a registration back, if there is one. If that fails, the next who registers waits in vain for a while.
+/// Releases the lease of a registration, if there is one. If that fails, the next registration waits until it times
+/// out.
 async fn end_registration(
     app: &App,
     tenant: &TenantId,
@@ -399,7 +403,7 @@ async fn end_registration(
     }
 }
 
-impl For<'_> {
+impl ConsentRequest<'_> {
     /// Stores a client that was registered for this, and lets others register.
     pub async fn keep_client(&self, app: &App, setup: &Setup) -> Result<()> {
         let kept = keep_client(app, self.tenant, self.key, setup).await;

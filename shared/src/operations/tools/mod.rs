@@ -1,11 +1,12 @@
-//! The tools of a server as one subject finds them there: asked for with what the subject's calls carry, and kept for a
-//! while (LangSmith 2.7, Kambrium 8).
+//! The tool list of a server for one subject: fetched with the subject's credential and cached (LangSmith 2.7, Kambrium
+//! 8).
 //!
-//! A list is kept under a fence that sums up where it comes from and what was carried there, so nobody has to drop it: a change
-//! of the server, a disconnect or a new consent makes it void. It is sealed, since it decides what may be called, and what a server
-//! shows to one subject is not for others. What does not fit into one item, compressed, is asked for anew each time.
+//! A list is cached under a fingerprint of its source and credential, so it needs no invalidation: a change of the
+//! server, a disconnect or a new consent changes the fingerprint. It is sealed, since it decides which tools may be
+//! called, and what a server shows to one subject is not for others. A list that does not fit into one item,
+//! compressed, is fetched each time.
 
-mod talk;
+mod mcp_client;
 
 use super::credentials::AtServer;
 use super::invoke::{self, Refusal};
@@ -21,11 +22,11 @@ use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 use crate::domain::tool::Tool;
 use crate::seal::Kind;
-use crate::table::tools::{KeptTools, key};
+use crate::table::tools::{CachedToolList, key};
 use crate::{Error, Result};
+use mcp_client::McpClient;
 use miniz_oxide::deflate::compress_to_vec;
 use miniz_oxide::inflate::decompress_to_vec_with_limit;
-use talk::Talk;
 use tracing::warn;
 
 /// The most tools that a server may list.
@@ -50,13 +51,13 @@ pub struct Tools {
     pub cached: bool,
 }
 
-/// Whether a list that was kept will do.
+/// Whether a cached list may be returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
-    /// It will.
-    Kept,
-    /// The server is to be asked.
-    Anew,
+pub enum CachePolicy {
+    /// A cached list may be returned.
+    Cached,
+    /// The server is asked.
+    Fresh,
 }
 
 /// Why there is no list.
@@ -67,7 +68,7 @@ pub enum Failure {
     /// What the server answers is no list of tools, or a longer one than may be.
     BadAnswer,
     /// The server speaks the transport that was HTTP with SSE until 2024-11-05, and no later one.
-    OldTransport,
+    LegacySseTransport,
     /// Ours.
     Failed(Error),
 }
@@ -88,10 +89,10 @@ pub async fn list(
     tenant: &TenantId,
     at: &AtServer,
     who: impl Into<Who>,
-    reading: Reading,
+    cache_policy: CachePolicy,
 ) -> Result<Tools, Failure> {
     let place = Place::of(at)?;
-    if reading == Reading::Kept
+    if cache_policy == CachePolicy::Cached
         && may_call(app, at)
         && let Some(kept) = place.kept(app, tenant, at).await?
     {
@@ -99,23 +100,22 @@ pub async fn list(
     }
     let tools = Tools {
         fetched_at: app.now(),
-        all: Talk::new(app, tenant, at, who.into()).tools().await?,
+        all: McpClient::new(app, tenant, at, who.into()).tools().await?,
         cached: false,
     };
     place.keep(app, tenant, at, &tools).await;
     Ok(tools)
 }
 
-/// Whether a server that refuses to be called speaks the transport that ended with 2024-11-05 (HTTP with SSE), which is not
-/// supported. It is asked once more for that.
-pub async fn is_of_old_transport(
+/// Whether a server that refused a call speaks the unsupported HTTP+SSE transport of 2024-11-05. Asks it once more.
+pub async fn uses_legacy_sse_transport(
     app: &App,
     tenant: &TenantId,
     at: &AtServer,
     who: impl Into<Who>,
 ) -> bool {
-    let mut talk = Talk::new(app, tenant, at, who.into());
-    talk.is_of_old_transport().await
+    let mut client = McpClient::new(app, tenant, at, who.into());
+    client.uses_legacy_sse_transport().await
 }
 
 /// Whether a subject could call the server with what it has: what it could not ask for is not shown to it either.
@@ -127,40 +127,40 @@ fn may_call(app: &App, at: &AtServer) -> bool {
     !lacks && at.server.auth != Auth::Passthrough
 }
 
-/// Where a list is kept, and what it rests on.
+/// Where a list is cached, and the fingerprint of what it depends on.
 struct Place<'a> {
-    /// Whose it is; nobody's where the subject brings nothing of its own.
+    /// The subject that the list is for; `None` for all subjects without a credential of their own.
     owner: Option<&'a Subject>,
-    fence: String,
+    fingerprint: String,
 }
 
 impl<'a> Place<'a> {
     fn of(at: &'a AtServer) -> Result<Self> {
         let (server, records) = (&at.server, &at.records);
-        let brings = records.own.is_some() || server.subjects_consent();
+        let brings = records.header_override.is_some() || server.subjects_consent();
         let shared = Records::default();
-        let call = invoke::outbound(server, if brings { records } else { &shared })?;
+        let call = invoke::outbound_fingerprint(server, if brings { records } else { &shared })?;
         // Every PATCH drops the list (LangSmith 2.4), also one that changes no more than these.
         let shown = serde_json::to_string(&server.langsmith)
-            .map_err(|_| Error::internal("a server does not encode"))?;
+            .map_err(|_| Error::internal("a server could not be serialized"))?;
         Ok(Self {
             owner: brings.then_some(&at.subject),
-            fence: hash(&(call + &shown)),
+            fingerprint: hash(&(call + &shown)),
         })
     }
 
     fn kind(&self) -> Kind<'_> {
-        Kind::Tools(self.owner, &self.fence)
+        Kind::Tools(self.owner, &self.fingerprint)
     }
 
-    /// The list that was kept here, if it still serves.
+    /// The cached list, if it is still valid.
     async fn kept(&self, app: &App, tenant: &TenantId, at: &AtServer) -> Result<Option<Tools>> {
         let id = at.server.id;
         let key = key(tenant, id, self.owner);
         let Some(kept) = app.table.read(vec![key.clone()]).await?.tools(&key)? else {
             return Ok(None);
         };
-        if kept.fence != self.fence || app.now() >= kept.at.plus_seconds(LIFETIME) {
+        if kept.fingerprint != self.fingerprint || app.now() >= kept.at.plus_seconds(LIFETIME) {
             return Ok(None);
         }
         let opener = data_key(app, tenant, &at.server).await?;
@@ -174,10 +174,10 @@ impl<'a> Place<'a> {
         }))
     }
 
-    /// Keeps a list, if it fits and the server stands as it was read. Whoever asked has it in any case.
+    /// Caches a list, if it fits and the server has not changed. A failure is only logged.
     async fn keep(&self, app: &App, tenant: &TenantId, at: &AtServer, tools: &Tools) {
         if let Err(cause) = self.try_to_keep(app, tenant, at, tools).await {
-            warn!(%cause, "a list of tools is not kept");
+            warn!(%cause, "a tool list could not be cached");
         }
     }
 
@@ -196,15 +196,17 @@ impl<'a> Place<'a> {
             return Ok(());
         }
         let sealer = data_key(app, tenant, server).await?;
-        let kept = KeptTools {
-            fence: self.fence.clone(),
+        let kept = CachedToolList {
+            fingerprint: self.fingerprint.clone(),
             at: tools.fetched_at,
             sealed: sealer.seal(tenant, server.id, self.kind(), &packed)?,
             ttl: tools.fetched_at.plus_seconds(LIFETIME).seconds(),
         };
         let key = key(tenant, server.id, self.owner);
-        let stands = (server.id, server.auth_revision);
-        app.table.keep_tools(tenant, stands, &key, &kept).await?;
+        let expected_server = (server.id, server.auth_revision);
+        app.table
+            .cache_tools(tenant, expected_server, &key, &kept)
+            .await?;
         Ok(())
     }
 }

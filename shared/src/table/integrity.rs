@@ -1,8 +1,8 @@
-//! Looking at everything there is, to prove that nothing dangles. The one place that scans the table.
+//! The integrity check: a scan of the whole table for orphaned items. No other module scans the table.
 
 mod repair;
 
-use super::api_keys::{ApiKey, PersonalLead};
+use super::api_keys::{ApiKey, PersonalTokenPointer};
 use super::integrations::Stored;
 use super::receipts::Receipt;
 use super::verifications::Verification;
@@ -14,7 +14,7 @@ use crate::domain::credential::{Grant, KeptReason, Override};
 use crate::domain::event::{Link, Month};
 use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::issuance::{ClientRecord, Provider};
-use crate::domain::revocation::{PATIENCE, Revocation};
+use crate::domain::revocation::{RETRY_WINDOW_SECONDS, Revocation};
 use crate::domain::server::Server;
 use crate::domain::session::Session;
 use crate::domain::time::Timestamp;
@@ -25,14 +25,14 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-/// Seconds by which work may be late. Workers look every few minutes.
-const LATE: i64 = 6 * 3600;
-/// Seconds after its end for which an item may go on standing. DynamoDB removes such items within a few days.
-const GRACE: i64 = 3 * 24 * 3600;
-/// Seconds for which a receipt must have stood still before it is judged.
-const STILL: i64 = 15 * 60;
+/// Seconds after its due time from which work counts as late. Workers query due work every few minutes.
+const LATE_SECONDS: i64 = 6 * 3600;
+/// Seconds after its TTL for which an item may exist. DynamoDB removes expired items within a few days.
+const TTL_GRACE_SECONDS: i64 = 3 * 24 * 3600;
+/// Seconds without a change after which a receipt is checked.
+const RECEIPT_SETTLE_SECONDS: i64 = 15 * 60;
 
-/// Something that should not be.
+/// An inconsistency: an item, or a partition, that should not be as it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Orphan {
     /// What is wrong.
@@ -45,33 +45,33 @@ pub struct Orphan {
     pub key: Option<String>,
 }
 
-/// What may be wrong.
+/// The kinds of inconsistencies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// Items in the partition of a server that neither exists nor has a tombstone: nothing opens what is sealed in them.
     ItemsWithoutServer,
-    /// A deleted server that still has its record.
-    Undead,
-    /// What leads from a name, a number, a provider's id or a personal access token to nothing.
-    LeadsNowhere,
-    /// A server, a provider or an API key that these do not lead to.
-    NotLedTo,
-    /// An item that is not in the index in which it would be found.
+    /// A server that has both its record and a tombstone.
+    PartiallyDeleted,
+    /// A pointer item (of a name, a number, a provider id or a personal access token) whose target does not exist.
+    DanglingPointer,
+    /// A server, a provider or an API key whose pointer item is missing.
+    MissingPointer,
+    /// Work, or an unchained event, that lacks its attributes of the secondary index.
     NotIndexed,
-    /// Work that should be over by now.
+    /// Work that is overdue.
     Late,
-    /// Something long past its end, such as a session.
+    /// An item whose TTL is long past, such as a session.
     Expired,
-    /// Void credentials that no sweep will take away.
+    /// Void credentials without a sweep that removes them.
     NeverSwept,
-    /// A receipt in progress that no work will complete.
+    /// A receipt in progress without work that completes it.
     NeverComplete,
-    /// A receipt whose counts do not add up with the revocations in progress.
+    /// A receipt whose counts differ from its outcomes and the revocations in progress.
     CountsDiffer,
-    /// An API key for one server alone, which is gone.
-    KeyOfNothing,
-    /// A tenant's key that something is sealed under and that is not there.
+    /// An API key that is bound to a server which no longer exists.
+    OrphanedApiKey,
+    /// A tenant key that sealed items need and that is missing.
     KeyMissing,
     /// An item that cannot be read.
     Unreadable,
@@ -82,53 +82,56 @@ impl Kind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::ItemsWithoutServer => "items-without-server",
-            Self::Undead => "undead",
-            Self::LeadsNowhere => "leads-nowhere",
-            Self::NotLedTo => "not-led-to",
+            Self::PartiallyDeleted => "partially-deleted",
+            Self::DanglingPointer => "dangling-pointer",
+            Self::MissingPointer => "missing-pointer",
             Self::NotIndexed => "not-indexed",
             Self::Late => "late",
             Self::Expired => "expired",
             Self::NeverSwept => "never-swept",
             Self::NeverComplete => "never-complete",
             Self::CountsDiffer => "counts-differ",
-            Self::KeyOfNothing => "key-of-nothing",
+            Self::OrphanedApiKey => "orphaned-api-key",
             Self::KeyMissing => "key-missing",
             Self::Unreadable => "unreadable",
         }
     }
 }
 
-/// What a look at the whole table has found.
+/// The result of one integrity check.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Findings {
     /// Items of each kind.
     pub items: BTreeMap<String, u64>,
-    /// What should not be.
+    /// The inconsistencies.
     pub orphans: BTreeSet<Orphan>,
-    /// The months that there is an audit trail of, which has to be verified by itself.
-    pub trails: BTreeSet<(TenantId, Month)>,
+    /// The months with audit events. Their chains are verified separately.
+    pub audit_logs: BTreeSet<(TenantId, Month)>,
 }
 
 impl Table {
-    /// Looks at every item twice, and reports what was wrong both times: what changes meanwhile is in motion, not lost.
-    /// Holds a page, and what it has to remember: of each server a few numbers, what is in progress, what is wrong.
+    /// Scans the table twice and reports the inconsistencies that both scans found, since items may change during a
+    /// scan. Memory holds one page, a few numbers for each server, the work in progress and the inconsistencies.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
     pub async fn examine(&self, now: Timestamp) -> Result<Findings> {
-        let first = self.look(now).await?.judge();
+        let first = self.scan_all(now).await?.into_findings();
         if first.orphans.is_empty() {
             return Ok(first);
         }
-        let mut second = self.look(now).await?.judge();
+        let mut second = self.scan_all(now).await?.into_findings();
         second
             .orphans
             .retain(|orphan| first.orphans.contains(orphan));
         Ok(second)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the auditor looks at everything")]
-    async fn look(&self, now: Timestamp) -> Result<Seen> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the integrity check reads every item"
+    )]
+    async fn scan_all(&self, now: Timestamp) -> Result<ScanState> {
         let mut items = self
             .client
             .scan()
@@ -137,7 +140,7 @@ impl Table {
             .into_paginator()
             .items()
             .send();
-        let mut seen = Seen::at(now);
+        let mut seen = ScanState::at(now);
         while let Some(item) = items.next().await {
             seen.note(&item.map_err(failed)?);
         }
@@ -146,12 +149,12 @@ impl Table {
 }
 
 /// A partition and a sort key.
-type Place = (String, String);
+type ItemKey = (String, String);
 
-/// An item. What others rely on is read as a whole: what cannot be read is to be known at once.
+/// An item by its entity. Items that other code decodes are decoded completely, so that unreadable ones are found.
 #[derive(Deserialize)]
 #[serde(tag = "entity", rename_all = "kebab-case")]
-enum Found {
+enum StoredItem {
     Server(Box<Server>),
     Name {
         id: ServerId,
@@ -159,7 +162,8 @@ enum Found {
     Number {
         id: ServerId,
     },
-    ProviderLead {
+    #[serde(rename = "provider-lead")]
+    ProviderPointer {
         server: ServerId,
     },
     Provider(Provider),
@@ -177,13 +181,15 @@ enum Found {
     Offboarding(Offboarding),
     Verification(Verification),
     ApiKey(Box<ApiKey>),
-    PersonalLead(PersonalLead),
+    #[serde(rename = "personal-lead")]
+    PersonalTokenPointer(PersonalTokenPointer),
     Event {
         id: Sortable,
         tenant: TenantId,
         chain: Option<Link>,
     },
-    Trail {
+    #[serde(rename = "trail")]
+    AuditLogHead {
         tenant: TenantId,
         month: Month,
     },
@@ -196,46 +202,46 @@ enum Found {
     Other,
 }
 
-/// One end of what leads from a name, a number or an id to its owner.
-enum End {
-    Lead,
-    Owner(Place),
+/// One end of a pointer: the pointer item, or the item that it points to.
+enum PointerEnd {
+    Pointer,
+    Owner(ItemKey),
 }
 
-/// What is in a server's partition.
+/// The contents of a server's partition.
 #[derive(Default)]
 struct Contents {
-    buried: bool,
+    has_tombstone: bool,
     /// The auth revisions that its overrides and its grants are of.
     overrides: BTreeSet<u64>,
     grants: BTreeSet<u64>,
-    /// Those that sweeps will take away.
+    /// The auth revisions that pending sweeps remove.
     swept: Vec<(Range<u64>, Range<u64>)>,
 }
 
-/// What has to be remembered of a scan to judge it.
-struct Seen {
+/// The state of a scan.
+struct ScanState {
     now: Timestamp,
     items: BTreeMap<String, u64>,
-    /// What shows at once.
+    /// Inconsistencies that show in a single item.
     orphans: BTreeSet<Orphan>,
     /// Partitions of servers that exist, with the server's auth revision and the one below which grants are void.
     servers: BTreeMap<String, (u64, u64)>,
     partitions: BTreeMap<String, Contents>,
-    /// Leads whose owner, and owners whose lead has not been met yet, by what leads to what.
-    unmatched: BTreeMap<(Place, String), End>,
-    /// Receipts that are not complete, and for each receipt that work refers to the number of its revocations.
-    open: BTreeMap<Place, Box<Receipt>>,
-    worked_on: BTreeMap<Place, u64>,
+    /// Pointers whose target, and targets whose pointer has not been scanned yet, by pointer key and target.
+    unmatched_pointers: BTreeMap<(ItemKey, String), PointerEnd>,
+    /// Incomplete receipts, and for each receipt that work refers to the number of its revocations.
+    open: BTreeMap<ItemKey, Box<Receipt>>,
+    receipts_with_work: BTreeMap<ItemKey, u64>,
     /// Numbers of servers that exist or are being cleared away, and the keys that are for one server alone.
-    numbers: BTreeSet<Place>,
-    bound: BTreeMap<Place, Place>,
-    keys: BTreeSet<Place>,
-    keys_needed: BTreeSet<Place>,
-    trails: BTreeSet<(TenantId, Month)>,
+    numbers: BTreeSet<ItemKey>,
+    bound: BTreeMap<ItemKey, ItemKey>,
+    keys: BTreeSet<ItemKey>,
+    keys_needed: BTreeSet<ItemKey>,
+    audit_logs: BTreeSet<(TenantId, Month)>,
 }
 
-impl Seen {
+impl ScanState {
     fn at(now: Timestamp) -> Self {
         Self {
             now,
@@ -243,14 +249,14 @@ impl Seen {
             orphans: BTreeSet::new(),
             servers: BTreeMap::new(),
             partitions: BTreeMap::new(),
-            unmatched: BTreeMap::new(),
+            unmatched_pointers: BTreeMap::new(),
             open: BTreeMap::new(),
-            worked_on: BTreeMap::new(),
+            receipts_with_work: BTreeMap::new(),
             numbers: BTreeSet::new(),
             bound: BTreeMap::new(),
             keys: BTreeSet::new(),
             keys_needed: BTreeSet::new(),
-            trails: BTreeSet::new(),
+            audit_logs: BTreeSet::new(),
         }
     }
 
@@ -262,7 +268,7 @@ impl Seen {
             self.partitions.entry(pk.to_owned()).or_default();
         }
         let ttl = text(item, "ttl").parse::<i64>();
-        if ttl.is_ok_and(|end| end + GRACE < self.now.seconds()) {
+        if ttl.is_ok_and(|end| end + TTL_GRACE_SECONDS < self.now.seconds()) {
             self.found(Kind::Expired, (pk.to_owned(), sk.to_owned()));
         }
         match decode(item) {
@@ -271,107 +277,113 @@ impl Seen {
         }
     }
 
-    fn sort(&mut self, item: &Item, place: Place, found: Found) {
+    fn sort(&mut self, item: &Item, place: ItemKey, found: StoredItem) {
         let pk = place.0.clone();
         match found {
-            Found::Server(server) => {
+            StoredItem::Server(server) => {
                 let partition = format!("{pk}#{}", place.1);
                 let revisions = (server.auth_revision, server.void_before);
                 self.servers.insert(partition.clone(), revisions);
                 self.needs_key(&pk, &server.data_key);
-                for lead in [
+                for pointer in [
                     keys::name_sort_key(&server.name),
                     keys::number_sort_key(server.number),
                 ] {
-                    self.match_up(
-                        (pk.clone(), lead),
+                    self.match_pointer(
+                        (pk.clone(), pointer),
                         partition.clone(),
-                        End::Owner(place.clone()),
+                        PointerEnd::Owner(place.clone()),
                     );
                 }
             }
-            Found::Name { id } | Found::Number { id } | Found::ProviderLead { server: id } => {
+            StoredItem::Name { id }
+            | StoredItem::Number { id }
+            | StoredItem::ProviderPointer { server: id } => {
                 if place.1.starts_with(keys::NUMBERS) {
                     self.numbers.insert(place.clone());
                 }
                 let partition = format!("{pk}#{}{}", keys::SERVERS, id.ulid());
-                self.match_up(place, partition, End::Lead);
+                self.match_pointer(place, partition, PointerEnd::Pointer);
             }
-            Found::Provider(Provider { id, .. }) => {
-                let lead = (
+            StoredItem::Provider(Provider { id, .. }) => {
+                let pointer = (
                     keys::tenant_of(&pk).to_owned(),
-                    keys::provider_lead_sort_key(id),
+                    keys::provider_pointer_sort_key(id),
                 );
-                self.match_up(lead, pk, End::Owner(place));
+                self.match_pointer(pointer, pk, PointerEnd::Owner(place));
             }
-            Found::Override(own) => {
+            StoredItem::Override(own) => {
                 let contents = self.partitions.entry(pk).or_default();
                 contents.overrides.insert(own.auth_revision);
             }
-            Found::Grant(grant) => {
+            StoredItem::Grant(grant) => {
                 let contents = self.partitions.entry(pk).or_default();
                 contents.grants.insert(grant.auth_revision);
             }
-            Found::Revocation(one) => {
+            StoredItem::Revocation(one) => {
                 if let Some(receipt) = &one.receipt {
-                    *self.works_on(&pk, receipt) += 1;
+                    *self.count_work_for(&pk, receipt) += 1;
                 }
-                // The issuer is given its time, and is then asked no more.
+                // No limit on the due time: a revocation ends by itself when its retry window is over.
                 self.work(item, place, one.at, None);
             }
-            Found::Sweep(sweep) => {
+            StoredItem::Sweep(sweep) => {
                 if let Some(receipt) = &sweep.receipt {
-                    self.works_on(&pk, receipt);
+                    self.count_work_for(&pk, receipt);
                 }
                 let contents = self.partitions.entry(pk).or_default();
                 contents.swept.push((sweep.overrides, sweep.grants));
-                self.work(item, place, sweep.at, Some(LATE));
+                self.work(item, place, sweep.at, Some(LATE_SECONDS));
             }
-            Found::Tombstone(tombstone) => {
-                self.works_on(&pk, &tombstone.receipt);
+            StoredItem::Tombstone(tombstone) => {
+                self.count_work_for(&pk, &tombstone.receipt);
                 let tenant = keys::tenant_of(&pk).to_owned();
                 self.needs_key(&tenant, &tombstone.data_key);
                 self.numbers
                     .insert((tenant, keys::number_sort_key(tombstone.number)));
-                self.partitions.entry(pk).or_default().buried = true;
-                self.work(item, place, tombstone.at, Some(LATE));
+                self.partitions.entry(pk).or_default().has_tombstone = true;
+                self.work(item, place, tombstone.at, Some(LATE_SECONDS));
             }
-            Found::Offboarding(offboarding) => {
-                self.works_on(&pk, &offboarding.receipt);
-                self.work(item, place, offboarding.at, Some(LATE));
+            StoredItem::Offboarding(offboarding) => {
+                self.count_work_for(&pk, &offboarding.receipt);
+                self.work(item, place, offboarding.at, Some(LATE_SECONDS));
             }
-            Found::Verification(one) => self.work(item, place, one.at, Some(LATE)),
-            Found::ApiKey(key) => {
+            StoredItem::Verification(one) => self.work(item, place, one.at, Some(LATE_SECONDS)),
+            StoredItem::ApiKey(key) => {
                 if key.personal {
-                    let lead = keys::personal(&key.secret_hash);
+                    let pointer = keys::personal(&key.secret_hash);
                     let own = format!("{pk}#{}", place.1);
-                    self.match_up((lead.pk, lead.sk), own, End::Owner(place.clone()));
+                    self.match_pointer(
+                        (pointer.pk, pointer.sk),
+                        own,
+                        PointerEnd::Owner(place.clone()),
+                    );
                 }
                 if let Some(number) = key.bound_to {
                     self.bound
                         .insert(place, (pk, keys::number_sort_key(number)));
                 }
             }
-            Found::PersonalLead(lead) => {
-                let key = keys::api_key(&lead.tenant, &lead.id);
-                self.match_up(place, format!("{}#{}", key.pk, key.sk), End::Lead);
+            StoredItem::PersonalTokenPointer(pointer) => {
+                let key = keys::api_key(&pointer.tenant, &pointer.id);
+                self.match_pointer(place, format!("{}#{}", key.pk, key.sk), PointerEnd::Pointer);
             }
-            Found::Event { id, tenant, chain } => {
-                self.trails.insert((tenant, Month::of(id.at())));
+            StoredItem::Event { id, tenant, chain } => {
+                self.audit_logs.insert((tenant, Month::of(id.at())));
                 if chain.is_none() {
-                    self.work(item, place, id.at(), Some(LATE));
+                    self.work(item, place, id.at(), Some(LATE_SECONDS));
                 }
             }
-            Found::Trail { tenant, month } => {
-                self.trails.insert((tenant, month));
+            StoredItem::AuditLogHead { tenant, month } => {
+                self.audit_logs.insert((tenant, month));
             }
-            Found::Receipt(receipt) if !receipt.is_complete() => {
+            StoredItem::Receipt(receipt) if !receipt.is_complete() => {
                 self.open.insert(place, receipt);
             }
-            Found::TenantKey { number } => {
+            StoredItem::TenantKey { number } => {
                 self.keys.insert((pk, keys::tenant_key_sort_key(number)));
             }
-            Found::Integration(stored) => {
+            StoredItem::Integration(stored) => {
                 let Integration { address, oauth, .. } = stored.integration;
                 let sealed = match oauth.and_then(|oauth| oauth.client_secret) {
                     Some(ClientSecret::Sealed(secret)) => Some(secret),
@@ -383,15 +395,15 @@ impl Seen {
                     self.keys_needed.insert((operator, key));
                 }
             }
-            Found::Receipt(_)
-            | Found::Reason(_)
-            | Found::Session(_)
-            | Found::Client(_)
-            | Found::Other => {}
+            StoredItem::Receipt(_)
+            | StoredItem::Reason(_)
+            | StoredItem::Session(_)
+            | StoredItem::Client(_)
+            | StoredItem::Other => {}
         }
     }
 
-    fn found(&mut self, kind: Kind, (partition, key): Place) {
+    fn found(&mut self, kind: Kind, (partition, key): ItemKey) {
         let key = Some(key);
         self.orphans.insert(Orphan {
             kind,
@@ -400,22 +412,24 @@ impl Seen {
         });
     }
 
-    /// Work has to be in an index, and neither due for long nor begun long ago.
-    fn work(&mut self, item: &Item, place: Place, begun: Timestamp, patience: Option<i64>) {
+    /// Checks that work is indexed, not overdue and not older than the retry window.
+    fn work(&mut self, item: &Item, place: ItemKey, begun: Timestamp, patience: Option<i64>) {
         let due = text(item, DUE_INDEX.1).parse().map(Timestamp::from_micros);
         let (true, Ok(due)) = (item.contains_key(DUE_INDEX.0), due) else {
             return self.found(Kind::NotIndexed, place);
         };
         let late = |since: Timestamp, patience| since.plus_seconds(patience) < self.now;
-        if late(begun, PATIENCE + LATE) || patience.is_some_and(|patience| late(due, patience)) {
+        if late(begun, RETRY_WINDOW_SECONDS + LATE_SECONDS)
+            || patience.is_some_and(|patience| late(due, patience))
+        {
             self.found(Kind::Late, place);
         }
     }
 
-    fn works_on(&mut self, partition: &str, receipt: &str) -> &mut u64 {
+    fn count_work_for(&mut self, partition: &str, receipt: &str) -> &mut u64 {
         let tenant = keys::tenant_of(partition).to_owned();
         let place = (tenant, keys::receipt_sort_key(receipt));
-        self.worked_on.entry(place).or_default()
+        self.receipts_with_work.entry(place).or_default()
     }
 
     fn needs_key(&mut self, tenant: &str, sealed: &WrappedKey) {
@@ -423,20 +437,20 @@ impl Seen {
         self.keys_needed.insert((tenant.to_owned(), key));
     }
 
-    /// Forgets both ends of what leads to its owner.
-    fn match_up(&mut self, lead: Place, target: String, end: End) {
-        match self.unmatched.entry((lead, target)) {
+    /// Drops a pointer and its target once both were scanned.
+    fn match_pointer(&mut self, pointer: ItemKey, target: String, end: PointerEnd) {
+        match self.unmatched_pointers.entry((pointer, target)) {
             Entry::Occupied(other) => drop(other.remove()),
             Entry::Vacant(place) => drop(place.insert(end)),
         }
     }
 
-    fn judge(mut self) -> Findings {
+    fn into_findings(mut self) -> Findings {
         for (partition, contents) in std::mem::take(&mut self.partitions) {
-            let kind = match (self.servers.get(&partition), contents.buried) {
+            let kind = match (self.servers.get(&partition), contents.has_tombstone) {
                 (None, false) => Kind::ItemsWithoutServer,
-                (Some(_), true) => Kind::Undead,
-                (Some(revisions), false) if contents.is_unswept(*revisions) => Kind::NeverSwept,
+                (Some(_), true) => Kind::PartiallyDeleted,
+                (Some(revisions), false) if contents.lacks_sweep(*revisions) => Kind::NeverSwept,
                 _ => continue,
             };
             self.orphans.insert(Orphan {
@@ -445,18 +459,18 @@ impl Seen {
                 key: None,
             });
         }
-        for ((lead, _), end) in std::mem::take(&mut self.unmatched) {
+        for ((pointer, _), end) in std::mem::take(&mut self.unmatched_pointers) {
             match end {
-                End::Lead => self.found(Kind::LeadsNowhere, lead),
-                End::Owner(owner) => self.found(Kind::NotLedTo, owner),
+                PointerEnd::Pointer => self.found(Kind::DanglingPointer, pointer),
+                PointerEnd::Owner(owner) => self.found(Kind::MissingPointer, owner),
             }
         }
         for (place, receipt) in std::mem::take(&mut self.open) {
-            match self.worked_on.get(&place) {
+            match self.receipts_with_work.get(&place) {
                 None => self.found(Kind::NeverComplete, place),
                 Some(revocations) => {
                     let changed = receipt.changed_at.unwrap_or(receipt.at);
-                    let still = changed.plus_seconds(STILL) < self.now;
+                    let still = changed.plus_seconds(RECEIPT_SETTLE_SECONDS) < self.now;
                     if still && receipt.closed && receipt.unsettled() != Some(*revocations) {
                         self.found(Kind::CountsDiffer, place);
                     }
@@ -465,7 +479,7 @@ impl Seen {
         }
         for (key, number) in std::mem::take(&mut self.bound) {
             if !self.numbers.contains(&number) {
-                self.found(Kind::KeyOfNothing, key);
+                self.found(Kind::OrphanedApiKey, key);
             }
         }
         for key in std::mem::take(&mut self.keys_needed) {
@@ -476,14 +490,14 @@ impl Seen {
         Findings {
             items: self.items,
             orphans: self.orphans,
-            trails: self.trails,
+            audit_logs: self.audit_logs,
         }
     }
 }
 
 impl Contents {
-    /// Whether something in it is void and no sweep is to take it away.
-    fn is_unswept(&self, (auth_revision, void_before): (u64, u64)) -> bool {
+    /// Whether it holds a void credential that no pending sweep removes.
+    fn lacks_sweep(&self, (auth_revision, void_before): (u64, u64)) -> bool {
         let mut overrides = self.overrides.range(..auth_revision);
         let mut grants = self.grants.range(..void_before);
         overrides.any(|of| !self.swept.iter().any(|(taken, _)| taken.contains(of)))

@@ -1,5 +1,5 @@
-//! The audit trail: events in a partition for each tenant and month, the head of each month's chain in the tenant's
-//! partition. Events that are not chained yet are in the second index too, until they are.
+//! The audit log: events in a partition for each tenant and month, the head of each month's hash chain in the tenant's
+//! partition. Events that are not chained yet are in the secondary index, too.
 
 use super::{
     Condition, DUE_INDEX, DUE_INDEX_NAME, Item, Key, SK, Table, Write, decode, encode, failed,
@@ -8,7 +8,7 @@ use super::{
 use crate::Result;
 use crate::domain::event::{Event, Link, Month};
 use crate::domain::id::{Sortable, TenantId};
-use crate::seal::Mark;
+use crate::seal::Mac;
 use serde::{Deserialize, Serialize};
 use tracing::error;
 
@@ -18,9 +18,9 @@ pub(super) const EVENT: &str = "event";
 /// The most events that one transaction can chain: DynamoDB's hundred, less the head.
 pub const MOST_AT_ONCE: usize = 99;
 
-/// How far a month's chain goes.
+/// The head of a month's hash chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trail {
+pub struct AuditLogHead {
     /// The tenant.
     pub tenant: TenantId,
     /// The month.
@@ -32,11 +32,12 @@ pub struct Trail {
     /// The month with events before this one, and how many it had when this one began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<(Month, u64)>,
-    /// The tenant's mark on all this. Whoever can only write to the table cannot make another chain in its place.
-    pub mark: Mark,
+    /// A MAC over all this under the tenant's key. Write access to the table does not suffice to replace the chain.
+    #[serde(rename = "mark")]
+    pub mac: Mac,
 }
 
-impl Trail {
+impl AuditLogHead {
     /// The place of its last event.
     pub fn last(&self) -> Link {
         Link {
@@ -46,12 +47,12 @@ impl Trail {
     }
 }
 
-/// An item in a trail that is no event, or not one that belongs where it is; its sort key.
+/// The sort key of an item in an audit log that is not an event, or an event under another event's key.
 #[derive(Clone, Debug)]
 pub struct Stray(pub String);
 
-/// The event that an item is, if it lies where it belongs.
-fn placed(item: &Item) -> Result<Event, Stray> {
+/// Decodes an event and checks that it is stored under its own key.
+fn decode_event(item: &Item) -> Result<Event, Stray> {
     let stray = || {
         let key = item.get(SK).and_then(|sk| sk.as_s().ok());
         Stray(key.cloned().unwrap_or_default())
@@ -82,15 +83,15 @@ pub(crate) fn put(event: &Event) -> Result<Write> {
 }
 
 impl Table {
-    /// Writes an event of something that changes nothing else here.
+    /// Writes an event that belongs to no other write.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn tell(&self, event: &Event) -> Result<()> {
+    pub async fn record_event(&self, event: &Event) -> Result<()> {
         self.write_if(vec![put(event)?]).await.map(drop)
     }
 
-    /// Some of what is in a month's trail, oldest first, from `after` on, and where the rest starts.
+    /// Some of what is in a month's audit log, oldest first, from `after` on, and where the rest starts.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
@@ -102,7 +103,7 @@ impl Table {
     ) -> Result<(Vec<Result<Event, Stray>>, Option<Key>)> {
         let partition = keys::events(tenant, month);
         let (items, next) = self.query_page(partition, "", after, 1000).await?;
-        Ok((items.iter().map(placed).collect(), next))
+        Ok((items.iter().map(decode_event).collect(), next))
     }
 
     /// Some of a month's events that are older than `before`, newest first, from `after` on, and where the rest starts.
@@ -134,25 +135,25 @@ impl Table {
             .await
             .map_err(failed)?;
         let next = page.last_evaluated_key.as_ref().and_then(key_of);
-        // What is no event is the verification's to tell of.
+        // Invalid items are reported by the verification.
         let events = page
             .items
             .iter()
             .flatten()
-            .filter_map(|item| placed(item).ok());
+            .filter_map(|item| decode_event(item).ok());
         Ok((events.collect(), next))
     }
 
-    /// How far the chains of a tenant go, oldest month first.
+    /// The chain heads of a tenant, oldest month first.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn trails(&self, tenant: &TenantId) -> Result<Vec<Trail>> {
-        self.query(keys::tenant_partition(tenant), keys::TRAILS)
+    pub async fn audit_log_heads(&self, tenant: &TenantId) -> Result<Vec<AuditLogHead>> {
+        self.query(keys::tenant_partition(tenant), keys::AUDIT_LOG_HEADS)
             .await
     }
 
-    /// How far a month's chain goes, and those of these events, all different, that are there and not in it.
+    /// A month's chain head, and those of these distinct events that exist and are not chained yet.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
@@ -161,8 +162,8 @@ impl Table {
         tenant: &TenantId,
         month: &Month,
         ids: &[Sortable],
-    ) -> Result<(Option<Trail>, Vec<Event>)> {
-        let head = keys::trail(tenant, month);
+    ) -> Result<(Option<AuditLogHead>, Vec<Event>)> {
+        let head = keys::audit_log_head(tenant, month);
         let events = ids.iter().map(|id| keys::event(tenant, month, *id));
         let events: Vec<Key> = events.collect();
         let found = self
@@ -200,19 +201,19 @@ impl Table {
         Ok((events, page.last_evaluated_key))
     }
 
-    /// Chains these events, at most [`MOST_AT_ONCE`], and with them moves the head. Answers `false` if the head is not the
-    /// one that was read, or one of the events is chained or gone.
+    /// Stores these chained events, at most [`MOST_AT_ONCE`], with their new head. Returns `false` if the head has
+    /// changed since it was read, or one of the events is already chained or gone.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
     pub async fn chain(
         &self,
-        read: Option<&Trail>,
-        trail: &Trail,
+        read: Option<&AuditLogHead>,
+        new_head: &AuditLogHead,
         events: &[Event],
     ) -> Result<bool> {
-        let (tenant, month) = (&trail.tenant, &trail.month);
-        let head = encode(&keys::trail(tenant, month), "trail", trail)?;
+        let (tenant, month) = (&new_head.tenant, &new_head.month);
+        let head = encode(&keys::audit_log_head(tenant, month), "trail", new_head)?;
         let unmoved = read.map_or(Condition::Absent, |read| {
             Condition::Has(vec![("seq", n(read.seq))])
         });
@@ -225,22 +226,19 @@ impl Table {
     }
 }
 
-/// The events among items. One that this version does not know must not keep the others.
+/// The events among items. An event that this version cannot decode is logged and skipped.
 fn known<'a>(items: impl IntoIterator<Item = &'a Item>) -> Vec<Event> {
-    let event = |item| match placed(item) {
+    let event = |item| match decode_event(item) {
         Ok(event) => Some(event),
         Err(Stray(key)) => {
-            error!(
-                key,
-                "an item in an audit trail is no event that belongs there"
-            );
+            error!(key, "audit log item is not a valid event");
             None
         }
     };
     items.into_iter().filter_map(event).collect()
 }
 
-/// The parts that the events which wait to be chained are divided into.
+/// The shards of the index of unchained events.
 pub fn shards() -> impl Iterator<Item = u8> {
     0..keys::UNCHAINED
 }

@@ -1,24 +1,24 @@
-//! The audit trail: chaining what transactions have written, reading it, and proving that nothing was changed.
+//! The audit log: chaining events by hashes, listing them, and verifying that none was changed.
 //!
-//! Events are chained by a worker behind the stream, so that no caller's transaction contends for a head. One that is changed
-//! or removed before the worker has met it, within seconds, does not show.
+//! A worker behind the stream chains events, so that requests do not contend for the head of a chain. The change or
+//! removal of an event before it is chained, within seconds, cannot be detected.
 
 use crate::app::App;
 use crate::domain::event::{Event, Link, Month};
 use crate::domain::id::{Sortable, TenantId};
-use crate::table::trail::{MOST_AT_ONCE, Stray, Trail, shards};
+use crate::table::audit_log::{AuditLogHead, MOST_AT_ONCE, Stray, shards};
 use crate::{Error, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use tokio::time::Instant;
 use tracing::{error, info};
 
-/// How often a chain is extended anew when another worker was first.
+/// Attempts at extending a chain while other workers extend it, too.
 const ATTEMPTS: u32 = 10;
-/// How many events may be met before their turn in a chain.
-const FARTHEST_AHEAD: usize = 10_000;
+/// How many events the verification holds that come before their turn in the chain.
+const MAX_EVENTS_AHEAD: usize = 10_000;
 /// Seconds after which an event should be in its chain.
-const PATIENCE: i64 = 3600;
+const CHAINING_DEADLINE_SECONDS: i64 = 3600;
 
 /// Chains the events that wait for it, of all tenants, until there are none or the time is over.
 ///
@@ -55,45 +55,46 @@ pub async fn chain(app: &App, events: impl IntoIterator<Item = Event>) -> Result
         .map_or(Ok(()), |(_, cause)| Err(cause))
 }
 
-/// The same, and returns the marks of those that could not be chained: every event of a chain that failed.
-pub async fn chain_these<T>(app: &App, events: Vec<(T, Event)>) -> Vec<T> {
+/// Chains these events and returns the record ids of those that failed: all events of a chain that could not be
+/// extended.
+pub async fn chain_batch<T>(app: &App, events: Vec<(T, Event)>) -> Vec<T> {
     let failures = chain_each(app, events).await;
-    let marks = failures.into_iter().flat_map(|(marks, cause)| {
-        error!(%cause, "events from the stream are not chained");
-        marks
+    let record_ids = failures.into_iter().flat_map(|(record_ids, cause)| {
+        error!(%cause, "chaining audit events from the stream failed");
+        record_ids
     });
-    marks.collect()
+    record_ids.collect()
 }
 
-/// The events that wait for one chain.
+/// The events to append to one chain.
 struct Waiting<T> {
     tenant: TenantId,
     ids: Vec<Sortable>,
-    marks: Vec<T>,
+    record_ids: Vec<T>,
 }
 
-/// Chains events, chain by chain. Returns the marks of each chain that failed, and why.
+/// Chains events, grouped by chain. Returns for each chain that failed the record ids and the error.
 async fn chain_each<T>(
     app: &App,
     events: impl IntoIterator<Item = (T, Event)>,
 ) -> Vec<(Vec<T>, Error)> {
     let mut waiting: BTreeMap<(String, Month), Waiting<T>> = BTreeMap::new();
-    for (mark, event) in events {
+    for (record_id, event) in events {
         let place = (event.tenant.as_str().to_owned(), event.month());
         let one = waiting.entry(place).or_insert_with(|| Waiting {
             tenant: event.tenant.clone(),
             ids: Vec::new(),
-            marks: Vec::new(),
+            record_ids: Vec::new(),
         });
         one.ids.push(event.id);
-        one.marks.push(mark);
+        one.record_ids.push(record_id);
     }
     let mut failures = Vec::new();
     for ((_, month), one) in waiting {
         let Waiting {
             tenant,
             mut ids,
-            marks,
+            record_ids,
         } = one;
         ids.sort_unstable();
         ids.dedup();
@@ -103,12 +104,12 @@ async fn chain_each<T>(
                 failure.get_or_insert(error);
             }
         }
-        failures.extend(failure.map(|cause| (marks, cause)));
+        failures.extend(failure.map(|cause| (record_ids, cause)));
     }
     failures
 }
 
-/// Extends one chain, if its head is one of ours: whoever has put another one there must not get our mark on it.
+/// Extends one chain if the MAC of its head is valid: a forged head must not be extended with a valid one.
 async fn extend(app: &App, tenant: &TenantId, month: &Month, ids: &[Sortable]) -> Result<()> {
     for _ in 0..ATTEMPTS {
         let (head, mut events) = app.table.unchained_among(tenant, month, ids).await?;
@@ -116,19 +117,19 @@ async fn extend(app: &App, tenant: &TenantId, month: &Month, ids: &[Sortable]) -
             return Ok(());
         }
         let previous = match &head {
-            Some(head) if !is_marked(app, head).await? => {
+            Some(head) if !has_valid_mac(app, head).await? => {
                 let (tenant, month) = (tenant.as_str(), month.as_str());
-                error!(tenant, month, "the head of an audit trail is not ours");
-                return Err(Error::internal("the head of an audit trail is not ours"));
+                error!(tenant, month, "the audit log head has an invalid MAC");
+                return Err(Error::internal("the audit log head has an invalid MAC"));
             }
             Some(head) => head.previous.clone(),
             None => {
-                let earlier = app.table.trails(tenant).await?.into_iter().rev();
+                let earlier = app.table.audit_log_heads(tenant).await?.into_iter().rev();
                 let mut earlier = earlier.filter(|one| one.month < *month);
                 earlier.next().map(|one| (one.month, one.seq))
             }
         };
-        let mut last = head.as_ref().map(Trail::last);
+        let mut last = head.as_ref().map(AuditLogHead::last);
         for event in &mut events {
             let link = Link::after(last.as_ref(), tenant, month, &event.line()?);
             last = Some(link.clone());
@@ -138,27 +139,32 @@ async fn extend(app: &App, tenant: &TenantId, month: &Month, ids: &[Sortable]) -
             return Ok(());
         };
         let key = app.current_tenant_key(tenant).await?;
-        let trail = Trail {
+        let new_head = AuditLogHead {
             tenant: tenant.clone(),
             month: month.clone(),
-            mark: key.mark(&text(tenant, month, &last, previous.as_ref()))?,
+            mac: key.mac(&mac_input(tenant, month, &last, previous.as_ref()))?,
             seq: last.seq,
             link: last.link,
             previous,
         };
-        if app.table.chain(head.as_ref(), &trail, &events).await? {
-            // Whoever rolls the head back in the table still has to change the log.
+        if app.table.chain(head.as_ref(), &new_head, &events).await? {
+            // Logged so that a rollback of the head in the table can be detected.
             let (tenant, month) = (tenant.as_str(), month.as_str());
-            let Trail { seq, link, .. } = trail;
-            info!(tenant, month, seq, link, "the audit trail grew");
+            let AuditLogHead { seq, link, .. } = new_head;
+            info!(tenant, month, seq, link, "audit log chain extended");
             return Ok(());
         }
     }
     Err(Error::Contended)
 }
 
-/// What a head's mark is of.
-fn text(tenant: &TenantId, month: &Month, last: &Link, previous: Option<&(Month, u64)>) -> String {
+/// The text that the MAC of a head covers.
+fn mac_input(
+    tenant: &TenantId,
+    month: &Month,
+    last: &Link,
+    previous: Option<&(Month, u64)>,
+) -> String {
     let (tenant, month, Link { seq, link }) = (tenant.as_str(), month.as_str(), last);
     let previous = previous.map_or_else(String::new, |(month, seq)| {
         format!("{}\n{seq}", month.as_str())
@@ -166,15 +172,15 @@ fn text(tenant: &TenantId, month: &Month, last: &Link, previous: Option<&(Month,
     format!("trail\n{tenant}\n{month}\n{seq}\n{link}\n{previous}")
 }
 
-async fn is_marked(app: &App, head: &Trail) -> Result<bool> {
-    let key = match app.tenant_key(&head.tenant, head.mark.tenant_key).await {
+async fn has_valid_mac(app: &App, head: &AuditLogHead) -> Result<bool> {
+    let key = match app.tenant_key(&head.tenant, head.mac.tenant_key).await {
         Ok(key) => key,
         Err(error @ Error::Unavailable(_)) => return Err(error),
         Err(_) => return Ok(false),
     };
     let previous = head.previous.as_ref();
-    let text = text(&head.tenant, &head.month, &head.last(), previous);
-    Ok(key.has_marked(&text, &head.mark))
+    let mac_input = mac_input(&head.tenant, &head.month, &head.last(), previous);
+    Ok(key.verify_mac(&mac_input, &head.mac))
 }
 
 /// A page of a tenant's events that `wanted` picks, newest first, and where the next one starts. A page may be
@@ -193,7 +199,7 @@ pub async fn list(
     let now = app.now();
     let mut before = before.filter(|id| id.at() <= now);
     let mut month = Month::of(before.map_or(now, Sortable::at));
-    let heads = app.table.trails(tenant).await?;
+    let heads = app.table.audit_log_heads(tenant).await?;
     // Before the first head there can only be what was not chained when the month turned, and what has lost its head.
     let oldest = heads.first().map_or(&month, |head| {
         head.previous
@@ -232,7 +238,7 @@ pub async fn list(
     Ok((page, None))
 }
 
-/// What is wrong with a month's trail.
+/// A flaw that the verification of a month's audit log found.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(tag = "flaw", rename_all = "kebab-case")]
 pub enum Flaw {
@@ -250,7 +256,7 @@ pub enum Flaw {
         /// Its id.
         id: Sortable,
     },
-    /// The chain does not lead to its head, or the head does not have the tenant's mark.
+    /// The last event of the chain does not match its head, or the MAC of the head is invalid.
     HeadMoved,
     /// A month that this one followed is gone, or shorter than it was then.
     MonthCut {
@@ -269,14 +275,14 @@ pub enum Flaw {
     },
 }
 
-/// Goes through a month's trail and says what is wrong with it.
+/// Verifies a month's audit log and returns its flaws.
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].
 pub async fn verify(app: &App, tenant: &TenantId, month: &Month) -> Result<Vec<Flaw>> {
-    let overdue = app.now().plus_seconds(-PATIENCE);
+    let overdue = app.now().plus_seconds(-CHAINING_DEADLINE_SECONDS);
     let head = head(app, tenant, month).await?;
-    let mut reading = Reading {
+    let mut verifier = ChainVerifier {
         tenant,
         month,
         head: head.as_ref().map_or(0, |head| head.seq),
@@ -285,35 +291,35 @@ pub async fn verify(app: &App, tenant: &TenantId, month: &Month) -> Result<Vec<F
         ahead: BTreeMap::new(),
         flaws: Vec::new(),
     };
-    // What is chained while this reads: it has to be behind the head that there is in the end.
+    // Events that are chained during the verification: the head must cover them in the end.
     let mut beyond: Option<(u64, Sortable)> = None;
     let mut after = None;
     loop {
         let (some, next) = app.table.events(tenant, month, after).await?;
-        for told in some {
-            match told {
-                Err(Stray(key)) => reading.flaws.push(Flaw::Stray { key }),
+        for item in some {
+            match item {
+                Err(Stray(key)) => verifier.flaws.push(Flaw::Stray { key }),
                 Ok(event) => match event.chain.as_ref().map(|link| link.seq) {
-                    Some(seq) if seq > reading.head => beyond = beyond.max(Some((seq, event.id))),
-                    Some(seq) => reading.meet(seq, event),
+                    Some(seq) if seq > verifier.head => beyond = beyond.max(Some((seq, event.id))),
+                    Some(seq) => verifier.meet(seq, event),
                     None if event.id.at() < overdue => {
-                        reading.flaws.push(Flaw::NeverChained { id: event.id });
+                        verifier.flaws.push(Flaw::NeverChained { id: event.id });
                     }
                     None => {}
                 },
             }
         }
-        reading.follow(FARTHEST_AHEAD)?;
+        verifier.follow(MAX_EVENTS_AHEAD)?;
         after = next;
         if after.is_none() {
             break;
         }
     }
-    reading.follow(0)?;
-    let (next, end) = (reading.next(), reading.head);
-    let Reading {
+    verifier.follow(0)?;
+    let (next, end) = (verifier.next(), verifier.head);
+    let ChainVerifier {
         at_head, mut flaws, ..
-    } = reading;
+    } = verifier;
     if next <= end {
         flaws.push(Flaw::Missing {
             from: next,
@@ -322,12 +328,12 @@ pub async fn verify(app: &App, tenant: &TenantId, month: &Month) -> Result<Vec<F
     }
     if let Some(head) = &head {
         let leads_there = next <= end || at_head.as_ref() == Some(&head.link);
-        if !leads_there || !is_marked(app, head).await? {
+        if !leads_there || !has_valid_mac(app, head).await? {
             flaws.push(Flaw::HeadMoved);
         }
         if let Some((previous, seq)) = &head.previous {
-            let stands = self::head(app, tenant, previous).await?;
-            if stands.is_none_or(|stands| stands.seq < *seq) {
+            let current = self::head(app, tenant, previous).await?;
+            if current.is_none_or(|current| current.seq < *seq) {
                 let month = previous.clone();
                 flaws.push(Flaw::MonthCut { month });
             }
@@ -342,25 +348,25 @@ pub async fn verify(app: &App, tenant: &TenantId, month: &Month) -> Result<Vec<F
     Ok(flaws)
 }
 
-async fn head(app: &App, tenant: &TenantId, month: &Month) -> Result<Option<Trail>> {
+async fn head(app: &App, tenant: &TenantId, month: &Month) -> Result<Option<AuditLogHead>> {
     let (head, _) = app.table.unchained_among(tenant, month, &[]).await?;
     Ok(head)
 }
 
-/// A walk along a chain, whose events come by time, nearly as they are chained.
-struct Reading<'a> {
+/// Walks along a chain. Events come by time, which is nearly the order of the chain.
+struct ChainVerifier<'a> {
     tenant: &'a TenantId,
     month: &'a Month,
     /// The place of the head, and the link that was found there.
     head: u64,
     at_head: Option<String>,
     last: Option<Link>,
-    /// What was met before its turn.
+    /// Events that were read before their turn.
     ahead: BTreeMap<u64, Event>,
     flaws: Vec<Flaw>,
 }
 
-impl Reading<'_> {
+impl ChainVerifier<'_> {
     fn next(&self) -> u64 {
         self.last.as_ref().map_or(1, |link| link.seq + 1)
     }
@@ -373,7 +379,7 @@ impl Reading<'_> {
         }
     }
 
-    /// Goes on as far as there are events; over a gap if so many wait behind it that nothing more will come to fill it.
+    /// Follows the chain as far as events are there; skips a gap once more than `farthest` events wait behind it.
     fn follow(&mut self, farthest: usize) -> Result<()> {
         while let Some((&seq, _)) = self.ahead.first_key_value() {
             let next = self.next();

@@ -1,7 +1,7 @@
-//! Asking a server for its tools, in the words of either era (MCP authorization 8).
+//! An MCP client that lists the tools of a server, in both revisions of the protocol (MCP authorization 8).
 //!
-//! A request of the stateless era comes first. Servers of the session era refuse it in all the ways in which one can refuse what one
-//! does not know, so any refusal leads on to a session, once, but for those that only a stateless server gives.
+//! A stateless request comes first. Servers with sessions refuse it in different ways, so after any refusal that is not
+//! specific to stateless servers the client opens a session, once.
 
 use super::{BYTES_LIMIT, Failure, TOOLS_LIMIT};
 use crate::app::App;
@@ -24,12 +24,12 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// How long the end of a session may take, when everything is known.
-const FAREWELL: Duration = Duration::from_secs(2);
-/// How long a server may take to show that it is of the old transport, once it has refused everything else.
-const LOOK: Duration = Duration::from_secs(3);
-/// The most bytes of the event that shows it.
-const OPENING: usize = 16 << 10;
+/// The time limit for closing a session.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The time limit for detecting the HTTP+SSE transport.
+const SSE_DETECTION_TIMEOUT: Duration = Duration::from_secs(3);
+/// The maximum size of the first event of that transport.
+const MAX_FIRST_EVENT_BYTES: usize = 16 << 10;
 
 const LIST: &str = "tools/list";
 const INITIALIZE: &str = "initialize";
@@ -40,8 +40,8 @@ const HEADER_MISMATCH: i64 = -32020;
 const MISSING_CAPABILITY: i64 = -32021;
 const UNSUPPORTED_VERSION: i64 = -32022;
 
-/// A conversation with one server.
-pub struct Talk<'a> {
+/// A client of one server, for one list of its tools.
+pub struct McpClient<'a> {
     app: &'a App,
     tenant: &'a TenantId,
     at: &'a AtServer,
@@ -59,9 +59,9 @@ struct Session {
 }
 
 /// What was answered to what was sent.
-enum Asked {
+enum Sent {
     Answer(Response),
-    /// Words about a session that is not there, whatever the status says.
+    /// A refusal for want of a session, whatever its status.
     WantsSession,
 }
 
@@ -106,7 +106,7 @@ struct Initialized {
     protocol_version: String,
 }
 
-impl<'a> Talk<'a> {
+impl<'a> McpClient<'a> {
     pub fn new(app: &'a App, tenant: &'a TenantId, at: &'a AtServer, who: Who) -> Self {
         Self {
             app,
@@ -124,10 +124,10 @@ impl<'a> Talk<'a> {
     pub async fn tools(mut self) -> Result<Vec<Tool>, Failure> {
         let app = self.app;
         let origin = origin(&self.at.server.url);
-        let with_sessions = || locked(&app.remembered.with_sessions);
+        let with_sessions = || locked(&app.process_cache.with_sessions);
         let known = with_sessions().contains_key(&origin);
         if known {
-            match self.in_a_session().await {
+            match self.list_in_session().await {
                 Err(Failure::BadAnswer) => drop(with_sessions().remove(&origin)),
                 answered => return answered,
             }
@@ -139,30 +139,30 @@ impl<'a> Talk<'a> {
             // It has just refused a session.
             return Err(Failure::BadAnswer);
         }
-        match self.in_a_session().await {
+        match self.list_in_session().await {
             Ok(tools) => {
                 with_sessions().insert(origin, ());
                 Ok(tools)
             }
-            Err(Failure::BadAnswer) if self.is_of_old_transport().await => {
-                Err(Failure::OldTransport)
+            Err(Failure::BadAnswer) if self.uses_legacy_sse_transport().await => {
+                Err(Failure::LegacySseTransport)
             }
             failed => failed,
         }
     }
 
     /// Whether the server offers its endpoint as an event, as no transport after 2024-11-05 does.
-    pub async fn is_of_old_transport(&mut self) -> bool {
-        self.end = self.end.min(Instant::now() + LOOK);
+    pub async fn uses_legacy_sse_transport(&mut self) -> bool {
+        self.end = self.end.min(Instant::now() + SSE_DETECTION_TIMEOUT);
         let asked = self.send(Method::GET, "", None, None).await;
-        let Ok(Asked::Answer(mut answer)) = asked else {
+        let Ok(Sent::Answer(mut answer)) = asked else {
             return false;
         };
         let headers = std::mem::take(answer.headers_mut());
         if !answer.status().is_success() || !is_event_stream(&headers) {
             return false;
         }
-        let mut events = Events::new(OPENING);
+        let mut events = Events::new(MAX_FIRST_EVENT_BYTES);
         let mut decoder = Decoder::of(&headers).unwrap_or_default();
         while let Ok(Some(piece)) = self.piece(&mut answer, &mut decoder).await {
             let Ok(complete) = events.push(&piece) else {
@@ -176,7 +176,7 @@ impl<'a> Talk<'a> {
         false
     }
 
-    async fn in_a_session(&mut self) -> Result<Vec<Tool>, Failure> {
+    async fn list_in_session(&mut self) -> Result<Vec<Tool>, Failure> {
         let params = json!({
             "protocolVersion": mcp::LAST_WITH_SESSIONS, "capabilities": {}, "clientInfo": mcp::client_info(),
         });
@@ -191,24 +191,24 @@ impl<'a> Talk<'a> {
             id: id.and_then(|id| id.to_str().ok()).map(SecretString::from),
         };
         let tools = match mcp::is_revision(&session.version) {
-            true => self.listed_in(&session).await,
+            true => self.initialize_and_list(&session).await,
             false => Err(Failure::BadAnswer),
         };
         self.close(session).await;
         tools
     }
 
-    async fn listed_in(&mut self, session: &Session) -> Result<Vec<Tool>, Failure> {
+    async fn initialize_and_list(&mut self, session: &Session) -> Result<Vec<Tool>, Failure> {
         let message = json!({"jsonrpc": "2.0", "method": INITIALIZED});
         self.send(Method::POST, INITIALIZED, Some(&message), Some(session))
             .await?;
         self.pages(Some(session)).await?.ok_or(Failure::BadAnswer)
     }
 
-    /// Nobody has to be told, but it is polite.
+    /// Closes a session. Failures are ignored.
     async fn close(&mut self, session: Session) {
         if session.id.is_some() {
-            let end = std::mem::replace(&mut self.end, Instant::now() + FAREWELL);
+            let end = std::mem::replace(&mut self.end, Instant::now() + CLOSE_TIMEOUT);
             let _ = self.send(Method::DELETE, "", None, Some(&session)).await;
             self.end = end;
         }
@@ -240,7 +240,7 @@ impl<'a> Talk<'a> {
             }
             let is_complete = page.result_type.is_none_or(|kind| kind == "complete");
             let next = page.next_cursor.filter(|next| !next.is_empty());
-            // A server that leads back to where one is leads nowhere.
+            // A cursor that does not advance would loop for ever.
             if tools.len() > TOOLS_LIMIT || !is_complete || (next.is_some() && next == cursor) {
                 return Err(Failure::BadAnswer);
             }
@@ -264,7 +264,7 @@ impl<'a> Talk<'a> {
         let asked = self
             .send(Method::POST, method, Some(&message), session)
             .await?;
-        let Asked::Answer(mut answer) = asked else {
+        let Sent::Answer(mut answer) = asked else {
             return Ok((Reply::Refused { other_era: true }, HeaderMap::new()));
         };
         let headers = std::mem::take(answer.headers_mut());
@@ -287,14 +287,14 @@ impl<'a> Talk<'a> {
         Ok((reply, headers))
     }
 
-    /// Sends a message with what a call carries.
+    /// Sends a message with the subject's credential.
     async fn send(
         &self,
         verb: Method,
         method: &str,
         message: Option<&Value>,
         session: Option<&Session>,
-    ) -> Result<Asked, Failure> {
+    ) -> Result<Sent, Failure> {
         let version = match session {
             Some(session) => Some(session.version.as_str()),
             None => matches!(method, LIST).then_some(mcp::STATELESS),
@@ -309,14 +309,14 @@ impl<'a> Talk<'a> {
             probes: session.is_none() && method == LIST,
             end: Some(self.end),
         };
-        match invoke::exchange(self.app, self.tenant, self.at, call).await? {
+        match invoke::forward(self.app, self.tenant, self.at, call).await? {
             Ok(answer) if answer.status().as_u16() == 403 => {
                 Err(Failure::Refused(Refusal::NotAccepted {
                     consent_helps: false,
                 }))
             }
-            Ok(answer) => Ok(Asked::Answer(answer)),
-            Err(Refusal::WantsSession) => Ok(Asked::WantsSession),
+            Ok(answer) => Ok(Sent::Answer(answer)),
+            Err(Refusal::WantsSession) => Ok(Sent::WantsSession),
             Err(Refusal::Redirected(_)) => Err(Failure::BadAnswer),
             Err(refusal) => Err(Failure::Refused(refusal)),
         }

@@ -1,5 +1,5 @@
-//! What a connection keeps back, from everyone: calls of tools that it does not offer are refused, and lists of tools leave
-//! them out (Kambrium 8, 15). Where it keeps nothing back, nothing is looked at and nothing changed.
+//! The tool filter of a connection: refuses calls of tools that the connection does not allow, and removes them from
+//! tool lists (Kambrium 8, 15). Without a filter, messages are neither parsed nor changed.
 
 use super::message::Content;
 use super::permission::Reach;
@@ -13,16 +13,16 @@ use hawser_core::domain::tool::{self, Tool};
 use hawser_core::operations::Permitted;
 use hawser_core::operations::credentials::AtServer;
 use hawser_core::operations::invoke::Refusal;
-use hawser_core::operations::tools::{self, Failure, Reading, Tools};
+use hawser_core::operations::tools::{self, CachePolicy, Failure, Tools};
 use hawser_core::sse::{Event, Events};
 use http_body_util::{BodyExt, Limited};
 use lambda_http::http::StatusCode;
 use serde_json::value::{RawValue, to_raw_value};
 
-/// The most bytes of a list, and of an event, that is looked into.
-const LOOKED_INTO: usize = 4 << 20;
+/// The maximum size of a list, and of an event, that is parsed.
+const MAX_INSPECTED_BYTES: usize = 4 << 20;
 
-/// Why a call is not passed on.
+/// Why a call is not forwarded.
 pub enum Denied {
     /// For this.
     Problem(Problem),
@@ -36,8 +36,8 @@ impl From<Problem> for Denied {
     }
 }
 
-/// Refuses a call of a tool that the connection does not offer, or that is out of its caller's reach, and whatever may be
-/// one.
+/// Refuses a call of a tool that the connection or the caller's permissions do not allow, and whatever may be such a
+/// call.
 pub async fn refuse(
     app: &App,
     at: &Permitted<AtServer>,
@@ -48,10 +48,10 @@ pub async fn refuse(
     let name = match content {
         Content::Tools | Content::Other(_) => return Ok(()),
         Content::Call(name) => name,
-        Content::Unclear if connection.offers_everything() => return Err(Reach::exceeded().into()),
+        Content::Unclear if connection.allows_all_tools() => return Err(Reach::exceeded().into()),
         Content::Unclear => return Err(not_offered("", &[], connection).into()),
     };
-    let tools = match knowing(app, at, name).await {
+    let tools = match tools_including(app, at, name).await {
         Ok(tools) => tools.all,
         // That much is known without its list.
         Err(_) if connection.disabled_tools.contains(&tool::id_of(name)) => {
@@ -59,17 +59,17 @@ pub async fn refuse(
         }
         Err(Failure::Refused(refusal)) => return Err(Denied::Refusal(refusal)),
         Err(Failure::BadAnswer) => return Err(Problem::ToolsUnreadable.into()),
-        Err(Failure::OldTransport) => return Err(Problem::OldTransport.into()),
+        Err(Failure::LegacySseTransport) => return Err(Problem::LegacySseTransport.into()),
         Err(Failure::Failed(error)) => return Err(Problem::from(error).into()),
     };
     // A server may list two tools of one name; which of them it will call is not known.
     let called: Vec<_> = tools.iter().filter(|tool| tool.name == *name).collect();
     let none = called.is_empty();
-    if !connection.offers_everything()
-        && (none || called.iter().any(|tool| !connection.offers(tool)))
+    if !connection.allows_all_tools()
+        && (none || called.iter().any(|tool| !connection.allows_tool(tool)))
     {
         Err(not_offered(name, &tools, connection).into())
-    } else if reach == Reach::Reading && (none || called.iter().any(|tool| !tool.only_reads())) {
+    } else if reach == Reach::ReadOnly && (none || called.iter().any(|tool| !tool.only_reads())) {
         Err(Reach::exceeded().into())
     } else {
         Ok(())
@@ -77,35 +77,39 @@ pub async fn refuse(
 }
 
 fn not_offered(name: &str, tools: &[Tool], connection: &Connection) -> Problem {
-    let offered = tools.iter().filter(|tool| connection.offers(tool));
+    let offered = tools.iter().filter(|tool| connection.allows_tool(tool));
     Problem::ToolNotOffered {
         name: name.to_owned(),
         offered: offered.map(|tool| tool.name.clone()).collect(),
     }
 }
 
-/// The tools of a server, asked for anew if the one in question is not among those that are known.
-async fn knowing(app: &App, at: &Permitted<AtServer>, name: &str) -> Result<Tools, Failure> {
+/// The tools of a server, fetched again if the tool in question is not in the cached list.
+async fn tools_including(
+    app: &App,
+    at: &Permitted<AtServer>,
+    name: &str,
+) -> Result<Tools, Failure> {
     let (caller, found) = (&at.caller, &at.found);
-    let tools = tools::list(app, &caller.tenant, found, caller, Reading::Kept).await?;
+    let tools = tools::list(app, &caller.tenant, found, caller, CachePolicy::Cached).await?;
     let is_known = tools.all.iter().any(|tool| tool.name == name);
     if is_known || !tools.cached {
         return Ok(tools);
     }
-    tools::list(app, &caller.tenant, found, caller, Reading::Anew).await
+    tools::list(app, &caller.tenant, found, caller, CachePolicy::Fresh).await
 }
 
-/// Something that may be a list cannot be read.
+/// A message that may be a tool list could not be parsed.
 #[derive(Debug)]
 pub struct Unreadable;
 
-/// The answer to a request for the list, without what the connection does not offer.
+/// The response to a request for the tool list, without the tools that the connection does not allow.
 pub async fn rewritten(
     status: StatusCode,
     body: Relay,
     connection: &Connection,
 ) -> Result<Bytes, Problem> {
-    let body = Limited::new(body, LOOKED_INTO).collect().await;
+    let body = Limited::new(body, MAX_INSPECTED_BYTES).collect().await;
     let body = body.map_err(|_| Problem::ToolsUnreadable)?.to_bytes();
     let text = str::from_utf8(&body).map_err(|_| Unreadable);
     match text.and_then(|text| without_hidden(text, connection)) {
@@ -117,8 +121,8 @@ pub async fn rewritten(
     }
 }
 
-/// An event stream without what the connection does not offer, event by event. A list may come on any of them: a server
-/// repeats what a caller has missed.
+/// Filters an event stream, event by event. A list may come on any stream, since a server replays events that a caller
+/// has missed.
 pub struct Filter {
     events: Events,
     connection: Connection,
@@ -128,12 +132,12 @@ impl Filter {
     /// For the streams of a connection.
     pub fn new(connection: &Connection) -> Self {
         Self {
-            events: Events::new(LOOKED_INTO),
+            events: Events::new(MAX_INSPECTED_BYTES),
             connection: connection.clone(),
         }
     }
 
-    /// Takes a piece of the stream; what may go on of it.
+    /// Takes a chunk of the stream and returns its filtered events.
     ///
     /// # Errors
     /// [`Unreadable`]: an event is too long to be looked into.
@@ -142,7 +146,7 @@ impl Filter {
         Ok(events.into_iter().flat_map(|one| self.shown(one)).collect())
     }
 
-    /// What may go on of the rest, once the stream has ended.
+    /// The filtered rest, once the stream has ended.
     pub fn finish(&mut self) -> Vec<u8> {
         let last = self.events.take();
         last.map_or_else(Vec::new, |last| self.shown(last))
@@ -174,7 +178,7 @@ fn without_hidden(text: &str, connection: &Connection) -> Result<Option<String>,
 
 type Rewritten = Result<Option<Box<RawValue>>, Unreadable>;
 
-/// The tools of a list that are offered. What is no tool is none of them.
+/// The allowed tools of a list. Elements that are not valid tools are removed.
 fn offered(list: &RawValue, connection: &Connection) -> Rewritten {
     if !list.get().starts_with('[') {
         return Ok(None);
@@ -184,7 +188,7 @@ fn offered(list: &RawValue, connection: &Connection) -> Rewritten {
     tools.retain(|tool| {
         let object = serde_json::from_str(tool.get()).ok();
         let tool = object.as_ref().and_then(Tool::read);
-        tool.is_some_and(|tool| connection.offers(&tool))
+        tool.is_some_and(|tool| connection.allows_tool(&tool))
     });
     (tools.len() < before).then(|| raw(&tools)).transpose()
 }

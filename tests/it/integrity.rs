@@ -1,13 +1,13 @@
-//! The auditor finds what dangles, and puts right what can be. That nothing does is asserted wherever another test lets the
-//! workers finish.
+//! The integrity check finds inconsistencies and repairs what can be repaired. That nothing does is asserted wherever
+//! another test lets the workers finish.
 
 use crate::budget;
 use crate::ending::connect;
 use crate::harness::{Ground, Hawser, ample, items, per_user};
 use crate::issuer::{Fault, Issuer};
 use aws_sdk_dynamodb::types::AttributeValue;
-use hawser_core::operations::auditor::{Report, examine};
-use hawser_core::operations::work::{work_off, work_off_due};
+use hawser_core::operations::integrity::{Report, examine};
+use hawser_core::operations::scheduler::{process, process_due};
 use hawser_functions::workers::audit;
 use hawser_local::template::Template;
 use serde_json::{Value, json};
@@ -136,9 +136,9 @@ async fn a_healthy_table_has_no_orphans_and_figures() {
     let one = admin.register("one", per_user(), &["ada", "bob"]).await;
     admin.register("two", per_user(), &["ada"]).await;
     admin.delete(&one.paths()[0]).await;
-    // A deletion in progress dangles no more than one that is done.
+    // A deletion in progress is no inconsistency.
     assert_orphans(&look(&hawser, true).await, &[]);
-    hawser.settle().await;
+    hawser.run_workers().await;
     let report = look(&hawser, true).await;
     let figures = json!({"counter": 1, "event": 9, "name": 1, "number": 1, "override": 1, "receipt": 1, "server": 1, "tenant-key": 1, "trail": 1});
     assert_eq!(json!(report.items), figures);
@@ -162,15 +162,15 @@ async fn nothing_in_motion_is_repaired() {
         };
         assert_eq!(admin.delete(&path).await.status, 200);
         let app = hawser.app.clone();
-        let work = tokio::spawn(async move { while work_off_due(&app, ample()).await.unwrap() {} });
+        let work = tokio::spawn(async move { while process_due(&app, ample()).await.unwrap() {} });
         while !work.is_finished() {
             let report = look(&hawser, true).await;
             assert_orphans(&report, &[]);
         }
         work.await.unwrap();
-        hawser.settle().await;
+        hawser.run_workers().await;
         admin.delete(&server.paths()[0]).await;
-        hawser.settle().await;
+        hawser.run_workers().await;
     }
     assert!(
         ground
@@ -193,7 +193,7 @@ async fn what_leads_to_a_server_is_written_again() {
     );
     let name = take(&ground, "T#acme", "NAME#wiki").await;
     take(&ground, "T#acme", &number).await;
-    assert_repaired(&hawser, &[("not-led-to", "T#acme", Some(&own))]).await;
+    assert_repaired(&hawser, &[("missing-pointer", "T#acme", Some(&own))]).await;
     assert_eq!(read(&ground, "T#acme", "NAME#wiki").await, Some(name));
     for path in server.paths() {
         assert_eq!(admin.get(&path).await.status, 200);
@@ -203,7 +203,7 @@ async fn what_leads_to_a_server_is_written_again() {
     take(&ground, "T#acme", "NAME#wiki").await;
     let other = admin.register("wiki", per_user(), &[]).await;
     let report = look(&hawser, true).await;
-    assert_orphans(&report, &[("not-led-to", "T#acme", Some(&own))]);
+    assert_orphans(&report, &[("missing-pointer", "T#acme", Some(&own))]);
     assert!(!report.is_sound());
     let answer = audit::handle(&hawser.app, json!({"repair": true}), ample()).await;
     assert!(answer.is_err(), "so that the alarm rings");
@@ -233,12 +233,12 @@ async fn what_leads_nowhere_is_removed() {
     let of_other = read(&ground, "T#acme", &number).await.unwrap();
     // To a server that has another name, and to one that is not there.
     admin.delete(&other.paths()[0]).await;
-    hawser.settle().await;
+    hawser.run_workers().await;
     put(&ground, with(name, "NAME#alias")).await;
     put(&ground, with(of_other, &number)).await;
     let expected = [
-        ("leads-nowhere", "T#acme", Some("NAME#alias")),
-        ("leads-nowhere", "T#acme", Some(number.as_str())),
+        ("dangling-pointer", "T#acme", Some("NAME#alias")),
+        ("dangling-pointer", "T#acme", Some(number.as_str())),
     ];
     assert_repaired(&hawser, &expected).await;
     for path in server.paths() {
@@ -246,7 +246,7 @@ async fn what_leads_nowhere_is_removed() {
     }
     let again = admin.register("alias", per_user(), &[]).await;
     assert_eq!(admin.get(&again.paths()[2]).await.status, 200);
-    hawser.settle().await;
+    hawser.run_workers().await;
 }
 
 /// Has a user register as a provider of LangSmith's; the partition, and the sort key of what leads to it.
@@ -279,13 +279,13 @@ async fn a_provider_and_what_leads_to_it_belong_together() {
     let partition = partition(&server.mcp);
     let item = take(&ground, "T#acme", &lead).await;
     let provider = only(&ground, &partition, "provider").await;
-    assert_repaired(&hawser, &[("not-led-to", &partition, Some(&provider))]).await;
+    assert_repaired(&hawser, &[("missing-pointer", &partition, Some(&provider))]).await;
     assert_eq!(read(&ground, "T#acme", &lead).await, Some(item));
 
     take(&ground, &partition, &provider).await;
-    assert_repaired(&hawser, &[("leads-nowhere", "T#acme", Some(&lead))]).await;
+    assert_repaired(&hawser, &[("dangling-pointer", "T#acme", Some(&lead))]).await;
     assert_eq!(read(&ground, "T#acme", &lead).await, None);
-    hawser.settle().await;
+    hawser.run_workers().await;
 }
 
 #[tokio::test]
@@ -302,27 +302,27 @@ async fn personal_tokens_lead_to_their_keys_and_keys_to_a_server_that_is_there()
     let lead = lead.unwrap()["PK"].as_str().unwrap();
 
     let before = take(&ground, lead, "PAT").await;
-    assert_repaired(&hawser, &[("not-led-to", "T#acme", Some(&own))]).await;
+    assert_repaired(&hawser, &[("missing-pointer", "T#acme", Some(&own))]).await;
     assert_eq!(read(&ground, lead, "PAT").await, Some(before));
 
     let key = take(&ground, "T#acme", &own).await;
-    assert_repaired(&hawser, &[("leads-nowhere", lead, Some("PAT"))]).await;
+    assert_repaired(&hawser, &[("dangling-pointer", lead, Some("PAT"))]).await;
     assert_eq!(read(&ground, lead, "PAT").await, None);
 
     admin.delete(&server.paths()[0]).await;
-    hawser.settle().await;
+    hawser.run_workers().await;
     put(&ground, key).await;
     // It leads nowhere, and nothing leads to it: what is gone stays gone.
     let found = look(&hawser, true).await;
     let expected = [
-        ("not-led-to", "T#acme", Some(own.as_str())),
-        ("key-of-nothing", "T#acme", Some(own.as_str())),
+        ("missing-pointer", "T#acme", Some(own.as_str())),
+        ("orphaned-api-key", "T#acme", Some(own.as_str())),
     ];
     assert_orphans(&found, &expected);
     assert!(found.is_sound(), "{found:?}");
     assert_eq!(read(&ground, "T#acme", &own).await, None);
     assert_eq!(read(&ground, lead, "PAT").await, None);
-    hawser.settle().await;
+    hawser.run_workers().await;
 }
 
 #[tokio::test]
@@ -377,7 +377,7 @@ async fn items_without_a_server_are_removed_and_their_revocations_have_failed() 
     told.sort_unstable();
     assert_eq!(told.len(), 3, "{told:?}");
     assert_eq!(admin.get(&kept.paths()[0]).await.status, 200);
-    hawser.settle().await;
+    hawser.run_workers().await;
 }
 
 #[tokio::test]
@@ -400,11 +400,11 @@ async fn a_deleted_server_that_still_has_its_record_is_deleted() {
         put(&ground, item).await;
     }
     let partition = partition(&server.mcp);
-    assert_repaired(&hawser, &[("undead", &partition, None)]).await;
+    assert_repaired(&hawser, &[("partially-deleted", &partition, None)]).await;
     for path in server.paths() {
         assert_eq!(admin.get(&path).await.status, 404);
     }
-    hawser.settle().await;
+    hawser.run_workers().await;
     assert!(ground.left_of(&server).await.is_empty());
     admin.register("wiki", per_user(), &[]).await;
 }
@@ -415,7 +415,7 @@ async fn what_is_in_no_index_is_put_into_it() {
     let admin = hawser.admin("acme");
     let ground = hawser.ground();
     let doomed = admin.register("doomed", per_user(), &["ada"]).await;
-    hawser.settle().await;
+    hawser.run_workers().await;
     let deleted = admin.delete(&doomed.paths()[0]).await;
     let id = deleted.header("hawser-receipt").unwrap();
     let grave = partition(&doomed.mcp);
@@ -430,7 +430,7 @@ async fn what_is_in_no_index_is_put_into_it() {
     let (months, event) = (event["PK"].as_str().unwrap(), event["SK"].as_str().unwrap());
     strip(&ground, months, event, &["GSI2PK", "GSI2SK"]).await;
     assert!(
-        !work_off_due(&hawser.app, ample()).await.unwrap(),
+        !process_due(&hawser.app, ample()).await.unwrap(),
         "nobody finds it"
     );
 
@@ -440,7 +440,7 @@ async fn what_is_in_no_index_is_put_into_it() {
     ];
     expected.sort_unstable();
     assert_repaired(&hawser, &expected).await;
-    hawser.settle().await;
+    hawser.run_workers().await;
     assert_eq!(receipt(&hawser, &id).await["state"], "complete");
     let chained = read(&ground, months, event).await.unwrap();
     assert!(chained.contains_key("chain") && !chained.contains_key("GSI2PK"));
@@ -452,7 +452,7 @@ async fn work_that_nobody_does_is_late() {
     let admin = hawser.admin("acme");
     let server = admin.register("wiki", per_user(), &["ada"]).await;
     hawser.give_grant(&server.mcp, "ada", |_| {}).await;
-    hawser.settle().await;
+    hawser.run_workers().await;
     let body = json!({"authSource": "oauth", "subjectId": "ada", "subjectType": "user"});
     admin
         .delete_with(&format!("{}/auth", server.paths()[0]), body)
@@ -469,7 +469,7 @@ async fn work_that_nobody_does_is_late() {
     let report = look(&hawser, true).await;
     assert_orphans(&report, &expected);
     assert!(!report.is_sound(), "a worker has to do it");
-    hawser.settle().await;
+    hawser.run_workers().await;
 
     admin.delete(&server.paths()[0]).await;
     hawser.chain().await;
@@ -480,11 +480,11 @@ async fn work_that_nobody_does_is_late() {
     for _ in 0..8 {
         let due = hawser.due().await;
         let later = hawser.app.now().plus_seconds(4 * 3600);
-        assert!(hawser.app.table.put_off(&due[0], later).await.unwrap());
+        assert!(hawser.app.table.defer(&due[0], later).await.unwrap());
         hawser.pass(4 * 3600);
     }
     assert_orphans(&look(&hawser, false).await, &expected);
-    hawser.settle().await;
+    hawser.run_workers().await;
 }
 
 #[tokio::test]
@@ -506,7 +506,7 @@ async fn a_session_long_past_its_end_is_removed() {
     let expired = |key| ("expired", partition.as_str(), Some(key));
     assert_repaired(&hawser, &[expired(session.as_str()), expired(&open)]).await;
     assert_eq!(read(&ground, &partition, &session).await, None);
-    hawser.settle().await;
+    hawser.run_workers().await;
 }
 
 #[tokio::test]
@@ -526,7 +526,7 @@ async fn void_credentials_that_no_sweep_takes_get_one() {
     let sweep = only(&ground, &partition, "sweep").await;
     take(&ground, &partition, &sweep).await;
     assert_repaired(&hawser, &[("never-swept", &partition, None)]).await;
-    hawser.settle().await;
+    hawser.run_workers().await;
     let items = ground.items().await;
     let of = |entity: &str| {
         let all = items.iter().filter(|item| server.holds(item));
@@ -590,7 +590,7 @@ async fn a_receipt_that_nothing_will_complete_is_closed_and_claims_nothing() {
             &json!({"oauthRecords": 0, "overrides": 0})
         )
     );
-    hawser.settle().await;
+    hawser.run_workers().await;
 }
 
 #[tokio::test]
@@ -612,7 +612,7 @@ async fn a_receipt_whose_counts_differ_counts_the_lost_as_failed() {
         .delete(&format!("{}/auth/tokens", server.paths()[0]))
         .await;
     let id = all.header("hawser-receipt").unwrap();
-    hawser.settle().await;
+    hawser.run_workers().await;
     let items = ground.items().await;
     let mut waiting = items.iter().filter(|item| item["entity"] == "revocation");
     let lost = waiting.next().unwrap()["SK"].as_str().unwrap();
@@ -627,7 +627,7 @@ async fn a_receipt_whose_counts_differ_counts_the_lost_as_failed() {
         (&json!("in_progress"), &json!({"failed": 1}))
     );
     issuer.clear_faults();
-    hawser.settle().await;
+    hawser.run_workers().await;
     let after = receipt(&hawser, &id).await;
     assert_eq!(
         (&after["state"], &after["outcomes"]),
@@ -714,8 +714,8 @@ async fn a_table_is_healthy_at_every_step_of_the_workers() {
     loop {
         let due = hawser.due().await;
         let Some(work) = due.first() else { break };
-        work_off(&hawser.app, work, Instant::now()).await.unwrap();
+        process(&hawser.app, work, Instant::now()).await.unwrap();
         assert_orphans(&look(&hawser, true).await, &[]);
     }
-    hawser.settle().await;
+    hawser.run_workers().await;
 }

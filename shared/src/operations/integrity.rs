@@ -1,37 +1,37 @@
-//! The auditor: says whether anything dangles in the table or was changed in an audit trail, and puts right what can be.
+//! The integrity check: finds orphaned items in the table and changes to audit logs, and repairs what can be repaired.
 
-use super::trail::{self, Flaw};
+use super::audit_log::{self, Flaw};
 use crate::Result;
 use crate::app::App;
 use crate::domain::event::Month;
 use crate::domain::id::TenantId;
 use crate::domain::time::Timestamp;
 use crate::table::Table;
-use crate::table::auditor::{Kind, Orphan};
+use crate::table::integrity::{Kind, Orphan};
 use std::collections::BTreeMap;
 use tracing::{error, info, warn};
 
-/// What one look at the whole table came to.
+/// The report of one integrity check.
 #[derive(Debug)]
 pub struct Report {
     /// Items of each kind.
     pub items: BTreeMap<String, u64>,
-    /// What dangles, and whether it was put right.
+    /// The inconsistencies, each with whether it was repaired.
     pub orphans: Vec<(Orphan, bool)>,
-    /// What is wrong with audit trails; `None` where nobody could verify them.
+    /// The flaws of the audit logs; `None` if they could not be verified.
     pub flaws: Option<Vec<(TenantId, Month, Flaw)>>,
 }
 
 impl Report {
-    /// Whether nothing dangles that was not put right, and no trail was tampered with.
+    /// Whether every inconsistency was repaired and no audit log has a flaw.
     pub fn is_sound(&self) -> bool {
         let mended = self.orphans.iter().all(|(_, repaired)| *repaired);
         mended && self.flaws.iter().flatten().next().is_none()
     }
 }
 
-/// Examines the table, repairs what it finds if it is to, verifies the audit trails if there is an application that can open
-/// keys, and logs one line for each kind of orphan and each flaw, or that there is none.
+/// Checks the table, with `repair` repairs what it finds, with `app`, which can open keys, verifies the audit logs, and
+/// logs one line for each kind of inconsistency and each flaw, or that there is none.
 ///
 /// # Errors
 /// [`crate::Error::Unavailable`], [`crate::Error::Internal`]; what was repaired stays so.
@@ -49,14 +49,14 @@ pub async fn examine(
     }
     let mut flaws = app.map(|_| Vec::new());
     if let (Some(app), Some(flaws)) = (app, &mut flaws) {
-        for (tenant, month) in findings.trails {
-            for flaw in trail::verify(app, &tenant, &month).await? {
+        for (tenant, month) in findings.audit_logs {
+            for flaw in audit_log::verify(app, &tenant, &month).await? {
                 let (tenant_name, month_name) = (tenant.as_str(), month.as_str());
                 error!(
                     tenant = tenant_name,
                     month = month_name,
                     ?flaw,
-                    "an audit trail is not sound"
+                    "audit log verification failed"
                 );
                 flaws.push((tenant.clone(), month.clone(), flaw));
             }
@@ -71,14 +71,20 @@ pub async fn examine(
     for (kind, (found, repaired)) in &kinds {
         let orphan = kind.as_str();
         if found > repaired {
-            error!(orphan, found, repaired, "something dangles");
+            error!(
+                orphan,
+                found, repaired, "integrity check found orphaned items"
+            );
         } else {
-            warn!(orphan, found, repaired, "something dangled");
+            warn!(
+                orphan,
+                found, repaired, "integrity check repaired orphaned items"
+            );
         }
     }
     if kinds.is_empty() {
         let items: u64 = findings.items.values().sum();
-        info!(items, "nothing dangles");
+        info!(items, "integrity check found no orphaned items");
     }
     Ok(Report {
         items: findings.items,

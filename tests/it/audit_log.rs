@@ -1,13 +1,13 @@
-//! The audit trail: every change is told once, by whom; whoever tampers with what was told is found out.
+//! The audit log: every change is told once, by whom; whoever tampers with what was told is found out.
 
 use crate::harness::{Browser, Caller, Cut, Ground, Hawser, ample, items, per_user};
 use crate::issuer::Issuer;
 use aws_sdk_dynamodb::types::AttributeValue;
 use hawser_core::domain::event::Month;
 use hawser_core::domain::id::{TenantId, hash};
-use hawser_core::operations::trail::{self, Flaw, verify};
-use hawser_core::operations::work::work_off_due;
-use hawser_core::table::trail::shards;
+use hawser_core::operations::audit_log::{self, Flaw, verify};
+use hawser_core::operations::scheduler::process_due;
+use hawser_core::table::audit_log::shards;
 use hawser_functions::workers;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -23,7 +23,7 @@ fn month(hawser: &Hawser) -> Month {
     Month::of(hawser.app.now())
 }
 
-/// The whole trail, oldest first.
+/// The whole audit log, oldest first.
 async fn told(admin: &Caller) -> Vec<Value> {
     let answer = admin.get(&format!("{AUDIT}?limit=1000")).await;
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -84,7 +84,7 @@ async fn a_life_of_a_credential_is_told() {
         .await;
     let body = json!({"authSource": "oauth", "subjectId": "ada", "subjectType": "user"});
     let gone = key.delete_with(&format!("{path}/auth"), body).await.json();
-    hawser.settle().await;
+    hawser.run_workers().await;
     let events = told(&admin).await;
     assert_eq!(
         actions(&events),
@@ -135,7 +135,7 @@ async fn what_ends_many_credentials_is_told_for_each() {
     let server = admin.register("wiki", per_user(), &["ada", "bob"]).await;
     let [tf, ls, ka] = server.paths();
     let ends = async || {
-        hawser.settle().await;
+        hawser.run_workers().await;
         let events = told(&admin).await;
         let from = events
             .iter()
@@ -201,7 +201,7 @@ async fn it_is_for_tenant_admins_of_the_tenant() {
     assert_eq!(hawser.anonymous().get(AUDIT).await.status, 401);
     let manager = hawser.caller("acme", "m", json!({"roles": ["mcp-server-manager"]}));
     let refused = json!({"code": "PERMISSION_DENIED",
-                         "message": "The audit trail needs the role of an admin of the tenant."});
+                         "message": "The audit log needs the role of an admin of the tenant."});
     manager.get(AUDIT).await.is(403, refused);
     let empty = json!({"data": [], "next": null});
     hawser.admin("other").get(AUDIT).await.is(200, empty);
@@ -233,7 +233,7 @@ async fn it_is_read_in_pages_over_months_and_by_server_and_subject() {
     for name in ["one", "two", "three"] {
         let server = admin().register(name, per_user(), &["ada", "bob"]).await;
         servers.push(server);
-        hawser.settle().await;
+        hawser.run_workers().await;
         // Two months and a bit, so that one between has nothing.
         hawser.pass(70 * 86_400);
     }
@@ -286,7 +286,7 @@ async fn lines_can_be_kept_and_checked_elsewhere() {
     admin
         .register("wiki", per_user(), &["ada \"é\"", "bob"])
         .await;
-    hawser.settle().await;
+    hawser.run_workers().await;
     let wanted = [("accept", "application/x-ndjson")];
     let mut lines = Vec::new();
     let mut before = String::new();
@@ -320,7 +320,7 @@ async fn lines_can_be_kept_and_checked_elsewhere() {
     }
 }
 
-/// One with a trail of some length, chained.
+/// One with an audit log of some length, chained.
 async fn chained() -> (Arc<Ground>, Hawser) {
     let ground = Ground::new().await;
     let hawser = Hawser::on(ground.clone()).await;
@@ -330,7 +330,7 @@ async fn chained() -> (Arc<Ground>, Hawser) {
         .admin("acme")
         .register("wiki", per_user(), &users)
         .await;
-    trail::chain_all(&hawser.app, ample()).await.unwrap();
+    audit_log::chain_all(&hawser.app, ample()).await.unwrap();
     assert_eq!(flaws(&hawser).await, []);
     (ground, hawser)
 }
@@ -428,7 +428,7 @@ async fn another_chain_in_the_place_of_the_first_shows() {
     let early = stored(&ground, "trail").await.remove(0);
     let register = async |name: &str| {
         hawser.admin("acme").register(name, per_user(), &[]).await;
-        trail::chain_all(&hawser.app, ample()).await
+        audit_log::chain_all(&hawser.app, ample()).await
     };
     register("other").await.unwrap();
     let late = stored(&ground, "trail").await.remove(0);
@@ -457,7 +457,7 @@ async fn another_chain_in_the_place_of_the_first_shows() {
     put(&ground, late).await;
     put(&ground, last.clone()).await;
     assert_eq!(flaws(&hawser).await, []);
-    trail::chain_all(&hawser.app, ample()).await.unwrap();
+    audit_log::chain_all(&hawser.app, ample()).await.unwrap();
     assert_eq!(flaws(&hawser).await, []);
 }
 
@@ -491,7 +491,7 @@ async fn what_is_no_event_or_lies_elsewhere_shows_and_stops_nothing() {
         stray.remove("chain");
         put(&ground, stray.clone()).await;
         assert_eq!(kinds(&flaws(&hawser).await), ["stray"], "{sk}");
-        trail::chain_all(&hawser.app, ample()).await.unwrap();
+        audit_log::chain_all(&hawser.app, ample()).await.unwrap();
         assert_eq!(told(&admin).await, before, "{sk}");
         let (mut pages, mut cursor) = (Vec::new(), String::new());
         loop {
@@ -517,13 +517,13 @@ async fn a_month_that_is_taken_away_shows_in_the_next() {
                              "permissions": ["mcp-servers:read"], "scope": "mgmt.read"}))
     };
     admin().register("one", per_user(), &["ada"]).await;
-    trail::chain_all(&hawser.app, ample()).await.unwrap();
+    audit_log::chain_all(&hawser.app, ample()).await.unwrap();
     let old = month(&hawser);
     let head = stored(&ground, "trail").await.remove(0);
     let events = stored(&ground, "event").await;
     hawser.pass(40 * 86_400);
     admin().register("two", per_user(), &["ada"]).await;
-    trail::chain_all(&hawser.app, ample()).await.unwrap();
+    audit_log::chain_all(&hawser.app, ample()).await.unwrap();
     assert_eq!(flaws(&hawser).await, []);
     // Without its head the old month is still shown.
     delete(&ground, &head).await;
@@ -543,7 +543,7 @@ async fn a_month_that_is_taken_away_shows_in_the_next() {
 }
 
 #[tokio::test]
-async fn the_auditor_tells_of_it_once_a_day() {
+async fn the_integrity_check_reports_it_once_a_day() {
     let (ground, hawser) = chained().await;
     let audit = async || workers::audit::handle(&hawser.app, json!({}), ample()).await;
     audit().await.unwrap();
@@ -562,7 +562,7 @@ async fn what_nobody_chains_shows_after_a_while() {
     hawser.pass(3601);
     let late = verify(&hawser.app, &acme(), &month).await.unwrap();
     assert_eq!(kinds(&late), ["never-chained"]);
-    trail::chain_all(&hawser.app, ample()).await.unwrap();
+    audit_log::chain_all(&hawser.app, ample()).await.unwrap();
     assert_eq!(verify(&hawser.app, &acme(), &month).await.unwrap(), []);
 }
 
@@ -583,22 +583,22 @@ async fn a_chain_survives_a_crash_anywhere_and_two_workers_at_once() {
                 .register("wiki", per_user(), &["ada"])
                 .await;
             hawser.wire.arm(Some(cut(k)));
-            let _ = trail::chain_all(&hawser.app, ample()).await;
+            let _ = audit_log::chain_all(&hawser.app, ample()).await;
             let reached = hawser.wire.sent().len() > k;
             let (one, two) = (
                 Hawser::on(ground.clone()).await,
                 Hawser::on(ground.clone()).await,
             );
             let both = tokio::join!(
-                trail::chain_all(&one.app, ample()),
-                trail::chain_all(&two.app, ample())
+                audit_log::chain_all(&one.app, ample()),
+                audit_log::chain_all(&two.app, ample())
             );
             assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
             for (tenant, events) in [(acme(), 121), (TenantId::parse("other").unwrap(), 2)] {
                 let flaws = verify(&one.app, &tenant, &month(&one)).await.unwrap();
                 assert_eq!(flaws, [], "{:?}", cut(k));
-                let trails = one.app.table.trails(&tenant).await.unwrap();
-                assert_eq!(trails[0].seq, events, "{:?}", cut(k));
+                let chain_heads = one.app.table.audit_log_heads(&tenant).await.unwrap();
+                assert_eq!(chain_heads[0].seq, events, "{:?}", cut(k));
             }
             for shard in shards() {
                 assert!(
@@ -658,7 +658,7 @@ async fn deliveries_that_come_twice_late_or_out_of_order_make_one_chain() {
     chain(&events[2..]).await;
     chain(&events[1..3]).await;
     chain(&events).await;
-    trail::chain_all(&hawser.app, ample()).await.unwrap();
+    audit_log::chain_all(&hawser.app, ample()).await.unwrap();
     chain(&events).await;
     assert_eq!(flaws(&hawser).await, []);
     let mut places = Vec::new();
@@ -666,7 +666,7 @@ async fn deliveries_that_come_twice_late_or_out_of_order_make_one_chain() {
         places.push(event["seq"].as_u64().unwrap());
     }
     assert_eq!(places, [4, 3, 1, 2], "in the order in which they were met");
-    while work_off_due(&hawser.app, ample()).await.unwrap() {}
+    while process_due(&hawser.app, ample()).await.unwrap() {}
 }
 
 #[tokio::test]
@@ -703,11 +703,11 @@ async fn a_chain_that_fails_holds_up_no_other() {
         .collect();
     assert_eq!((answer, expected.len()), (json!(expected), 4));
     for (tenant, seq) in [("acme", 4), ("bee", 7), ("cell", 4)] {
-        let trails = hawser
+        let chain_heads = hawser
             .app
             .table
-            .trails(&TenantId::parse(tenant).unwrap())
+            .audit_log_heads(&TenantId::parse(tenant).unwrap())
             .await;
-        assert_eq!(trails.unwrap()[0].seq, seq, "{tenant}");
+        assert_eq!(chain_heads.unwrap()[0].seq, seq, "{tenant}");
     }
 }

@@ -1,7 +1,7 @@
-//! Repairing what the auditor has found. Each repair reads again what it is about and is one conditional write for each thing
-//! that is wrong: done twice, or while something moves after all, it does nothing.
+//! Repairs of the integrity check. Each repair reads its items again and makes one conditional write for each
+//! inconsistency, so a repair that is repeated or races with other writers does nothing.
 
-use super::{Found, GRACE, Kind, Orphan, STILL, text};
+use super::{Kind, Orphan, RECEIPT_SETTLE_SECONDS, StoredItem, TTL_GRACE_SECONDS, text};
 use crate::domain::credential::Source;
 use crate::domain::event::{Action, Event, Outcome, Worker};
 use crate::domain::id::{ServerId, TenantId};
@@ -10,24 +10,24 @@ use crate::domain::revocation::{self, Revocation};
 use crate::domain::server::Server;
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
-use crate::table::api_keys::{self, ApiKey, PersonalLead};
-use crate::table::clients::{self, ProviderLead};
+use crate::table::api_keys::{self, ApiKey, PersonalTokenPointer};
+use crate::table::clients::{self, ProviderPointer};
 use crate::table::receipts::{self, Receipt};
 use crate::table::servers::{self, Named, Numbered};
 use crate::table::work::{Sweep, Tombstone};
 use crate::table::{
-    Condition, DUE_INDEX, Item, Key, Table, Write, decode, encode, key_of, keys, n, s, trail,
+    Condition, DUE_INDEX, Item, Key, Table, Write, audit_log, decode, encode, key_of, keys, n, s,
 };
 use crate::{Error, Result};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-/// Items without a server that one transaction removes, each by two of its hundred actions.
+/// Items that one transaction removes, each by two of its hundred actions.
 const REMOVED_AT_ONCE: usize = 40;
 
 impl Table {
-    /// Puts right what an orphan shows to be wrong, where the table alone can. Answers whether it did; `false` too if it is
-    /// not wrong any more.
+    /// Repairs an inconsistency, where the table alone suffices. Returns whether it did; `false` also if it no longer
+    /// exists.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
@@ -38,7 +38,7 @@ impl Table {
         };
         let Some((tenant, server)) = keys::owners(&orphan.partition) else {
             return match orphan.kind {
-                Kind::LeadsNowhere => self.remove_personal_lead(&key).await,
+                Kind::DanglingPointer => self.remove_personal_token_pointer(&key).await,
                 _ => Ok(false),
             };
         };
@@ -49,33 +49,33 @@ impl Table {
         };
         match (orphan.kind, server) {
             (Kind::ItemsWithoutServer, Some(server)) => repair.remove_all(server).await,
-            (Kind::Undead, Some(server)) => repair.finish_deletion(server).await,
-            (Kind::LeadsNowhere, None) => repair.remove_lead(&key).await,
-            (Kind::NotLedTo, None) if key.sk.starts_with(keys::API_KEYS) => {
-                repair.lead_to_key(&key).await
+            (Kind::PartiallyDeleted, Some(server)) => repair.finish_deletion(server).await,
+            (Kind::DanglingPointer, None) => repair.remove_pointer(&key).await,
+            (Kind::MissingPointer, None) if key.sk.starts_with(keys::API_KEYS) => {
+                repair.restore_api_key_pointer(&key).await
             }
-            (Kind::NotLedTo, None) => repair.lead_to_server(&key).await,
-            (Kind::NotLedTo, Some(_)) => repair.lead_to_provider(&key).await,
+            (Kind::MissingPointer, None) => repair.restore_server_pointers(&key).await,
+            (Kind::MissingPointer, Some(_)) => repair.restore_provider_pointer(&key).await,
             (Kind::NotIndexed, _) => repair.index(&key).await,
             (Kind::Expired, _) => repair.remove_expired(&key).await,
-            (Kind::KeyOfNothing, None) => repair.remove_key(&key).await,
+            (Kind::OrphanedApiKey, None) => repair.remove_key(&key).await,
             (Kind::NeverSwept, Some(server)) => repair.sweep(server).await,
-            (Kind::NeverComplete, None) => repair.settle(&key, false).await,
-            (Kind::CountsDiffer, None) => repair.settle(&key, true).await,
-            // The workers do not run, or fail each time; a key is lost; or it is none of ours. That takes a person.
+            (Kind::NeverComplete, None) => repair.close_receipt(&key, false).await,
+            (Kind::CountsDiffer, None) => repair.close_receipt(&key, true).await,
+            // Workers that do not run or always fail, a lost key, an unknown item: an operator has to look.
             _ => Ok(false),
         }
     }
 
-    /// Removes what leads from a personal access token to no key.
-    async fn remove_personal_lead(&self, lead: &Key) -> Result<bool> {
-        let found = self.read(vec![lead.clone()]).await?;
-        let Some(to) = found.get::<PersonalLead>(lead)? else {
+    /// Removes the pointer of a personal access token whose API key does not exist.
+    async fn remove_personal_token_pointer(&self, pointer: &Key) -> Result<bool> {
+        let found = self.read(vec![pointer.clone()]).await?;
+        let Some(to) = found.get::<PersonalTokenPointer>(pointer)? else {
             return Ok(false);
         };
         let to_it = Condition::Has(vec![("id", s(&to.id))]);
         let writes = vec![
-            Write::Delete(lead.clone(), to_it),
+            Write::Delete(pointer.clone(), to_it),
             Write::Check(keys::api_key(&to.tenant, &to.id), Condition::Absent),
         ];
         self.write_if(writes).await
@@ -88,10 +88,10 @@ struct Repair<'a> {
     now: Timestamp,
 }
 
-/// An item of a server that is not there.
+/// An item of a server that does not exist.
 #[derive(Deserialize)]
 #[serde(tag = "entity", rename_all = "kebab-case")]
-enum Left {
+enum LeftoverItem {
     Override(Owned),
     Grant(Owned),
     Revocation(Box<Revocation>),
@@ -116,10 +116,10 @@ impl Repair<'_> {
     }
 
     fn event(&self, action: Action) -> Result<Event> {
-        Event::new(self.now, self.tenant, Worker::Auditor, action)
+        Event::new(self.now, self.tenant, Worker::IntegrityCheck, action)
     }
 
-    /// That a server is what was read.
+    /// The condition that a server has not changed since it was read.
     fn unchanged(&self, id: ServerId, read: Option<&Server>) -> Write {
         let condition = read.map_or(Condition::Absent, |server| {
             Condition::Has(vec![("version", n(server.version))])
@@ -127,8 +127,8 @@ impl Repair<'_> {
         Write::Check(servers::key(self.tenant, id), condition)
     }
 
-    /// Removes everything under a server that is not there. Nothing opens its tokens any more: their revocations have failed,
-    /// and grants go without one.
+    /// Removes all items of a server that does not exist. Its data key is gone, so its tokens cannot be opened: pending
+    /// revocations end as failed, and grants are removed without a revocation.
     async fn remove_all(&self, server: ServerId) -> Result<bool> {
         let partition = keys::server_partition(self.tenant, server);
         let (mut any, mut all, mut after) = (false, true, None);
@@ -153,31 +153,33 @@ impl Repair<'_> {
         ];
         let removed = |of: &Owned, source, outcome| {
             let event = self.event(Action::CredentialRemoved)?.at(server);
-            trail::put(&event.of(&of.subject).from(source).with(outcome))
+            audit_log::put(&event.of(&of.subject).from(source).with(outcome))
         };
         for item in group {
             let key = key_of(item).ok_or_else(|| Error::internal("an item without a key"))?;
-            match decode(item).unwrap_or(Left::Other) {
-                Left::Revocation(one) => {
-                    self.give_up(&one).await?;
+            match decode(item).unwrap_or(LeftoverItem::Other) {
+                LeftoverItem::Revocation(one) => {
+                    self.end_as_failed(&one).await?;
                     continue;
                 }
-                Left::Override(own) => {
+                LeftoverItem::Override(own) => {
                     writes.push(removed(&own, Source::Override, Outcome::Succeeded)?);
                 }
-                Left::Grant(grant) => writes.push(removed(&grant, Source::Oauth, Outcome::Failed)?),
-                Left::Provider(provider) => {
-                    let lead = clients::lead_key(self.tenant, provider.id);
-                    writes.push(Write::Delete(lead, Condition::Any));
+                LeftoverItem::Grant(grant) => {
+                    writes.push(removed(&grant, Source::Oauth, Outcome::Failed)?);
                 }
-                Left::Other => {}
+                LeftoverItem::Provider(provider) => {
+                    let pointer = clients::pointer_key(self.tenant, provider.id);
+                    writes.push(Write::Delete(pointer, Condition::Any));
+                }
+                LeftoverItem::Other => {}
             }
             writes.push(Write::Delete(key, Condition::Any));
         }
         self.write(writes).await
     }
 
-    async fn give_up(&self, one: &Revocation) -> Result<()> {
+    async fn end_as_failed(&self, one: &Revocation) -> Result<()> {
         let failed = revocation::Outcome::Failed;
         let event = self.event(Action::RevocationSettled)?.at(one.server);
         let event = event.of(&one.subject).under(one.receipt.as_deref());
@@ -187,13 +189,16 @@ impl Repair<'_> {
             .await
     }
 
-    /// Takes the record of a server that has a tombstone, and what leads to it.
+    /// Removes the record of a server that has a tombstone, and its pointers.
     async fn finish_deletion(&self, id: ServerId) -> Result<bool> {
         let key = servers::key(self.tenant, id);
-        let grave = keys::tombstone(self.tenant, id);
-        let found = self.table.read(vec![key.clone(), grave.clone()]).await?;
+        let tombstone_key = keys::tombstone(self.tenant, id);
+        let found = self
+            .table
+            .read(vec![key.clone(), tombstone_key.clone()])
+            .await?;
         let server = found.get::<Server>(&key)?;
-        let tombstone = found.get::<Tombstone>(&grave)?;
+        let tombstone = found.get::<Tombstone>(&tombstone_key)?;
         let (Some(server), Some(tombstone)) = (server, tombstone) else {
             return Ok(false);
         };
@@ -201,27 +206,27 @@ impl Repair<'_> {
         let event = event.under(Some(&tombstone.receipt));
         let read = Condition::Has(vec![("version", n(server.version))]);
         let mut writes = vec![
-            Write::Check(grave, Condition::Exists),
+            Write::Check(tombstone_key, Condition::Exists),
             Write::Delete(key, read),
-            trail::put(&event)?,
+            audit_log::put(&event)?,
         ];
-        for lead in [
+        for pointer in [
             servers::name_key(self.tenant, &server.name),
             servers::number_key(self.tenant, server.number),
         ] {
-            let to_it = self.read::<Named>(&lead).await?.filter(|to| to.id == id);
+            let to_it = self.read::<Named>(&pointer).await?.filter(|to| to.id == id);
             let to_it = to_it.map(|_| Condition::Has(vec![("id", s(id.ulid()))]));
-            writes.extend(to_it.map(|condition| Write::Delete(lead, condition)));
+            writes.extend(to_it.map(|condition| Write::Delete(pointer, condition)));
         }
         self.write(writes).await
     }
 
-    /// Removes a name, a number or a provider's id that leads to nothing, or to what has another.
-    async fn remove_lead(&self, lead: &Key) -> Result<bool> {
-        if lead.sk.starts_with(keys::PROVIDERS) {
-            return self.remove_provider_lead(lead).await;
+    /// Removes the pointer of a name, a number or a provider id whose target does not exist or has another one.
+    async fn remove_pointer(&self, pointer: &Key) -> Result<bool> {
+        if pointer.sk.starts_with(keys::PROVIDERS) {
+            return self.remove_provider_pointer(pointer).await;
         }
-        let Some(Named { id }) = self.read(lead).await? else {
+        let Some(Named { id }) = self.read(pointer).await? else {
             return Ok(false);
         };
         let server = self.read::<Server>(&servers::key(self.tenant, id)).await?;
@@ -230,86 +235,86 @@ impl Repair<'_> {
                 servers::name_key(self.tenant, &server.name),
                 servers::number_key(self.tenant, server.number),
             ];
-            if own.contains(lead) {
+            if own.contains(pointer) {
                 return Ok(false);
             }
         }
         let to_it = Condition::Has(vec![("id", s(id.ulid()))]);
-        let delete = Write::Delete(lead.clone(), to_it);
+        let delete = Write::Delete(pointer.clone(), to_it);
         self.write(vec![delete, self.unchanged(id, server.as_ref())])
             .await
     }
 
-    async fn remove_provider_lead(&self, lead: &Key) -> Result<bool> {
-        let Some(ProviderLead { server, subject }) = self.read(lead).await? else {
+    async fn remove_provider_pointer(&self, pointer: &Key) -> Result<bool> {
+        let Some(ProviderPointer { server, subject }) = self.read(pointer).await? else {
             return Ok(false);
         };
         let key = clients::provider_key(self.tenant, server, &subject);
         let provider = self.read::<Provider>(&key).await?;
         let condition = match &provider {
-            Some(one) if clients::lead_key(self.tenant, one.id) == *lead => return Ok(false),
+            Some(one) if clients::pointer_key(self.tenant, one.id) == *pointer => return Ok(false),
             Some(other) => Condition::Has(vec![("id", s(other.id.to_string()))]),
             None => Condition::Absent,
         };
         let to_it = Condition::Has(vec![("server", s(server.ulid()))]);
-        let delete = Write::Delete(lead.clone(), to_it);
+        let delete = Write::Delete(pointer.clone(), to_it);
         self.write(vec![delete, Write::Check(key, condition)]).await
     }
 
-    /// Writes a server's name and number where they are missing. One that leads to another server stays.
-    async fn lead_to_server(&self, key: &Key) -> Result<bool> {
+    /// Writes a server's missing name and number pointers. One that points to another server stays.
+    async fn restore_server_pointers(&self, key: &Key) -> Result<bool> {
         let Some(server) = self.read::<Server>(key).await? else {
             return Ok(false);
         };
         let id = server.id;
         let name = servers::name_key(self.tenant, &server.name);
         let number = servers::number_key(self.tenant, server.number);
-        let leads = [
+        let pointers = [
             (encode(&name, "name", &Named { id })?, name),
             (encode(&number, "number", &Numbered::from(&server))?, number),
         ];
         let mut writes = vec![self.unchanged(id, Some(&server))];
-        for (item, lead) in leads {
-            match self.read::<Named>(&lead).await? {
+        for (item, pointer) in pointers {
+            match self.read::<Named>(&pointer).await? {
                 None => writes.push(Write::Put(item, Condition::Absent)),
                 Some(to) if to.id == id => {}
-                // Someone else's is left; the other one is mended all the same.
+                // The name or number belongs to another server: left as it is.
                 Some(_) => {}
             }
         }
         Ok(writes.len() > 1 && self.write(writes).await?)
     }
 
-    async fn lead_to_provider(&self, key: &Key) -> Result<bool> {
+    async fn restore_provider_pointer(&self, key: &Key) -> Result<bool> {
         let Some(provider) = self.read::<Provider>(key).await? else {
             return Ok(false);
         };
-        let lead = clients::lead_key(self.tenant, provider.id);
-        let to = ProviderLead {
+        let pointer = clients::pointer_key(self.tenant, provider.id);
+        let to = ProviderPointer {
             server: provider.server,
             subject: provider.subject.clone(),
         };
         let unchanged = Condition::Has(vec![("id", s(provider.id.to_string()))]);
         self.write(vec![
-            Write::Put(encode(&lead, "provider-lead", &to)?, Condition::Absent),
+            Write::Put(encode(&pointer, "provider-lead", &to)?, Condition::Absent),
             Write::Check(key.clone(), unchanged),
         ])
         .await
     }
 
-    async fn lead_to_key(&self, key: &Key) -> Result<bool> {
+    async fn restore_api_key_pointer(&self, key: &Key) -> Result<bool> {
         let Some(own) = self.read::<ApiKey>(key).await? else {
             return Ok(false);
         };
         let unchanged = Condition::Has(vec![("secret_hash", s(&own.secret_hash))]);
         self.write(vec![
-            api_keys::put_lead(self.tenant, &own)?,
+            api_keys::put_pointer(self.tenant, &own)?,
             Write::Check(key.clone(), unchanged),
         ])
         .await
     }
 
-    /// Removes a key for a server that is gone. Numbers are never given out again.
+    /// Removes an API key that is bound to a deleted server. Numbers are never reused.
     async fn remove_key(&self, key: &Key) -> Result<bool> {
         let Some(own) = self.read::<ApiKey>(key).await? else {
             return Ok(false);
@@ -326,7 +331,7 @@ impl Repair<'_> {
             .await
     }
 
-    /// Puts an item into its index, work as due now.
+    /// Adds the index attributes to an item; work becomes due now.
     async fn index(&self, key: &Key) -> Result<bool> {
         let found = self.table.read(vec![key.clone()]).await?;
         let Some(item) = found.item(key) else {
@@ -334,14 +339,14 @@ impl Repair<'_> {
         };
         let at = |time: Timestamp| format!("{:020}", time.micros());
         let place = match decode(item)? {
-            Found::Event {
+            StoredItem::Event {
                 id, chain: None, ..
             } => (keys::unchained_of(self.tenant), at(id.at())),
-            Found::Revocation(_)
-            | Found::Sweep(_)
-            | Found::Tombstone(_)
-            | Found::Offboarding(_)
-            | Found::Verification(_) => (keys::DUE.to_owned(), at(self.now)),
+            StoredItem::Revocation(_)
+            | StoredItem::Sweep(_)
+            | StoredItem::Tombstone(_)
+            | StoredItem::Offboarding(_)
+            | StoredItem::Verification(_) => (keys::DUE.to_owned(), at(self.now)),
             _ => return Ok(false),
         };
         if text(item, DUE_INDEX.0) == place.0 && !text(item, DUE_INDEX.1).is_empty() {
@@ -360,7 +365,7 @@ impl Repair<'_> {
             ttl: i64,
         }
         match self.read::<Ends>(key).await? {
-            Some(Ends { ttl }) if ttl + GRACE < self.now.seconds() => {
+            Some(Ends { ttl }) if ttl + TTL_GRACE_SECONDS < self.now.seconds() => {
                 let unchanged = Condition::Has(vec![("ttl", n(ttl))]);
                 self.table.delete(key, unchanged).await
             }
@@ -368,7 +373,7 @@ impl Repair<'_> {
         }
     }
 
-    /// Leaves a sweep for whatever is void at a server.
+    /// Writes a sweep that removes all void credentials of a server.
     async fn sweep(&self, id: ServerId) -> Result<bool> {
         let Some(server) = self.read::<Server>(&servers::key(self.tenant, id)).await? else {
             return Ok(false);
@@ -388,14 +393,14 @@ impl Repair<'_> {
             .await
     }
 
-    /// Closes a receipt that has stood still, and counts as failed what has no outcome and, if some are `in_progress`, no
-    /// revocation: nobody can say what became of it.
-    async fn settle(&self, key: &Key, in_progress: bool) -> Result<bool> {
+    /// Closes a receipt that no longer changes. Grants without an outcome and, with `in_progress`, without a pending
+    /// revocation count as failed.
+    async fn close_receipt(&self, key: &Key, in_progress: bool) -> Result<bool> {
         let Some(receipt) = self.read::<Receipt>(key).await? else {
             return Ok(false);
         };
         let changed = receipt.changed_at.unwrap_or(receipt.at);
-        if changed.plus_seconds(STILL) >= self.now || receipt.is_complete() {
+        if changed.plus_seconds(RECEIPT_SETTLE_SECONDS) >= self.now || receipt.is_complete() {
             return Ok(false);
         }
         let in_progress = match receipt.server {
@@ -416,7 +421,7 @@ impl Repair<'_> {
         if lost > 0 {
             let event = self.event(Action::RevocationSettled)?;
             let event = event.under(Some(&receipt.id)).with(Outcome::Failed);
-            writes.push(trail::put(&event)?);
+            writes.push(audit_log::put(&event)?);
         }
         self.write(writes).await
     }
