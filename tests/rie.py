@@ -8,85 +8,18 @@ each that is named, gets its sample event; then dry runs for subjects whose ids 
 """
 
 import json
-import os
-import pathlib
-import platform
-import socket
-import subprocess
 import sys
-import tempfile
-import time
-import urllib.error
 import urllib.parse
 import urllib.request
 
-import samcli
+import emulated
 
-BINARIES, ENV_FILE, BASE, TOKEN = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
-MACHINE = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}[platform.machine()]
-RIE = pathlib.Path(samcli.__file__).parent / "local" / "rapid" / f"aws-lambda-rie-{MACHINE}"
-EVENTS = pathlib.Path(__file__).parent / "events"
+BINARIES, ENV_FILE, BASE, TOKEN = sys.argv[1:5]
 IDS = ["ada_example.com#EXT#@contoso.onmicrosoft.com", "what?", "100%", "a%23b", "ada+test@example.com", "Zoë Lovelace"]
 
 
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-class Function:
-    """One binary, from its start to its end."""
-
-    def __init__(self, name):
-        self.name, self.port = name, free_port()
-        env = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "HAWSER_"))}
-        for line in open(ENV_FILE):
-            key, value = line.rstrip("\n").split("=", 1)
-            env[key] = value.strip("'")
-        env |= {
-            "AWS_LAMBDA_FUNCTION_NAME": name, "AWS_LAMBDA_FUNCTION_VERSION": "1", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256",
-            "AWS_LAMBDA_FUNCTION_TIMEOUT": "120", "AWS_EC2_METADATA_DISABLED": "true", "AWS_LAMBDA_LOG_FORMAT": "JSON",
-        }
-        self.log = tempfile.TemporaryFile("w+")
-        addresses = ["--runtime-interface-emulator-address", f"127.0.0.1:{self.port}", "--runtime-api-address", f"127.0.0.1:{free_port()}"]
-        self.process = subprocess.Popen([RIE, *addresses, BINARIES / name], env=env, stdout=self.log, stderr=self.log)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        self.process.wait()
-
-    def invoke(self, event):
-        """What the function answers: for an endpoint its status and its body."""
-        url = f"http://127.0.0.1:{self.port}/2015-03-31/functions/function/invocations"
-        request = urllib.request.Request(url, data=json.dumps(event).encode())
-        for _ in range(100):
-            try:
-                with urllib.request.urlopen(request, timeout=120) as answer:
-                    text = answer.read()
-                break
-            except urllib.error.URLError as error:
-                if not isinstance(error.reason, ConnectionRefusedError):
-                    raise
-                time.sleep(0.05)
-        else:
-            sys.exit(f"{self.name}: the emulator does not listen")
-        # A stream begins with its status and headers, and eight zeros.
-        head, zeros, body = text.partition(b"\0" * 8)
-        try:
-            answer = json.loads(head)
-        except ValueError:
-            self.log.seek(0)
-            sys.exit(f"{self.name}: {text[:300]!r}\n{self.log.read()[-2000:]}")
-        if zeros:
-            answer["body"] = body.decode()
-        if "errorType" in answer:
-            self.log.seek(0)
-            sys.exit(f"{self.name}: {answer}\n{self.log.read()[-2000:]}")
-        return answer
+def function_of(name):
+    return emulated.Function(BINARIES, ENV_FILE, name)
 
 
 def call(method, path, body=None):
@@ -97,7 +30,7 @@ def call(method, path, body=None):
 
 
 def sample(name):
-    return json.loads((EVENTS / f"{name}.json").read_text().replace("TOKEN", TOKEN))
+    return json.loads((emulated.EVENTS / f"{name}.json").read_text().replace("TOKEN", TOKEN))
 
 
 def offboarding(subject, query):
@@ -112,9 +45,9 @@ def offboarding(subject, query):
 
 
 def main():
-    names = sys.argv[5:] or sorted(one.stem for one in EVENTS.glob("*.json"))
+    names = sys.argv[5:] or sorted(one.stem for one in emulated.EVENTS.glob("*.json"))
     for name in names:
-        with Function(name) as function:
+        with function_of(name) as function:
             answer = function.invoke(sample(name))
             status = answer.get("statusCode", 200)
             assert status < 500, (name, answer)
@@ -134,7 +67,7 @@ def main():
         asked = urllib.parse.urlencode({"subjectId": subject, "subjectType": "user"})
         return call("GET", f"/api/svc/v1/mcp/{server}/auth/status?{asked}")["status"] == "authenticated"
 
-    with Function("hawser-offboard-subject") as function:
+    with function_of("hawser-offboard-subject") as function:
         for subject in IDS:
             answer = function.invoke(offboarding(subject, "dryRun=true"))
             data = json.loads(answer["body"])["data"]
@@ -151,7 +84,7 @@ def main():
     ]
     for name, path, parameters in deletes:
         event = sample(name) | {"rawPath": path, "pathParameters": parameters, "rawQueryString": "dryRun=true"}
-        with Function(name) as function:
+        with function_of(name) as function:
             answer = function.invoke(event)
         assert answer["statusCode"] == 200 and '"dryRun":true' in answer["body"].replace(" ", ""), answer
     call("GET", f"/api/svc/v1/mcp/{server}")
