@@ -391,8 +391,10 @@ class Browser:
                 if url is None:
                     return None
             page = self.get(url)
-            if page.status == 200 and urllib.parse.urlsplit(url).path == "/oauth/start":
-                page = self.press(url, page)
+            # The page comes once more where the server has named another sign-in meanwhile.
+            for _ in range(2):
+                if page.status == 200 and urllib.parse.urlsplit(url).path == "/oauth/start" and "<form" in page.body:
+                    page = self.press(url, page)
             if page.status not in (301, 302, 303, 307, 308):
                 return page
             url = urllib.parse.urljoin(url, page.headers["Location"])
