@@ -24,7 +24,7 @@ pub fn look_into(body: &[u8]) -> Looked {
     match Content::read(body) {
         Content::Tools => Looked::Tools,
         Content::Call(tool) => Looked::Call(tool),
-        Content::Other => Looked::Other,
+        Content::Other(_) => Looked::Other,
         Content::Unclear => Looked::Unclear,
     }
 }
