@@ -69,7 +69,7 @@ async fn consented(bench: &Bench, issuer: &str, count: usize) -> String {
         };
         let (start, _) = begun.split_once('?').unwrap();
         let pressed = browser.post(start).header("cookie", &cookie);
-        let form = [field("session"), field("token")];
+        let form = [field("session"), field("sign_in"), field("token")];
         let form = url::form_urlencoded::Serializer::new(String::new())
             .extend_pairs(form)
             .finish();
