@@ -156,13 +156,7 @@ pub fn bodies(data: &[u8]) {
 pub fn jwt(data: &[u8]) {
     static VERIFIER: OnceLock<Verifier> = OnceLock::new();
     let verifier = VERIFIER.get_or_init(|| {
-        let set = keys().set.clone();
-        Verifier::fixed(
-            ISSUER.to_owned(),
-            "hawser".to_owned(),
-            ClaimNames::default(),
-            set,
-        )
+        Verifier::new(tokens(), false).unwrap_or_else(|_| panic!("the token settings are refused"))
     });
     let now = Timestamp::from_micros(1_800_000_000_000_000);
     let (chosen, rest) = choice(data);
