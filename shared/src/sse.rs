@@ -2,6 +2,9 @@
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 
+/// The byte order mark, which the first line may begin with.
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
 /// Splits a stream into its events.
 #[derive(Debug)]
 pub struct Events {
@@ -97,7 +100,8 @@ impl Event {
     pub fn with_data(&self, data: &str) -> Self {
         let mut bytes = Vec::new();
         for line in self.lines().filter(|line| data_of(line).is_none()) {
-            if !line.is_empty() {
+            // A line that begins with a byte order mark is no field, but would be one as the first line of an event.
+            if !line.is_empty() && !line.starts_with(BOM) {
                 bytes.extend_from_slice(line);
                 bytes.push(b'\n');
             }
@@ -108,7 +112,7 @@ impl Event {
 
     /// The lines without their ends; a carriage return before a line feed leaves an empty one, which says nothing.
     fn lines(&self) -> impl Iterator<Item = &[u8]> {
-        let bytes = self.0.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.0);
+        let bytes = self.0.strip_prefix(BOM).unwrap_or(&self.0);
         bytes.split(|byte| matches!(byte, b'\n' | b'\r'))
     }
 }
@@ -190,6 +194,13 @@ mod tests {
         assert_eq!(data("data:  a\n\n").as_deref(), Some(" a"));
         assert_eq!(data("\u{feff}data: a\n\n").as_deref(), Some("a"));
         assert_eq!(data("id: 1\ndatabase: a\nevent: x\n\n"), None);
+    }
+
+    #[test]
+    fn other_data_makes_no_field_of_what_was_none() {
+        let event = Event("data: a\n\u{feff}data: b\n\n".as_bytes().to_vec());
+        assert_eq!(event.data().as_deref(), Some("a"));
+        assert_eq!(event.with_data("x").data().as_deref(), Some("x"));
     }
 
     #[test]
