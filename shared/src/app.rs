@@ -58,6 +58,10 @@ pub struct App {
     pub clock: Clock,
     /// How often an answer that is on its way looks whether what it rests on still stands.
     pub stream_check: Duration,
+    /// How often a comment is sent on a stream of events that has nothing to say.
+    pub keep_alive: Duration,
+    /// How long a repeated request waits for the consent of its subject.
+    pub consent_wait: Duration,
     /// How long a server may take to list its tools, over all its pages.
     pub listing_limit: Duration,
     /// How long whoever would register a client waits for someone else who does, and seems to be gone.
@@ -150,6 +154,8 @@ impl App {
             egress,
             clock: Clock::System,
             stream_check: Duration::from_secs(5),
+            keep_alive: Duration::from_secs(60),
+            consent_wait: Duration::from_secs(20),
             listing_limit: Duration::from_secs(20),
             registration_wait: Duration::from_secs(8),
             calls: Arc::new(Semaphore::new(CALLS)),

@@ -1,5 +1,6 @@
 //! Event streams (HTML 9.2), taken apart event by event without changing a byte.
 
+use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 
 /// The byte order mark, which the first line may begin with.
@@ -117,6 +118,55 @@ impl Event {
     }
 }
 
+/// How far a stream has been passed on, so that something of our own can stand between what its server says.
+#[derive(Debug, Default)]
+pub struct Position {
+    /// The last bytes that were passed on.
+    tail: Vec<u8>,
+    /// Whether something of our own was said before anything of the server's.
+    spoke_first: bool,
+}
+
+impl Position {
+    /// As many bytes as the end of an event may have.
+    const TAIL: usize = 4;
+
+    /// Takes note of a piece of the stream; returns what of it is to be passed on.
+    pub fn pass(&mut self, mut piece: Bytes) -> Bytes {
+        // A byte order mark is one at the very beginning alone.
+        if std::mem::take(&mut self.spoke_first) && self.tail.is_empty() && piece.starts_with(BOM) {
+            piece = piece.slice(BOM.len()..);
+        }
+        let new = piece.len().min(Self::TAIL);
+        let kept = (self.tail.len() + new).saturating_sub(Self::TAIL);
+        self.tail.drain(..kept.min(self.tail.len()));
+        self.tail
+            .extend_from_slice(piece.slice(piece.len() - new..).as_ref());
+        piece
+    }
+
+    /// A comment that may be said here; it says nothing, and changes neither an event nor the last id.
+    pub fn comment(&mut self) -> Option<&'static [u8]> {
+        self.spoke_first |= self.tail.is_empty();
+        if self.is_between_events() {
+            Some(b":\n\n")
+        } else {
+            self.tail.ends_with(b"\n").then_some(b":\n")
+        }
+    }
+
+    /// Whether an event may be said here.
+    pub fn is_between_events(&self) -> bool {
+        let ends: [&[u8]; 2] = [b"\n\n", b"\n\r\n"];
+        self.tail.is_empty() || ends.iter().any(|end| self.tail.ends_with(end))
+    }
+}
+
+/// An event of the usual type that says this message, which has no ends of lines.
+pub fn event_of(message: &serde_json::Value) -> String {
+    format!("event: message\ndata: {message}\n\n")
+}
+
 /// Whether an answer is a stream of events.
 pub fn is_event_stream(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|kind| {
@@ -143,6 +193,44 @@ fn field_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_is_said_in_between_breaks_no_event() {
+        for (passed, comment, between) in [
+            (vec![""], Some(":\n\n"), true),
+            (vec!["data: 1\n\n"], Some(":\n\n"), true),
+            (vec!["data: 1\r\n\r\n"], Some(":\n\n"), true),
+            (vec!["data: 1\n", "\n"], Some(":\n\n"), true),
+            (vec!["id: 1\n"], Some(":\n"), false),
+            (vec!["id: 1\r\n"], Some(":\n"), false),
+            (vec!["id: 1"], None, false),
+            (vec!["id: 1\r"], None, false),
+            (vec!["id: 1\r\r"], None, false),
+            (vec!["data: 1\n\n", "d"], None, false),
+        ] {
+            let mut position = Position::default();
+            for piece in &passed {
+                let piece = Bytes::copy_from_slice(piece.as_bytes());
+                assert_eq!(position.pass(piece.clone()), piece);
+            }
+            let said = position.comment().map(|said| str::from_utf8(said).unwrap());
+            assert_eq!(
+                (said, position.is_between_events()),
+                (comment, between),
+                "{passed:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_does_not_follow_a_comment() {
+        let marked = Bytes::from_static(b"\xef\xbb\xbfdata: 1\n\n");
+        assert_eq!(Position::default().pass(marked.clone()), marked);
+        let mut position = Position::default();
+        assert!(position.comment().is_some());
+        assert_eq!(position.pass(marked.clone()), "data: 1\n\n");
+        assert_eq!(position.pass(marked.clone()), marked);
+    }
 
     fn split(pieces: &[&str]) -> Vec<String> {
         let mut events = Events::new(1000);

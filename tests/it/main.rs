@@ -14,6 +14,7 @@ mod audit_log;
 mod aws_credentials;
 mod budget;
 mod client_tokens;
+mod connecting;
 mod connections;
 mod consent_page;
 mod crash;

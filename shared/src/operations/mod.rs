@@ -59,6 +59,11 @@ impl<T> Unchecked<T> {
         Self { caller, found }
     }
 
+    /// Who asked, which is known before any rule.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     /// Applies the contract's rule.
     ///
     /// # Errors

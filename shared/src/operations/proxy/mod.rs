@@ -10,15 +10,19 @@ mod credential;
 mod fingerprint;
 mod headers;
 mod mcp_session;
+mod request_state;
 mod target;
 mod watch;
 
 pub(crate) use cache::ProcessCache;
 pub(super) use cache::locked;
 pub(super) use fingerprint::outbound_fingerprint;
-pub use mcp_session::{close_session, keep_session, upstream_session};
+pub use mcp_session::{
+    Upstream, at_upstream, begin_session, close_session, keep_session, note_elicitation,
+};
+pub use request_state::{REQUEST_STATE_PREFIX, RequestState};
 pub use target::{AtCall, Target, find};
-pub use watch::Watch;
+pub use watch::{Ending, Watch};
 
 use super::credentials::AtServer;
 use super::grants;
