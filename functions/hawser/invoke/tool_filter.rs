@@ -155,7 +155,8 @@ impl Filter {
     fn shown(&self, event: Event) -> Vec<u8> {
         let data = event.data().filter(|data| !data.is_empty());
         let shown = match data.map(|data| without_hidden(&data, &self.connection)) {
-            None | Some(Ok(None)) => event,
+            // A list that this parser does not see must not be one to the caller's.
+            None | Some(Ok(None)) => event.with_line_feeds(),
             Some(Ok(Some(data))) => event.with_data(&data),
             Some(Err(Unreadable)) => return Vec::new(),
         };
