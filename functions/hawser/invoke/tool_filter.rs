@@ -12,7 +12,7 @@ use hawser_core::domain::server::Connection;
 use hawser_core::domain::tool::{self, Tool};
 use hawser_core::operations::Permitted;
 use hawser_core::operations::credentials::AtServer;
-use hawser_core::operations::invoke::Refusal;
+use hawser_core::operations::proxy::Refusal;
 use hawser_core::operations::tools::{self, CachePolicy, Failure, Tools};
 use hawser_core::sse::{Event, Events};
 use http_body_util::{BodyExt, Limited};
