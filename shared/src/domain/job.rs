@@ -3,12 +3,12 @@
 use crate::domain::credential::{Credential, Grant, Override};
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::issuance::Provider;
+use crate::domain::reason::Reason;
 use crate::domain::receipt::Counts;
 use crate::domain::revocation::Revocation;
 use crate::domain::sealed::WrappedKey;
 use crate::domain::server::Server;
 use crate::domain::session::Session;
-use crate::domain::status::Reason;
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
