@@ -99,7 +99,7 @@ impl Stage {
             self.id
         );
         let mut status = self.admin.get(&path).await.json();
-        // Of the server, not of the user: tests/it/consent_page.rs.
+        // Of the server, not of the user: tests/it/consent_page/.
         status.as_object_mut().unwrap().remove("lastFailedConsent");
         status
     }
