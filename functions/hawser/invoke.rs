@@ -24,7 +24,7 @@ use crate::route::capture;
 use futures_util::future::{Either, select};
 use handshake::Farewell;
 use hawser_core::App;
-use hawser_core::caller::Presented;
+use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::error::Error;
 use hawser_core::domain::mcp_session::{McpPhase, McpSession};
 use hawser_core::domain::server::Connection;

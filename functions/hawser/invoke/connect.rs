@@ -12,7 +12,7 @@ use super::rpc;
 use crate::http::{Code, Response, Streamed, streamed};
 use hawser_core::App;
 use hawser_core::domain::error::Error;
-use hawser_core::domain::status::Reason;
+use hawser_core::domain::reason::Reason;
 use hawser_core::mcp;
 use hawser_core::operations::proxy::{self, REQUEST_STATE_PREFIX, Refusal, RequestState};
 use hawser_core::operations::tools::{self, CachePolicy};

@@ -3,15 +3,16 @@
 use super::client_credentials::client_credentials_token;
 use super::headers::{bearer, insert_header, insert_server_headers};
 use super::{Call, Refusal};
-use crate::app::App;
 use crate::domain::credential::{Grant, OverrideValue, RefreshOutcome};
 use crate::domain::id::TenantId;
+use crate::domain::reason::Reason;
 use crate::domain::server::{Auth, GrantType, Place};
-use crate::domain::status::{Reason, Status, status};
+use crate::domain::status::{Status, status};
 use crate::domain::time::Timestamp;
 use crate::operations::credentials::{AtServer, open_override};
 use crate::operations::grants::{self, GrantAccess, TokenRequirement};
 use crate::operations::servers::{data_key, open_with};
+use crate::state::app::App;
 use crate::{Error, Result};
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use secrecy::{ExposeSecret, SecretString};

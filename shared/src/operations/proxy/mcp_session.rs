@@ -1,8 +1,7 @@
 //! Sessions of MCP: the client knows an id of ours, the table has the server's own, sealed.
 
 use super::fingerprint::{fingerprint, without_credential};
-use crate::app::App;
-use crate::caller::Caller;
+use crate::domain::caller::Caller;
 use crate::domain::event::{Action, Event};
 use crate::domain::id::{hash, random};
 use crate::domain::mcp_session::{MCP_SESSION_LIFETIME, McpPhase, McpSession};
@@ -14,6 +13,7 @@ use crate::operations::servers::data_key;
 use crate::operations::tools::Failure;
 use crate::operations::tools::mcp_client::McpClient;
 use crate::seal::Kind;
+use crate::state::app::App;
 use crate::table::{mcp_sessions, servers as server_table};
 use crate::{Error, Result};
 use data_encoding::BASE64URL_NOPAD;

@@ -4,7 +4,6 @@
 //! headers. The caller's own credentials are never forwarded. If the server refuses a token, the token is replaced once
 //! and the call repeated once; nothing else is ever sent twice.
 
-mod cache;
 mod client_credentials;
 mod credential;
 mod fingerprint;
@@ -14,8 +13,6 @@ mod request_state;
 mod target;
 mod watch;
 
-pub(crate) use cache::ProcessCache;
-pub(super) use cache::locked;
 pub(super) use fingerprint::outbound_fingerprint;
 pub use mcp_session::{
     Upstream, at_upstream, begin_session, close_session, keep_session, note_elicitation,
@@ -27,15 +24,15 @@ pub use watch::{Ending, Watch};
 use super::credentials::AtServer;
 use super::grants;
 use crate::Result;
-use crate::app::App;
 use crate::domain::credential::Grant;
 use crate::domain::event::Who;
 use crate::domain::id::TenantId;
-use crate::domain::status::Reason;
+use crate::domain::reason::Reason;
 use crate::domain::time::Timestamp;
 use crate::egress::coding::Decoder;
 use crate::egress::{self, Failure, Outgoing, TOTAL_TIMEOUT};
 use crate::oauth::challenge;
+use crate::state::app::App;
 use credential::{CredentialSource, attach_credential};
 use fingerprint::is_unchanged;
 use headers::outgoing;

@@ -3,14 +3,15 @@
 //! nobody else can bring it and it serves for nothing else.
 
 use super::fingerprint::{fingerprint, has_new_credential};
-use crate::app::App;
 use crate::domain::id::TenantId;
+use crate::domain::sealed::Sealed;
 use crate::domain::session::Phase;
 use crate::domain::time::Timestamp;
 use crate::operations::consent::parse_session_id;
 use crate::operations::credentials::AtServer;
 use crate::operations::servers::data_key;
-use crate::seal::{Kind, Sealed};
+use crate::seal::Kind;
+use crate::state::app::App;
 use crate::table::sessions;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};

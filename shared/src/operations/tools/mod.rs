@@ -9,9 +9,8 @@
 pub(super) mod mcp_client;
 
 use super::credentials::AtServer;
-use super::proxy::{self, Refusal, locked};
+use super::proxy::{self, Refusal};
 use super::servers::data_key;
-use crate::app::App;
 use crate::domain::credential::Records;
 use crate::domain::event::Who;
 use crate::domain::id::TenantId;
@@ -20,9 +19,12 @@ use crate::domain::server::{Auth, origin};
 use crate::domain::status::{Status, status};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
+use crate::domain::tool::CachedToolList;
 use crate::domain::tool::Tool;
 use crate::seal::Kind;
-use crate::table::tools::{CachedToolList, key};
+use crate::state::app::App;
+use crate::state::cache::locked;
+use crate::table::tools::key;
 use crate::{Error, Result};
 use mcp_client::McpClient;
 use miniz_oxide::deflate::compress_to_vec;

@@ -1,0 +1,277 @@
+//! What an operator sets. Every variable is named here and nowhere else; one that is missing or wrong stops the start
+//! with its name. None of them holds a secret.
+
+use crate::auth::jwt::ClaimNames;
+use crate::auth::jwt::KeySet;
+use crate::auth::jwt::TokenConfig;
+use crate::domain::allowed_issuers::AllowedIssuers;
+use crate::domain::id::TenantId;
+use crate::egress::PrivateHosts;
+use secrecy::SecretString;
+use std::fmt;
+
+/// The configuration of a function.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `HAWSER_TABLE`: the table's name.
+    pub table: String,
+    /// `HAWSER_KMS_KEY_ID` (key id, ARN or alias), or `HAWSER_KEY_FILE` (a file of 64 hexadecimal digits) where there is
+    /// no KMS; exactly one of them.
+    pub key_service: KeyServiceConfig,
+    /// `HAWSER_JWT_ISSUER`, `HAWSER_JWT_AUDIENCE`, both or none, and where the key set is not the one that the issuer's
+    /// metadata name, `HAWSER_JWKS_URL` (https) or, inline, `HAWSER_JWKS`. Without an issuer only API keys are accepted.
+    /// The environment names one issuer at most.
+    pub tokens: Vec<TokenConfig>,
+    /// `HAWSER_GATEWAY_URL`: the base under which servers are invoked (default: not shown).
+    pub gateway_url: Option<String>,
+    /// `HAWSER_PUBLIC_URL`: the base URLs under which this deployment is reached from outside, separated by commas; the
+    /// first is the one that consents return to (default: the gateway's own, as each request names it).
+    pub public_urls: Vec<String>,
+    /// `HAWSER_CLIENT_METADATA_URL`: the https address of our client id metadata document (default: under the first public
+    /// URL, if that is https).
+    pub client_metadata_url: Option<String>,
+    /// `HAWSER_RETURN_ORIGINS`: origins that a consent may send the browser on to, separated by commas (default: none).
+    pub return_origins: Vec<String>,
+    /// `HAWSER_UI_ORIGIN`: the origin whose pages are told how a consent ended (default: nobody is told).
+    pub ui_origin: Option<String>,
+    /// `HAWSER_PRIVATE_HOSTS`: private hosts that may be reached besides public ones, by name (`mcp.corp.example`,
+    /// `*.corp.example`) or range of addresses (`10.20.0.0/16`), separated by commas; those behind `http://` also without TLS
+    /// (default: none).
+    pub private_hosts: PrivateHosts,
+    /// `HAWSER_ALLOWED_ISSUERS`: which issuers the servers of a tenant may use, as JSON (default: any).
+    pub allowed_issuers: AllowedIssuers,
+    /// Whether a server may be registered at `http` on loopback. No variable: only the local server sets it.
+    pub allow_loopback_http: bool,
+}
+
+/// Where tenant keys are wrapped.
+#[derive(Clone, Debug)]
+pub enum KeyServiceConfig {
+    /// By this KMS key.
+    Kms(String),
+    /// By the key that these hexadecimal digits are.
+    Key(SecretString),
+}
+
+/// A variable that is missing or wrong.
+#[derive(Debug)]
+pub struct ConfigError(String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Enough for tools that work on the table itself.
+    pub fn bare(table: &str, key_service: KeyServiceConfig) -> Self {
+        Self {
+            table: table.to_owned(),
+            key_service,
+            tokens: Vec::new(),
+            gateway_url: None,
+            public_urls: Vec::new(),
+            client_metadata_url: None,
+            return_origins: Vec::new(),
+            ui_origin: None,
+            private_hosts: PrivateHosts::default(),
+            allowed_issuers: AllowedIssuers::default(),
+            allow_loopback_http: false,
+        }
+    }
+
+    /// Reads the environment.
+    ///
+    /// # Errors
+    /// The variable that is missing or wrong, by name.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::from_lookup(|name| std::env::var(name).ok())
+    }
+
+    fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let optional = |name: &str| lookup(name).filter(|value| !value.is_empty());
+        let list = |name: &str| -> Vec<String> {
+            let text = optional(name).unwrap_or_default();
+            let parts = text
+                .split(',')
+                .map(|part| part.trim().trim_end_matches('/'));
+            parts
+                .filter(|part| !part.is_empty())
+                .map(str::to_owned)
+                .collect()
+        };
+        let switch = |name: &str| match optional(name).as_deref() {
+            None | Some("no") => Ok(false),
+            Some("yes") => Ok(true),
+            Some(_) => Err(ConfigError(format!("{name} must be yes or no"))),
+        };
+        let required =
+            |name: &str| optional(name).ok_or_else(|| ConfigError(format!("{name} is not set")));
+        let key_service = match (optional("HAWSER_KMS_KEY_ID"), optional("HAWSER_KEY_FILE")) {
+            (Some(id), None) => KeyServiceConfig::Kms(id),
+            (None, Some(path)) => {
+                let digits = std::fs::read_to_string(&path)
+                    .map_err(|e| ConfigError(format!("HAWSER_KEY_FILE cannot be read: {e}")))?;
+                KeyServiceConfig::Key(digits.into())
+            }
+            _ => {
+                return Err(ConfigError(
+                    "set exactly one of HAWSER_KMS_KEY_ID and HAWSER_KEY_FILE".to_owned(),
+                ));
+            }
+        };
+        let tokens = match optional("HAWSER_JWT_ISSUER") {
+            None => Vec::new(),
+            Some(issuer) => vec![TokenConfig {
+                audiences: list_of(&required("HAWSER_JWT_AUDIENCE")?),
+                audience_by_client_id: switch("HAWSER_AUDIENCE_BY_CLIENT_ID")?,
+                keys: match (optional("HAWSER_JWKS_URL"), optional("HAWSER_JWKS")) {
+                    (Some(url), None) if url.starts_with("https://") => KeySet::Url(url),
+                    (None, Some(text)) => {
+                        KeySet::Inline(serde_json::from_str(&text).map_err(|e| {
+                            ConfigError(format!("HAWSER_JWKS is not a key set: {e}"))
+                        })?)
+                    }
+                    (None, None) if issuer.starts_with("https://") => KeySet::Discovered,
+                    (None, None) => {
+                        return Err(ConfigError(
+                            "HAWSER_JWT_ISSUER must be https, or HAWSER_JWKS_URL set".to_owned(),
+                        ));
+                    }
+                    (Some(_), None) => {
+                        return Err(ConfigError("HAWSER_JWKS_URL must be https".to_owned()));
+                    }
+                    (Some(_), Some(_)) => {
+                        return Err(ConfigError(
+                            "set only one of HAWSER_JWKS_URL and HAWSER_JWKS".to_owned(),
+                        ));
+                    }
+                },
+                claims: claims(optional),
+                default_tenant: match optional("HAWSER_DEFAULT_TENANT") {
+                    None => None,
+                    Some(name) => Some(TenantId::parse(&name).ok_or_else(|| {
+                        ConfigError("HAWSER_DEFAULT_TENANT is no tenant".to_owned())
+                    })?),
+                },
+                issuer,
+            }],
+        };
+        Ok(Self {
+            table: required("HAWSER_TABLE")?,
+            key_service,
+            tokens,
+            gateway_url: optional("HAWSER_GATEWAY_URL"),
+            public_urls: list("HAWSER_PUBLIC_URL"),
+            client_metadata_url: optional("HAWSER_CLIENT_METADATA_URL"),
+            return_origins: list("HAWSER_RETURN_ORIGINS"),
+            ui_origin: optional("HAWSER_UI_ORIGIN"),
+            private_hosts: PrivateHosts::parse(
+                list("HAWSER_PRIVATE_HOSTS").iter().map(String::as_str),
+            )
+            .map_err(|e| ConfigError(format!("HAWSER_PRIVATE_HOSTS: {e}")))?,
+            allowed_issuers: match optional("HAWSER_ALLOWED_ISSUERS") {
+                None => AllowedIssuers::default(),
+                Some(text) => AllowedIssuers::parse(&text).ok_or_else(|| {
+                    let wrong = "HAWSER_ALLOWED_ISSUERS is not an object of tenants with issuers";
+                    ConfigError(wrong.to_owned())
+                })?,
+            },
+            allow_loopback_http: false,
+        })
+    }
+}
+
+/// The names of the claims, those that are set.
+fn claims(optional: impl Fn(&str) -> Option<String>) -> ClaimNames {
+    let mut claims = ClaimNames::default();
+    for (variable, name) in [
+        ("HAWSER_CLAIM_TENANT", "tenant"),
+        ("HAWSER_CLAIM_SUBJECT", "subject"),
+        ("HAWSER_CLAIM_SUBJECT_TYPE", "subject_type"),
+        ("HAWSER_CLAIM_ROLES", "roles"),
+        ("HAWSER_CLAIM_TEAMS", "teams"),
+        ("HAWSER_CLAIM_PERMISSIONS", "permissions"),
+        ("HAWSER_CLAIM_SCOPES", "scopes"),
+        ("HAWSER_CLAIM_EMAIL", "email"),
+        ("HAWSER_CLAIM_USERNAME", "username"),
+        ("HAWSER_CLAIM_NAME", "name"),
+    ] {
+        if let (Some(claim), Some(place)) = (optional(variable), claims.named(name)) {
+            *place = claim;
+        }
+    }
+    claims
+}
+
+/// What stands between commas.
+fn list_of(text: &str) -> Vec<String> {
+    let parts = text.split(',').map(str::trim);
+    parts
+        .filter(|part| !part.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_the_variable_that_is_missing_or_wrong() {
+        let with = |vars: &[(&str, &str)]| {
+            let vars: Vec<(String, String)> = vars
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect();
+            Config::from_lookup(|name| vars.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone()))
+        };
+        let message = |vars: &[(&str, &str)]| with(vars).unwrap_err().to_string();
+        assert!(message(&[]).contains("HAWSER_KMS_KEY_ID"));
+        assert!(message(&[("HAWSER_KMS_KEY_ID", "k")]).contains("HAWSER_TABLE"));
+        assert!(
+            message(&[("HAWSER_KMS_KEY_ID", "k"), ("HAWSER_JWT_ISSUER", "i")])
+                .contains("HAWSER_JWT_AUDIENCE")
+        );
+        let tokens = [
+            ("HAWSER_KMS_KEY_ID", "k"),
+            ("HAWSER_JWT_ISSUER", "i"),
+            ("HAWSER_JWT_AUDIENCE", "a"),
+        ];
+        assert!(message(&tokens).contains("HAWSER_JWKS_URL"));
+        assert!(
+            message(&[&tokens[..], &[("HAWSER_JWKS_URL", "http://x")]].concat()).contains("https")
+        );
+        let named = [
+            ("HAWSER_KMS_KEY_ID", "k"),
+            ("HAWSER_TABLE", "t"),
+            ("HAWSER_JWT_ISSUER", "https://i"),
+            ("HAWSER_JWT_AUDIENCE", "a, b"),
+        ];
+        let more = |name, value| [&named[..], &[(name, value)]].concat();
+        assert!(message(&more("HAWSER_AUDIENCE_BY_CLIENT_ID", "true")).contains("CLIENT_ID"));
+        assert!(message(&more("HAWSER_DEFAULT_TENANT", "a\u{7}")).contains("DEFAULT_TENANT"));
+        let config = with(&more("HAWSER_CLAIM_ROLES", "cognito:groups")).unwrap();
+        let tokens = &config.tokens[0];
+        assert_eq!(
+            (&tokens.audiences[..], tokens.audience_by_client_id),
+            (&["a".to_owned(), "b".to_owned()][..], false)
+        );
+        assert_eq!(
+            (tokens.claims.roles.as_str(), tokens.claims.subject.as_str()),
+            ("cognito:groups", "sub")
+        );
+        assert!(matches!(tokens.keys, KeySet::Discovered));
+        let whole = [("HAWSER_KMS_KEY_ID", "k"), ("HAWSER_TABLE", "t")];
+        assert!(with(&whole).is_ok());
+        let hosts = |list| [&whole[..], &[("HAWSER_PRIVATE_HOSTS", list)]].concat();
+        assert!(with(&hosts("a.corp, http://10.0.0.0/8,")).is_ok());
+        let wrong = message(&hosts("a.corp,10.0.0.0/33"));
+        assert!(wrong.contains("HAWSER_PRIVATE_HOSTS") && wrong.contains("10.0.0.0/33"));
+        let issuers = [("HAWSER_ALLOWED_ISSUERS", r#"{"acme":"x"}"#)];
+        assert!(message(&[&whole[..], &issuers].concat()).contains("HAWSER_ALLOWED_ISSUERS"));
+    }
+}
