@@ -1,6 +1,6 @@
 //! What a function builds once, before its first request, and lends to every handler.
 
-use crate::caller::{Caller, Presented, is_personal};
+use crate::caller::{Caller, Presented, is_api_key, is_personal};
 use crate::client_token::ClientToken;
 use crate::config::{Config, KeyServiceConfig};
 use crate::domain::allowed_issuers::AllowedIssuers;
@@ -203,7 +203,8 @@ impl App {
         self.clock.now()
     }
 
-    /// Takes a bearer token: verified, or to be settled by its item if it is one of ours.
+    /// Takes a bearer token: verified, or to be settled by its item if it is one of ours. An API key may be sent as one
+    /// (Inbound 1.4).
     ///
     /// # Errors
     /// [`Error::Unauthenticated`], or [`Error::Unavailable`] when the issuer's keys cannot be fetched.
@@ -214,6 +215,9 @@ impl App {
         if is_personal(token) {
             let hash = hash(token);
             let pointer = self.table.personal(&hash).await?;
+        if is_api_key(token) {
+            return Ok(Presented::api_key(token)?);
+        }
             let pointer = pointer.ok_or(Unauthenticated::InvalidToken)?;
             return Ok(Presented::personal(hash, pointer));
         }

@@ -289,6 +289,11 @@ pub(crate) fn is_personal(token: &str) -> bool {
     let random = token.strip_prefix("pat_");
     random.is_some_and(|text| {
         BASE64URL_NOPAD
+/// Whether a bearer token is meant to be an API key: no token begins like one.
+pub(crate) fn is_api_key(token: &str) -> bool {
+    token.starts_with("hwk_")
+}
+
             .decode(text.as_bytes())
             .is_ok_and(|bytes| bytes.len() == 32)
     })

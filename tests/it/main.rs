@@ -12,6 +12,7 @@ mod addresses;
 mod allowed_issuers;
 mod audit_log;
 mod aws_credentials;
+mod bearer_keys;
 mod budget;
 mod client_tokens;
 mod connections;
