@@ -123,6 +123,9 @@ endpoints! {
     HAWSER_CLIENT_METADATA "hawser-client-metadata" Buffered hawser::client_metadata [GET "/oauth/client-metadata.json"];
     HAWSER_INVOKE "hawser-invoke" Streaming hawser::invoke
         [POST "/mcp/{server}", GET "/mcp/{server}", DELETE "/mcp/{server}",
-         POST "/mcp/v1/{name}/mcp", GET "/mcp/v1/{name}/mcp", DELETE "/mcp/v1/{name}/mcp"];
+         POST "/mcp/v1/{name}/mcp", GET "/mcp/v1/{name}/mcp", DELETE "/mcp/v1/{name}/mcp",
+         POST "/mcp", GET "/mcp", DELETE "/mcp",
+         POST "/mcp/{integration}/mcp", GET "/mcp/{integration}/mcp", DELETE "/mcp/{integration}/mcp",
+         POST "/{integration}/mcp", GET "/{integration}/mcp", DELETE "/{integration}/mcp"];
     HAWSER_UNROUTED "hawser-unrouted" Buffered hawser::unrouted [];
 }

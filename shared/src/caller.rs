@@ -142,10 +142,15 @@ impl Presented {
 
     /// Whether they are for one connection alone (Kambrium 13).
     pub fn is_bound(&self) -> bool {
+        matches!(self, Self::Client(_)) || self.bound_to().is_some()
+    }
+
+    /// The number of the one connection that they are for, where it is known before anything is read.
+    pub(crate) fn bound_to(&self) -> Option<u64> {
         match self {
-            Self::Caller(caller) => caller.bound_to.is_some(),
-            Self::Key(key) => key.bound_to.is_some(),
-            Self::Client(_) => true,
+            Self::Caller(caller) => caller.bound_to,
+            Self::Key(key) => key.bound_to,
+            Self::Client(_) => None,
         }
     }
 
@@ -284,16 +289,16 @@ pub fn mint_personal(now: Timestamp) -> Result<(String, SecretString, String)> {
     Ok((Sortable::new(now)?.ulid(), text.into(), hash))
 }
 
-/// Whether a bearer token has the form of a personal access token.
-pub(crate) fn is_personal(token: &str) -> bool {
-    let random = token.strip_prefix("pat_");
-    random.is_some_and(|text| {
-        BASE64URL_NOPAD
 /// Whether a bearer token is meant to be an API key: no token begins like one.
 pub(crate) fn is_api_key(token: &str) -> bool {
     token.starts_with("hwk_")
 }
 
+/// Whether a bearer token has the form of a personal access token.
+pub(crate) fn is_personal(token: &str) -> bool {
+    let random = token.strip_prefix("pat_");
+    random.is_some_and(|text| {
+        BASE64URL_NOPAD
             .decode(text.as_bytes())
             .is_ok_and(|bytes| bytes.len() == 32)
     })

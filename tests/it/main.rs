@@ -13,6 +13,7 @@ mod allowed_issuers;
 mod audit_log;
 mod aws_credentials;
 mod bearer_keys;
+mod bound_calls;
 mod budget;
 mod client_tokens;
 mod connections;
