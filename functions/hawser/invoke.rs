@@ -72,7 +72,7 @@ async fn admit(app: &App, request: &Request) -> Result<(Presented, Target), Prob
             return Err(Problem::MethodNotAllowed("POST"));
         }
         if *method != Method::GET && *method != Method::DELETE {
-            return Err(Problem::MethodNotAllowed("DELETE, GET, POST"));
+            return Err(Problem::MethodNotAllowed("DELETE, GET, HEAD, POST"));
         }
     }
     if !headers::comes_from_an_allowed_origin(app, request) {

@@ -31,9 +31,14 @@ pub enum Unrouted {
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Unrouted> {
     let path = request.uri().path();
     let methods = methods(path);
-    if methods.contains(&request.method().as_str()) && capture("/{integration}/mcp", path).is_some() {
+    if methods.contains(&request.method().as_str()) && capture("/{integration}/mcp", path).is_some()
+    {
         let base = app.gateway_url.as_deref().unwrap_or_default();
-        return Ok(with_header(empty(308), "location", &format!("{base}/mcp{path}")));
+        return Ok(with_header(
+            empty(308),
+            "location",
+            &format!("{base}/mcp{path}"),
+        ));
     }
     let allow = (!methods.is_empty()).then(|| methods.join(", "));
     let under = |base: &str| {

@@ -14,6 +14,7 @@ mod audit_log;
 mod aws_credentials;
 mod bearer_keys;
 mod bound_calls;
+mod browsers;
 mod budget;
 mod client_tokens;
 mod connections;
