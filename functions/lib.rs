@@ -80,7 +80,7 @@ impl Endpoint {
     /// Whether it answers HEAD as GET, without the body. Pages do not: to get one may end what it was for, and link scanners
     /// send HEAD.
     fn has_heads(&self) -> bool {
-        self.readers != Readers::Nobody
+        self.readers != Readers::Nobody && self.routes.iter().any(|(method, _)| *method == "GET")
     }
 
     /// Whether its answers may be streamed. Such a function is not behind the gateway, which would hold them back, but at
