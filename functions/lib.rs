@@ -83,8 +83,8 @@ impl Endpoint {
         self.readers != Readers::Nobody && self.routes.iter().any(|(method, _)| *method == "GET")
     }
 
-    /// Whether its answers may be streamed. Such a function is not behind the gateway, which would hold them back, but at
-    /// a URL of its own.
+    /// Whether its answers may be streamed. Such a function is not behind the HTTP API, which would hold them back, but behind
+    /// a REST API of its own.
     pub const fn streams(&self) -> bool {
         matches!(self.handle, Handler::Streaming(_))
     }

@@ -53,6 +53,7 @@ mod proxy;
 mod receipts;
 mod refresh;
 mod registrations;
+mod rest_api;
 mod retry_after;
 mod sockets;
 mod ssrf;
