@@ -133,13 +133,18 @@ fn of_rest_api(event: ApiGatewayProxyRequest) -> Result<Request, Unreadable> {
     // As the client wrote it: with the stage, or what a custom domain maps to the stage. `path` is with the one and without
     // the other.
     let path = event.request_context.path.or(event.path);
+    let mut path = path.unwrap_or_default();
+    // The stage itself, whether or not a slash was sent after it.
+    if event.resource.as_deref() == Some("/") && path.len() > 1 && path.ends_with('/') {
+        path.pop();
+    }
     let parameters = match event.multi_value_query_string_parameters {
         some if !some.is_empty() => some,
         _ => event.query_string_parameters,
     };
     let mut request = Request::new(body(event.body, event.is_base64_encoded)?);
     *request.method_mut() = event.http_method;
-    *request.uri_mut() = uri(&path.unwrap_or_default(), &encoded(&parameters))?;
+    *request.uri_mut() = uri(&path, &encoded(&parameters))?;
     // The other field has the last value of each header alone.
     *request.headers_mut() = match event.multi_value_headers {
         all if !all.is_empty() => all,
