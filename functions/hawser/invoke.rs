@@ -1,6 +1,7 @@
 //! `POST|GET|DELETE /mcp/{server}` and `/mcp/v1/{name}/mcp`: a call to an MCP server, passed on with the caller's stored
-//! credential. The body goes through untouched in both directions; the answer is passed on as it comes. A subject without a
-//! usable credential gets the handshake from Hawser itself, and is told how to connect.
+//! credential. The body goes through untouched in both directions; the answer is passed on as it comes. `/mcp` and
+//! `/{integration}/mcp` are for credentials that are bound to one connection (Kambrium 13.1). A subject without a usable
+//! credential gets the handshake from Hawser itself, and is told how to connect.
 
 mod connect;
 #[cfg(feature = "fuzzing")]
@@ -70,21 +71,14 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Streamed>, 
 
 /// Route and method, then the origin, then the credentials.
 async fn admit(app: &App, request: &Request) -> Result<(Presented, Target), Problem> {
-    let path = request.uri().path();
-    let target = if let Some(found) = capture("/mcp/{server}", path) {
-        Target::parse(&found["server"])
-    } else if let Some(found) = capture("/mcp/v1/{name}/mcp", path) {
-        Target::Name(found["name"].clone())
-    } else {
-        return Err(Problem::PathNotFound);
-    };
+    let target = target(request.uri().path()).ok_or(Problem::PathNotFound)?;
     let method = request.method();
     if *method != Method::POST {
         if is_modern(request) {
             return Err(Problem::MethodNotAllowed("POST"));
         }
         if *method != Method::GET && *method != Method::DELETE {
-            return Err(Problem::MethodNotAllowed("DELETE, GET, POST"));
+            return Err(Problem::MethodNotAllowed("DELETE, GET, HEAD, POST"));
         }
     }
     if !headers::comes_from_an_allowed_origin(app, request) {
@@ -95,6 +89,29 @@ async fn admit(app: &App, request: &Request) -> Result<(Presented, Target), Prob
         return Err(Problem::LoopDetected);
     }
     Ok((http::present_any(app, request).await?, target))
+}
+
+/// What a path names.
+fn target(path: &str) -> Option<Target> {
+    if let Some(found) = capture("/mcp/{server}", path) {
+        Some(Target::parse(&found["server"]))
+    } else if let Some(found) = capture("/mcp/v1/{name}/mcp", path) {
+        Some(Target::Name(found["name"].clone()))
+    } else {
+        (path == "/mcp" || integration(path).is_some()).then_some(Target::Bound)
+    }
+}
+
+/// The integration that a path names.
+fn integration(path: &str) -> Option<String> {
+    let of_host = || capture("/{integration}/mcp", path).filter(|_| !path.starts_with("/mcp/"));
+    let mut found = capture("/mcp/{integration}/mcp", path).or_else(of_host)?;
+    found.remove("integration")
+}
+
+/// Whether a path names the integration of a connection, or none.
+fn names(path: &str, connection: &Connection) -> bool {
+    integration(path).is_none_or(|named| connection.integration == Some(named))
 }
 
 /// A call that its caller may make.
@@ -165,15 +182,7 @@ async fn pass_on(
     let mut response = Response::new(());
     *response.status_mut() = answer.status();
     *response.headers_mut() = headers::of_answer(answer.headers(), ours.as_ref());
-    relayed(
-        app,
-        response,
-        answer,
-        over,
-        allowed.hiding(),
-        content.as_ref(),
-    )
-    .await
+    relayed(response, answer, over, allowed.hiding(), content.as_ref()).await
 }
 
 /// Refuses a caller who may not make a call.
@@ -193,6 +202,11 @@ fn allow(
                 }
             }
             match found {
+                Some(found)
+                    if !names(inbound.request.uri().path(), &found.at.server.connection) =>
+                {
+                    Err(Error::ServerNotFound.into())
+                }
                 Some(found) => permission::reach(caller, &found.at.server).map(drop),
                 None => Ok(()),
             }
@@ -300,7 +314,6 @@ async fn follow_session(
 
 /// The answer for the caller. `hiding` is the connection, if it keeps something back.
 async fn relayed(
-    app: &App,
     mut response: Response<()>,
     answer: reqwest::Response,
     over: Over,
@@ -311,12 +324,12 @@ async fn relayed(
     let is_stream = is_event_stream(answer.headers());
     let may_list = is_stream || content == Some(&Content::Tools);
     let Some(connection) = hiding.filter(|_| may_list) else {
-        return Ok(response.map(|()| Relay::new(answer, over, app.keep_alive).boxed()));
+        return Ok(response.map(|()| Relay::new(answer, over).boxed()));
     };
     // A response that cannot be decoded might list hidden tools.
     let decoder = Decoder::of(answer.headers()).map_err(|_| Problem::ToolsUnreadable)?;
     response.headers_mut().remove(CONTENT_ENCODING);
-    let relay = Relay::new(answer, over, app.keep_alive).decoded(decoder);
+    let relay = Relay::new(answer, over).decoded(decoder);
     let body = if is_stream {
         relay.filtered(Filter::new(connection)).boxed()
     } else {

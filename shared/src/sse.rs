@@ -1,6 +1,5 @@
 //! Event streams (HTML 9.2), taken apart event by event without changing a byte.
 
-use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 
 /// The byte order mark, which the first line may begin with.
@@ -129,41 +128,23 @@ impl Event {
     }
 }
 
-/// How far a stream has been passed on, so that something of our own can stand between what its server says.
+/// How far a stream has been passed on, so that an event of our own can stand behind those of its server.
 #[derive(Debug, Default)]
 pub struct Position {
     /// The last bytes that were passed on.
     tail: Vec<u8>,
-    /// Whether something of our own was said before anything of the server's.
-    spoke_first: bool,
 }
 
 impl Position {
     /// As many bytes as the end of an event may have.
     const TAIL: usize = 4;
 
-    /// Takes note of a piece of the stream; returns what of it is to be passed on.
-    pub fn pass(&mut self, mut piece: Bytes) -> Bytes {
-        // A byte order mark is one at the very beginning alone.
-        if std::mem::take(&mut self.spoke_first) && self.tail.is_empty() && piece.starts_with(BOM) {
-            piece = piece.slice(BOM.len()..);
-        }
-        let new = piece.len().min(Self::TAIL);
-        let kept = (self.tail.len() + new).saturating_sub(Self::TAIL);
-        self.tail.drain(..kept.min(self.tail.len()));
+    /// Takes note of a piece of the stream.
+    pub fn pass(&mut self, piece: &[u8]) {
         self.tail
-            .extend_from_slice(piece.slice(piece.len() - new..).as_ref());
-        piece
-    }
-
-    /// A comment that may be said here; it says nothing, and changes neither an event nor the last id.
-    pub fn comment(&mut self) -> Option<&'static [u8]> {
-        self.spoke_first |= self.tail.is_empty();
-        if self.is_between_events() {
-            Some(b":\n\n")
-        } else {
-            self.tail.ends_with(b"\n").then_some(b":\n")
-        }
+            .extend_from_slice(&piece[piece.len().saturating_sub(Self::TAIL)..]);
+        self.tail
+            .drain(..self.tail.len().saturating_sub(Self::TAIL));
     }
 
     /// Whether an event may be said here.
@@ -206,41 +187,24 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn what_is_said_in_between_breaks_no_event() {
-        for (passed, comment, between) in [
-            (vec![""], Some(":\n\n"), true),
-            (vec!["data: 1\n\n"], Some(":\n\n"), true),
-            (vec!["data: 1\r\n\r\n"], Some(":\n\n"), true),
-            (vec!["data: 1\n", "\n"], Some(":\n\n"), true),
-            (vec!["id: 1\n"], Some(":\n"), false),
-            (vec!["id: 1\r\n"], Some(":\n"), false),
-            (vec!["id: 1"], None, false),
-            (vec!["id: 1\r"], None, false),
-            (vec!["id: 1\r\r"], None, false),
-            (vec!["data: 1\n\n", "d"], None, false),
+    fn an_event_of_our_own_breaks_none() {
+        for (passed, between) in [
+            (vec![], true),
+            (vec!["data: 1\n\n"], true),
+            (vec!["data: 1\r\n\r\n"], true),
+            (vec!["data: 1\n", "\n"], true),
+            (vec!["data: 1\n\n", ""], true),
+            (vec!["id: 1\n"], false),
+            (vec!["id: 1\r\n"], false),
+            (vec!["id: 1\r\r"], false),
+            (vec!["data: 1\n\n", "d"], false),
         ] {
             let mut position = Position::default();
-            for piece in &passed {
-                let piece = Bytes::copy_from_slice(piece.as_bytes());
-                assert_eq!(position.pass(piece.clone()), piece);
-            }
-            let said = position.comment().map(|said| str::from_utf8(said).unwrap());
-            assert_eq!(
-                (said, position.is_between_events()),
-                (comment, between),
-                "{passed:?}"
-            );
+            passed
+                .iter()
+                .for_each(|piece| position.pass(piece.as_bytes()));
+            assert_eq!(position.is_between_events(), between, "{passed:?}");
         }
-    }
-
-    #[test]
-    fn a_byte_order_mark_does_not_follow_a_comment() {
-        let marked = Bytes::from_static(b"\xef\xbb\xbfdata: 1\n\n");
-        assert_eq!(Position::default().pass(marked.clone()), marked);
-        let mut position = Position::default();
-        assert!(position.comment().is_some());
-        assert_eq!(position.pass(marked.clone()), "data: 1\n\n");
-        assert_eq!(position.pass(marked.clone()), marked);
     }
 
     fn split(pieces: &[&str]) -> Vec<String> {

@@ -87,7 +87,7 @@ pub async fn answer(
         });
     }
     if let Some(opening) = handshake::opening(inbound, &allowed) {
-        return Ok(handshake::stream(app, opening, over));
+        return Ok(handshake::stream(opening, over));
     }
     if let Some(answer) = handshake::answer(app, inbound, &allowed).await? {
         return Ok(answer);

@@ -199,8 +199,8 @@ pub fn opening(inbound: &Inbound<'_>, allowed: &Allowed) -> Option<Bytes> {
 }
 
 /// A stream of our own, which says that the tools have changed when the subject is connected.
-pub fn stream(app: &App, opening: Bytes, over: Over) -> Response<Streamed> {
-    let mut response = Response::new(Relay::own(opening, over, app.keep_alive).boxed());
+pub fn stream(opening: Bytes, over: Over) -> Response<Streamed> {
+    let mut response = Response::new(Relay::own(opening, over).boxed());
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

@@ -1,5 +1,4 @@
-//! Streams a server's response to the caller, chunk by chunk. When either side disconnects, the other side ends, too. A
-//! stream of events that has nothing to say gets a comment now and then, because gateways close idle connections.
+//! Streams a server's response to the caller, chunk by chunk. When either side disconnects, the other side ends, too.
 
 use super::tool_filter::Filter;
 use crate::http::Streamed;
@@ -12,8 +11,6 @@ use lambda_http::Error;
 use lambda_http::http::header::CONTENT_ENCODING;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
-use tokio::time::{Instant, Sleep, sleep};
 
 /// The maximum size of one decoded chunk of a body.
 const DECODED: usize = 8 << 20;
@@ -36,58 +33,25 @@ pub struct Relay {
 }
 
 /// A stream of events on its way.
+#[derive(Default)]
 struct Events {
     position: Position,
     /// Whether it comes in a coding, in which nothing can be said in between.
     encoded: bool,
-    keep_alive: Duration,
-    idle: Pin<Box<Sleep>>,
-}
-
-impl Events {
-    fn new(keep_alive: Duration, encoded: bool) -> Self {
-        Self {
-            position: Position::default(),
-            encoded,
-            keep_alive,
-            idle: Box::pin(sleep(keep_alive)),
-        }
-    }
-
-    fn pass(&mut self, piece: Bytes) -> Bytes {
-        self.rest();
-        if self.encoded {
-            return piece;
-        }
-        self.position.pass(piece)
-    }
-
-    fn rest(&mut self) {
-        self.idle.as_mut().reset(Instant::now() + self.keep_alive);
-    }
-
-    /// Ready with a comment when nothing has been said for long.
-    fn poll_comment(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
-        loop {
-            ready!(self.idle.as_mut().poll(context));
-            self.rest();
-            let comment = self.position.comment().filter(|_| !self.encoded);
-            if let Some(comment) = comment {
-                return Poll::Ready(Bytes::from_static(comment));
-            }
-        }
-    }
 }
 
 impl Relay {
     /// The body of a response as it arrives; it is cut off when its watch resolves.
-    pub fn new(answer: reqwest::Response, over: Over, keep_alive: Duration) -> Self {
+    pub fn new(answer: reqwest::Response, over: Over) -> Self {
         let headers = answer.headers();
         let encoded = headers.contains_key(CONTENT_ENCODING);
         let is_stream = is_event_stream(headers);
         Self {
             opening: None,
-            events: is_stream.then(|| Events::new(keep_alive, encoded)),
+            events: is_stream.then(|| Events {
+                encoded,
+                ..Events::default()
+            }),
             body: Some(answer.into()),
             over: Some(over),
             decoder: None,
@@ -97,10 +61,10 @@ impl Relay {
     }
 
     /// A stream of our own: it opens with this and then says nothing until it is over.
-    pub fn own(opening: Bytes, over: Over, keep_alive: Duration) -> Self {
+    pub fn own(opening: Bytes, over: Over) -> Self {
         Self {
             opening: Some(opening),
-            events: Some(Events::new(keep_alive, false)),
+            events: Some(Events::default()),
             body: None,
             over: Some(over),
             decoder: None,
@@ -203,12 +167,10 @@ impl Body for Relay {
             let last = relay.cut_off(last);
             return Poll::Ready(last.map(|last| last.map(Frame::data)));
         }
-        let piece = match (relay.poll_server(context), &mut relay.events) {
-            (Poll::Ready(Some(Ok(piece))), Some(events)) => Some(Ok(events.pass(piece))),
-            (Poll::Ready(piece), _) => piece,
-            (Poll::Pending, Some(events)) => Some(Ok(ready!(events.poll_comment(context)))),
-            (Poll::Pending, None) => return Poll::Pending,
-        };
+        let piece = ready!(relay.poll_server(context));
+        if let (Some(Ok(piece)), Some(events)) = (&piece, &mut relay.events) {
+            events.position.pass(piece);
+        }
         Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
     }
 

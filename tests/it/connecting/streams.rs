@@ -1,4 +1,4 @@
-//! Streams of events: what they say when the subject has been connected, and while there is nothing to say.
+//! Streams of events: what they say when the subject has been connected.
 
 use super::{handshake, in_session, opens_urls, stateless, tool_call};
 use crate::harness::Hawser;
@@ -108,53 +108,4 @@ async fn a_stream_of_our_own_ends_with_what_it_rests_on_and_says_nothing() {
     let admin = hawser.admin("acme");
     assert_eq!(admin.delete(&format!("{MCP}/{mcp}")).await.status, 200);
     assert_eq!(messages(stream).await, Vec::<Value>::new());
-}
-
-#[tokio::test]
-async fn a_stream_with_nothing_to_say_is_kept_open_by_comments() {
-    let hawser = Hawser::start_with(|app| app.keep_alive = Duration::from_millis(20)).await;
-    let upstream = Upstream::start().await;
-    let mcp = register(&hawser, "wiki", &upstream.url, json!({})).await;
-    let ada = user(&hawser, "ada");
-    let (reply, events) = Reply::stream();
-    upstream.reply(reply);
-    let mut stream = open(&hawser, &ada, "GET", &mcp, &[OF_ERA]).await;
-    let mut next = async || {
-        let piece = soon(stream.chunk()).await.unwrap().unwrap();
-        String::from_utf8(piece.to_vec()).unwrap()
-    };
-    assert_eq!(next().await, ":\n\n");
-    // Between the lines of an event a comment does not end it, and within a line nothing is said.
-    let mut all = String::new();
-    for part in ["id: 1\n", "data: a", "b\n\n"] {
-        events.send(part);
-        while !all.ends_with(part) {
-            all.push_str(&next().await);
-        }
-        let commented = match part {
-            "id: 1\n" => Some(":\n"),
-            "b\n\n" => Some(":\n\n"),
-            _ => None,
-        };
-        if let Some(comment) = commented {
-            assert_eq!(next().await, comment, "{part}");
-            all.push_str(comment);
-        }
-    }
-    let lines: Vec<&str> = all
-        .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with(':'))
-        .collect();
-    assert_eq!(lines, ["id: 1", "data: ab"]);
-    // A stream of our own is kept open too.
-    let mcp = register(&hawser, "closed", &upstream.url, per_user()).await;
-    let session = handshake(&ada, &mcp, json!({})).await;
-    let headers = [OF_ERA, (SESSION, session.as_str())];
-    let mut own = open(&hawser, &ada, "GET", &mcp, &headers).await;
-    for _ in 0..3 {
-        assert_eq!(
-            soon(own.chunk()).await.unwrap().as_deref(),
-            Some(b":\n\n".as_slice())
-        );
-    }
 }
