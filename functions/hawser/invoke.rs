@@ -33,7 +33,7 @@ use hawser_core::egress::coding::Decoder;
 use hawser_core::mcp;
 use hawser_core::operations::credentials::AtServer;
 use hawser_core::operations::proxy::{self, AtCall, Call, Refusal, Target, Upstream, Watch};
-use hawser_core::operations::{Permitted, Unchecked, tools};
+use hawser_core::operations::{Permitted, Unchecked, tools, upstream_sessions};
 use hawser_core::sse::is_event_stream;
 use inbound::{Inbound, is_modern};
 use lambda_http::http::header::CONTENT_ENCODING;
@@ -238,7 +238,7 @@ async fn prepare(
     }
     let upstream = match &allowed.session {
         Some((_, session)) => {
-            let upstream = proxy::at_upstream(app, &allowed.at, session).await;
+            let upstream = upstream_sessions::at_upstream(app, &allowed.at, session).await;
             Some(upstream.map_err(|failure| Denied::of(failure, Problem::SessionRefused))?)
         }
         None => None,

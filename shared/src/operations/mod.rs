@@ -20,6 +20,7 @@ pub mod sessions;
 pub mod subjects;
 pub mod tokens;
 pub mod tools;
+pub mod upstream_sessions;
 mod verifications;
 
 use crate::domain::address::host;

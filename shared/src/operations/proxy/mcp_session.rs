@@ -10,8 +10,6 @@ use crate::mcp;
 use crate::operations::Permitted;
 use crate::operations::credentials::AtServer;
 use crate::operations::servers::data_key;
-use crate::operations::tools::Failure;
-use crate::operations::tools::mcp_client::McpClient;
 use crate::seal::Kind;
 use crate::state::app::App;
 use crate::table::{mcp_sessions, servers as server_table};
@@ -130,58 +128,61 @@ async fn add_session(
     }
 }
 
-/// What a session is called at its server. One that is still pending is opened there first, with what its client said in its
-/// handshake.
-///
-/// # Errors
-/// [`Failure`]; in [`Failure::Failed`] [`Error::Contended`] when the session or its server has just changed,
-/// [`Error::Unavailable`], [`Error::Internal`].
-pub async fn at_upstream(
+/// What the client of a pending session said in its handshake.
+pub(in crate::operations) async fn client_said(
     app: &App,
     at: &Permitted<AtServer>,
     session: &McpSession,
-) -> Result<Upstream, Failure> {
-    if session.phase != McpPhase::Pending {
-        return Ok(upstream(app, at, session).await?);
-    }
+) -> Result<Value> {
     let (tenant, server) = (&at.caller.tenant, &at.found.server);
-    let (id_hash, subject) = (&session.id_hash, &session.subject);
+    let kind = Kind::McpClient(&session.id_hash, &session.subject);
     let key = data_key(app, tenant, server).await?;
-    let kind = Kind::McpClient(id_hash, subject);
     let said = key.open(tenant, server.id, kind, &session.sealed)?;
-    let said = serde_json::from_slice(&said)
-        .map_err(|_| Error::internal("what an MCP client said does not decode"))?;
-    let mut client = McpClient::new(app, tenant, &at.found, (&at.caller).into());
-    let opened = client.open_session(said).await?;
-    let id = opened.id.as_ref().map_or("", |id| id.expose_secret());
-    let phase = match opened.id {
-        Some(_) => McpPhase::Open,
-        None => McpPhase::Unnamed,
-    };
-    let kind = Kind::McpSession(id_hash, subject);
-    let record = McpSession {
-        phase,
+    serde_json::from_slice(&said)
+        .map_err(|_| Error::internal("what an MCP client said does not decode"))
+}
+
+/// Stores what a pending session is called at the server that has just opened it. Returns `false` if it is not pending any
+/// more, or the server has just changed.
+pub(in crate::operations) async fn keep_opened(
+    app: &App,
+    at: &Permitted<AtServer>,
+    session: &McpSession,
+    upstream: &Upstream,
+) -> Result<bool> {
+    let (tenant, server) = (&at.caller.tenant, &at.found.server);
+    let id = upstream.id.as_ref().map(|id| id.expose_secret());
+    let kind = Kind::McpSession(&session.id_hash, &session.subject);
+    let key = data_key(app, tenant, server).await?;
+    let secret = id.unwrap_or_default().as_bytes();
+    let opened = McpSession {
+        phase: match id {
+            Some(_) => McpPhase::Open,
+            None => McpPhase::Unnamed,
+        },
         fingerprint: fingerprint(server, &at.found.records)?,
-        version: Some(opened.version.clone()),
-        sealed: key.seal(tenant, server.id, kind, id.as_bytes())?,
+        version: upstream.version.clone(),
+        sealed: key.seal(tenant, server.id, kind, secret)?,
         ..session.clone()
     };
-    let event = of_mcp_session(&at.caller, &record, app.now(), Action::McpSessionOpened)?;
-    if app.table.open_mcp_session(&record, &event).await? {
-        return Ok(Upstream {
-            id: opened.id,
-            version: Some(opened.version),
-        });
-    }
-    client.close(opened).await;
-    // Another request of the session may have been first.
-    let key = mcp_sessions::key(tenant, server.id, id_hash);
+    let event = of_mcp_session(&at.caller, &opened, app.now(), Action::McpSessionOpened)?;
+    app.table.open_mcp_session(&opened, &event).await
+}
+
+/// What a session is called at its server that was pending a moment ago, and that another request has opened.
+pub(in crate::operations) async fn opened_by_another(
+    app: &App,
+    at: &Permitted<AtServer>,
+    session: &McpSession,
+) -> Result<Upstream> {
+    let (tenant, server) = (&at.caller.tenant, &at.found.server);
+    let key = mcp_sessions::key(tenant, server.id, &session.id_hash);
     let found = app.table.read(vec![key]).await?;
-    match found.mcp_session(tenant, server.id, id_hash)? {
-        Some(now) if now.phase != McpPhase::Pending && now.fingerprint == record.fingerprint => {
-            Ok(upstream(app, at, &now).await?)
-        }
-        _ => Err(Error::Contended.into()),
+    let now = found.mcp_session(tenant, server.id, &session.id_hash)?;
+    let expected = fingerprint(server, &at.found.records)?;
+    match now.filter(|now| now.phase != McpPhase::Pending && now.fingerprint == expected) {
+        Some(now) => upstream(app, at, &now).await,
+        None => Err(Error::Contended),
     }
 }
 
@@ -216,7 +217,11 @@ fn of_mcp_session(
 }
 
 /// What a session that is open at its server is called there.
-async fn upstream(app: &App, at: &Permitted<AtServer>, session: &McpSession) -> Result<Upstream> {
+pub(in crate::operations) async fn upstream(
+    app: &App,
+    at: &Permitted<AtServer>,
+    session: &McpSession,
+) -> Result<Upstream> {
     let (tenant, server) = (&at.caller.tenant, &at.found.server);
     let version = session.version.clone();
     if session.phase == McpPhase::Unnamed {
