@@ -1,12 +1,13 @@
 //! `PUT /mcp-servers/{server_id}`: a partial update, in spite of the method (Kambrium 6).
 
 use super::connection::Connection;
-use super::fields::{Faults, Fields, Number};
+use super::fields::{Faults, Fields};
+use super::number::Number;
 use super::problem::{Problem, Refusal};
 use super::{Call, WRITE, admit, filled, find, success};
 use crate::http::{Request, Response, body};
 use hawser_core::App;
-use hawser_core::caller::Presented;
+use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::server::{
     AccessType, ApiKeyHeader, Auth, KeyCheck, Place, Secrets, Server,
 };

@@ -4,7 +4,6 @@
 use super::message::Content;
 use super::permission::Reach;
 use super::problem::Problem;
-use super::relay::Relay;
 use bytes::Bytes;
 use hawser_core::App;
 use hawser_core::domain::json::Members;
@@ -12,10 +11,12 @@ use hawser_core::domain::server::Connection;
 use hawser_core::domain::tool::{self, Tool};
 use hawser_core::operations::Permitted;
 use hawser_core::operations::credentials::AtServer;
-use hawser_core::operations::invoke::Refusal;
+use hawser_core::operations::proxy::Refusal;
 use hawser_core::operations::tools::{self, CachePolicy, Failure, Tools};
 use hawser_core::sse::{Event, Events};
 use http_body_util::{BodyExt, Limited};
+use hyper::body::Body;
+use lambda_http::Error;
 use lambda_http::http::StatusCode;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -106,7 +107,7 @@ pub struct Unreadable;
 /// The response to a request for the tool list, without the tools that the connection does not allow.
 pub async fn rewritten(
     status: StatusCode,
-    body: Relay,
+    body: impl Body<Data = Bytes, Error = Error>,
     connection: &Connection,
 ) -> Result<Bytes, Problem> {
     let body = Limited::new(body, MAX_INSPECTED_BYTES).collect().await;
@@ -155,7 +156,8 @@ impl Filter {
     fn shown(&self, event: Event) -> Vec<u8> {
         let data = event.data().filter(|data| !data.is_empty());
         let shown = match data.map(|data| without_hidden(&data, &self.connection)) {
-            None | Some(Ok(None)) => event,
+            // A list that this parser does not see must not be one to the caller's.
+            None | Some(Ok(None)) => event.with_line_feeds(),
             Some(Ok(Some(data))) => event.with_data(&data),
             Some(Err(Unreadable)) => return Vec::new(),
         };

@@ -8,8 +8,9 @@ pub mod server;
 pub mod store;
 pub mod template;
 
-use hawser_core::config::{Config, KeyServiceConfig, KeySet, TokenConfig};
+use hawser_core::auth::jwt::{KeySet, TokenConfig};
 use hawser_core::egress::PrivateHosts;
+use hawser_core::state::config::{Config, KeyServiceConfig};
 use identity::Identity;
 use std::io::Error;
 

@@ -2,21 +2,19 @@
 //! been read for a caller cannot be used before a contract's rule has permitted it.
 
 pub mod audit_log;
-pub mod call_limits;
-pub(crate) mod circuit_breaker;
 pub mod clients;
 pub mod consent;
 pub mod credentials;
 pub mod grants;
 pub mod integrations;
 pub mod integrity;
-pub mod invoke;
-pub(crate) mod leases;
 pub mod providers;
+pub mod proxy;
 mod purge;
 pub mod receipts;
 mod revocations;
 pub mod scheduler;
+mod sealed_tokens;
 pub mod servers;
 pub mod sessions;
 pub mod subjects;
@@ -24,11 +22,13 @@ pub mod tokens;
 pub mod tools;
 mod verifications;
 
-use crate::caller::Caller;
-use crate::domain::server::host;
+use crate::domain::address::host;
+use crate::domain::caller::Caller;
+use crate::domain::credential::Credential;
+use crate::domain::job::Work;
+use crate::domain::receipt::Counts;
 use crate::domain::subject::Subject;
-use crate::table::credentials::Credential;
-use crate::table::receipts::Counts;
+use crate::state::app::App;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -190,4 +190,13 @@ where
         }
     }
     attempt().await
+}
+
+/// By how many seconds failed work is deferred.
+const RETRY_DELAY_SECONDS: i64 = 60;
+
+/// Makes work due again after the usual delay. `false` if it was done or changed since it was read.
+async fn defer(app: &App, work: &Work) -> Result<bool> {
+    let until = app.now().plus_seconds(RETRY_DELAY_SECONDS);
+    app.table.defer(work, until).await
 }

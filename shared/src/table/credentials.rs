@@ -1,21 +1,27 @@
 //! Credentials in their server's partition: overrides, grants, and the kept reason why there is none.
 
-use super::receipts::{self, Counts, Receipt};
-use super::work::Sweep;
+use super::receipts;
 use super::{
-    Condition, ENTITY, Found, Item, Key, Table, Update, Write, WriteError, audit_log, encode, keys,
-    n, readable, revocations, s, servers, sessions,
+    Condition, Found, Item, Key, Table, Write, WriteError, audit_log, encode, keys, n, readable,
+    revocations, s, sessions,
 };
+use crate::Result;
+use crate::domain::credential::Credential;
 use crate::domain::credential::{Grant, KeptReason, Override, Records, Source, Stored};
 use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
+use crate::domain::job::Sweep;
+use crate::domain::receipt::{Counts, Receipt};
 use crate::domain::revocation::Revocation;
 use crate::domain::server::Server;
 use crate::domain::session::{Phase, Session};
-use crate::domain::status::Reason;
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
-use crate::{Error, Result};
+use crate::table::guard;
+use crate::table::reasons::AUTH_REVISION;
+use crate::table::reasons::Kept;
+use crate::table::reasons::OFFBOARDINGS;
+use crate::table::reasons::REMOVALS;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -76,64 +82,29 @@ impl Found {
     }
 }
 
-/// A credential as it was read, about to be ended.
-#[derive(Clone, Debug)]
-pub enum Credential {
-    /// An override.
-    Override(Box<Override>),
-    /// A grant.
-    Grant(Box<Grant>),
-}
-
-impl Credential {
-    /// Which kind it is.
-    pub const fn source(&self) -> Source {
-        match self {
-            Self::Override(_) => Source::Override,
-            Self::Grant(_) => Source::Oauth,
-        }
+/// What ends it: it goes if it still is the one that was read, and of a grant the revocation stays.
+fn end(
+    credential: &Credential,
+    tenant: &TenantId,
+    server: ServerId,
+    receipt: Option<&str>,
+    itemised: bool,
+    now: Timestamp,
+) -> Result<Vec<Write>> {
+    let (condition, revocation) = match credential {
+        Credential::Override(own) => (Condition::version(&own.version), None),
+        Credential::Grant(grant) => (
+            as_read(grant),
+            Some(Revocation::of(tenant, grant, receipt, now)?),
+        ),
+    };
+    let revocation = revocation.map(|one| Revocation { itemised, ..one });
+    let key = keys::credential(tenant, server, credential.subject(), credential.source());
+    let mut writes = vec![Write::Delete(key, condition)];
+    if let Some(revocation) = revocation {
+        writes.push(revocations::put(&revocation)?);
     }
-
-    /// Whose it is.
-    pub const fn subject(&self) -> &Subject {
-        match self {
-            Self::Override(own) => &own.subject,
-            Self::Grant(grant) => &grant.subject,
-        }
-    }
-
-    /// Whether a server no longer stands behind it.
-    pub fn is_void_under(&self, server: &Server) -> bool {
-        match self {
-            Self::Override(own) => !server.accepts_override(own.auth_revision),
-            Self::Grant(grant) => !server.accepts_grant(grant.auth_revision),
-        }
-    }
-
-    /// What ends it: it goes if it still is the one that was read, and of a grant the revocation stays.
-    fn end(
-        &self,
-        tenant: &TenantId,
-        server: ServerId,
-        receipt: Option<&str>,
-        itemised: bool,
-        now: Timestamp,
-    ) -> Result<Vec<Write>> {
-        let (condition, revocation) = match self {
-            Self::Override(own) => (Condition::version(&own.version), None),
-            Self::Grant(grant) => (
-                as_read(grant),
-                Some(Revocation::of(tenant, grant, receipt, now)?),
-            ),
-        };
-        let revocation = revocation.map(|one| Revocation { itemised, ..one });
-        let key = keys::credential(tenant, server, self.subject(), self.source());
-        let mut writes = vec![Write::Delete(key, condition)];
-        if let Some(revocation) = revocation {
-            writes.push(revocations::put(&revocation)?);
-        }
-        Ok(writes)
-    }
+    Ok(writes)
 }
 
 /// An item among a server's credentials.
@@ -249,7 +220,7 @@ impl Table {
         // The kept reason stays, for its count, and nobody is shown it while there is an override.
         let writes = vec![
             Write::Put(item, condition),
-            servers::require_server(tenant, own.server, Some(own.auth_revision)),
+            guard::require_server(tenant, own.server, Some(own.auth_revision)),
             audit_log::put(event)?,
         ];
         to_outcome(self.write(writes).await, 1)
@@ -275,7 +246,7 @@ impl Table {
         let subject = keys::subject(tenant, &grant.subject);
         let mut writes = vec![
             Write::Put(item, condition),
-            servers::require_server(tenant, grant.server, Some(grant.auth_revision)),
+            guard::require_server(tenant, grant.server, Some(grant.auth_revision)),
             Write::Check(reason, Condition::Counts(REMOVALS, session.removals)),
             Write::Check(
                 subject,
@@ -344,11 +315,18 @@ impl Table {
     ) -> Result<Outcome> {
         let mut writes = vec![
             receipts::put(tenant, receipt)?,
-            servers::require_server(tenant, server, None),
+            guard::require_server(tenant, server, None),
             kept.write(tenant, server, &[REMOVALS], Condition::Any)?,
             audit_log::put(event)?,
         ];
-        writes.extend(credential.end(tenant, server, Some(&receipt.id), true, kept.at)?);
+        writes.extend(end(
+            credential,
+            tenant,
+            server,
+            Some(&receipt.id),
+            true,
+            kept.at,
+        )?);
         to_outcome(self.write(writes).await, 1)
     }
 
@@ -367,11 +345,18 @@ impl Table {
     ) -> Result<Outcome> {
         let mut writes = vec![
             receipts::count(tenant, receipt, Counts::one(credential.source())),
-            servers::require_server(tenant, server, None),
+            guard::require_server(tenant, server, None),
             kept.write(tenant, server, &[], Condition::Any)?,
             audit_log::put(event)?,
         ];
-        writes.extend(credential.end(tenant, server, Some(receipt), false, event.id.at())?);
+        writes.extend(end(
+            credential,
+            tenant,
+            server,
+            Some(receipt),
+            false,
+            event.id.at(),
+        )?);
         match self.write(writes).await {
             Err(WriteError::Refused(at)) if at.contains(&0) => Ok(Outcome::ReceiptClosed),
             done => to_outcome(done, 1),
@@ -391,11 +376,18 @@ impl Table {
     ) -> Result<bool> {
         let (tenant, receipt) = (&sweep.tenant, sweep.receipt.as_deref());
         let revision = Some(server.auth_revision);
-        let mut writes = vec![servers::require_server(tenant, server.id, revision)];
+        let mut writes = vec![guard::require_server(tenant, server.id, revision)];
         let mut counts = Counts::default();
         for (credential, event) in group {
             writes.push(audit_log::put(event)?);
-            writes.extend(credential.end(tenant, server.id, receipt, false, event.id.at())?);
+            writes.extend(end(
+                credential,
+                tenant,
+                server.id,
+                receipt,
+                false,
+                event.id.at(),
+            )?);
             counts.add(credential.source());
         }
         writes.extend(receipt.map(|id| receipts::count(tenant, id, counts)));
@@ -435,53 +427,6 @@ pub(crate) fn as_read(grant: &Grant) -> Condition {
             Condition::Has(same)
         }
         None => Condition::HasWithout(same, "lease_id"),
-    }
-}
-
-/// The number of removals in a kept reason.
-pub(crate) const REMOVALS: &str = "removals";
-/// The number of offboardings in a subject's item.
-pub(crate) const OFFBOARDINGS: &str = "offboardings";
-/// The server's auth revision under which a reason was kept.
-const AUTH_REVISION: &str = "auth_revision";
-
-/// A reason to be kept. What is counted beside it only grows.
-#[derive(Debug)]
-pub struct Kept<'a> {
-    /// Whose.
-    pub subject: &'a Subject,
-    /// Why.
-    pub reason: Reason,
-    /// Since when.
-    pub at: Timestamp,
-    /// The server's auth revision then.
-    pub auth_revision: u64,
-}
-
-impl Kept<'_> {
-    pub(crate) fn write(
-        &self,
-        tenant: &TenantId,
-        server: ServerId,
-        next: &[&'static str],
-        condition: Condition,
-    ) -> Result<Write> {
-        let reason = serde_dynamo::to_attribute_value(self.reason).map_err(Error::internal)?;
-        let kind = s(self.subject.kind().as_str());
-        Ok(Write::Update(Update {
-            key: keys::kept_reason(tenant, server, self.subject),
-            set: vec![
-                (ENTITY, s("reason")),
-                ("subject_type", kind),
-                ("subject_id", s(self.subject.id())),
-                ("reason", reason),
-                ("at", n(self.at.micros())),
-                (AUTH_REVISION, n(self.auth_revision)),
-            ],
-            count: Vec::new(),
-            next: next.to_vec(),
-            condition,
-        }))
     }
 }
 

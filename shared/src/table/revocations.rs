@@ -1,18 +1,21 @@
 //! Revocations in their server's partition, and in the index of due work until they are settled.
 
-use super::receipts::{self, PresentedToken};
-use super::work::{Tombstone, due_item};
+use super::due::due_item;
+use super::receipts;
 use super::{
-    Condition, Found, Key, Table, Update, Write, WriteError, audit_log, keys, s, servers, sessions,
+    Condition, Found, Key, Table, Update, Write, WriteError, audit_log, keys, s, sessions,
 };
 use crate::Result;
 use crate::domain::credential::{Grant, Source};
 use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
+use crate::domain::job::Tombstone;
+use crate::domain::receipt::PresentedToken;
 use crate::domain::revocation::{Outcome, Revocation};
 use crate::domain::session::{Phase, Session};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
+use crate::table::guard;
 
 const REVOCATION: &str = "revocation";
 
@@ -166,7 +169,7 @@ impl Table {
     ) -> Result<Discarded> {
         let guarded = 2..2 + guards.len();
         let holders = [
-            servers::require_server(&one.tenant, one.server, None),
+            guard::require_server(&one.tenant, one.server, None),
             Update::set(
                 keys::tombstone(&one.tenant, one.server),
                 vec![("touched", s(&one.id))],

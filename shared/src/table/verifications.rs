@@ -1,30 +1,14 @@
 //! Tries of api keys in their server's partition, and in the index of due work until it is known whether the key serves.
 
-use super::work::due_item;
-use super::{Condition, Found, Key, Table, Write, audit_log, encode, keys, n, servers};
+use super::due::due_item;
+use super::{Condition, Found, Key, Table, Write, audit_log, encode, keys, n};
 use crate::Result;
 use crate::domain::event::Event;
-use crate::domain::id::{ServerId, TenantId};
+use crate::domain::job::Verification;
 use crate::domain::server::Server;
 use crate::domain::time::Timestamp;
-use serde::{Deserialize, Serialize};
 
 const VERIFICATION: &str = "verification";
-
-/// An api key whose connection is to be told whether it serves (Kambrium 3).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verification {
-    /// The server's record names it for as long as it has that key.
-    pub id: String,
-    /// The tenant, for the worker that finds this item in the index.
-    pub tenant: TenantId,
-    /// The server.
-    pub server: ServerId,
-    /// When the key was stored.
-    pub at: Timestamp,
-    /// How often it was tried.
-    pub attempts: u32,
-}
 
 /// Keys of a verification and of its server.
 pub fn keys_of(one: &Verification) -> Vec<Key> {
@@ -77,11 +61,7 @@ impl Table {
         (read, server): (u64, &Server),
         event: &Event,
     ) -> Result<bool> {
-        let item = encode(
-            &servers::key(&one.tenant, server.id),
-            servers::SERVER,
-            server,
-        )?;
+        let item = encode(&keys::server(&one.tenant, server.id), "server", server)?;
         let writes = vec![
             Write::Put(item, Condition::Has(vec![("version", n(read))])),
             Write::Delete(key_of(one), Condition::Exists),

@@ -1,11 +1,12 @@
 //! Who calls Hawser, and what is answered.
 
 use super::{Hawser, now};
-use hawser_core::caller::{self, mint_api_key, mint_personal};
+use hawser_core::auth::api_key::{mint_api_key, mint_personal};
+use hawser_core::domain::api_key::ApiKey;
+use hawser_core::domain::caller;
 use hawser_core::domain::event::Action;
 use hawser_core::domain::id::TenantId;
 use hawser_core::domain::subject::Subject;
-use hawser_core::table::api_keys::ApiKey;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 

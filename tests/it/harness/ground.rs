@@ -3,8 +3,8 @@
 use super::{Registered, Wire, ample};
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::types::{AttributeValue, StreamSpecification, StreamViewType};
-use hawser_core::config::Config;
 use hawser_core::operations::{audit_log, integrations};
+use hawser_core::state::config::Config;
 use hawser_core::{App, catalogue};
 use hawser_local::config;
 use hawser_local::identity::Identity;

@@ -15,14 +15,14 @@ pub use servers::{Registered, per_user};
 pub use wire::{Cut, Sent, Wire};
 
 use hawser_core::App;
-use hawser_core::config::Config;
 use hawser_core::domain::event::{Action, Event, Who};
 use hawser_core::domain::id::TenantId;
+use hawser_core::domain::job::Work;
 use hawser_core::domain::time::Clock;
 use hawser_core::operations::audit_log;
 use hawser_core::operations::integrity::examine;
 use hawser_core::operations::scheduler::process_due;
-use hawser_core::table::work::Work;
+use hawser_core::state::config::Config;
 use hawser_local::server;
 use serde_json::Value;
 use std::sync::Arc;

@@ -17,21 +17,21 @@ pub use finish::{Callback, ConsentOutcome, Finished, finish, status_after};
 use super::Permitted;
 use super::clients::{SelectedClient, Settings};
 use super::servers::{self, Draft, data_key, open_with};
-use crate::app::App;
-use crate::caller::Caller;
+use crate::domain::caller::Caller;
 use crate::domain::consent_failure::{ConsentFailure, FailedConsent};
 use crate::domain::credential::Records;
 use crate::domain::event::{self, Action, Event, Who};
 use crate::domain::id::{ServerId, Sortable, TenantId, hash};
 use crate::domain::issuance::ClientSource;
 use crate::domain::server::{Secrets, Server};
-use crate::domain::session::{
-    ADDRESS_LIFETIME, CONSENT_LIFETIME, Origin, Phase, SESSION_LIFETIME, Session,
-};
+use crate::domain::session::{ADDRESS_LIFETIME, Origin, Phase, SESSION_LIFETIME, Session};
 use crate::domain::subject::Subject;
+use crate::domain::time::CONSENT_LIFETIME;
 use crate::domain::time::Timestamp;
 use crate::oauth::discovery::is_same_issuer;
+use crate::operations::clients::CALLBACK_PATH;
 use crate::seal::DataKey;
+use crate::state::app::App;
 use crate::table::credentials::{kept_reason_key, record_keys};
 use crate::table::servers::Companions;
 use crate::table::{servers as server_table, sessions, subjects};
@@ -42,8 +42,6 @@ use setup::{ConsentRequest, forget_client};
 use std::collections::BTreeMap;
 use tracing::warn;
 
-/// The path that issuers answer to.
-pub const CALLBACK_PATH: &str = "/oauth/callback";
 /// The path of our own page that starts a consent.
 pub const START_PATH: &str = "/oauth/start";
 

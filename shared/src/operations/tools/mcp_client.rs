@@ -4,16 +4,17 @@
 //! specific to stateless servers the client opens a session, once.
 
 use super::{BYTES_LIMIT, Failure, TOOLS_LIMIT};
-use crate::app::App;
+use crate::domain::address::origin;
 use crate::domain::event::Who;
 use crate::domain::id::TenantId;
-use crate::domain::server::origin;
 use crate::domain::tool::{Object, Tool};
 use crate::egress::coding::Decoder;
 use crate::mcp::{self, SESSION_HEADER};
 use crate::operations::credentials::AtServer;
-use crate::operations::invoke::{self, Call, Refusal, locked};
+use crate::operations::proxy::{self, Call, Refusal};
 use crate::sse::{Events, is_event_stream};
+use crate::state::app::App;
+use crate::state::cache::locked;
 use bytes::Bytes;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Response};
@@ -309,7 +310,7 @@ impl<'a> McpClient<'a> {
             probes: session.is_none() && method == LIST,
             end: Some(self.end),
         };
-        match invoke::forward(self.app, self.tenant, self.at, call).await? {
+        match proxy::forward(self.app, self.tenant, self.at, call).await? {
             Ok(answer) if answer.status().as_u16() == 403 => {
                 Err(Failure::Refused(Refusal::NotAccepted {
                     consent_helps: false,

@@ -9,9 +9,8 @@
 mod mcp_client;
 
 use super::credentials::AtServer;
-use super::invoke::{self, Refusal};
+use super::proxy::{self, Refusal};
 use super::servers::data_key;
-use crate::app::App;
 use crate::domain::credential::Records;
 use crate::domain::event::Who;
 use crate::domain::id::TenantId;
@@ -20,9 +19,11 @@ use crate::domain::server::Auth;
 use crate::domain::status::{Status, status};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
+use crate::domain::tool::CachedToolList;
 use crate::domain::tool::Tool;
 use crate::seal::Kind;
-use crate::table::tools::{CachedToolList, key};
+use crate::state::app::App;
+use crate::table::tools::key;
 use crate::{Error, Result};
 use mcp_client::McpClient;
 use miniz_oxide::deflate::compress_to_vec;
@@ -139,7 +140,7 @@ impl<'a> Place<'a> {
         let (server, records) = (&at.server, &at.records);
         let brings = records.header_override.is_some() || server.subjects_consent();
         let shared = Records::default();
-        let call = invoke::outbound_fingerprint(server, if brings { records } else { &shared })?;
+        let call = proxy::outbound_fingerprint(server, if brings { records } else { &shared })?;
         // Every PATCH drops the list (LangSmith 2.4), also one that changes no more than these.
         let shown = serde_json::to_string(&server.langsmith)
             .map_err(|_| Error::internal("a server could not be serialized"))?;
