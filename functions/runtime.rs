@@ -1,14 +1,18 @@
 //! Running one endpoint as a Lambda function, and what happens around every request wherever it runs.
 
-use crate::gateway::{self, Event, Unreadable};
-use crate::http::{Code, Streamed, streamed, with_retry};
+use crate::cors;
+use crate::gateway::{self, Event, Streaming, Unreadable};
+use crate::http::{Code, Streamed, buffered, streamed, with_retry};
+use crate::keep_alive::KeepAlive;
 use crate::{Endpoint, Handler, Request, Response};
+use bytes::Bytes;
 use hawser_core::App;
+use hawser_core::sse::is_event_stream;
 use hawser_core::state::config::Config;
 use http_body_util::BodyExt;
 use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpResponse;
-use lambda_http::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
-use lambda_http::http::{HeaderMap, HeaderValue};
+use lambda_http::http::header::{CACHE_CONTROL, CONTENT_ENCODING, X_CONTENT_TYPE_OPTIONS};
+use lambda_http::http::{HeaderMap, HeaderValue, Method};
 use lambda_http::{Body, Error};
 use lambda_runtime::{LambdaEvent, service_fn};
 use std::time::Instant;
@@ -18,9 +22,9 @@ impl Endpoint {
     /// Answers one request and logs one line about it: never a path, a query, a header or a body.
     pub async fn answer(&self, app: &App, request: Request) -> Response<Streamed> {
         let (method, started) = (request.method().clone(), Instant::now());
-        let mut response = match &self.handle {
-            Handler::Buffered(handle) => streamed(with_retry(handle(app, &request).await)),
-            Handler::Streaming(handle) => handle(app, &request).await,
+        let mut response = match cors::preflight(app, &request) {
+            Some(answer) => streamed(answer),
+            None => self.respond(app, request).await,
         };
         guard(response.headers_mut());
         info!(
@@ -37,6 +41,26 @@ impl Endpoint {
         response
     }
 
+    /// Answers one request by the handler: HEAD as GET without its body, and with what browsers are to know.
+    async fn respond(&self, app: &App, mut request: Request) -> Response<Streamed> {
+        let shared = cors::Shared::of(self.readers, app, &request);
+        let is_head = self.has_heads() && request.method() == Method::HEAD;
+        if is_head {
+            *request.method_mut() = Method::GET;
+        }
+        let mut response = match &self.handle {
+            Handler::Buffered(handle) => streamed(with_retry(handle(app, &request).await)),
+            Handler::Streaming(handle) => handle(app, &request).await,
+        };
+        if is_head {
+            *response.body_mut() = buffered(Bytes::new());
+        } else if is_plain_event_stream(response.headers()) {
+            response = response.map(|body| KeepAlive::new(body, app.keep_alive).boxed());
+        }
+        shared.say(response.headers_mut());
+        response
+    }
+
     /// The same with the whole body, awaited to its end.
     pub async fn serve(&self, app: &App, request: Request) -> Response<Body> {
         let (parts, body) = self.answer(app, request).await.into_parts();
@@ -50,20 +74,25 @@ impl Endpoint {
         Response::from_parts(parts, body)
     }
 
-    /// Answers one event of a front door with a body that is all there.
+    /// Answers one event of an HTTP API, with a body that is all there.
     pub async fn answer_event(&self, app: &App, event: Event) -> ApiGatewayV2httpResponse {
-        gateway::buffered(match gateway::request(event) {
+        let request = match event {
+            // It would not understand the answer.
+            Event::Rest(_) => Err(Unreadable::Format),
+            event => gateway::request(event),
+        };
+        gateway::buffered(match request {
             Ok(request) => self.serve(app, request).await,
             Err(unreadable) => refused(unreadable),
         })
     }
 
-    /// The same with a body that may still be on its way.
-    async fn stream_event(&self, app: &App, event: Event) -> Response<Streamed> {
-        match gateway::request(event) {
+    /// Answers one event of a front door that passes on the body as it comes.
+    pub async fn stream_event(&self, app: &App, event: Event) -> Streaming {
+        gateway::streaming(match gateway::request(event) {
             Ok(request) => self.answer(app, request).await,
             Err(unreadable) => streamed(refused(unreadable)),
-        }
+        })
     }
 
     /// Runs this endpoint as a Lambda function until the environment ends it. Everything it needs is built before the
@@ -76,8 +105,7 @@ impl Endpoint {
             let app = App::connect(Config::from_env()?).await?.share();
             if self.streams() {
                 let answer = async |event: LambdaEvent<Event>| {
-                    let answer = self.stream_event(&app, event.payload).await;
-                    Ok::<_, Error>(gateway::streaming(answer))
+                    Ok::<_, Error>(self.stream_event(&app, event.payload).await)
                 };
                 lambda_runtime::run(service_fn(answer)).await
             } else {
@@ -88,6 +116,11 @@ impl Endpoint {
             }
         })
     }
+}
+
+/// Whether a line can be added to the body.
+fn is_plain_event_stream(headers: &HeaderMap) -> bool {
+    is_event_stream(headers) && !headers.contains_key(CONTENT_ENCODING)
 }
 
 /// What every answer says: it is of the type that it names, and, where nothing is said of keeping it, nobody may.

@@ -33,10 +33,15 @@ impl Presented {
 
     /// Whether they are for one connection alone (Kambrium 13).
     pub fn is_bound(&self) -> bool {
+        matches!(self, Self::Client(_)) || self.bound_to().is_some()
+    }
+
+    /// The number of the one connection that they are for, where it is known before anything is read.
+    pub(crate) fn bound_to(&self) -> Option<u64> {
         match self {
-            Self::Caller(caller) => caller.bound_to.is_some(),
-            Self::Key(key) => key.bound_to.is_some(),
-            Self::Client(_) => true,
+            Self::Caller(caller) => caller.bound_to,
+            Self::Key(key) => key.bound_to,
+            Self::Client(_) => None,
         }
     }
 

@@ -11,7 +11,7 @@ pub mod integrations;
 pub mod integrity;
 mod keys;
 pub mod mcp_sessions;
-pub(crate) mod reasons;
+pub mod reasons;
 pub mod receipts;
 pub mod revocations;
 pub mod servers;
