@@ -124,6 +124,17 @@ pub fn present(receipt: &Receipt) -> Value {
             set("subjectId", subject.id().into());
             set("subjectType", subject.kind().as_str().into());
         }
+        Removed::Login {
+            subject,
+            login,
+            client_id,
+        } => {
+            set("kind", "end-login".into());
+            set("subjectId", subject.id().into());
+            set("subjectType", subject.kind().as_str().into());
+            set("loginId", login.ulid().into());
+            set("clientId", client_id.as_str().into());
+        }
         Removed::All { name } => {
             set("kind", "revoke-all".into());
             set("serverName", name.as_str().into());

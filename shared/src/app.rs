@@ -9,11 +9,13 @@ use crate::domain::id::{ServerId, TenantId, hash};
 use crate::domain::time::{Clock, Timestamp};
 use crate::egress::Egress;
 use crate::jwt::Verifier;
+use crate::login_token::{LoginToken, kid};
 use crate::operations::call_limits::CallLimits;
 use crate::operations::circuit_breaker::CircuitBreaker;
 use crate::operations::integrations::Copies;
 use crate::operations::invoke::ProcessCache;
 use crate::operations::leases::Leases;
+use crate::operations::logins::keys::{self, TokenKeys};
 use crate::seal::{DataKey, KeyService, TenantKey, TenantKeys, WrappedKey};
 use crate::secret_store::SecretStores;
 use crate::table::{Found, Key, Table};
@@ -76,6 +78,7 @@ pub struct App {
     pub(crate) process_cache: ProcessCache,
     pub(crate) circuit_breaker: CircuitBreaker,
     pub(crate) leases: Leases,
+    pub(crate) token_keys: TokenKeys,
     own: Weak<Self>,
     key_service: KeyService,
     tenant_keys: TenantKeys,
@@ -161,6 +164,7 @@ impl App {
             process_cache: ProcessCache::default(),
             circuit_breaker: CircuitBreaker::default(),
             leases: Leases::default(),
+            token_keys: TokenKeys::default(),
             own: Weak::new(),
             key_service,
             tenant_keys: TenantKeys::default(),
@@ -216,6 +220,12 @@ impl App {
             let pointer = self.table.personal(&hash).await?;
             let pointer = pointer.ok_or(Unauthenticated::InvalidToken)?;
             return Ok(Presented::personal(hash, pointer));
+        }
+        if let Some(kid) = kid(token)
+            && let Some(key) = keys::verifying(self, &kid).await?
+        {
+            let token = LoginToken::verify(token, &key, self.now())?;
+            return Ok(Presented::Login(Box::new(token)));
         }
         let verifier = Verifier::of(&self.verifiers, token).ok_or(Unauthenticated::InvalidToken)?;
         verifier

@@ -5,11 +5,13 @@ use crate::client_token::ClientToken;
 use crate::domain::error::Unauthenticated;
 use crate::domain::event::Who;
 use crate::domain::id::{Sortable, TenantId, hash, random};
+use crate::domain::login::Identity;
 use crate::domain::subject::{Actor, Subject, SubjectType};
 use crate::domain::time::Timestamp;
 use crate::jwt::LEEWAY;
+use crate::login_token::LoginToken;
 use crate::table::api_keys::{self, ApiKey, PersonalTokenPointer};
-use crate::table::{Found, Key, servers};
+use crate::table::{Found, Key, logins, servers};
 use crate::{Error, Result};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
@@ -41,6 +43,8 @@ pub struct Caller {
     pub is_service_key: bool,
     /// The id of the API key that it came with, if it came with one.
     pub key: Option<Sortable>,
+    /// The login whose token it came with, if it came with one.
+    pub login: Option<Sortable>,
     /// Whether it came with a token of its connection's own client.
     pub is_client: bool,
     /// The `exp` of the token that it came with, if it came with one.
@@ -63,6 +67,20 @@ impl Caller {
         &self.actor.subject
     }
 
+    /// The person, as logins keep them.
+    pub fn identity(&self) -> Identity {
+        Identity {
+            subject: self.actor.subject.clone(),
+            email: self.email.clone(),
+            username: self.username.clone(),
+            display_name: self.actor.display_name.clone(),
+            roles: self.roles.clone(),
+            teams: self.teams.clone(),
+            permissions: self.permissions.clone(),
+            scopes: self.scopes.clone(),
+        }
+    }
+
     /// Refuses a caller whose token has ended.
     pub(crate) fn check_end(&self, now: Timestamp) -> Result<(), Unauthenticated> {
         match self.token_ends {
@@ -77,6 +95,7 @@ impl From<&Caller> for Who {
         Self::Subject {
             subject: caller.subject().clone(),
             key: caller.key,
+            login: caller.login,
             client: caller.is_client,
         }
     }
@@ -91,6 +110,8 @@ pub enum Presented {
     Key(PresentedKey),
     /// A token of a connection's own client, whose server has not been read yet.
     Client(ClientToken),
+    /// A token of ours whose login has not been read yet.
+    Login(Box<LoginToken>),
 }
 
 /// The parts of an API key: `hwk_<tenant>_<id>_<secret>`, tenant and secret in lower-case base32.
@@ -146,6 +167,7 @@ impl Presented {
             Self::Caller(caller) => caller.bound_to.is_some(),
             Self::Key(key) => key.bound_to.is_some(),
             Self::Client(_) => true,
+            Self::Login(_) => false,
         }
     }
 
@@ -155,6 +177,7 @@ impl Presented {
             Self::Caller(caller) => &caller.tenant,
             Self::Key(key) => &key.tenant,
             Self::Client(token) => &token.tenant,
+            Self::Login(token) => token.tenant(),
         }
     }
 
@@ -164,6 +187,7 @@ impl Presented {
             Self::Caller(caller) => Ok(caller.subject()),
             Self::Key(key) => Err(&key.id),
             Self::Client(token) => Err(&token.client),
+            Self::Login(token) => Ok(token.subject()),
         }
     }
 
@@ -178,6 +202,7 @@ impl Presented {
                 connection.chain([own]).collect()
             }
             Self::Client(token) => vec![servers::key(&token.tenant, token.server)],
+            Self::Login(token) => vec![logins::key(token.tenant(), token.login())],
         };
         for key in needed {
             if !keys.contains(&key) {
@@ -198,6 +223,7 @@ impl Presented {
             }
             Self::Key(key) => key.authenticate(found, now),
             Self::Client(token) => token.authenticate(found, now),
+            Self::Login(token) => token.authenticate(found, now),
         }
     }
 }
@@ -252,6 +278,7 @@ fn caller_of(tenant: TenantId, key: ApiKey) -> Result<Caller> {
         bound_to: key.bound_to,
         is_service_key: key.owner.is_none(),
         key: Sortable::parse_ulid(&key.id),
+        login: None,
         is_client: false,
         token_ends: None,
     })

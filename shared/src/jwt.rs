@@ -287,7 +287,7 @@ fn claim<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
 /// Whether a token is one for access whose header asks for nothing that is not done here. An extension that must be
 /// understood is none that is (RFC 7515 4.1.11), and what another type says, a logout token for one, was not said to let
 /// anybody in (RFC 8725 3.11, RFC 9068 2.1).
-fn is_plain_token(header: &Header) -> bool {
+pub(crate) fn is_plain_token(header: &Header) -> bool {
     let kind = header.typ.as_deref().unwrap_or("JWT").to_ascii_lowercase();
     let kind = kind.strip_prefix("application/").unwrap_or(&kind);
     header.crit.is_none() && matches!(kind, "jwt" | "at+jwt")
@@ -391,6 +391,7 @@ fn caller(config: &TokenConfig, claims: &Map<String, Value>) -> Result<Caller, U
         bound_to,
         is_service_key: false,
         key: None,
+        login: None,
         is_client: false,
         token_ends: Some(ends),
     })

@@ -13,6 +13,7 @@ pub mod config;
 pub mod domain;
 pub mod egress;
 pub mod jwt;
+pub mod login_token;
 pub mod logs;
 pub mod mcp;
 pub mod oauth;

@@ -2,6 +2,10 @@
 //! key, the data key seals values with AES-256-GCM. The additional data binds tenant, server, subject and kind, so a
 //! ciphertext moved to another row does not open. No other module sees a key.
 
+mod logins;
+
+pub use logins::TokenKey;
+
 use crate::catalogue::Integration;
 use crate::domain::id::{ServerId, TenantId, random};
 use crate::domain::issuance::Issuance;

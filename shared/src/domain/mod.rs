@@ -11,6 +11,7 @@ pub mod header;
 pub mod id;
 pub mod issuance;
 pub mod json;
+pub mod login;
 pub mod mcp_session;
 pub mod revocation;
 mod secret;

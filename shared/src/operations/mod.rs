@@ -12,6 +12,7 @@ pub mod integrations;
 pub mod integrity;
 pub mod invoke;
 pub(crate) mod leases;
+pub mod logins;
 pub mod providers;
 mod purge;
 pub mod receipts;

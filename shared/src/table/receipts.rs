@@ -2,7 +2,7 @@
 
 use super::{Condition, SK, Table, Update, Write, encode, failed, keys, n, readable, s};
 use crate::domain::credential::Source;
-use crate::domain::id::{ServerId, TenantId};
+use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::revocation::{Outcome, Unsupported};
 use crate::domain::subject::{Actor, Subject};
 use crate::domain::time::Timestamp;
@@ -98,12 +98,14 @@ pub struct PresentedToken {
     pub attempts: u32,
 }
 
-/// How many credentials of each source.
+/// How many credentials of each source, and how many logins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Counts {
     pub oauth: u64,
     pub overrides: u64,
+    #[serde(default)]
+    pub logins: u64,
 }
 
 /// What a receipt is for.
@@ -123,6 +125,16 @@ pub enum Removed {
         /// Whose.
         #[serde(flatten)]
         subject: Subject,
+    },
+    /// One login.
+    Login {
+        /// Whose.
+        #[serde(flatten)]
+        subject: Subject,
+        /// Which.
+        login: Sortable,
+        /// The application that it was for.
+        client_id: String,
     },
     /// Every credential at a living server.
     All {
@@ -162,7 +174,11 @@ pub(crate) fn put(tenant: &TenantId, receipt: &Receipt) -> Result<Write> {
 
 /// Counts more credentials on a receipt.
 pub(crate) fn count(tenant: &TenantId, receipt: &str, more: Counts) -> Write {
-    let fields = [("oauth", more.oauth), ("overrides", more.overrides)];
+    let fields = [
+        ("oauth", more.oauth),
+        ("overrides", more.overrides),
+        ("logins", more.logins),
+    ];
     let fields = fields.into_iter().filter(|(_, more)| *more > 0);
     Write::Update(Update {
         key: keys::receipt(tenant, receipt),
