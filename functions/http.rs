@@ -10,7 +10,7 @@ use hawser_core::table::receipts::Counts;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use lambda_http::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER as RETRY_AFTER_HEADER,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER as RETRY_AFTER_HEADER, SET_COOKIE,
 };
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, RequestExt};
@@ -278,4 +278,17 @@ pub fn with_header(
         response.headers_mut().insert(name, value);
     }
     response
+}
+
+/// Adds a cookie to those that are set already.
+pub fn with_cookie(mut response: Response<Body>, cookie: &str) -> Response<Body> {
+    if let Ok(cookie) = lambda_http::http::HeaderValue::from_str(cookie) {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// For documents that any page may read: they hold nothing that is not for everyone.
+pub fn for_any_origin(response: Response<Body>) -> Response<Body> {
+    with_header(response, "access-control-allow-origin", "*")
 }

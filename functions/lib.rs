@@ -13,7 +13,13 @@ pub mod runtime;
 pub mod truefoundry;
 pub mod workers;
 
-pub use http::{Request, Response, Streamed, dry_run_response};
+pub use http::{Request, Response, Streamed, dry_run_response, streamed};
+
+/// What a sign-in page needs that is not one of the endpoints: that of the local server.
+pub mod sign_in {
+    pub use crate::hawser::sign_in::{Refusal, attempt, is_cross_site, once, signed_in};
+    pub use crate::page::{Button, Question};
+}
 
 use hawser_core::App;
 use lambda_http::Body;
@@ -121,6 +127,15 @@ endpoints! {
     HAWSER_START_CONSENT "hawser-start-consent" Buffered hawser::start_consent [POST "/oauth/start"];
     HAWSER_FINISH_CONSENT "hawser-finish-consent" Buffered hawser::finish_consent [GET "/oauth/callback"];
     HAWSER_CLIENT_METADATA "hawser-client-metadata" Buffered hawser::client_metadata [GET "/oauth/client-metadata.json"];
+    HAWSER_PROTECTED_RESOURCE "hawser-protected-resource" Buffered hawser::protected_resource
+        [GET "/.well-known/oauth-protected-resource", GET "/.well-known/oauth-protected-resource/mcp/{server}",
+         GET "/.well-known/oauth-protected-resource/mcp/v1/{name}/mcp"];
+    HAWSER_AUTHORIZATION_SERVER "hawser-authorization-server" Buffered hawser::authorization_server
+        [GET "/.well-known/oauth-authorization-server"];
+    HAWSER_REGISTER_APPLICATION "hawser-register-application" Buffered hawser::register_application [POST "/oauth/register"];
+    HAWSER_AUTHORIZE "hawser-authorize" Buffered hawser::authorize [GET "/oauth/authorize"];
+    HAWSER_ALLOW_APPLICATION "hawser-allow-application" Buffered hawser::allow_application [POST "/oauth/authorize"];
+    HAWSER_FINISH_SIGN_IN "hawser-finish-sign-in" Buffered hawser::finish_sign_in [GET "/oauth/signed-in"];
     HAWSER_INVOKE "hawser-invoke" Streaming hawser::invoke
         [POST "/mcp/{server}", GET "/mcp/{server}", DELETE "/mcp/{server}",
          POST "/mcp/v1/{name}/mcp", GET "/mcp/v1/{name}/mcp", DELETE "/mcp/v1/{name}/mcp"];

@@ -1,5 +1,6 @@
 //! What the pages of a consent share: their refusals, the cookie that binds a browser, and where a browser goes at the end.
 
+use super::sign_in;
 use crate::http::{Code, Request, Response, header};
 use crate::page::{page, redirect};
 use hawser_core::App;
@@ -10,7 +11,9 @@ use hawser_core::domain::id::{Sortable, hash};
 use hawser_core::domain::server::Server;
 use hawser_core::domain::session::{CONSENT_LIFETIME, Origin, Session};
 use hawser_core::domain::status::Status;
+use hawser_core::domain::subject::SubjectType;
 use hawser_core::operations::consent;
+use hawser_core::operations::sign_in::{BrowserSession, read_browser_session};
 use lambda_http::Body;
 use tracing::{error, warn};
 use url::Url;
@@ -22,6 +25,10 @@ pub enum Refusal {
     Spent,
     /// The request does not come from the button of our own page in this browser.
     Foreign,
+    /// The consent is another person's than the one who has signed in: whose it is, and who has.
+    AnotherPersons(String, String),
+    /// Nobody has signed in, and the sign-in did not begin.
+    SignIn(sign_in::Refusal),
     /// Too many consents were started.
     TooMany,
     /// Whatever the operation said.
@@ -39,8 +46,13 @@ impl From<Error> for Refusal {
 
 impl From<Refusal> for Response<Body> {
     fn from(refusal: Refusal) -> Self {
+        let refusal = match refusal {
+            Refusal::SignIn(refusal) => return refusal.into(),
+            Refusal::AnotherPersons(whose, who) => return another_persons(&whose, &who),
+            refusal => refusal,
+        };
         let (status, code, sentence) = match &refusal {
-            Refusal::Spent => (
+            Refusal::SignIn(_) | Refusal::AnotherPersons(..) | Refusal::Spent => (
                 400,
                 "spent",
                 "This address was used before, is too old, or was not made here. Start again from where you came.",
@@ -74,6 +86,52 @@ impl From<Refusal> for Response<Body> {
         response.extensions_mut().insert(Code(code));
         response
     }
+}
+
+/// The page for whoever has the address of another one's consent.
+fn another_persons(whose: &str, who: &str) -> Response<Body> {
+    let sentence = format!(
+        "This address is for {whose}, and you have signed in as {who}. Whoever sent it to you would have had your account \
+         connected to theirs. Close this window."
+    );
+    let shown = page(403, "This is not yours", &sentence, None, None);
+    let mut response = shown.unwrap_or_else(|_| crate::http::empty(500));
+    response.extensions_mut().insert(Code("another_persons"));
+    response
+}
+
+/// Who has signed in in a browser, if that is asked for here and somebody has.
+///
+/// # Errors
+/// What the operation fails with.
+pub async fn signed_in(
+    app: &App,
+    request: &Request,
+    base: &str,
+) -> Result<Option<BrowserSession>, Error> {
+    match cookie_of(request, base, sign_in::SESSION_COOKIE) {
+        Some(cookie) if app.sign_in.is_offered() => read_browser_session(app, &cookie).await,
+        _ => Ok(None),
+    }
+}
+
+/// Whether somebody who has signed in may give a consent: the subject may, and for a virtual account those who manage the
+/// tenant (Inbound 4.3).
+pub fn may_give(who: &BrowserSession, session: &Session) -> bool {
+    let manages = session.subject.kind() == SubjectType::VirtualAccount && who.manages;
+    who.tenant == session.tenant && (who.subject == session.subject || manages)
+}
+
+/// Refuses whoever may not give a consent.
+///
+/// # Errors
+/// [`Refusal::AnotherPersons`].
+pub fn refuse_another(who: &BrowserSession, session: &Session) -> Result<(), Refusal> {
+    if may_give(who, session) {
+        return Ok(());
+    }
+    let (whose, who) = (session.subject.id(), who.subject.id());
+    Err(Refusal::AnotherPersons(whose.to_owned(), who.to_owned()))
 }
 
 /// The one value of a parameter; a parameter that is there twice refuses the whole request.
@@ -116,6 +174,22 @@ pub fn has_cookie(request: &Request, session: &str) -> bool {
     ["https://", "http://"]
         .iter()
         .any(|base| cookie_named(request, &cookie_name(base, session)).is_some())
+}
+
+/// The value of the cookie that [`set_cookie`] has set under this id.
+pub fn cookie_of(request: &Request, base: &str, id: &str) -> Option<String> {
+    cookie_named(request, &cookie_name(base, id))
+}
+
+/// The header that takes such a cookie away.
+pub fn unset_cookie(base: &str, id: &str) -> String {
+    let secure = if base.starts_with("https://") {
+        "; Secure"
+    } else {
+        ""
+    };
+    let name = cookie_name(base, id);
+    format!("{name}=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0{secure}")
 }
 
 fn cookie_named(request: &Request, name: &str) -> Option<String> {

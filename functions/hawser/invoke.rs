@@ -16,13 +16,14 @@ mod tool_filter;
 pub use fuzzing::{Looked, filtered, look_into};
 pub use problem::Refused;
 
+use super::resource::metadata_url;
 use crate::http::{self, Request, Response, Streamed};
 use crate::route::capture;
 use futures_util::future::{Either, select};
 use hawser_core::App;
 use hawser_core::caller::Presented;
 use hawser_core::domain::error::Error;
-use hawser_core::domain::server::{Auth, Connection, GrantType};
+use hawser_core::domain::server::{Auth, Connection, GrantType, Server};
 use hawser_core::domain::status::Reason;
 use hawser_core::egress::coding::Decoder;
 use hawser_core::mcp;
@@ -47,6 +48,11 @@ const BODY_LIMIT: usize = 4 << 20;
 /// # Errors
 /// [`Refused`].
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Streamed>, Refused> {
+    let answered = answer(app, request).await;
+    answered.map_err(|refused| refused.from_resource(metadata_url(app, request)))
+}
+
+async fn answer(app: &App, request: &Request) -> Result<Response<Streamed>, Refused> {
     let (who, target) = admit(app, request).await?;
     let body = http::body(request);
     if body.len() > BODY_LIMIT {
@@ -59,19 +65,46 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Streamed>, 
         .map_err(|problem| Refused {
             problem,
             id: message.id,
+            metadata: None,
         })
+}
+
+/// The server at this path, if there is one and the caller may call it.
+///
+/// # Errors
+/// What the operation fails with.
+pub(super) async fn server_at(
+    app: &App,
+    who: Presented,
+    path: &str,
+) -> Result<Option<Server>, Error> {
+    let Some(target) = target(path) else {
+        return Ok(None);
+    };
+    let found = invoke::find(app, who, &target, None).await?;
+    let permitted = found.permit(|caller, found| match found {
+        Some(found) => permission::reach(caller, &found.at.server).map(drop),
+        None => Ok(()),
+    });
+    Ok(permitted
+        .ok()
+        .and_then(|it| it.found)
+        .map(|it| it.at.server))
+}
+
+/// Which server a path is that of.
+fn target(path: &str) -> Option<Target> {
+    if let Some(found) = capture("/mcp/{server}", path) {
+        Some(Target::parse(&found["server"]))
+    } else {
+        let found = capture("/mcp/v1/{name}/mcp", path)?;
+        Some(Target::Name(found["name"].clone()))
+    }
 }
 
 /// Route and method, then the origin, then the credentials.
 async fn admit(app: &App, request: &Request) -> Result<(Presented, Target), Problem> {
-    let path = request.uri().path();
-    let target = if let Some(found) = capture("/mcp/{server}", path) {
-        Target::parse(&found["server"])
-    } else if let Some(found) = capture("/mcp/v1/{name}/mcp", path) {
-        Target::Name(found["name"].clone())
-    } else {
-        return Err(Problem::PathNotFound);
-    };
+    let target = target(request.uri().path()).ok_or(Problem::PathNotFound)?;
     let method = request.method();
     if *method != Method::POST {
         if is_modern(request) {

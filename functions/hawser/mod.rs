@@ -1,16 +1,25 @@
 //! Hawser's own API, beside the three contracts: receipts, offboarding and the audit log, under `/v1`, and the response
 //! for unknown routes.
 
+pub mod allow_application;
+mod application_request;
+pub mod authorization_server;
+pub mod authorize;
 pub mod client_metadata;
 pub(crate) mod consent;
 pub mod finish_consent;
+pub mod finish_sign_in;
 pub mod get_receipt;
 pub mod invoke;
 pub mod list_events;
 pub mod list_receipts;
 pub mod offboard_subject;
 mod problem;
+pub mod protected_resource;
+pub mod register_application;
+mod resource;
 pub mod show_consent;
+pub mod sign_in;
 pub mod start_consent;
 pub mod unrouted;
 

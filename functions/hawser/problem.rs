@@ -19,6 +19,8 @@ pub enum Problem {
     ReceiptNotFound,
     /// This deployment has no public https address.
     NoMetadata,
+    /// Nobody signs in here.
+    NoSignIn,
     /// Whatever the operation said.
     Domain(Error),
 }
@@ -57,6 +59,11 @@ impl From<Problem> for Response<Body> {
                 404,
                 "NO_CLIENT_METADATA",
                 "This deployment has no public https address.".to_owned(),
+            ),
+            Problem::NoSignIn => (
+                404,
+                "NO_SIGN_IN",
+                "Nobody signs in here: no identity provider is configured.".to_owned(),
             ),
             Problem::Domain(Error::Unauthenticated(_)) => (
                 401,

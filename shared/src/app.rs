@@ -16,6 +16,7 @@ use crate::operations::integrations::Copies;
 use crate::operations::invoke::ProcessCache;
 use crate::operations::leases::Leases;
 use crate::operations::logins::keys::{self, TokenKeys};
+use crate::operations::sign_in::SignIn;
 use crate::seal::{DataKey, KeyService, TenantKey, TenantKeys, WrappedKey};
 use crate::secret_store::SecretStores;
 use crate::table::{Found, Key, Table};
@@ -52,6 +53,8 @@ pub struct App {
     pub ui_origin: Option<String>,
     /// Which issuers a tenant's servers may use.
     pub allowed_issuers: AllowedIssuers,
+    /// How people and applications sign in here.
+    pub sign_in: SignIn,
     /// Whether a server may be registered at `http` on loopback; only under the local server.
     pub allow_loopback_http: bool,
     /// The one way out, for every address learned from anywhere.
@@ -149,6 +152,7 @@ impl App {
             return_origins: config.return_origins,
             ui_origin: config.ui_origin,
             allowed_issuers: config.allowed_issuers,
+            sign_in: SignIn::new(config.sign_in, config.allow_loopback_http)?,
             allow_loopback_http: config.allow_loopback_http,
             egress,
             clock: Clock::System,
@@ -285,6 +289,14 @@ impl App {
         self.tenant_key(tenant, wrapped.tenant_key)
             .await?
             .unwrap_data_key(tenant, server, wrapped)
+    }
+
+    /// The operator's own key, for what belongs to no tenant: registrations of applications, cookies of people who sign in.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub(crate) async fn operator_key(&self) -> Result<TenantKey> {
+        self.current_tenant_key(&TenantId::operator()).await
     }
 
     /// The key of a tenant that new servers use, made if the tenant has none. Of two made at once the first stays.

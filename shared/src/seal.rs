@@ -372,6 +372,28 @@ impl TenantKey {
         Ok(text.into())
     }
 
+    /// Seals what leaves Hawser and comes back, such as the content of a cookie, for one purpose.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the cipher fails.
+    pub fn seal_token(&self, purpose: &str, plain: &[u8]) -> Result<SecretString> {
+        let sealed = encrypt(&self.bytes, &aad(&["token", purpose]), plain)?;
+        Ok(BASE64URL_NOPAD.encode(&sealed.0).into())
+    }
+
+    /// Opens what [`Self::seal_token`] has sealed for this purpose; `None` for anything else.
+    pub fn open_token(&self, purpose: &str, text: &str) -> Option<Zeroizing<Vec<u8>>> {
+        let sealed = Sealed(BASE64URL_NOPAD.decode(text.as_bytes()).ok()?);
+        decrypt(&self.bytes, &aad(&["token", purpose]), &sealed).ok()
+    }
+
+    /// 256 bits that follow from a text and a purpose, for whoever has the key alone: base64url.
+    pub fn derive(&self, purpose: &str, text: &str) -> SecretString {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.bytes.as_slice());
+        let tag = hmac::sign(&key, &aad(&["derived", purpose, text]));
+        BASE64URL_NOPAD.encode(tag.as_ref()).into()
+    }
+
     /// Whether a MAC is valid for a text.
     pub fn verify_mac(&self, text: &str, mac: &Mac) -> bool {
         decrypt(&self.bytes, &aad(&["mark", text]), &mac.sealed).is_ok()

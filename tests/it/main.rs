@@ -10,6 +10,7 @@
 
 mod addresses;
 mod allowed_issuers;
+mod application_sign_in;
 mod audit_log;
 mod aws_credentials;
 mod budget;
@@ -25,6 +26,7 @@ mod guarded_answers;
 mod guards;
 mod harness;
 mod hostile;
+mod identity_provider;
 mod index;
 mod integrations;
 mod integrity;

@@ -3,6 +3,7 @@
 
 pub mod address;
 pub mod allowed_issuers;
+pub mod application;
 pub mod consent_failure;
 pub mod credential;
 pub mod error;

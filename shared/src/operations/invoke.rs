@@ -61,17 +61,16 @@ pub enum Target {
     Number(u64),
     /// By its name.
     Name(String),
-    /// By something that names none.
-    Unknown,
 }
 
 impl Target {
-    /// Reads `mcp-<ULID>`, a UUID or a number.
+    /// Reads `mcp-<ULID>`, a UUID or a number; anything else is a name.
     pub fn parse(text: &str) -> Self {
         let id = ServerId::parse_prefixed(text).or_else(|| ServerId::parse_uuid(text));
         let digits = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
         let number = || text.parse().ok().filter(|_| digits).map(Self::Number);
-        id.map(Self::Id).or_else(number).unwrap_or(Self::Unknown)
+        let name = || Self::Name(text.to_owned());
+        id.map(Self::Id).or_else(number).unwrap_or_else(name)
     }
 }
 
@@ -141,7 +140,6 @@ pub async fn find(
     let tenant = who.tenant().clone();
     let (id, caller) = match target {
         Target::Id(id) => (Some(*id), None),
-        Target::Unknown => (None, None),
         Target::Number(number) => {
             let key = server_table::number_key(&tenant, *number);
             let (caller, found) = app.read_as(who.clone(), vec![key]).await?;

@@ -1,7 +1,9 @@
 //! What Hawser does, in the words of no contract. Each operation is one decision and at most one transaction; what has
 //! been read for a caller cannot be used before a contract's rule has permitted it.
 
+pub mod applications;
 pub mod audit_log;
+pub mod authorization;
 pub mod call_limits;
 pub(crate) mod circuit_breaker;
 pub mod clients;
@@ -20,6 +22,7 @@ mod revocations;
 pub mod scheduler;
 pub mod servers;
 pub mod sessions;
+pub mod sign_in;
 pub mod subjects;
 pub mod tokens;
 pub mod tools;

@@ -127,6 +127,15 @@ pub(crate) fn subject(tenant: &TenantId, subject: &Subject) -> Key {
     )
 }
 
+/// What a subject has allowed to applications.
+pub(crate) fn remembered_applications(tenant: &TenantId, subject: &Subject) -> Key {
+    let kind = subject.kind().as_str();
+    key(
+        tenant_partition(tenant),
+        format!("REMEMBERED#{kind}#{}", part(subject.id())),
+    )
+}
+
 pub(crate) fn counter(tenant: &TenantId) -> Key {
     key(tenant_partition(tenant), "COUNTER")
 }

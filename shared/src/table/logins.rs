@@ -6,12 +6,12 @@ use super::credentials::OFFBOARDINGS;
 use super::{
     Condition, Found, Key, Table, Write, WriteError, audit_log, encode, keys, receipts, s,
 };
+use crate::Result;
 use crate::domain::event::Event;
 use crate::domain::id::{Sortable, TenantId};
 use crate::domain::login::{AuthorizationCode, Login};
 use crate::domain::subject::Subject;
 use crate::table::receipts::{Counts, Receipt};
-use crate::Result;
 use serde::{Deserialize, Serialize};
 
 /// Keys that one read may name.

@@ -11,6 +11,7 @@ mod keys;
 pub mod logins;
 pub mod mcp_sessions;
 pub mod receipts;
+pub mod remembered_applications;
 pub mod revocations;
 pub mod servers;
 pub mod sessions;

@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::app::App;
 use crate::domain::login::{Identity, Login};
+use crate::operations::sign_in::{self, Vouched};
 use secrecy::SecretString;
 
 /// What the provider says.
@@ -24,7 +25,14 @@ pub enum Vouching {
 ///
 /// # Errors
 /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-#[expect(clippy::unused_async, reason = "the provider's client is asked here")]
-pub(super) async fn ask(_app: &App, _login: &Login, _token: SecretString) -> Result<Vouching> {
-    Ok(Vouching::Unanswered)
+pub(super) async fn ask(app: &App, login: &Login, token: SecretString) -> Result<Vouching> {
+    let vouched = sign_in::vouch(app, &login.tenant, login.subject(), &token).await?;
+    Ok(match vouched {
+        Vouched::For(now) => Vouching::Vouched {
+            identity: now.identity,
+            refresh_token: now.refresh_token,
+        },
+        Vouched::NoMore => Vouching::Refused,
+        Vouched::Unknown => Vouching::Unanswered,
+    })
 }

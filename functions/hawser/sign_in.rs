@@ -1,0 +1,425 @@
+//! What the pages of a sign-in share: where they begin, what happens once somebody has signed in, wherever that was, and how they
+//! say no (Inbound 2).
+
+use super::application_request::{ApplicationRequest, read};
+use super::consent::{self, cookie_of, set_cookie, unset_cookie};
+use super::invoke::server_at;
+use super::resource::{bases, path_of};
+use crate::http::{BODY_LIMIT, Code, Request, Response, body, form, query, with_cookie};
+use crate::page::{Button, Question, page, redirect};
+use hawser_core::App;
+use hawser_core::Error;
+use hawser_core::caller::{Caller, Presented};
+use hawser_core::domain::application::{ApplicationSource, is_on_this_machine, place_of_redirect};
+use hawser_core::domain::login::AllowedApplication;
+use hawser_core::operations::applications::NoApplication;
+use hawser_core::operations::authorization::{self, remembered, seal_question};
+use hawser_core::operations::consent::START_PATH;
+use hawser_core::operations::logins::{self, Allowed};
+use hawser_core::operations::sign_in::{self, Goal, SignInFailure, SignedIn};
+use lambda_http::Body;
+use secrecy::ExposeSecret;
+use tracing::{error, warn};
+use url::Url;
+
+/// The path that applications send browsers to.
+pub const AUTHORIZE_PATH: &str = "/oauth/authorize";
+/// The cookie of a browser in which somebody has signed in.
+pub const SESSION_COOKIE: &str = "signed-in";
+
+/// Why a page cannot do its work, and there is no application to tell.
+#[derive(Debug)]
+pub enum Refusal {
+    /// Nobody signs in here.
+    NotOffered,
+    /// Nobody knows the application.
+    UnknownApplication,
+    /// The document of the application cannot be fetched.
+    ApplicationUnreachable,
+    /// The document of the application must not be believed, for this reason.
+    ApplicationUnusable(&'static str),
+    /// The answer would go where the application has never said it is.
+    ForeignRedirect,
+    /// The person has been offboarded since they signed in.
+    Offboarded,
+    /// The sign-in did not come about.
+    SignIn(SignInFailure),
+}
+
+impl From<SignInFailure> for Refusal {
+    fn from(failure: SignInFailure) -> Self {
+        Self::SignIn(failure)
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::SignIn(SignInFailure::Failed(error))
+    }
+}
+
+impl From<NoApplication> for Refusal {
+    fn from(why: NoApplication) -> Self {
+        match why {
+            NoApplication::Unknown => Self::UnknownApplication,
+            NoApplication::Unreachable => Self::ApplicationUnreachable,
+            NoApplication::Unusable(why) => Self::ApplicationUnusable(why),
+            NoApplication::Failed(error) => error.into(),
+        }
+    }
+}
+
+impl From<Refusal> for Response<Body> {
+    fn from(refusal: Refusal) -> Self {
+        use SignInFailure::{
+            Declined, Failed, Foreign, NoTenant, NotOffered, Refused, Unreachable, Untrusted,
+        };
+        const AGAIN: &str = "Start again from the application.";
+        let (status, code, sentence) = match &refusal {
+            Refusal::NotOffered | Refusal::SignIn(NotOffered) => {
+                (404, "no_sign_in", "Nobody signs in here. Ask whoever runs this service.".to_owned())
+            }
+            Refusal::UnknownApplication => (
+                400,
+                "unknown_application",
+                "The application that sent you is not known here. Let it forget this service, and add it again.".to_owned(),
+            ),
+            Refusal::ApplicationUnreachable => (
+                503,
+                "application_unreachable",
+                "What the application says of itself cannot be read at the moment. Try again later.".to_owned(),
+            ),
+            Refusal::ApplicationUnusable(why) => (
+                400,
+                "application_unusable",
+                format!("What the application says of itself cannot be used: {why}."),
+            ),
+            Refusal::ForeignRedirect => (
+                400,
+                "foreign_redirect",
+                "The application that sent you wants the answer somewhere that does not belong to it. Go no further.".to_owned(),
+            ),
+            Refusal::Offboarded => (
+                403,
+                "offboarded",
+                format!("Your access was removed meanwhile. {AGAIN}"),
+            ),
+            Refusal::SignIn(Foreign) => (
+                400,
+                "foreign",
+                format!("This belongs to no sign-in that was begun in this browser within ten minutes. Allow cookies. {AGAIN}"),
+            ),
+            Refusal::SignIn(Declined) => (
+                403,
+                "declined",
+                format!("The sign-in was declined. {AGAIN}"),
+            ),
+            Refusal::SignIn(Refused(word)) => {
+                warn!(word, "a sign-in failed at the identity provider");
+                (
+                    502,
+                    "provider_refused",
+                    format!("The identity provider did not let you sign in. {AGAIN}"),
+                )
+            }
+            Refusal::SignIn(Unreachable) => (
+                503,
+                "provider_unreachable",
+                "The identity provider does not answer at the moment. Try again later.".to_owned(),
+            ),
+            Refusal::SignIn(Untrusted(why)) => {
+                warn!(why, "the answer of the identity provider was not accepted");
+                (
+                    502,
+                    "provider_untrusted",
+                    "The answer of the identity provider was not accepted. Whoever runs this service can find out more.".to_owned(),
+                )
+            }
+            Refusal::SignIn(NoTenant) => (
+                403,
+                "no_tenant",
+                "You have signed in, but you belong to no tenant of this service. Ask whoever runs it.".to_owned(),
+            ),
+            Refusal::SignIn(Failed(cause)) => {
+                error!(%cause, "the request failed");
+                match cause {
+                    Error::Unavailable(_) => {
+                        (503, "unavailable", format!("Something is not available at the moment. {AGAIN}"))
+                    }
+                    _ => (500, "internal_error", format!("Something went wrong. {AGAIN}")),
+                }
+            }
+        };
+        let shown = page(status, "Not signed in", &sentence, None, None);
+        let mut response = shown.unwrap_or_else(|_| crate::http::empty(500));
+        response.extensions_mut().insert(Code(code));
+        response
+    }
+}
+
+/// Name of the cookie of a sign-in; there may be several in one browser.
+fn attempt_id(state: &str) -> String {
+    let id: String = state.chars().take(8).collect();
+    format!("sign-in-{id}")
+}
+
+/// What a browser has kept for the sign-in with this state.
+pub fn attempt_cookie(request: &Request, base: &str, state: &str) -> Option<String> {
+    cookie_of(request, base, &attempt_id(state))
+}
+
+/// What the browser signs in for that has begun the sign-in with this state, and its cookie.
+///
+/// # Errors
+/// [`SignInFailure::Foreign`].
+pub async fn attempt(app: &App, request: &Request, state: &str) -> Result<(Goal, String), Refusal> {
+    let base = bases(app, request).into_iter().next();
+    let base = base.ok_or(Refusal::NotOffered)?;
+    let cookie = attempt_cookie(request, &base, state).ok_or(SignInFailure::Foreign)?;
+    Ok((sign_in::goal(app, state, &cookie).await?, cookie))
+}
+
+/// The one value of a parameter, of the form in a POST, else of the query.
+///
+/// # Errors
+/// [`SignInFailure::Foreign`] where it is missing or there twice.
+pub fn once(request: &Request, name: &str) -> Result<String, Refusal> {
+    let sent = match request.method().as_str() {
+        "POST" if body(request).len() <= BODY_LIMIT => form(request),
+        "POST" => Vec::new(),
+        _ => query(request),
+    };
+    let mut values = sent.into_iter().filter(|(n, _)| n == name);
+    match (values.next(), values.next()) {
+        (Some((_, value)), None) => Ok(value),
+        _ => Err(SignInFailure::Foreign.into()),
+    }
+}
+
+/// Whether a browser says that a request comes from another site than ours.
+pub fn is_cross_site(app: &App, request: &Request) -> bool {
+    let base = bases(app, request).into_iter().next().unwrap_or_default();
+    consent::is_cross_site(app, request, &base)
+}
+
+/// Begins a sign-in and sends the browser there.
+///
+/// # Errors
+/// [`Refusal`].
+pub async fn begin(app: &App, request: &Request, goal: Goal) -> Result<Response<Body>, Refusal> {
+    let base = bases(app, request).into_iter().next();
+    let base = base.ok_or(Refusal::NotOffered)?;
+    let begun = sign_in::begin(app, &base, goal).await?;
+    let cookie = set_cookie(
+        &base,
+        &attempt_id(&begun.state),
+        begun.cookie.expose_secret(),
+    );
+    Ok(with_cookie(redirect(&begun.url), &cookie))
+}
+
+/// An answer after which the sign-in with this state is over.
+pub fn done(response: Response<Body>, base: &str, state: &str) -> Response<Body> {
+    with_cookie(response, &unset_cookie(base, &attempt_id(state)))
+}
+
+/// Goes on with what somebody has signed in for, in the browser that has begun it.
+///
+/// # Errors
+/// [`Refusal`].
+pub async fn signed_in(
+    app: &App,
+    request: &Request,
+    who: SignedIn,
+    goal: Goal,
+    state: &str,
+    cookie: &str,
+) -> Result<Response<Body>, Refusal> {
+    let bases = bases(app, request);
+    let base = bases.first().ok_or(Refusal::NotOffered)?;
+    let (before, offboardings) = remembered(app, &who).await?;
+    let manages = caller_of(&who).manages_tenant();
+    let session = sign_in::browser_session(app, &who, manages, offboardings).await?;
+    let session = set_cookie(base, SESSION_COOKIE, session.expose_secret());
+    let answer = match goal {
+        Goal::Consent(ticket) => {
+            let back = redirect(&format!("{base}{START_PATH}?session={ticket}"));
+            done(back, base, state)
+        }
+        Goal::Application(query) => match read(app, &bases, &query).await? {
+            Err(back) => done(back, base, state),
+            Ok(asked) => {
+                let question = authorization::Question {
+                    query,
+                    signed_in: who,
+                    offboardings,
+                };
+                if before.is_some_and(|before| before.covers(asked.wanted())) {
+                    let answer = give_code(app, question, &asked).await?;
+                    done(answer, base, state)
+                } else {
+                    let sealed = seal_question(app, &question, cookie).await?;
+                    let fields = [("question", sealed.expose_secret()), ("state", state)];
+                    ask(app, &bases, &question.signed_in, &asked, &fields).await?
+                }
+            }
+        },
+    };
+    Ok(with_cookie(answer, &session))
+}
+
+/// Sends the browser back to the application with a code.
+///
+/// # Errors
+/// [`Refusal::Offboarded`]; what the operation fails with.
+pub async fn give_code(
+    app: &App,
+    question: authorization::Question,
+    asked: &ApplicationRequest,
+) -> Result<Response<Body>, Refusal> {
+    let who = question.signed_in;
+    let allowed = Allowed {
+        tenant: who.tenant,
+        identity: who.identity,
+        vouched_at: who.at,
+        offboardings: question.offboardings,
+        provider_token: who.refresh_token,
+        application: AllowedApplication {
+            client_id: asked.application.client_id.clone(),
+            name: asked.application.name.clone(),
+            redirect_host: place_of_redirect(&asked.redirect_uri),
+        },
+        redirect_uri: asked.redirect_uri.clone(),
+        code_challenge: asked.code_challenge.clone(),
+        issuer: asked.issuer.clone(),
+        resources: asked.resources.clone(),
+        scopes: asked.scopes.clone(),
+    };
+    let code = logins::authorize(app, allowed).await?;
+    let code = code.ok_or(Refusal::Offboarded)?;
+    Ok(asked.answer(&[("code", code.expose_secret())]))
+}
+
+/// The page that asks whether an application may go on.
+async fn ask(
+    app: &App,
+    bases: &[String],
+    who: &SignedIn,
+    asked: &ApplicationRequest,
+    fields: &[(&str, &str)],
+) -> Result<Response<Body>, Refusal> {
+    let application = &asked.application;
+    let place = place_of_redirect(&asked.redirect_uri);
+    let name = application.name.clone().unwrap_or_else(|| place.clone());
+    let subject = who.identity.subject.id();
+    let known = match application.source {
+        ApplicationSource::Registered => {
+            "It has registered itself; nobody has checked its name".to_owned()
+        }
+        ApplicationSource::MetadataDocument => {
+            format!(
+                "It is published at {}",
+                place_of_redirect(&application.client_id)
+            )
+        }
+        ApplicationSource::Listed => "The operator of this service has set it up".to_owned(),
+    };
+    let leads_to = if is_on_this_machine(&asked.redirect_uri) {
+        format!("A program on this computer ({place})")
+    } else {
+        place.clone()
+    };
+    let person = match &who.identity.display_name {
+        Some(display) if display != subject => format!("{display} ({subject})"),
+        _ => subject.to_owned(),
+    };
+    let facts = [
+        ("Application", name.clone()),
+        ("Who says so", known),
+        ("You go back to", leads_to),
+        ("As", format!("{person}, in {}", who.tenant.as_str())),
+        ("To call", servers(app, bases, who, &asked.resources).await?),
+    ];
+    let mut warnings = vec![format!(
+        "{name} will be able to call what is named above as you, until you or an administrator ends it. \
+         If you did not just start this from {name}, choose Deny."
+    )];
+    if is_on_this_machine(&asked.redirect_uri) {
+        warnings.push("Any program on this computer could have sent you here.".to_owned());
+    }
+    let base = asked.issuer.as_str();
+    let path = Url::parse(base).map(|url| url.path().trim_end_matches('/').to_owned());
+    let question = Question {
+        heading: &format!("Let {name} in?"),
+        sentence: &format!("{name} asks to use MCP servers as {subject}."),
+        facts: &facts,
+        warnings: &warnings,
+        fields,
+        input: None,
+        action: &format!("{}{AUTHORIZE_PATH}", path.unwrap_or_default()),
+        buttons: &[
+            Button {
+                text: "Allow",
+                field: Some(("decision", "allow")),
+            },
+            Button {
+                text: "Deny",
+                field: Some(("decision", "deny")),
+            },
+        ],
+        targets: &target(&asked.redirect_uri),
+    };
+    Ok(question.page()?)
+}
+
+/// What a content security policy calls the place that a redirect URI leads to.
+fn target(redirect_uri: &str) -> String {
+    match Url::parse(redirect_uri) {
+        Ok(url) if url.origin().is_tuple() => url.origin().ascii_serialization(),
+        Ok(url) => format!("{}:", url.scheme()),
+        Err(_) => String::new(),
+    }
+}
+
+/// The servers that are to be called, as somebody knows them who may.
+async fn servers(
+    app: &App,
+    bases: &[String],
+    who: &SignedIn,
+    resources: &[String],
+) -> Result<String, Refusal> {
+    let mut all = Vec::new();
+    for resource in resources {
+        let Some(path) = path_of(bases, resource) else {
+            all.push("Every MCP server here that you may call".to_owned());
+            continue;
+        };
+        let presented = Presented::Caller(Box::new(caller_of(who)));
+        all.push(match server_at(app, presented, path).await? {
+            Some(server) => format!("{} ({resource})", server.name),
+            None => format!("{resource}, where there is no server that you may call at present"),
+        });
+    }
+    Ok(all.join("; "))
+}
+
+/// Somebody who has signed in, as operations know callers.
+fn caller_of(who: &SignedIn) -> Caller {
+    let identity = who.identity.clone();
+    Caller {
+        tenant: who.tenant.clone(),
+        actor: identity.actor(),
+        email: identity.email,
+        username: identity.username,
+        roles: identity.roles,
+        teams: identity.teams,
+        permissions: identity.permissions,
+        scopes: identity.scopes,
+        bound_to: None,
+        is_service_key: false,
+        key: None,
+        login: None,
+        is_client: false,
+        token_ends: None,
+    }
+}
