@@ -21,18 +21,19 @@ use crate::http::{self, Request, Response, Streamed};
 use crate::route::capture;
 use futures_util::future::{Either, select};
 use hawser_core::App;
-use hawser_core::caller::Presented;
+use hawser_core::caller::{Caller, Presented};
 use hawser_core::domain::error::Error;
+use hawser_core::domain::mcp_session::McpSession;
 use hawser_core::domain::server::{Auth, Connection, GrantType, Server};
 use hawser_core::domain::status::Reason;
 use hawser_core::egress::coding::Decoder;
 use hawser_core::mcp;
 use hawser_core::operations::credentials::AtServer;
-use hawser_core::operations::invoke::{self, Call, Refusal, Target, Watch};
+use hawser_core::operations::proxy::{self, Call, Refusal, Target, Watch};
 use hawser_core::operations::{Permitted, consent, tools};
 use hawser_core::sse::is_event_stream;
 use lambda_http::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use lambda_http::http::{HeaderValue, Method};
+use lambda_http::http::{HeaderValue, Method, StatusCode};
 use message::{Content, Message};
 use permission::Reach;
 use problem::Problem;
@@ -43,6 +44,7 @@ use tool_filter::{Denied, Filter};
 
 /// The largest body that is passed on, in bytes.
 const BODY_LIMIT: usize = 4 << 20;
+
 /// Returns the MCP server's response, whatever its status, or a JSON-RPC error that says why the server was not called.
 ///
 /// # Errors
@@ -60,7 +62,7 @@ async fn answer(app: &App, request: &Request) -> Result<Response<Streamed>, Refu
         return Err(Problem::TooLarge.into());
     }
     let message = Message::read(body);
-    pass_on(app, request, who, &target, &message)
+    pass_on(app, &Inbound::new(request, &message), who, &target)
         .await
         .map_err(|problem| Refused {
             problem,
@@ -81,7 +83,7 @@ pub(super) async fn server_at(
     let Some(target) = target(path) else {
         return Ok(None);
     };
-    let found = invoke::find(app, who, &target, None).await?;
+    let found = proxy::find(app, who, &target, None).await?;
     let permitted = found.permit(|caller, found| match found {
         Some(found) => permission::reach(caller, &found.at.server).map(drop),
         None => Ok(()),
@@ -129,20 +131,126 @@ fn is_modern(request: &Request) -> bool {
     http::header(request, "mcp-protocol-version").is_some_and(|one| mcp::is_stateless(&one))
 }
 
+/// A request to forward, and what its revision makes of it.
+struct Inbound<'a> {
+    request: &'a Request,
+    message: &'a Message,
+    /// Of a revision without sessions.
+    modern: bool,
+}
+
+/// A call that its caller may make.
+struct Allowed {
+    at: Permitted<AtServer>,
+    reach: Reach,
+    /// The session that it names, by our id.
+    session: Option<(String, McpSession)>,
+}
+
+impl<'a> Inbound<'a> {
+    fn new(request: &'a Request, message: &'a Message) -> Self {
+        Self {
+            request,
+            message,
+            modern: is_modern(request),
+        }
+    }
+
+    fn posts(&self) -> bool {
+        *self.request.method() == Method::POST
+    }
+
+    fn initializes(&self) -> bool {
+        !self.modern && self.posts() && self.message.method.as_deref() == Some("initialize")
+    }
+
+    fn session_id(&self) -> Option<String> {
+        http::header(self.request, mcp::SESSION_HEADER.as_str())
+            .filter(|_| !self.modern && !self.initializes())
+    }
+
+    /// Parses the body and rejects mismatched MCP headers.
+    fn content(&self) -> Content {
+        let content = if self.posts() {
+            Content::read(http::body(self.request))
+        } else {
+            Content::nothing()
+        };
+        if headers::contradict(self.request, content.mirrored()) {
+            Content::Unclear
+        } else {
+            content
+        }
+    }
+
+    /// The call to forward. `inspected`: its body was parsed.
+    fn call(&self, caller: &Caller, session: Option<SecretString>, inspected: bool) -> Call {
+        let mut headers = headers::of_request(self.request);
+        let mut body = Vec::new();
+        if self.posts() {
+            body = http::body(self.request).to_vec();
+            if inspected {
+                // In no other encoding than the one in which it was read.
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            }
+        }
+        Call {
+            who: caller.into(),
+            method: self.request.method().clone(),
+            headers,
+            body,
+            session,
+            hops: headers::hops(self.request),
+            probes: false,
+            end: None,
+        }
+    }
+}
+
 async fn pass_on(
     app: &App,
-    request: &Request,
+    inbound: &Inbound<'_>,
     who: Presented,
     target: &Target,
-    message: &Message,
 ) -> Result<Response<Streamed>, Problem> {
-    let modern = is_modern(request);
-    let initializes = !modern
-        && *request.method() == Method::POST
-        && message.method.as_deref() == Some("initialize");
-    let named =
-        http::header(request, mcp::SESSION_HEADER.as_str()).filter(|_| !modern && !initializes);
-    let found = invoke::find(app, who.clone(), target, named.as_deref()).await?;
+    let allowed = allow(app, inbound, who.clone(), target).await?;
+    let at = &allowed.at;
+    let hides = !at.found.server.connection.allows_all_tools();
+    // The body is parsed only if there is something to filter.
+    let content = (hides || allowed.reach != Reach::All).then(|| inbound.content());
+    let watch = Watch::new(app, who, &at.found)?;
+    if let Some(content) = &content {
+        match filter(app, &allowed, content, &watch).await {
+            Ok(()) => {}
+            Err(Denied::Problem(problem)) => return Err(problem),
+            Err(Denied::Refusal(refusal)) => return Err(refused(app, allowed.at, refusal).await?),
+        }
+    }
+    let upstream_session = match &allowed.session {
+        Some((_, session)) => Some(proxy::upstream_session(app, at, session).await?),
+        None => None,
+    };
+    let call = inbound.call(&at.caller, upstream_session.clone(), content.is_some());
+    let mut over: Over = Box::pin(watch.until_revoked());
+    let answer = match forward(app, at, call, &mut over).await? {
+        Ok(answer) => answer,
+        Err(refusal) => return Err(refused(app, allowed.at, refusal).await?),
+    };
+    require_usable(app, inbound, at, answer.status()).await?;
+    let ours = follow_session(app, inbound, &allowed, upstream_session.as_ref(), &answer).await?;
+    let connection = hides.then_some(&at.found.server.connection);
+    relayed(answer, over, ours.as_ref(), connection, content.as_ref()).await
+}
+
+/// Finds what a call needs, and refuses a caller who may not make it.
+async fn allow(
+    app: &App,
+    inbound: &Inbound<'_>,
+    who: Presented,
+    target: &Target,
+) -> Result<Allowed, Problem> {
+    let named = inbound.session_id();
+    let found = proxy::find(app, who, target, named.as_deref()).await?;
     let now = app.now();
     let Permitted { caller, found } = found
         .permit(|caller, found| {
@@ -158,113 +266,116 @@ async fn pass_on(
             }
         })?
         .existing()?;
-    let session = found.session.filter(|_| named.is_some());
-    let at = Permitted {
-        caller,
-        found: found.at,
-    };
-    let connection = at.found.server.connection.clone();
-    if !connection.agent_enabled {
+    if !found.at.server.connection.agent_enabled {
         return Err(Problem::Disabled);
     }
-    let reach = permission::reach(&at.caller, &at.found.server)?;
-    let posts = *request.method() == Method::POST;
-    let hides = !connection.allows_all_tools();
-    // The body is parsed only if there is something to filter.
-    let content = (hides || reach != Reach::All).then(|| read(request, posts));
-    let watch = Watch::new(app, who, &at.found)?;
-    if let Some(content) = &content {
-        match tool_filter::refuse(app, &at, reach, content).await {
-            Ok(()) => {}
-            Err(Denied::Problem(problem)) => return Err(problem),
-            Err(Denied::Refusal(refusal)) => return Err(refused(app, at, refusal).await?),
-        }
-        // The server may have taken its time to list its tools.
-        if matches!(content, Content::Call(_)) {
-            let now = watch.revalidate().await?.map(|server| server.connection);
-            let is_same = |now: &Connection| {
-                now.access_type == connection.access_type
-                    && now.disabled_tools == connection.disabled_tools
-            };
-            if !now.as_ref().is_some_and(is_same) {
-                return Err(Error::Contended.into());
-            }
-        }
-    }
-    let upstream_session = match &session {
-        Some(session) => Some(invoke::upstream_session(app, &at, session).await?),
-        None => None,
-    };
-    let mut headers = headers::of_request(request);
-    if posts && content.is_some() {
-        // In no other encoding than the one in which it was read.
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    }
-    let call = Call {
-        who: (&at.caller).into(),
-        method: request.method().clone(),
-        headers,
-        body: if posts {
-            http::body(request).to_vec()
-        } else {
-            Vec::new()
+    Ok(Allowed {
+        reach: permission::reach(&caller, &found.at.server)?,
+        session: named.zip(found.session),
+        at: Permitted {
+            caller,
+            found: found.at,
         },
-        session: upstream_session.clone(),
-        hops: headers::hops(request),
-        probes: false,
-        end: None,
-    };
-    let mut over: Over = Box::pin(watch.until_revoked());
-    let answer = forward(app, &at, call, &mut over).await?;
-    let answer = match answer {
-        Ok(answer) => answer,
-        Err(refusal) => return Err(refused(app, at, refusal).await?),
-    };
-    let status = answer.status();
+    })
+}
+
+/// Refuses what the connection or the caller's permissions do not allow.
+async fn filter(
+    app: &App,
+    allowed: &Allowed,
+    content: &Content,
+    watch: &Watch,
+) -> Result<(), Denied> {
+    tool_filter::refuse(app, &allowed.at, allowed.reach, content).await?;
+    // The server may have taken its time to list its tools.
+    if matches!(content, Content::Call(_)) {
+        let before = &allowed.at.found.server.connection;
+        let now = watch.revalidate().await.map_err(Problem::from)?;
+        let is_same = |now: &Connection| {
+            now.access_type == before.access_type && now.disabled_tools == before.disabled_tools
+        };
+        if !now.is_some_and(|server| is_same(&server.connection)) {
+            return Err(Problem::from(Error::Contended).into());
+        }
+    }
+    Ok(())
+}
+
+/// Refuses an answer that no caller could use.
+async fn require_usable(
+    app: &App,
+    inbound: &Inbound<'_>,
+    at: &Permitted<AtServer>,
+    status: StatusCode,
+) -> Result<(), Problem> {
     // Statuses that nobody knows mean nothing to the caller, and some break the gateway between us.
     if status.canonical_reason().is_none() || status.is_informational() {
         return Err(Problem::Unreachable);
     }
-    if initializes
+    if inbound.initializes()
         && matches!(status.as_u16(), 404 | 405)
         && tools::uses_legacy_sse_transport(app, &at.caller.tenant, &at.found, &at.caller).await
     {
         return Err(Problem::LegacySseTransport);
     }
-    if let Some(session) = session
-        .as_ref()
-        .filter(|_| *request.method() == Method::DELETE)
+    Ok(())
+}
+
+/// Stores a session that the server has opened, or deletes one that it has closed. Returns our id for the answer.
+async fn follow_session(
+    app: &App,
+    inbound: &Inbound<'_>,
+    allowed: &Allowed,
+    known: Option<&SecretString>,
+    answer: &reqwest::Response,
+) -> Result<Option<SecretString>, Problem> {
+    let status = answer.status();
+    if let Some((_, session)) = &allowed.session
+        && *inbound.request.method() == Method::DELETE
         && (status.is_success() || status.as_u16() == 404)
     {
-        invoke::close_session(app, &at.caller, session).await?;
+        proxy::close_session(app, &allowed.at.caller, session).await?;
     }
     let theirs = answer.headers().get(mcp::SESSION_HEADER);
-    let theirs = theirs.and_then(|id| id.to_str().ok()).filter(|_| !modern);
-    let ours = match (theirs, &upstream_session, named) {
-        (Some(theirs), None, None) if initializes && status.is_success() => {
-            Some(invoke::keep_session(app, &at, theirs).await?)
+    let theirs = theirs.and_then(|id| id.to_str().ok());
+    Ok(match (theirs.filter(|_| !inbound.modern), known) {
+        (Some(theirs), None) if inbound.initializes() && status.is_success() => {
+            Some(proxy::keep_session(app, &allowed.at, theirs).await?)
         }
         // The server repeats the id.
-        (Some(theirs), Some(known), Some(ours)) if known.expose_secret() == theirs => {
-            Some(SecretString::from(ours))
-        }
+        (Some(theirs), Some(known)) if known.expose_secret() == theirs => allowed
+            .session
+            .as_ref()
+            .map(|(ours, _)| ours.clone().into()),
         _ => None,
-    };
+    })
+}
+
+/// The answer for the caller. `connection` is there if it hides tools.
+async fn relayed(
+    answer: reqwest::Response,
+    over: Over,
+    session: Option<&SecretString>,
+    connection: Option<&Connection>,
+    content: Option<&Content>,
+) -> Result<Response<Streamed>, Problem> {
+    let status = answer.status();
     let is_stream = is_event_stream(answer.headers());
     let mut response = Response::new(());
     *response.status_mut() = status;
-    *response.headers_mut() = headers::of_answer(answer.headers(), ours.as_ref());
-    if !hides || !is_stream && content != Some(Content::Tools) {
+    *response.headers_mut() = headers::of_answer(answer.headers(), session);
+    let may_list = is_stream || content == Some(&Content::Tools);
+    let Some(connection) = connection.filter(|_| may_list) else {
         return Ok(response.map(|()| Relay::new(answer, over).boxed()));
-    }
+    };
     // A response that cannot be decoded might list hidden tools.
     let decoder = Decoder::of(answer.headers()).map_err(|_| Problem::ToolsUnreadable)?;
     response.headers_mut().remove(CONTENT_ENCODING);
     let relay = Relay::new(answer, over).decoded(decoder);
     let body = if is_stream {
-        relay.filtered(Filter::new(&connection)).boxed()
+        relay.filtered(Filter::new(connection)).boxed()
     } else {
-        http::buffered(tool_filter::rewritten(status, relay, &connection).await?)
+        http::buffered(tool_filter::rewritten(status, relay, connection).await?)
     };
     Ok(response.map(|()| body))
 }
@@ -277,27 +388,13 @@ async fn forward(
     call: Call,
     over: &mut Over,
 ) -> Result<Result<reqwest::Response, Refusal>, Problem> {
-    let sent = pin!(invoke::forward(app, &at.caller.tenant, &at.found, call));
+    let sent = pin!(proxy::forward(app, &at.caller.tenant, &at.found, call));
     match select(sent, over).await {
         Either::Left((answer, _)) => Ok(answer?),
         Either::Right(((), sent)) => {
             drop(sent.await?);
             Err(Error::Contended.into())
         }
-    }
-}
-
-/// Parses the body and rejects mismatched MCP headers.
-fn read(request: &Request, posts: bool) -> Content {
-    let content = if posts {
-        Content::read(http::body(request))
-    } else {
-        Content::nothing()
-    };
-    if headers::contradict(request, content.mirrored()) {
-        Content::Unclear
-    } else {
-        content
     }
 }
 

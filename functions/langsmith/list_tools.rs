@@ -9,7 +9,7 @@ use hawser_core::domain::id::parse_hyphenated;
 use hawser_core::domain::server::{Auth, Secrets, Server};
 use hawser_core::domain::subject::Subject;
 use hawser_core::domain::tool::{self, Object, Tool};
-use hawser_core::operations::invoke::Refusal;
+use hawser_core::operations::proxy::Refusal;
 use hawser_core::operations::tools::{self, CachePolicy, Failure, Tools};
 use hawser_core::operations::{credentials, providers, servers};
 use hawser_core::{App, Error};

@@ -96,6 +96,17 @@ impl Event {
         (!lines.is_empty()).then(|| String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    /// The same event with a line feed at the end of each line that ends with a carriage return alone. Some parsers know only
+    /// line feeds, and would join such lines to one field.
+    pub fn with_line_feeds(mut self) -> Self {
+        for at in 0..self.0.len() {
+            if self.0[at] == b'\r' && self.0.get(at + 1) != Some(&b'\n') {
+                self.0[at] = b'\n';
+            }
+        }
+        self
+    }
+
     /// The same event with other data, which has no ends of lines.
     pub fn with_data(&self, data: &str) -> Self {
         let mut bytes = Vec::new();
@@ -201,6 +212,15 @@ mod tests {
         let event = Event("data: a\n\u{feff}data: b\n\n".as_bytes().to_vec());
         assert_eq!(event.data().as_deref(), Some("a"));
         assert_eq!(event.with_data("x").data().as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn a_carriage_return_alone_becomes_a_line_feed() {
+        let event = Event(b"id: 1\r\ndata:\r{\r\n\r".to_vec());
+        assert_eq!(
+            event.with_line_feeds().into_bytes(),
+            b"id: 1\r\ndata:\n{\r\n\n"
+        );
     }
 
     #[test]

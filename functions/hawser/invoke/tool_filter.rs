@@ -12,7 +12,7 @@ use hawser_core::domain::server::Connection;
 use hawser_core::domain::tool::{self, Tool};
 use hawser_core::operations::Permitted;
 use hawser_core::operations::credentials::AtServer;
-use hawser_core::operations::invoke::Refusal;
+use hawser_core::operations::proxy::Refusal;
 use hawser_core::operations::tools::{self, CachePolicy, Failure, Tools};
 use hawser_core::sse::{Event, Events};
 use http_body_util::{BodyExt, Limited};
@@ -155,7 +155,8 @@ impl Filter {
     fn shown(&self, event: Event) -> Vec<u8> {
         let data = event.data().filter(|data| !data.is_empty());
         let shown = match data.map(|data| without_hidden(&data, &self.connection)) {
-            None | Some(Ok(None)) => event,
+            // A list that this parser does not see must not be one to the caller's.
+            None | Some(Ok(None)) => event.with_line_feeds(),
             Some(Ok(Some(data))) => event.with_data(&data),
             Some(Err(Unreadable)) => return Vec::new(),
         };

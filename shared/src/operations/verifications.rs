@@ -2,7 +2,7 @@
 //! 3). Only the status that the connection shows depends on the result.
 
 use super::credentials::AtServer;
-use super::invoke::Refusal;
+use super::proxy::Refusal;
 use super::retry_on_contention;
 use super::tools::{self, CachePolicy, Failure};
 use crate::app::App;

@@ -12,7 +12,7 @@ use crate::domain::tool::{Object, Tool};
 use crate::egress::coding::Decoder;
 use crate::mcp::{self, SESSION_HEADER};
 use crate::operations::credentials::AtServer;
-use crate::operations::invoke::{self, Call, Refusal, locked};
+use crate::operations::proxy::{self, Call, Refusal, locked};
 use crate::sse::{Events, is_event_stream};
 use bytes::Bytes;
 use reqwest::header::HeaderMap;
@@ -309,7 +309,7 @@ impl<'a> McpClient<'a> {
             probes: session.is_none() && method == LIST,
             end: Some(self.end),
         };
-        match invoke::forward(self.app, self.tenant, self.at, call).await? {
+        match proxy::forward(self.app, self.tenant, self.at, call).await? {
             Ok(answer) if answer.status().as_u16() == 403 => {
                 Err(Failure::Refused(Refusal::NotAccepted {
                     consent_helps: false,

@@ -9,7 +9,7 @@
 mod mcp_client;
 
 use super::credentials::AtServer;
-use super::invoke::{self, Refusal};
+use super::proxy::{self, Refusal};
 use super::servers::data_key;
 use crate::app::App;
 use crate::domain::credential::Records;
@@ -139,7 +139,7 @@ impl<'a> Place<'a> {
         let (server, records) = (&at.server, &at.records);
         let brings = records.header_override.is_some() || server.subjects_consent();
         let shared = Records::default();
-        let call = invoke::outbound_fingerprint(server, if brings { records } else { &shared })?;
+        let call = proxy::outbound_fingerprint(server, if brings { records } else { &shared })?;
         // Every PATCH drops the list (LangSmith 2.4), also one that changes no more than these.
         let shown = serde_json::to_string(&server.langsmith)
             .map_err(|_| Error::internal("a server could not be serialized"))?;

@@ -1,0 +1,52 @@
+//! What a call rests on, as a hash: sessions, tool lists and answers on their way are void once it has changed.
+
+use crate::app::App;
+use crate::domain::credential::Records;
+use crate::domain::id::{TenantId, hash};
+use crate::domain::server::Server;
+use crate::operations::credentials::AtServer;
+use crate::{Error, Result};
+
+/// A hash of everything that a subject's calls to a server depend on. It changes when their target or their credential
+/// changes, or when the server was switched off.
+pub(super) fn fingerprint(server: &Server, records: &Records) -> Result<String> {
+    let off = server.connection.times_off;
+    Ok(hash(&format!(
+        "{off} {}",
+        outbound_fingerprint(server, records)?
+    )))
+}
+
+/// A hash of the target and the credential of a subject's calls to a server. It changes with the server's address, its
+/// authentication, any of its secrets and the subject's credential, but not when a grant is refreshed.
+pub(in crate::operations) fn outbound_fingerprint(
+    server: &Server,
+    records: &Records,
+) -> Result<String> {
+    let credential = match (&records.header_override, &records.grant) {
+        (Some(own), _) => own.version.as_str(),
+        (None, Some(grant)) => grant.session.as_str(),
+        (None, None) => "",
+    };
+    let all = (
+        server.auth_revision,
+        &server.url,
+        &server.auth,
+        &server.additional_headers,
+        &server.secrets,
+        credential,
+    );
+    serde_json::to_string(&all)
+        .map(|text| hash(&text))
+        .map_err(|_| Error::internal("a server could not be serialized"))
+}
+
+/// Whether the fingerprint of a call is still the same.
+pub(super) async fn is_unchanged(app: &App, tenant: &TenantId, at: &AtServer) -> Result<bool> {
+    match AtServer::load(&app.table, tenant, at.server.id, &at.subject).await? {
+        Some(now) => {
+            Ok(fingerprint(&now.server, &now.records)? == fingerprint(&at.server, &at.records)?)
+        }
+        None => Ok(false),
+    }
+}
