@@ -287,8 +287,3 @@ pub fn with_cookie(mut response: Response<Body>, cookie: &str) -> Response<Body>
     }
     response
 }
-
-/// For documents that any page may read: they hold nothing that is not for everyone.
-pub fn for_any_origin(response: Response<Body>) -> Response<Body> {
-    with_header(response, "access-control-allow-origin", "*")
-}

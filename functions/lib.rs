@@ -2,10 +2,12 @@
 //! of the same name in `bin/`, a function in `template.yaml`, and a line of the router in `Cargo.toml`; a test holds the
 //! four against each other.
 
+mod cors;
 pub mod gateway;
 pub mod hawser;
 mod http;
 pub mod kambrium;
+mod keep_alive;
 pub mod langsmith;
 mod page;
 pub mod route;
@@ -35,16 +37,58 @@ enum Handler {
     Streaming(for<'a> fn(&'a App, &'a Request) -> Answering<'a, Streamed>),
 }
 
+/// The web pages that may read an endpoint's answers (Inbound 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readers {
+    /// Those of the origins that the operator lists: what answers to credentials. Not marked in the index.
+    Listed,
+    /// Any: documents that are public. `Public` in the index.
+    Anyone,
+    /// None: what browsers are sent to and show as a page of ours. `Page` in the index.
+    Nobody,
+}
+
+macro_rules! readers {
+    () => {
+        Readers::Listed
+    };
+    (Public) => {
+        Readers::Anyone
+    };
+    (Page) => {
+        Readers::Nobody
+    };
+}
+
 /// One function behind the gateway.
 pub struct Endpoint {
     /// The same everywhere: binary, template, log.
     pub name: &'static str,
-    /// Method and path of each route.
+    /// Method and path of each route, but for HEAD where that is answered as GET is.
     pub routes: &'static [(&'static str, &'static str)],
+    /// The web pages that may read its answers.
+    pub readers: Readers,
     handle: Handler,
 }
 
 impl Endpoint {
+    /// Method and path of each route.
+    pub fn all_routes(&self) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
+        let heads = self.has_heads();
+        let heads = self
+            .routes
+            .iter()
+            .filter(move |(m, _)| heads && *m == "GET");
+        let heads = heads.map(|(_, path)| ("HEAD", *path));
+        self.routes.iter().copied().chain(heads)
+    }
+
+    /// Whether it answers HEAD as GET, without the body. Pages do not: to get one may end what it was for, and link scanners
+    /// send HEAD.
+    fn has_heads(&self) -> bool {
+        self.readers != Readers::Nobody
+    }
+
     /// Whether its answers may be streamed. Such a function is not behind the gateway, which would hold them back, but at
     /// a URL of its own.
     pub const fn streams(&self) -> bool {
@@ -53,12 +97,14 @@ impl Endpoint {
 }
 
 macro_rules! endpoints {
-    ($($constant:ident $name:literal $kind:ident $contract:ident::$module:ident [$($method:ident $path:literal),*];)*) => {
+    ($($constant:ident $name:literal $kind:ident $contract:ident::$module:ident [$($method:ident $path:literal),*]
+        $($readers:ident)?;)*) => {
         $(
             #[doc = concat!("`", $name, "`")]
             pub const $constant: Endpoint = Endpoint {
                 name: $name,
                 routes: &[$((stringify!($method), $path)),*],
+                readers: readers!($($readers)?),
                 handle: Handler::$kind(|app, request| {
                     Box::pin(async move { $contract::$module::handle(app, request).await.unwrap_or_else(Into::into) })
                 }),
@@ -116,28 +162,31 @@ endpoints! {
     KAMBRIUM_LIST_TOOLS "kambrium-list-tools" Buffered kambrium::list_tools [GET "/api/v1/mcp-servers/{server_id}/tools"];
     KAMBRIUM_FINISH_CONSENT "kambrium-finish-consent" Buffered kambrium::finish_consent
         [GET "/api/mcp-servers/saas-oauth/{provider}/callback", GET "/api/mcp-servers/saas-oauth/{provider}/callback/",
-         POST "/api/mcp-servers/saas-oauth/{provider}/callback", POST "/api/mcp-servers/saas-oauth/{provider}/callback/"];
+         POST "/api/mcp-servers/saas-oauth/{provider}/callback", POST "/api/mcp-servers/saas-oauth/{provider}/callback/"] Page;
     KAMBRIUM_ISSUE_TOKEN "kambrium-issue-token" Buffered kambrium::issue_token [POST "/oauth2/token"];
     HAWSER_GET_RECEIPT "hawser-get-receipt" Buffered hawser::get_receipt [GET "/v1/receipts/{receiptId}"];
     HAWSER_LIST_RECEIPTS "hawser-list-receipts" Buffered hawser::list_receipts [GET "/v1/receipts"];
     HAWSER_OFFBOARD_SUBJECT "hawser-offboard-subject" Buffered hawser::offboard_subject
         [DELETE "/v1/subjects/{subjectType}/{subjectId}/credentials", POST "/v1/subjects/offboard"];
     HAWSER_LIST_EVENTS "hawser-list-events" Buffered hawser::list_events [GET "/v1/audit"];
-    HAWSER_SHOW_CONSENT "hawser-show-consent" Buffered hawser::show_consent [GET "/oauth/start", HEAD "/oauth/start"];
-    HAWSER_START_CONSENT "hawser-start-consent" Buffered hawser::start_consent [POST "/oauth/start"];
-    HAWSER_FINISH_CONSENT "hawser-finish-consent" Buffered hawser::finish_consent [GET "/oauth/callback"];
-    HAWSER_CLIENT_METADATA "hawser-client-metadata" Buffered hawser::client_metadata [GET "/oauth/client-metadata.json"];
+    HAWSER_SHOW_CONSENT "hawser-show-consent" Buffered hawser::show_consent [GET "/oauth/start", HEAD "/oauth/start"] Page;
+    HAWSER_START_CONSENT "hawser-start-consent" Buffered hawser::start_consent [POST "/oauth/start"] Page;
+    HAWSER_FINISH_CONSENT "hawser-finish-consent" Buffered hawser::finish_consent [GET "/oauth/callback"] Page;
+    HAWSER_CLIENT_METADATA "hawser-client-metadata" Buffered hawser::client_metadata [GET "/oauth/client-metadata.json"] Public;
     HAWSER_PROTECTED_RESOURCE "hawser-protected-resource" Buffered hawser::protected_resource
         [GET "/.well-known/oauth-protected-resource", GET "/.well-known/oauth-protected-resource/mcp/{server}",
-         GET "/.well-known/oauth-protected-resource/mcp/v1/{name}/mcp"];
+         GET "/.well-known/oauth-protected-resource/mcp/v1/{name}/mcp"] Public;
     HAWSER_AUTHORIZATION_SERVER "hawser-authorization-server" Buffered hawser::authorization_server
-        [GET "/.well-known/oauth-authorization-server"];
-    HAWSER_REGISTER_APPLICATION "hawser-register-application" Buffered hawser::register_application [POST "/oauth/register"];
-    HAWSER_AUTHORIZE "hawser-authorize" Buffered hawser::authorize [GET "/oauth/authorize"];
-    HAWSER_ALLOW_APPLICATION "hawser-allow-application" Buffered hawser::allow_application [POST "/oauth/authorize"];
-    HAWSER_FINISH_SIGN_IN "hawser-finish-sign-in" Buffered hawser::finish_sign_in [GET "/oauth/signed-in"];
+        [GET "/.well-known/oauth-authorization-server"] Public;
+    HAWSER_REGISTER_APPLICATION "hawser-register-application" Buffered hawser::register_application [POST "/oauth/register"] Public;
+    HAWSER_AUTHORIZE "hawser-authorize" Buffered hawser::authorize [GET "/oauth/authorize"] Page;
+    HAWSER_ALLOW_APPLICATION "hawser-allow-application" Buffered hawser::allow_application [POST "/oauth/authorize"] Page;
+    HAWSER_FINISH_SIGN_IN "hawser-finish-sign-in" Buffered hawser::finish_sign_in [GET "/oauth/signed-in"] Page;
     HAWSER_INVOKE "hawser-invoke" Streaming hawser::invoke
         [POST "/mcp/{server}", GET "/mcp/{server}", DELETE "/mcp/{server}",
-         POST "/mcp/v1/{name}/mcp", GET "/mcp/v1/{name}/mcp", DELETE "/mcp/v1/{name}/mcp"];
+         POST "/mcp/v1/{name}/mcp", GET "/mcp/v1/{name}/mcp", DELETE "/mcp/v1/{name}/mcp",
+         POST "/mcp", GET "/mcp", DELETE "/mcp",
+         POST "/mcp/{integration}/mcp", GET "/mcp/{integration}/mcp", DELETE "/mcp/{integration}/mcp",
+         POST "/{integration}/mcp", GET "/{integration}/mcp", DELETE "/{integration}/mcp"];
     HAWSER_UNROUTED "hawser-unrouted" Buffered hawser::unrouted [];
 }

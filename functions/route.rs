@@ -1,18 +1,27 @@
 //! Matching paths to routes as API Gateway's HTTP APIs do: segment by segment, no trailing slash, parameters decoded.
 
-use crate::ENDPOINTS;
+use crate::{ENDPOINTS, Endpoint};
 use std::collections::HashMap;
 
 /// The methods that a path takes, in alphabetical order; none if it is not served.
 pub fn methods(path: &str) -> Vec<&'static str> {
-    let routes = ENDPOINTS.iter().flat_map(|endpoint| endpoint.routes);
+    let routes = ENDPOINTS.iter().flat_map(Endpoint::all_routes);
     let mut methods: Vec<_> = routes
         .filter(|(_, pattern)| capture(pattern, path).is_some())
-        .map(|(method, _)| *method)
+        .map(|(method, _)| method)
         .collect();
     methods.sort_unstable();
     methods.dedup();
     methods
+}
+
+/// The endpoint that a method of a path leads to.
+pub fn find(method: &str, path: &str) -> Option<&'static Endpoint> {
+    let serves = |endpoint: &&Endpoint| {
+        let mut routes = endpoint.all_routes();
+        routes.any(|(one, pattern)| one == method && capture(pattern, path).is_some())
+    };
+    ENDPOINTS.iter().find(serves)
 }
 
 /// The values of a pattern's `{parameters}`, if the path fits it.

@@ -1,14 +1,18 @@
 //! Running one endpoint as a Lambda function, and what happens around every request wherever it runs.
 
+use crate::cors;
 use crate::gateway::{self, Event, Unreadable};
-use crate::http::{Code, Streamed, streamed, with_retry};
+use crate::http::{Code, Streamed, buffered, streamed, with_retry};
+use crate::keep_alive::KeepAlive;
 use crate::{Endpoint, Handler, Request, Response};
+use bytes::Bytes;
 use hawser_core::App;
 use hawser_core::config::Config;
+use hawser_core::sse::is_event_stream;
 use http_body_util::BodyExt;
 use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpResponse;
-use lambda_http::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
-use lambda_http::http::{HeaderMap, HeaderValue};
+use lambda_http::http::header::{CACHE_CONTROL, CONTENT_ENCODING, X_CONTENT_TYPE_OPTIONS};
+use lambda_http::http::{HeaderMap, HeaderValue, Method};
 use lambda_http::{Body, Error};
 use lambda_runtime::{LambdaEvent, service_fn};
 use std::time::Instant;
@@ -18,9 +22,9 @@ impl Endpoint {
     /// Answers one request and logs one line about it: never a path, a query, a header or a body.
     pub async fn answer(&self, app: &App, request: Request) -> Response<Streamed> {
         let (method, started) = (request.method().clone(), Instant::now());
-        let mut response = match &self.handle {
-            Handler::Buffered(handle) => streamed(with_retry(handle(app, &request).await)),
-            Handler::Streaming(handle) => handle(app, &request).await,
+        let mut response = match cors::preflight(app, &request) {
+            Some(answer) => streamed(answer),
+            None => self.respond(app, request).await,
         };
         guard(response.headers_mut());
         info!(
@@ -34,6 +38,26 @@ impl Endpoint {
             milliseconds = started.elapsed().as_secs_f64() * 1e3,
             "answered"
         );
+        response
+    }
+
+    /// Answers one request by the handler: HEAD as GET without its body, and with what browsers are to know.
+    async fn respond(&self, app: &App, mut request: Request) -> Response<Streamed> {
+        let shared = cors::Shared::of(self.readers, app, &request);
+        let is_head = self.has_heads() && request.method() == Method::HEAD;
+        if is_head {
+            *request.method_mut() = Method::GET;
+        }
+        let mut response = match &self.handle {
+            Handler::Buffered(handle) => streamed(with_retry(handle(app, &request).await)),
+            Handler::Streaming(handle) => handle(app, &request).await,
+        };
+        if is_head {
+            *response.body_mut() = buffered(Bytes::new());
+        } else if is_plain_event_stream(response.headers()) {
+            response = response.map(|body| KeepAlive::new(body, app.keep_alive).boxed());
+        }
+        shared.say(response.headers_mut());
         response
     }
 
@@ -88,6 +112,11 @@ impl Endpoint {
             }
         })
     }
+}
+
+/// Whether a line can be added to the body.
+fn is_plain_event_stream(headers: &HeaderMap) -> bool {
+    is_event_stream(headers) && !headers.contains_key(CONTENT_ENCODING)
 }
 
 /// What every answer says: it is of the type that it names, and, where nothing is said of keeping it, nobody may.

@@ -1,5 +1,6 @@
 //! `POST|GET|DELETE /mcp/{server}` and `/mcp/v1/{name}/mcp`: a call to an MCP server, passed on with the caller's stored
-//! credential. The body goes through untouched in both directions; the answer is passed on as it comes.
+//! credential. The body goes through untouched in both directions; the answer is passed on as it comes. `/mcp` and
+//! `/{integration}/mcp` are for credentials that are bound to one connection (Kambrium 13.1).
 //!
 //! Requests from 2026-07-28 on stand alone. Those of earlier revisions have sessions, which get ids of ours.
 
@@ -94,16 +95,6 @@ pub(super) async fn server_at(
         .map(|it| it.at.server))
 }
 
-/// Which server a path is that of.
-fn target(path: &str) -> Option<Target> {
-    if let Some(found) = capture("/mcp/{server}", path) {
-        Some(Target::parse(&found["server"]))
-    } else {
-        let found = capture("/mcp/v1/{name}/mcp", path)?;
-        Some(Target::Name(found["name"].clone()))
-    }
-}
-
 /// Route and method, then the origin, then the credentials.
 async fn admit(app: &App, request: &Request) -> Result<(Presented, Target), Problem> {
     let target = target(request.uri().path()).ok_or(Problem::PathNotFound)?;
@@ -113,7 +104,7 @@ async fn admit(app: &App, request: &Request) -> Result<(Presented, Target), Prob
             return Err(Problem::MethodNotAllowed("POST"));
         }
         if *method != Method::GET && *method != Method::DELETE {
-            return Err(Problem::MethodNotAllowed("DELETE, GET, POST"));
+            return Err(Problem::MethodNotAllowed("DELETE, GET, HEAD, POST"));
         }
     }
     if !headers::comes_from_an_allowed_origin(app, request) {
@@ -124,6 +115,29 @@ async fn admit(app: &App, request: &Request) -> Result<(Presented, Target), Prob
         return Err(Problem::LoopDetected);
     }
     Ok((http::present_any(app, request).await?, target))
+}
+
+/// What a path names.
+fn target(path: &str) -> Option<Target> {
+    if let Some(found) = capture("/mcp/{server}", path) {
+        Some(Target::parse(&found["server"]))
+    } else if let Some(found) = capture("/mcp/v1/{name}/mcp", path) {
+        Some(Target::Name(found["name"].clone()))
+    } else {
+        (path == "/mcp" || integration(path).is_some()).then_some(Target::Bound)
+    }
+}
+
+/// The integration that a path names.
+fn integration(path: &str) -> Option<String> {
+    let of_host = || capture("/{integration}/mcp", path).filter(|_| !path.starts_with("/mcp/"));
+    let mut found = capture("/mcp/{integration}/mcp", path).or_else(of_host)?;
+    found.remove("integration")
+}
+
+/// Whether a path names the integration of a connection, or none.
+fn names(path: &str, connection: &Connection) -> bool {
+    integration(path).is_none_or(|named| connection.integration == Some(named))
 }
 
 /// Whether a request is of a revision without sessions.
@@ -261,6 +275,11 @@ async fn allow(
                 }
             }
             match found {
+                Some(found)
+                    if !names(inbound.request.uri().path(), &found.at.server.connection) =>
+                {
+                    Err(Error::ServerNotFound.into())
+                }
                 Some(found) => permission::reach(caller, &found.at.server).map(drop),
                 None => Ok(()),
             }

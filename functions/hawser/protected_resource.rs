@@ -3,7 +3,7 @@
 
 use super::Problem;
 use super::resource::{METADATA_PATH, base_of, bases};
-use crate::http::{Request, Response, for_any_origin, json, with_header};
+use crate::http::{Request, Response, json, with_header};
 use hawser_core::App;
 use hawser_core::domain::application::SCOPE;
 use lambda_http::Body;
@@ -36,6 +36,5 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
 
 /// A document for everyone, which may be kept for five minutes.
 pub(super) fn public(document: &serde_json::Value) -> Response<Body> {
-    let response = with_header(json(200, document), "cache-control", "public, max-age=300");
-    for_any_origin(response)
+    with_header(json(200, document), "cache-control", "public, max-age=300")
 }

@@ -1,6 +1,6 @@
 //! `POST /oauth/register`: an application registers itself (RFC 7591; Inbound 2.2).
 
-use crate::http::{BODY_LIMIT, Code, Request, Response, body, for_any_origin, json, with_header};
+use crate::http::{BODY_LIMIT, Code, Request, Response, body, json, with_header};
 use hawser_core::App;
 use hawser_core::Error;
 use hawser_core::domain::application::{ApplicationAuth, OFFLINE_ACCESS, SCOPE};
@@ -50,7 +50,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
         answer["client_secret_expires_at"] = 0.into();
     }
     let answer = with_header(json(201, &answer), "pragma", "no-cache");
-    Ok(for_any_origin(answer))
+    Ok(answer)
 }
 
 impl From<Refused> for Response<Body> {
@@ -78,6 +78,6 @@ impl From<Refused> for Response<Body> {
         };
         let mut response = json(status, &json!({"error": code, "error_description": text}));
         response.extensions_mut().insert(Code(code));
-        for_any_origin(response)
+        response
     }
 }

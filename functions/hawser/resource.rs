@@ -59,13 +59,16 @@ pub fn path_of<'a>(bases: &[String], resource: &'a str) -> Option<&'a str> {
     (!path.is_empty()).then_some(path)
 }
 
-/// Where the metadata of what a request calls is, if that can be told: a function at an address of its own does not know
-/// where the rest is.
+/// Where the metadata of what a request calls is, if there is any and that can be told: a function at an address of its own does
+/// not know where the rest is.
 pub fn metadata_url(app: &App, request: &Request) -> Option<String> {
+    let path = request.uri().path();
+    if !CALLED.iter().any(|one| capture(one, path).is_some()) {
+        return None;
+    }
     let base = base_of(app, request).filter(|_| !app.public_urls.is_empty())?;
     let url = Url::parse(&base).ok()?;
     let (origin, under) = (url.origin().ascii_serialization(), url.path());
-    let path = request.uri().path();
     // RFC 9728 3.1: between the host and the path.
     let under = under.trim_end_matches('/');
     Some(format!("{origin}{METADATA_PATH}{under}{path}"))

@@ -391,7 +391,10 @@ async fn servers(
     let mut all = Vec::new();
     for resource in resources {
         let Some(path) = path_of(bases, resource) else {
-            all.push("Every MCP server here that you may call".to_owned());
+            all.push(
+                "Everything here that you may do: every MCP server, and this service itself"
+                    .to_owned(),
+            );
             continue;
         };
         let presented = Presented::Caller(Box::new(caller_of(who)));

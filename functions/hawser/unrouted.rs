@@ -1,8 +1,11 @@
 //! Everything that no route takes: 404, or 405 with the methods that the path does take, in the words of the contract
 //! whose path it is. The gateway's own answers would break clients that parse these.
+//!
+//! Calls to `/{integration}/mcp` come here where the front door that streams has no route for them (decision 31). They are sent
+//! on to `/mcp/{integration}/mcp`, with method and body.
 
-use crate::http::{Request, Response, json, with_header};
-use crate::route::methods;
+use crate::http::{Request, Response, empty, json, with_header};
+use crate::route::{capture, methods};
 use crate::{kambrium, langsmith, truefoundry};
 use hawser_core::App;
 use lambda_http::Body;
@@ -21,13 +24,22 @@ pub enum Unrouted {
     Nobodys(Option<String>),
 }
 
-/// Never answers anything else. Nothing is read, so nobody is authenticated.
+/// Nothing is read, so nobody is authenticated.
 ///
 /// # Errors
 /// [`Unrouted`].
-pub async fn handle(_app: &App, request: &Request) -> Result<Response<Body>, Unrouted> {
+pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Unrouted> {
     let path = request.uri().path();
     let methods = methods(path);
+    if methods.contains(&request.method().as_str()) && capture("/{integration}/mcp", path).is_some()
+    {
+        let base = app.gateway_url.as_deref().unwrap_or_default();
+        return Ok(with_header(
+            empty(308),
+            "location",
+            &format!("{base}/mcp{path}"),
+        ));
+    }
     let allow = (!methods.is_empty()).then(|| methods.join(", "));
     let under = |base: &str| {
         path.strip_prefix(base)

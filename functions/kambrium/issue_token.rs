@@ -38,10 +38,10 @@ impl From<Error> for Problem {
 /// # Errors
 /// [`Problem`].
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
-    let (client, secret) = basic(request).ok_or(Problem::InvalidClient)?;
     if http::body(request).len() > BODY_LIMIT {
         return Err(Problem::InvalidRequest);
     }
+    let (client, secret) = client(request)?;
     let grant_type = parameter(request, "grant_type")?.ok_or(Problem::InvalidRequest)?;
     if grant_type != "client_credentials" {
         return Err(Problem::UnsupportedGrantType);
@@ -62,6 +62,22 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
             "scope": scopes.into_iter().collect::<Vec<_>>().join(" "),
         }),
     ))
+}
+
+/// The client's id and secret, in the header or in the form: by one method, never by two (RFC 6749 2.3). A `client_id`
+/// beside the header is no second method, as long as it is the same client's.
+fn client(request: &Request) -> Result<(String, SecretString), Problem> {
+    let sent_id = parameter(request, "client_id")?;
+    let sent_secret = parameter(request, "client_secret")?;
+    if http::authorization(request).is_none() {
+        let sent = sent_id.zip(sent_secret.map(SecretString::from));
+        return sent.ok_or(Problem::InvalidClient);
+    }
+    let (id, secret) = basic(request).ok_or(Problem::InvalidClient)?;
+    if sent_secret.is_some() || sent_id.is_some_and(|sent| sent != id) {
+        return Err(Problem::InvalidRequest);
+    }
+    Ok((id, secret))
 }
 
 /// The client's id and secret, from HTTP Basic (RFC 6749 2.3.1: each encoded as in a form).

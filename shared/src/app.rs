@@ -1,6 +1,6 @@
 //! What a function builds once, before its first request, and lends to every handler.
 
-use crate::caller::{Caller, Presented, is_personal};
+use crate::caller::{Caller, Presented, is_api_key, is_personal};
 use crate::client_token::ClientToken;
 use crate::config::{Config, KeyServiceConfig};
 use crate::domain::allowed_issuers::AllowedIssuers;
@@ -49,6 +49,8 @@ pub struct App {
     pub client_metadata_url: Option<String>,
     /// Origins that a consent may send the browser on to.
     pub return_origins: Vec<String>,
+    /// Origins whose web pages may call this deployment and read its answers.
+    pub allowed_origins: Vec<String>,
     /// The origin whose pages are told how a consent ended.
     pub ui_origin: Option<String>,
     /// Which issuers a tenant's servers may use.
@@ -63,6 +65,8 @@ pub struct App {
     pub clock: Clock,
     /// How often an answer that is on its way looks whether what it rests on still stands.
     pub stream_check: Duration,
+    /// How long an event stream may be silent before a comment is sent on it.
+    pub keep_alive: Duration,
     /// How long a server may take to list its tools, over all its pages.
     pub listing_limit: Duration,
     /// How long whoever would register a client waits for someone else who does, and seems to be gone.
@@ -150,6 +154,7 @@ impl App {
             public_urls: config.public_urls,
             client_metadata_url: config.client_metadata_url,
             return_origins: config.return_origins,
+            allowed_origins: config.allowed_origins,
             ui_origin: config.ui_origin,
             allowed_issuers: config.allowed_issuers,
             sign_in: SignIn::new(config.sign_in, config.allow_loopback_http)?,
@@ -157,6 +162,7 @@ impl App {
             egress,
             clock: Clock::System,
             stream_check: Duration::from_secs(5),
+            keep_alive: Duration::from_secs(30),
             listing_limit: Duration::from_secs(20),
             registration_wait: Duration::from_secs(8),
             calls: Arc::new(Semaphore::new(CALLS)),
@@ -211,13 +217,17 @@ impl App {
         self.clock.now()
     }
 
-    /// Takes a bearer token: verified, or to be settled by its item if it is one of ours.
+    /// Takes a bearer token: verified, or to be settled by its item if it is one of ours. An API key may be sent as one
+    /// (Inbound 1.4).
     ///
     /// # Errors
     /// [`Error::Unauthenticated`], or [`Error::Unavailable`] when the issuer's keys cannot be fetched.
     pub async fn present_token(&self, token: &str) -> Result<Presented> {
         if let Some(token) = ClientToken::read(token) {
             return Ok(Presented::Client(token));
+        }
+        if is_api_key(token) {
+            return Ok(Presented::api_key(token)?);
         }
         if is_personal(token) {
             let hash = hash(token);
@@ -297,6 +307,26 @@ impl App {
     /// [`Error::Unavailable`], [`Error::Internal`].
     pub(crate) async fn operator_key(&self) -> Result<TenantKey> {
         self.current_tenant_key(&TenantId::operator()).await
+    }
+
+    /// The same, if there is one: what was sealed here was sealed with it.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn existing_operator_key(&self) -> Result<Option<TenantKey>> {
+        let operator = TenantId::operator();
+        if let Some(key) = self.tenant_keys.get(&operator, TENANT_KEY) {
+            return Ok(Some(key));
+        }
+        if self
+            .table
+            .tenant_key(&operator, TENANT_KEY)
+            .await?
+            .is_none()
+        {
+            return Ok(None);
+        }
+        self.tenant_key(&operator, TENANT_KEY).await.map(Some)
     }
 
     /// The key of a tenant that new servers use, made if the tenant has none. Of two made at once the first stays.

@@ -163,11 +163,15 @@ impl Presented {
 
     /// Whether they are for one connection alone (Kambrium 13).
     pub fn is_bound(&self) -> bool {
+        matches!(self, Self::Client(_)) || self.bound_to().is_some()
+    }
+
+    /// The number of the one connection that they are for, where it is known before anything is read.
+    pub(crate) fn bound_to(&self) -> Option<u64> {
         match self {
-            Self::Caller(caller) => caller.bound_to.is_some(),
-            Self::Key(key) => key.bound_to.is_some(),
-            Self::Client(_) => true,
-            Self::Login(_) => false,
+            Self::Caller(caller) => caller.bound_to,
+            Self::Key(key) => key.bound_to,
+            Self::Client(_) | Self::Login(_) => None,
         }
     }
 
@@ -309,6 +313,11 @@ pub fn mint_personal(now: Timestamp) -> Result<(String, SecretString, String)> {
     let text = format!("pat_{}", BASE64URL_NOPAD.encode(&random::<32>()?));
     let hash = hash(&text);
     Ok((Sortable::new(now)?.ulid(), text.into(), hash))
+}
+
+/// Whether a bearer token is meant to be an API key: no token begins like one.
+pub(crate) fn is_api_key(token: &str) -> bool {
+    token.starts_with("hwk_")
 }
 
 /// Whether a bearer token has the form of a personal access token.

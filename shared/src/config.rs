@@ -11,6 +11,7 @@ use jsonwebtoken::jwk::JwkSet;
 use secrecy::SecretString;
 use serde::Deserialize;
 use std::fmt;
+use url::Url;
 
 /// The configuration of a function.
 #[derive(Clone, Debug)]
@@ -34,6 +35,9 @@ pub struct Config {
     pub client_metadata_url: Option<String>,
     /// `HAWSER_RETURN_ORIGINS`: origins that a consent may send the browser on to, separated by commas (default: none).
     pub return_origins: Vec<String>,
+    /// `HAWSER_ALLOWED_ORIGINS`: origins whose web pages may call this deployment and read its answers, separated by commas
+    /// (default: none).
+    pub allowed_origins: Vec<String>,
     /// `HAWSER_UI_ORIGIN`: the origin whose pages are told how a consent ended (default: nobody is told).
     pub ui_origin: Option<String>,
     /// `HAWSER_PRIVATE_HOSTS`: private hosts that may be reached besides public ones, by name (`mcp.corp.example`,
@@ -217,6 +221,7 @@ impl Config {
             public_urls: Vec::new(),
             client_metadata_url: None,
             return_origins: Vec::new(),
+            allowed_origins: Vec::new(),
             ui_origin: None,
             private_hosts: PrivateHosts::default(),
             allowed_issuers: AllowedIssuers::default(),
@@ -306,6 +311,7 @@ impl Config {
             public_urls: list("HAWSER_PUBLIC_URL"),
             client_metadata_url: optional("HAWSER_CLIENT_METADATA_URL"),
             return_origins: list("HAWSER_RETURN_ORIGINS"),
+            allowed_origins: origins(list("HAWSER_ALLOWED_ORIGINS"))?,
             ui_origin: optional("HAWSER_UI_ORIGIN"),
             private_hosts: PrivateHosts::parse(
                 list("HAWSER_PRIVATE_HOSTS").iter().map(String::as_str),
@@ -387,6 +393,20 @@ fn default_tenant(
     let tenant = TenantId::parse(&name);
     let wrong = || ConfigError("HAWSER_DEFAULT_TENANT is no tenant".to_owned());
     tenant.map(Some).ok_or_else(wrong)
+}
+
+/// Origins as browsers send them. One that none would send is a mistake.
+fn origins(list: Vec<String>) -> Result<Vec<String>, ConfigError> {
+    let is_origin = |text: &str| {
+        let url = Url::parse(text).ok();
+        url.is_some_and(|url| url.origin().ascii_serialization() == text)
+    };
+    match list.iter().find(|one| !is_origin(one)) {
+        None => Ok(list),
+        Some(wrong) => Err(ConfigError(format!(
+            "HAWSER_ALLOWED_ORIGINS: {wrong} is no origin, such as https://app.example"
+        ))),
+    }
 }
 
 /// The names of the claims, those that are set.
@@ -475,6 +495,24 @@ mod tests {
         assert!(with(&hosts("a.corp, http://10.0.0.0/8,")).is_ok());
         let wrong = message(&hosts("a.corp,10.0.0.0/33"));
         assert!(wrong.contains("HAWSER_PRIVATE_HOSTS") && wrong.contains("10.0.0.0/33"));
+        let origins = |list| [&whole[..], &[("HAWSER_ALLOWED_ORIGINS", list)]].concat();
+        let listed = with(&origins("https://a.example, http://localhost:3000/")).unwrap();
+        assert_eq!(
+            listed.allowed_origins,
+            ["https://a.example", "http://localhost:3000"]
+        );
+        for wrong in [
+            "*",
+            "null",
+            "a.example",
+            "https://A.example",
+            "https://a.example/x",
+        ] {
+            assert!(
+                message(&origins(wrong)).contains("HAWSER_ALLOWED_ORIGINS"),
+                "{wrong}"
+            );
+        }
         let issuers = [("HAWSER_ALLOWED_ISSUERS", r#"{"acme":"x"}"#)];
         assert!(message(&[&whole[..], &issuers].concat()).contains("HAWSER_ALLOWED_ISSUERS"));
     }

@@ -1,6 +1,7 @@
 //! An MCP client that was given an address alone: it finds out where to sign in, registers, and gets a code for whoever the
 //! operator's OpenID provider lets in, once that person has allowed it.
 
+use crate::budget::Used;
 use crate::harness::{Answer, Browser, Form, Ground, Hawser, Page, per_user};
 use crate::identity_provider::Provider;
 use hawser_core::config::ListedApplication;
@@ -433,4 +434,40 @@ async fn where_nobody_signs_in_nothing_of_it_is_there() {
     }
     let metadata = json!({"redirect_uris": ["https://a.example/cb"]});
     assert_eq!(anyone.post("/oauth/register", metadata).await.status, 403);
+}
+
+/// What the endpoints of a sign-in do, for the comparison with their policies.
+pub async fn use_endpoints(used: &mut Used) {
+    let stage = Stage::set().await;
+    let hawser = &stage.hawser;
+    hawser.wire.arm(None);
+    let anyone = hawser.anonymous();
+    let metadata = anyone.get("/.well-known/oauth-protected-resource/mcp/wiki");
+    assert_eq!(metadata.await.status, 200);
+    used.note("hawser-protected-resource", hawser);
+    let metadata = anyone.get("/.well-known/oauth-authorization-server").await;
+    assert_eq!(metadata.status, 200);
+    used.note("hawser-authorization-server", hawser);
+    let id = stage.application(REDIRECT).await;
+    used.note("hawser-register-application", hawser);
+    // On new ground, whoever is first makes the operator's key.
+    let fresh = Stage::set().await;
+    fresh.hawser.wire.arm(None);
+    let address = fresh.address("hwa.1.x.x", json!({}));
+    assert_eq!(Browser::new().open(&address).await.status, 400);
+    used.note("hawser-authorize", &fresh.hawser);
+    let mut browser = Browser::new();
+    let sent = browser.open(&stage.address(&id, json!({}))).await.location;
+    used.note("hawser-authorize", hawser);
+    let back = stage.provider.approve(&sent.unwrap(), json!({}));
+    let page = browser.open(&back).await;
+    used.note("hawser-finish-sign-in", hawser);
+    taken_back(&decide(&mut browser, &back, &page, "allow").await);
+    used.note("hawser-allow-application", hawser);
+    let mut again = Browser::new();
+    let sent = again.open(&stage.address(&id, json!({}))).await.location;
+    hawser.wire.arm(None);
+    let back = stage.provider.approve(&sent.unwrap(), json!({}));
+    taken_back(&again.open(&back).await);
+    used.note("hawser-finish-sign-in", hawser);
 }

@@ -80,6 +80,11 @@ fn basic(id: &str, secret: &str) -> String {
     )
 }
 
+/// A request for a token whose client authenticates in the form.
+fn in_form(id: &str, secret: &str) -> String {
+    format!("grant_type=client_credentials&client_id={id}&client_secret={secret}")
+}
+
 async fn ask(hawser: &Hawser, authorization: &str, form: &str) -> Answer {
     let headers = [FORM, ("authorization", authorization)];
     let body = form.as_bytes().to_vec();
@@ -250,6 +255,7 @@ async fn whoever_is_no_client_gets_none() {
             "{authorization}"
         );
     }
+    let two_methods = in_form(&client.id, &client.secret);
     for (form, word) in [
         ("", "invalid_request"),
         ("scope=mcp.read", "invalid_request"),
@@ -263,10 +269,30 @@ async fn whoever_is_no_client_gets_none() {
             "invalid_request",
         ),
         ("grant_type=refresh_token", "unsupported_grant_type"),
+        // Two ways to authenticate at once (RFC 6749 2.3).
+        (&two_methods, "invalid_request"),
+        (
+            "grant_type=client_credentials&client_id=hwc_other",
+            "invalid_request",
+        ),
     ] {
         ask(&scene.hawser, &good, form)
             .await
             .is(400, json!({"error": word}));
+    }
+    for (form, status, word) in [
+        (in_form(&client.id, "0"), 401, "invalid_client"),
+        (in_form(of_sibling, ""), 401, "invalid_client"),
+        (in_form("", &client.secret), 401, "invalid_client"),
+        (
+            format!("{}&client_secret=x", in_form(&client.id, &client.secret)),
+            400,
+            "invalid_request",
+        ),
+    ] {
+        ask(&scene.hawser, "", &form)
+            .await
+            .is(status, json!({"error": word}));
     }
     let headers = [("authorization", good.as_str())];
     let get = scene

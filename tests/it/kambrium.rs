@@ -1128,11 +1128,11 @@ async fn unknown_paths_and_other_methods_are_answered_before_authentication() {
         assert_refused(&anonymous.get(path).await, 404, "Not Found");
     }
     let rows = [
-        ("PATCH", at(1), "DELETE, GET, PUT"),
-        ("POST", at(1), "DELETE, GET, PUT"),
-        ("OPTIONS", at(1), "DELETE, GET, PUT"),
-        ("DELETE", BASE.to_owned(), "GET, POST"),
-        ("PUT", BASE.to_owned(), "GET, POST"),
+        ("PATCH", at(1), "DELETE, GET, HEAD, PUT"),
+        ("POST", at(1), "DELETE, GET, HEAD, PUT"),
+        ("OPTIONS", at(1), "DELETE, GET, HEAD, PUT"),
+        ("DELETE", BASE.to_owned(), "GET, HEAD, POST"),
+        ("PUT", BASE.to_owned(), "GET, HEAD, POST"),
     ];
     for (method, path, allow) in rows {
         let answer = anonymous.send(method, &path, &[], Vec::new()).await;

@@ -1638,9 +1638,9 @@ async fn other_paths_and_methods_are_refused_in_this_contracts_words() {
         is(&ada.get(path).await, no_route.clone());
     }
     for (method, path, allowed) in [
-        ("PUT", SERVERS.to_owned(), "GET, POST"),
-        ("DELETE", SERVERS.to_owned(), "GET, POST"),
-        ("POST", at(UNKNOWN), "DELETE, GET, PATCH"),
+        ("PUT", SERVERS.to_owned(), "GET, HEAD, POST"),
+        ("DELETE", SERVERS.to_owned(), "GET, HEAD, POST"),
+        ("POST", at(UNKNOWN), "DELETE, GET, HEAD, PATCH"),
     ] {
         let answer = ada.send(method, &path, &[], Vec::new()).await;
         let detail = format!("Use {allowed}: the method is not allowed here");

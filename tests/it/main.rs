@@ -10,14 +10,19 @@
 
 mod addresses;
 mod allowed_issuers;
+mod application_attacks;
 mod application_sign_in;
 mod audit_log;
 mod aws_credentials;
+mod bearer_keys;
+mod bound_calls;
+mod browsers;
 mod budget;
 mod client_tokens;
 mod connections;
 mod consent_page;
 mod crash;
+mod development_sign_in;
 mod dry_run;
 mod ending;
 mod gate;

@@ -478,7 +478,10 @@ async fn requests_of_the_stateless_revision_have_no_session() {
         .send("PUT", &format!("/mcp/{mcp}"), &[], Vec::new())
         .await;
     assert_eq!(answer.status, 405);
-    assert_eq!(answer.header("allow").as_deref(), Some("DELETE, GET, POST"));
+    assert_eq!(
+        answer.header("allow").as_deref(),
+        Some("DELETE, GET, HEAD, POST")
+    );
     assert_eq!(upstream.count(), 6);
 }
 

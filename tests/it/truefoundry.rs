@@ -1530,10 +1530,18 @@ async fn unserved_paths_and_methods_are_told_apart() {
         "This path does not take this method.",
     );
     for (method, path, allow) in [
-        ("POST", "/api/svc/v1/mcp".to_owned(), "GET, PUT"),
-        ("PATCH", format!("{MCP}/{UNKNOWN}"), "DELETE, GET"),
-        ("POST", format!("{MCP}/{UNKNOWN}/auth"), "DELETE, GET, PUT"),
-        ("DELETE", format!("{MCP}/{UNKNOWN}/auth/status"), "GET"),
+        ("POST", "/api/svc/v1/mcp".to_owned(), "GET, HEAD, PUT"),
+        ("PATCH", format!("{MCP}/{UNKNOWN}"), "DELETE, GET, HEAD"),
+        (
+            "POST",
+            format!("{MCP}/{UNKNOWN}/auth"),
+            "DELETE, GET, HEAD, PUT",
+        ),
+        (
+            "DELETE",
+            format!("{MCP}/{UNKNOWN}/auth/status"),
+            "GET, HEAD",
+        ),
     ] {
         let answer = nobody.send(method, &path, &[], Vec::new()).await;
         assert_eq!(answer.header("allow").as_deref(), Some(allow));

@@ -1,5 +1,6 @@
 //! The allow-lists of headers, in both directions (MCP authorization 8). Also checks the `Origin` of a call.
 
+use crate::cors;
 use crate::http::Request;
 use data_encoding::BASE64;
 use hawser_core::App;
@@ -8,7 +9,7 @@ use hawser_core::mcp::SESSION_HEADER;
 use lambda_http::http::header::{CACHE_CONTROL, CONNECTION, ORIGIN};
 use lambda_http::http::{HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
-use url::{Host, Url};
+use url::Url;
 
 /// Whether a request's header is forwarded to the server. `Mcp-Session-Id` does not: the server knows another one.
 fn passes(name: &str) -> bool {
@@ -146,8 +147,7 @@ pub fn of_answer(headers: &HeaderMap, session: Option<&SecretString>) -> HeaderM
     kept
 }
 
-/// A page in a browser says where it is from (MCP authorization row 41). Ours and those that the operator allows may call;
-/// on a machine of one's own, so may all that are on it.
+/// A page in a browser says where it is from (MCP authorization row 41). Ours and those that the operator allows may call.
 pub fn comes_from_an_allowed_origin(app: &App, request: &Request) -> bool {
     let known = app
         .public_urls
@@ -158,21 +158,7 @@ pub fn comes_from_an_allowed_origin(app: &App, request: &Request) -> bool {
         .filter_map(|url| Some(Url::parse(url).ok()?.origin().ascii_serialization()))
         .collect();
     request.headers().get_all(ORIGIN).iter().all(|sent| {
-        sent.to_str().is_ok_and(|text| {
-            known.iter().any(|one| one == text) || app.allow_loopback_http && is_local(text)
-        })
+        sent.to_str()
+            .is_ok_and(|text| known.iter().any(|one| one == text) || cors::is_listed(app, text))
     })
-}
-
-fn is_local(origin: &str) -> bool {
-    let Ok(url) = Url::parse(origin) else {
-        return false;
-    };
-    let local = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(addr)) => addr.is_loopback(),
-        Some(Host::Ipv6(addr)) => addr.is_loopback(),
-        None => false,
-    };
-    local && url.origin().ascii_serialization() == origin
 }

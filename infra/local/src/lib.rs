@@ -52,6 +52,7 @@ pub fn config(identity: &Identity) -> Result<Config, Error> {
         public_urls: Vec::new(),
         client_metadata_url: None,
         return_origins: Vec::new(),
+        allowed_origins: Vec::new(),
         ui_origin: None,
         private_hosts: PrivateHosts::default(),
         allowed_issuers: Default::default(),

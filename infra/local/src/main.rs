@@ -116,6 +116,9 @@ struct Serve {
     /// An origin that a consent may send the browser on to
     #[arg(long = "return-origin")]
     return_origins: Vec<String>,
+    /// An origin whose web pages may call this server and read its answers; those on this machine always may
+    #[arg(long = "allowed-origin")]
+    allowed_origins: Vec<String>,
     /// The origin whose pages are told how a consent ended
     #[arg(long)]
     ui_origin: Option<String>,
@@ -180,6 +183,7 @@ impl Serve {
             .client_metadata_url
             .clone_from(&self.client_metadata_url);
         config.return_origins.clone_from(&self.return_origins);
+        config.allowed_origins.clone_from(&self.allowed_origins);
         config.ui_origin.clone_from(&self.ui_origin);
         config.private_hosts = PrivateHosts::parse(self.private_hosts.iter().map(String::as_str))?;
         config.tokens.extend(self.tokens()?);

@@ -124,8 +124,8 @@ impl Template {
         }
         for (binary, _) in self.function_urls() {
             let endpoint = endpoint(&binary)?;
-            let own = endpoint.routes.iter();
-            routes.extend(own.map(|(m, p)| ((*m).to_owned(), (*p).to_owned(), endpoint)));
+            let own = endpoint.all_routes();
+            routes.extend(own.map(|(m, p)| (m.to_owned(), p.to_owned(), endpoint)));
         }
         let default = default.ok_or_else(|| Error::other("the template has no catch-all route"))?;
         Ok(Router { routes, default })

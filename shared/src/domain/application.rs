@@ -295,7 +295,7 @@ pub fn place_of_redirect(uri: &str) -> String {
 
 /// Whether the address of a client id metadata document may be a client id: https with a path, no user information,
 /// no fragment and no dot segments
-/// (draft-ietf-oauth-client-id-metadata-document, section 3). `loopback_http`: also http on loopback.
+/// (draft-ietf-oauth-client-id-metadata-document; Inbound 2.7). `loopback_http`: also http on loopback.
 pub fn is_document_address(client_id: &str, loopback_http: bool) -> bool {
     let Ok(url) = Url::parse(client_id) else {
         return false;

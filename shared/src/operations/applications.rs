@@ -2,7 +2,7 @@
 //!
 //! A registration is stored nowhere. All that was registered is in the `client_id` itself, under a tag that only Hawser can
 //! make, and the secret follows from the id (RFC 7591 A.5.2). So registering costs nothing, fills nothing and needs no limit of its
-//! own (docs/decisions/0031-registrations-are-not-stored.md).
+//! own (docs/decisions/0034-registrations-are-not-stored.md).
 
 use crate::app::App;
 use crate::domain::application::{
@@ -170,7 +170,9 @@ async fn registered(app: &App, client_id: &str) -> Result<Option<(Application, S
     let &[PREFIX, number, text, tag] = parts.as_slice() else {
         return Ok(None);
     };
-    let key = app.operator_key().await?;
+    let Some(key) = app.existing_operator_key().await? else {
+        return Ok(None);
+    };
     let is_ours =
         number == key.number().to_string() && is_equal(key.derive(TAG, text).expose_secret(), tag);
     let registration = BASE64URL_NOPAD

@@ -88,7 +88,8 @@ pub async fn seal_question(app: &App, question: &Question, cookie: &str) -> Resu
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].
 pub async fn open_question(app: &App, sealed: &str, cookie: &str) -> Result<Option<Question>> {
-    let opened = app.operator_key().await?.open_token(QUESTION, sealed);
+    let key = app.existing_operator_key().await?;
+    let opened = key.and_then(|key| key.open_token(QUESTION, sealed));
     let question: Option<SealedQuestion> =
         opened.and_then(|plain| serde_json::from_slice(&plain).ok());
     let now = app.now().seconds();

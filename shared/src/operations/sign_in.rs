@@ -200,7 +200,8 @@ pub async fn goal(app: &App, state: &str, cookie: &str) -> Result<Goal, SignInFa
 }
 
 async fn attempt(app: &App, state: &str, cookie: &str) -> Result<Attempt, SignInFailure> {
-    let opened = app.operator_key().await?.open_token(ATTEMPT, cookie);
+    let key = app.existing_operator_key().await?;
+    let opened = key.and_then(|key| key.open_token(ATTEMPT, cookie));
     let attempt: Option<Attempt> = opened.and_then(|plain| serde_json::from_slice(&plain).ok());
     attempt
         .filter(|one| app.now().seconds() < one.until)
@@ -526,7 +527,8 @@ pub async fn browser_session(
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].
 pub async fn read_browser_session(app: &App, cookie: &str) -> Result<Option<BrowserSession>> {
-    let opened = app.operator_key().await?.open_token(SESSION, cookie);
+    let key = app.existing_operator_key().await?;
+    let opened = key.and_then(|key| key.open_token(SESSION, cookie));
     let session: Option<BrowserSession> =
         opened.and_then(|plain| serde_json::from_slice(&plain).ok());
     let Some(session) = session.filter(|one| app.now().seconds() < one.until) else {

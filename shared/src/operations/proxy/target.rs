@@ -23,6 +23,10 @@ pub enum Target {
     Number(u64),
     /// By its name.
     Name(String),
+    /// By its credential, which is for that server alone (Kambrium 13.1).
+    Bound,
+    /// By something that names none.
+    Unknown,
 }
 
 impl Target {
@@ -33,6 +37,14 @@ impl Target {
         let number = || text.parse().ok().filter(|_| digits).map(Self::Number);
         let name = || Self::Name(text.to_owned());
         id.map(Self::Id).or_else(number).unwrap_or_else(name)
+    }
+
+    /// The server that a credential is bound to.
+    fn bound(who: &Presented) -> Self {
+        match who {
+            Presented::Client(token) => Self::Id(token.server),
+            other => other.bound_to().map_or(Self::Unknown, Self::Number),
+        }
     }
 }
 
@@ -70,8 +82,14 @@ pub async fn find(
     session: Option<&str>,
 ) -> Result<Unchecked<Option<AtCall>>> {
     let tenant = who.tenant().clone();
+    let bound = Target::bound(&who);
+    let target = match target {
+        Target::Bound => &bound,
+        other => other,
+    };
     let (id, caller) = match target {
         Target::Id(id) => (Some(*id), None),
+        Target::Unknown | Target::Bound => (None, None),
         Target::Number(number) => {
             let key = server_table::number_key(&tenant, *number);
             let (caller, found) = app.read_as(who.clone(), vec![key]).await?;
