@@ -18,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {
+    "Inbound": "inbound.md",
     "Kambrium": "kambrium.md",
     "LangSmith": "langsmith.md",
     "MCP authorization": "mcp-authorization.md",

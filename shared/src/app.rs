@@ -207,11 +207,12 @@ impl App {
         self.clock.now()
     }
 
-    /// Takes a bearer token: verified, or to be settled by its item if it is one of ours.
+    /// Takes a bearer token: verified, or to be settled by its item if it is one of ours. `resources` are the addresses of what the
+    /// request is for; a login's token is for one of them or for the whole deployment.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`], or [`Error::Unavailable`] when the issuer's keys cannot be fetched.
-    pub async fn present_token(&self, token: &str) -> Result<Presented> {
+    pub async fn present_token(&self, token: &str, resources: &[String]) -> Result<Presented> {
         if let Some(token) = ClientToken::read(token) {
             return Ok(Presented::Client(token));
         }
@@ -225,6 +226,9 @@ impl App {
             && let Some(key) = keys::verifying(self, &kid).await?
         {
             let token = LoginToken::verify(token, &key, self.now())?;
+            if !token.is_for_deployment() && !token.is_for(resources) {
+                return Err(Unauthenticated::InvalidToken.into());
+            }
             return Ok(Presented::Login(Box::new(token)));
         }
         let verifier = Verifier::of(&self.verifiers, token).ok_or(Unauthenticated::InvalidToken)?;

@@ -1,6 +1,7 @@
 //! What Hawser does, in the words of no contract. Each operation is one decision and at most one transaction; what has
 //! been read for a caller cannot be used before a contract's rule has permitted it.
 
+pub mod applications;
 pub mod audit_log;
 pub mod call_limits;
 pub(crate) mod circuit_breaker;

@@ -4,10 +4,12 @@
 //! its item, which every request with one of its tokens reads.
 
 pub mod keys;
+mod refresh;
 mod tokens;
 pub mod vouching;
 
-pub use tokens::{Redemption, Refresh, Refusal, Revocation, Tokens, redeem, refresh, revoke};
+pub use refresh::{Refresh, refresh};
+pub use tokens::{Redemption, Refusal, Revocation, Tokens, redeem, revoke};
 
 use super::{DeletionPreview, Permitted, Unchecked};
 use crate::Result;
@@ -127,7 +129,7 @@ fn of_person(subject: &Subject, login: Option<Sortable>) -> Who {
 /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
 pub async fn list(app: &App, tenant: &TenantId, subject: Option<&Subject>) -> Result<Vec<Login>> {
     let mut logins = match subject {
-        Some(subject) => app.table.logins_of(tenant, subject).await?,
+        Some(subject) => app.table.logins_of(tenant, subject).await?.0,
         None => app.table.logins(tenant).await?,
     };
     let now = app.now();
