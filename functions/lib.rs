@@ -19,7 +19,7 @@ pub use http::{Request, Response, Streamed, dry_run_response, streamed};
 
 /// What a sign-in page needs that is not one of the endpoints: that of the local server.
 pub mod sign_in {
-    pub use crate::hawser::sign_in::{Refusal, attempt, is_cross_site, once, signed_in};
+    pub use crate::hawser::sign_in::{Refusal, attempt, is_cross_site, once, signed_in, target_of};
     pub use crate::page::{Button, Question};
 }
 
@@ -168,6 +168,11 @@ endpoints! {
     HAWSER_LIST_RECEIPTS "hawser-list-receipts" Buffered hawser::list_receipts [GET "/v1/receipts"];
     HAWSER_OFFBOARD_SUBJECT "hawser-offboard-subject" Buffered hawser::offboard_subject
         [DELETE "/v1/subjects/{subjectType}/{subjectId}/credentials", POST "/v1/subjects/offboard"];
+    HAWSER_LIST_LOGINS "hawser-list-logins" Buffered hawser::list_logins [GET "/v1/logins"];
+    HAWSER_END_LOGIN "hawser-end-login" Buffered hawser::end_login [DELETE "/v1/logins/{loginId}"];
+    HAWSER_ISSUE_TOKEN "hawser-issue-token" Buffered hawser::issue_token [POST "/oauth/token"];
+    HAWSER_REVOKE_TOKEN "hawser-revoke-token" Buffered hawser::revoke_token [POST "/oauth/revoke"];
+    HAWSER_LIST_TOKEN_KEYS "hawser-list-token-keys" Buffered hawser::list_token_keys [GET "/.well-known/jwks.json"];
     HAWSER_LIST_EVENTS "hawser-list-events" Buffered hawser::list_events [GET "/v1/audit"];
     HAWSER_SHOW_CONSENT "hawser-show-consent" Buffered hawser::show_consent [GET "/oauth/start", HEAD "/oauth/start"] Page;
     HAWSER_START_CONSENT "hawser-start-consent" Buffered hawser::start_consent [POST "/oauth/start"] Page;

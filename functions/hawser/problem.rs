@@ -15,6 +15,8 @@ pub enum Problem {
     NotManager,
     /// The caller does not administer the tenant.
     NotAdmin,
+    /// No such login, or none that the caller may end.
+    LoginNotFound,
     /// No such receipt, or none that the caller may read.
     ReceiptNotFound,
     /// This deployment has no public https address.
@@ -50,6 +52,9 @@ impl From<Problem> for Response<Body> {
                 "PERMISSION_DENIED",
                 "The audit log needs the role of an admin of the tenant.".to_owned(),
             ),
+            Problem::LoginNotFound => {
+                (404, "LOGIN_NOT_FOUND", "There is no such login.".to_owned())
+            }
             Problem::ReceiptNotFound => (
                 404,
                 "RECEIPT_NOT_FOUND",

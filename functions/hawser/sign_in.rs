@@ -20,7 +20,7 @@ use hawser_core::operations::sign_in::{self, Goal, SignInFailure, SignedIn};
 use lambda_http::Body;
 use secrecy::ExposeSecret;
 use tracing::{error, warn};
-use url::Url;
+use url::{Url, form_urlencoded};
 
 /// The path that applications send browsers to.
 pub const AUTHORIZE_PATH: &str = "/oauth/authorize";
@@ -372,13 +372,27 @@ async fn ask(
     Ok(question.page()?)
 }
 
-/// What a content security policy calls the place that a redirect URI leads to.
+/// What a content security policy calls the place that a redirect URI leads to. An application may send the browser on from
+/// there, and browsers hold that against the policy too.
 fn target(redirect_uri: &str) -> String {
     match Url::parse(redirect_uri) {
-        Ok(url) if url.origin().is_tuple() => url.origin().ascii_serialization(),
-        Ok(url) => format!("{}:", url.scheme()),
+        Ok(url) if url.scheme() == "https" => "https:".to_owned(),
+        Ok(url) if url.scheme() == "http" => {
+            format!("https: {}", url.origin().ascii_serialization())
+        }
+        Ok(url) => format!("https: {}:", url.scheme()),
         Err(_) => String::new(),
     }
+}
+
+/// The same for what somebody signs in for, where a form is answered before it is looked at.
+pub fn target_of(goal: &Goal) -> String {
+    let Goal::Application(query) = goal else {
+        return String::new();
+    };
+    let mut all = form_urlencoded::parse(query.as_bytes());
+    let redirect = all.find(|(name, _)| name == "redirect_uri");
+    redirect.map_or_else(String::new, |(_, uri)| target(&uri))
 }
 
 /// The servers that are to be called, as somebody knows them who may.

@@ -218,11 +218,12 @@ impl App {
     }
 
     /// Takes a bearer token: verified, or to be settled by its item if it is one of ours. An API key may be sent as one
-    /// (Inbound 1.4).
+    /// (Inbound 1.4). `resources` are the addresses of what the request is for: a token of the operator's issuer may be meant for
+    /// one of them (Inbound 1.3), and a login's token is for one of them or for the whole deployment.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`], or [`Error::Unavailable`] when the issuer's keys cannot be fetched.
-    pub async fn present_token(&self, token: &str) -> Result<Presented> {
+    pub async fn present_token(&self, token: &str, resources: &[String]) -> Result<Presented> {
         if let Some(token) = ClientToken::read(token) {
             return Ok(Presented::Client(token));
         }
@@ -239,11 +240,14 @@ impl App {
             && let Some(key) = keys::verifying(self, &kid).await?
         {
             let token = LoginToken::verify(token, &key, self.now())?;
+            if !token.is_for_deployment() && !token.is_for(resources) {
+                return Err(Unauthenticated::InvalidToken.into());
+            }
             return Ok(Presented::Login(Box::new(token)));
         }
         let verifier = Verifier::of(&self.verifiers, token).ok_or(Unauthenticated::InvalidToken)?;
         verifier
-            .verify(token, self.now())
+            .verify_for(token, resources, self.now())
             .await
             .map(|caller| Presented::Caller(Box::new(caller)))
     }

@@ -1,4 +1,4 @@
-//! The tokens of logins: access tokens, which are JWTs of our own (RFC 9068), and refresh tokens, of which only we read what
+//! The tokens of logins (Inbound 2.20 to 2.26): access tokens, which are JWTs of our own (RFC 9068), and refresh tokens, of which only we read what
 //! is in them.
 //!
 //! An access token is verified by its signature alone, before anything is read. It names its login, whose item rides along
@@ -151,16 +151,20 @@ impl LoginToken {
         &self.claims.client_id
     }
 
+    /// Whether it is for the deployment as a whole: for the base that has issued it.
+    pub fn is_for_deployment(&self) -> bool {
+        self.is_for(std::slice::from_ref(&self.claims.iss))
+    }
+
     /// Whether it is for one of these addresses; a final slash says nothing.
     pub fn is_for(&self, addresses: &[String]) -> bool {
-        let is_one = |audience: &String| {
-            let same = |one: &String| one.trim_end_matches('/') == audience.trim_end_matches('/');
-            addresses.iter().any(same)
+        let audiences = match &self.claims.aud {
+            Audience::One(one) => std::slice::from_ref(one),
+            Audience::All(all) => all.as_slice(),
         };
-        match &self.claims.aud {
-            Audience::One(one) => is_one(one),
-            Audience::All(all) => all.iter().any(is_one),
-        }
+        let bare = |address: &String| address.trim_end_matches('/').to_owned();
+        let addresses: Vec<String> = addresses.iter().map(bare).collect();
+        audiences.iter().any(|one| addresses.contains(&bare(one)))
     }
 
     fn end(&self) -> Timestamp {

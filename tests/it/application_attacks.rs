@@ -231,10 +231,7 @@ async fn the_page_is_in_no_frame_and_leads_back_alone() {
     assert_eq!(answer.status, 200, "{answer:?}");
     let policy = answer.header("content-security-policy").unwrap();
     assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
-    assert!(
-        policy.contains("form-action 'self' https://editor.example;"),
-        "{policy}"
-    );
+    assert!(policy.contains("form-action 'self' https:;"), "{policy}");
     assert!(!policy.contains("script-src"), "{policy}");
     assert_eq!(answer.header("x-frame-options").as_deref(), Some("DENY"));
     assert_eq!(answer.header("cache-control").as_deref(), Some("no-store"));

@@ -3,6 +3,8 @@
 use crate::application_sign_in::{decide, taken_back};
 use crate::harness::{Browser, Form, Ground, Hawser, Page, per_user};
 use crate::issuer::Issuer;
+use crate::logins::{self, Tokens};
+use crate::upstream::Upstream;
 use hawser_core::config::{SignInConfig, SignInPlace};
 use serde_json::{Value, json};
 
@@ -42,17 +44,24 @@ async fn asked(hawser: &Hawser, browser: &mut Browser) -> String {
         .post("/oauth/register", metadata)
         .await
         .json();
+    let page = browser
+        .open(&address(hawser, made["client_id"].as_str().unwrap()))
+        .await;
+    assert_eq!(page.status, 303, "{page:?}");
+    page.location.unwrap()
+}
+
+/// The address that an application sends a browser to.
+fn address(hawser: &Hawser, client_id: &str) -> String {
     let mut url = url::Url::parse(&format!("{}/oauth/authorize", hawser.url)).unwrap();
     url.query_pairs_mut()
         .append_pair("response_type", "code")
-        .append_pair("client_id", made["client_id"].as_str().unwrap())
+        .append_pair("client_id", client_id)
         .append_pair("redirect_uri", "http://127.0.0.1:7000/cb")
         .append_pair("code_challenge", CHALLENGE)
         .append_pair("code_challenge_method", "S256")
         .append_pair("resource", &format!("{}/mcp/wiki", hawser.url));
-    let page = browser.open(url.as_str()).await;
-    assert_eq!(page.status, 303, "{page:?}");
-    page.location.unwrap()
+    url.into()
 }
 
 #[tokio::test]
@@ -90,6 +99,87 @@ async fn a_new_machine_has_somewhere_to_sign_in() {
     assert_eq!(other.send(forged).await.status, 400);
     let page = continue_as(&mut other, &at, Some("bob")).await;
     assert!(page.text.contains("bob, in local"), "{page:?}");
+}
+
+#[tokio::test]
+async fn one_address_leads_to_a_call_until_the_login_ends() {
+    let (hawser, upstream) = (start().await, Upstream::start().await);
+    let manifest = json!({"type": "mcp-server/remote", "name": "wiki", "description": "d", "url": upstream.url,
+                          "auth_data": {"type": "header", "headers": {"X-Key": "stored"}}});
+    let admin = hawser.admin("local");
+    let made = admin
+        .put("/api/svc/v1/mcp", json!({"manifest": manifest}))
+        .await;
+    assert_eq!(made.status, 200, "{made:?}");
+    let metadata = json!({"client_name": "Editor", "redirect_uris": ["http://127.0.0.1/cb"]});
+    let client = hawser
+        .anonymous()
+        .post("/oauth/register", metadata)
+        .await
+        .json();
+    let text = |name: &str| client[name].as_str().unwrap().to_owned();
+    let address = address(&hawser, &text("client_id"));
+    let mut browser = Browser::new();
+    let at = browser.open(&address).await.location.unwrap();
+    let page = continue_as(&mut browser, &at, None).await;
+    let code = taken_back(&decide(&mut browser, &at, &page, "allow").await)["code"].clone();
+    let (id, secret) = (text("client_id"), text("client_secret"));
+    let form = |secret: &str| {
+        [
+            ("grant_type", "authorization_code"),
+            ("client_id", &id),
+            ("client_secret", secret),
+            ("code", &code),
+            ("redirect_uri", "http://127.0.0.1:7000/cb"),
+            ("code_verifier", logins::VERIFIER),
+        ]
+        .map(|(name, value)| (name, value.to_owned()))
+    };
+    for wrong in ["", "wrong", &secret[1..]] {
+        let fields = form(wrong);
+        let fields: Vec<_> = fields.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        assert_eq!(logins::ask(&hawser, &fields).await.status, 401, "{wrong}");
+    }
+    let fields = form(&secret);
+    let fields: Vec<_> = fields.iter().map(|(n, v)| (*n, v.as_str())).collect();
+    let tokens = Tokens::of(&logins::ask(&hawser, &fields).await);
+    let application = tokens.caller(&hawser);
+    let ping = json!({"jsonrpc": "2.0", "id": 1, "method": "ping"});
+    assert_eq!(
+        application.post("/mcp/wiki", ping.clone()).await.status,
+        200
+    );
+    assert_eq!(upstream.last().header("x-key"), Some("stored"));
+    // Not at the same server by another address, not at another one, and nowhere else.
+    for path in ["/mcp/v1/wiki/mcp", "/mcp/other"] {
+        assert_eq!(
+            application.post(path, ping.clone()).await.status,
+            401,
+            "{path}"
+        );
+    }
+    assert_eq!(application.get("/api/svc/v1/mcp").await.status, 401);
+
+    let mut again = Browser::new();
+    let at = again.open(&address).await.location.unwrap();
+    assert_eq!(
+        continue_as(&mut again, &at, None).await.status,
+        303,
+        "it was allowed before"
+    );
+    let listed = admin.get("/v1/logins").await.json();
+    let login = listed["data"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(
+        admin.delete(&format!("/v1/logins/{login}")).await.status,
+        200
+    );
+    assert_eq!(application.post("/mcp/wiki", ping).await.status, 401);
+    let at = again.open(&address).await.location.unwrap();
+    assert_eq!(
+        continue_as(&mut again, &at, None).await.status,
+        200,
+        "it is asked again"
+    );
 }
 
 struct Consent {

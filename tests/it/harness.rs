@@ -438,7 +438,7 @@ impl Hawser {
     pub async fn authenticated_caller(&self, tenant: &str, subject: &str) -> caller::Caller {
         let claims = json!({"tenantName": tenant, "sub": subject, "exp": now() + 600});
         let token = self.ground.identity.token(claims).unwrap();
-        let who = self.app.present_token(&token).await.unwrap();
+        let who = self.app.present_token(&token, &[]).await.unwrap();
         self.app.identify(who).await.unwrap()
     }
 
@@ -929,7 +929,7 @@ impl Wire {
     }
 }
 
-/// Whether a transaction changes a server, a credential, an API key, a session or an integration without saying so in the audit log.
+/// Whether a transaction changes a server, a credential, an API key, a session, a login or an integration without saying so in the audit log.
 fn changes_unseen(body: &Value) -> bool {
     let actions = body["TransactItems"].as_array().unwrap();
     let key = |action: &Value| {
@@ -943,7 +943,7 @@ fn changes_unseen(body: &Value) -> bool {
         let in_server = pk.contains("#S#");
         let credential = sk.starts_with("C#") && !sk.ends_with("#reason");
         let of_server = credential || sk.starts_with("A#") || sk.starts_with("M#");
-        let of_tenant = sk.starts_with("S#") || sk.starts_with("KEY#");
+        let of_tenant = ["S#", "KEY#", "LOGIN#"].iter().any(|p| sk.starts_with(p));
         let of_catalogue = pk == "CATALOGUE" && sk.starts_with("I#");
         of_catalogue || if in_server { of_server } else { of_tenant }
     };

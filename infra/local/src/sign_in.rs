@@ -7,7 +7,7 @@ use hawser_core::domain::login::Identity;
 use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::operations::sign_in::{DEVELOPMENT_PATH, Place, SignInFailure, SignedIn};
 use hawser_functions::sign_in::{
-    Button, Question, Refusal, attempt, is_cross_site, once, signed_in,
+    Button, Question, Refusal, attempt, is_cross_site, once, signed_in, target_of,
 };
 use hawser_functions::{Request, Response};
 use lambda_http::Body;
@@ -33,7 +33,7 @@ pub async fn answer(app: &App, request: &Request) -> Option<Response<Body>> {
 
 async fn show(app: &App, request: &Request) -> Result<Response<Body>, Refusal> {
     let state = once(request, "state")?;
-    attempt(app, request, &state).await?;
+    let (goal, _) = attempt(app, request, &state).await?;
     let question = Question {
         heading: "Who are you?",
         sentence: "This page is for development. It stands in for an identity provider, and believes whatever you say. \
@@ -53,7 +53,7 @@ async fn show(app: &App, request: &Request) -> Result<Response<Body>, Refusal> {
                 field: Some(("as", "admin")),
             },
         ],
-        targets: "",
+        targets: &target_of(&goal),
     };
     Ok(question.page()?)
 }

@@ -188,6 +188,11 @@ impl Remembered {
         }) && application.is_recognised_at(redirect_uri)
     }
 
+    /// Forgets an application. Returns whether it was remembered.
+    pub fn remove(&mut self, client_id: &str) -> bool {
+        self.applications.remove(&hash(client_id)).is_some()
+    }
+
     /// Adds what is wanted. What was allowed longest ago is forgotten where there is too much.
     pub fn add(&mut self, wanted: Wanted<'_>, now: Timestamp) {
         let key = hash(&wanted.application.client_id);

@@ -11,14 +11,14 @@ use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// How long an authorization code serves, in seconds.
+/// How long an authorization code serves, in seconds (Inbound 2.21).
 pub const CODE_LIFETIME: i64 = 60;
-/// How long a login stands that is not refreshed, in seconds.
+/// How long a login stands that is not refreshed, in seconds (Inbound 2.28).
 pub const IDLE_LIFETIME: i64 = 30 * 24 * 3600;
-/// How long roles serve that the identity provider does not vouch for anew, in seconds.
+/// How long roles serve that the identity provider does not vouch for anew, in seconds (Inbound 2.27).
 pub const ROLES_LIFETIME: i64 = 24 * 3600;
 /// How long the refresh token before the current one is answered like the first time, in seconds
-/// (docs/decisions/0031-a-refresh-is-answered-again-for-a-minute.md).
+/// (docs/decisions/0033-a-refresh-is-answered-again-for-a-minute.md).
 pub const REPEAT_WINDOW: i64 = 60;
 /// How long the record of a code or a login stays in the table after its end, in seconds, where nothing removes it before.
 pub const KEPT_AFTER_END: i64 = 24 * 3600;

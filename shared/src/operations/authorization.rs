@@ -5,7 +5,7 @@ use super::sign_in::{SIGN_IN_LIFETIME, SignedIn};
 use crate::app::App;
 use crate::domain::application::{Remembered, Wanted};
 use crate::domain::id::{Sortable, TenantId, hash};
-use crate::domain::login::Identity;
+use crate::domain::login::{Identity, Login};
 use crate::domain::time::Timestamp;
 use crate::table::{remembered_applications, subjects};
 use crate::{Error, Result};
@@ -104,6 +104,34 @@ pub async fn open_question(app: &App, sealed: &str, cookie: &str) -> Result<Opti
         },
         offboardings: one.offboardings,
     }))
+}
+
+/// Forgets what the application of a login was allowed: whoever ends the login does not want it to come back by itself.
+///
+/// # Errors
+/// [`Error::Contended`], [`Error::Unavailable`], [`Error::Internal`].
+pub async fn forget(app: &App, login: &Login) -> Result<()> {
+    let (tenant, subject) = (&login.tenant, login.subject());
+    let own = remembered_applications::key(tenant, subject);
+    for _ in 0..ATTEMPTS {
+        let found = app.table.read(vec![own.clone()]).await?;
+        let Some(mut remembered) = found.remembered(tenant, subject)? else {
+            return Ok(());
+        };
+        let before = remembered.version.clone();
+        if !remembered.remove(&login.approval.application.client_id) {
+            return Ok(());
+        }
+        remembered.version = Sortable::new(app.now())?.ulid();
+        let table = &app.table;
+        if table
+            .replace_remembered(tenant, &remembered, &before)
+            .await?
+        {
+            return Ok(());
+        }
+    }
+    Err(Error::Contended)
 }
 
 /// Remembers what was allowed, so that it is not asked again. Where the subject was offboarded meanwhile, nothing is kept.

@@ -125,7 +125,7 @@ impl TenantKey {
     }
 
     /// The random part of the refresh token that follows on this one: the same each time, so that it can be told again although
-    /// only its hash is stored (docs/decisions/0031-a-refresh-is-answered-again-for-a-minute.md).
+    /// only its hash is stored (docs/decisions/0033-a-refresh-is-answered-again-for-a-minute.md).
     pub fn next_refresh_secret(
         &self,
         tenant: &TenantId,

@@ -6,12 +6,12 @@ use super::credentials::OFFBOARDINGS;
 use super::{
     Condition, Found, Key, Table, Write, WriteError, audit_log, encode, keys, receipts, s,
 };
-use crate::Result;
 use crate::domain::event::Event;
 use crate::domain::id::{Sortable, TenantId};
 use crate::domain::login::{AuthorizationCode, Login};
 use crate::domain::subject::Subject;
 use crate::table::receipts::{Counts, Receipt};
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Keys that one read may name.
@@ -19,10 +19,11 @@ const READ_AT_ONCE: usize = 100;
 
 /// The pointer from a subject to one of its logins.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct LoginPointer {
+pub(super) struct LoginPointer {
     /// The login.
     pub login: Sortable,
-    ttl: i64,
+    /// When the table may forget it, in seconds since the epoch.
+    pub ttl: i64,
 }
 
 /// How an attempt to end a login went.
@@ -74,7 +75,7 @@ fn put(login: &Login, replacing: Option<&str>) -> Result<Write> {
 }
 
 /// The pointer of a login. It is written with each refresh, so that both expire together.
-fn put_pointer(login: &Login) -> Result<Write> {
+pub(super) fn put_pointer(login: &Login) -> Result<Write> {
     let pointer = LoginPointer {
         login: login.id,
         ttl: login.ttl,
@@ -214,22 +215,29 @@ impl Table {
             .await
     }
 
-    /// The logins of one subject, oldest first.
+    /// The logins of one subject, oldest first, and why one of them cannot be read, if one cannot.
     ///
     /// # Errors
-    /// [`crate::Error::Unavailable`]; [`crate::Error::Internal`], also when one of them cannot be read.
-    pub async fn logins_of(&self, tenant: &TenantId, subject: &Subject) -> Result<Vec<Login>> {
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn logins_of(
+        &self,
+        tenant: &TenantId,
+        subject: &Subject,
+    ) -> Result<(Vec<Login>, Option<Error>)> {
         let prefix = keys::logins_of(subject);
         let partition = keys::tenant_partition(tenant);
         let pointers: Vec<LoginPointer> = self.query(partition, &prefix).await?;
-        let mut logins = Vec::new();
+        let (mut logins, mut unreadable) = (Vec::new(), None);
         for some in pointers.chunks(READ_AT_ONCE) {
             let wanted = some.iter().map(|pointer| key(tenant, pointer.login));
             let found = self.read(wanted.collect()).await?;
             for pointer in some {
-                logins.extend(found.login(tenant, pointer.login)?);
+                match found.login(tenant, pointer.login) {
+                    Ok(login) => logins.extend(login),
+                    Err(error) => drop(unreadable.get_or_insert(error)),
+                }
             }
         }
-        Ok(logins)
+        Ok((logins, unreadable))
     }
 }

@@ -104,8 +104,14 @@ pub struct PresentedToken {
 pub struct Counts {
     pub oauth: u64,
     pub overrides: u64,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_none")]
     pub logins: u64,
+}
+
+/// Whether there is none to be counted. Receipts from before there were logins say nothing of them.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// What a receipt is for.

@@ -47,6 +47,24 @@ impl Table {
     }
 }
 
+impl Table {
+    /// Replaces what a subject has allowed by less, if it still is as it was read. Returns whether.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn replace_remembered(
+        &self,
+        tenant: &TenantId,
+        remembered: &Remembered,
+        read: &str,
+    ) -> Result<bool> {
+        let own = key(tenant, &remembered.subject);
+        let item = encode(&own, "remembered-applications", remembered)?;
+        let unchanged = Condition::version(read);
+        self.write_if(vec![Write::Put(item, unchanged)]).await
+    }
+}
+
 /// For the transaction that offboards a subject.
 pub(crate) fn forget(tenant: &TenantId, subject: &Subject) -> Write {
     Write::Delete(key(tenant, subject), Condition::Any)

@@ -10,6 +10,7 @@ use crate::domain::credential::{Grant, Override, Source};
 use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::issuance::{ClientRecord, Provider};
+use crate::domain::login::Login;
 use crate::domain::revocation::Revocation;
 use crate::domain::server::Server;
 use crate::domain::session::Session;
@@ -217,6 +218,11 @@ impl Offboarding {
             Credential::Override(_) => true,
             Credential::Grant(grant) => self.number == 0 || grant.offboardings < self.number,
         }
+    }
+
+    /// Whether this offboarding ends a login. It does not end one whose sign-in came after it.
+    pub const fn ends(&self, login: &Login) -> bool {
+        login.approval.offboardings < self.number
     }
 
     /// Whether a consent was begun before it.

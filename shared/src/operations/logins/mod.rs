@@ -4,12 +4,14 @@
 //! its item, which every request with one of its tokens reads.
 
 pub mod keys;
+mod refresh;
 mod tokens;
 pub mod vouching;
 
-pub use tokens::{Redemption, Refresh, Refusal, Revocation, Tokens, redeem, refresh, revoke};
+pub use refresh::{Refresh, refresh};
+pub use tokens::{Redemption, Refusal, Revocation, Tokens, redeem, revoke};
 
-use super::{DeletionPreview, Permitted, Unchecked};
+use super::{DeletionPreview, Permitted, Unchecked, authorization};
 use crate::Result;
 use crate::app::App;
 use crate::caller::{Caller, Presented};
@@ -127,7 +129,7 @@ fn of_person(subject: &Subject, login: Option<Sortable>) -> Who {
 /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
 pub async fn list(app: &App, tenant: &TenantId, subject: Option<&Subject>) -> Result<Vec<Login>> {
     let mut logins = match subject {
-        Some(subject) => app.table.logins_of(tenant, subject).await?,
+        Some(subject) => app.table.logins_of(tenant, subject).await?.0,
         None => app.table.logins(tenant).await?,
     };
     let now = app.now();
@@ -172,6 +174,8 @@ pub fn preview_end() -> DeletionPreview {
 pub async fn end(app: &App, login: &Permitted<Login>) -> Result<Option<Receipt>> {
     let caller = &login.caller;
     let actor = caller.actor.clone();
+    // First, so that the application is asked about again whatever happens next.
+    authorization::forget(app, &login.found).await?;
     end_by(app, &login.found, actor, caller.into(), LoginEnd::Removed).await
 }
 

@@ -1,22 +1,16 @@
-//! Tokens for logins: the authorization code for the first ones, refresh tokens for the next (RFC 6749 4.1.3 and 6), and
-//! the end by the application (RFC 7009).
+//! The first tokens of a login, by its authorization code (RFC 6749 4.1.3), and the end of one by its application (RFC 7009).
 
-use super::super::ATTEMPTS;
-use super::vouching::{self, Vouching};
 use super::{end_because, end_by, keys, of_login, of_person};
+use crate::Result;
 use crate::app::App;
 use crate::domain::event::Action;
 use crate::domain::id::hash;
-use crate::domain::login::{
-    Approval, AuthorizationCode, Login, LoginEnd, PreviousToken, REPEAT_WINDOW,
-};
+use crate::domain::login::{Approval, AuthorizationCode, Login, LoginEnd};
 use crate::login_token::{Issuing, LIFETIME, LoginToken, RefreshToken, issue, kid};
 use crate::table::logins::{code_key, key};
-use crate::{Error, Result};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 /// Why there are no tokens (RFC 6749 5.2, RFC 8707 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,19 +51,6 @@ pub struct Redemption {
     pub resources: Vec<String>,
 }
 
-/// A refresh token that an application presents. The application has been authenticated.
-#[derive(Debug)]
-pub struct Refresh {
-    /// The application.
-    pub client_id: String,
-    /// The refresh token.
-    pub token: SecretString,
-    /// What the access token is to be for; all that was allowed if there are none.
-    pub resources: Vec<String>,
-    /// The scopes that it is to have; all that were allowed if there are none.
-    pub scopes: BTreeSet<String>,
-}
-
 /// A token that an application wants to be over. The application has been authenticated.
 #[derive(Debug)]
 pub struct Revocation {
@@ -80,7 +61,7 @@ pub struct Revocation {
 }
 
 /// The resources and the scopes of an access token: those that are asked for, if they were allowed.
-fn narrowed(
+pub(super) fn narrowed(
     approval: &Approval,
     resources: Vec<String>,
     scopes: BTreeSet<String>,
@@ -104,10 +85,10 @@ fn narrowed(
 }
 
 /// Begins the login that a code stands for. A presentation that does not prove itself, by the application, its redirect URI
-/// and the verifier, changes nothing; one that does and comes a second time ends the login (OAuth 2.1, 7.5.3).
+/// and the verifier, changes nothing; one that does and comes a second time ends the login (Inbound 2.22).
 ///
 /// # Errors
-/// [`Error::Unavailable`], [`Error::Internal`].
+/// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
 pub async fn redeem(app: &App, asked: Redemption) -> Result<Result<Tokens, Refusal>> {
     let code_hash = hash(asked.code.expose_secret());
     let Some(code) = find_code(app, &code_hash).await? else {
@@ -177,7 +158,7 @@ async fn end_replayed(app: &App, code: &AuthorizationCode) -> Result<Result<Toke
     Ok(Err(Refusal::InvalidGrant))
 }
 
-async fn sign(
+pub(super) async fn sign(
     app: &App,
     login: &Login,
     refresh: &RefreshToken,
@@ -199,39 +180,13 @@ async fn sign(
     })
 }
 
-/// What a refresh token is to its login.
-enum Standing {
-    /// The current one.
-    Current,
-    /// The one before, so shortly after it was replaced that the answer may have been lost; with the number of the key that
-    /// the current one is derived by.
-    Repeated(u32),
-    /// One of its older ones.
-    Reused,
-}
-
-fn standing(app: &App, login: &Login, token: &RefreshToken) -> Standing {
-    let presented = token.hash();
-    if is_same(&presented, &login.refresh_hash) {
-        return Standing::Current;
-    }
-    match &login.previous {
-        Some(previous)
-            if is_same(&presented, &previous.hash)
-                && app.now() < previous.replaced_at.plus_seconds(REPEAT_WINDOW) =>
-        {
-            Standing::Repeated(previous.tenant_key)
-        }
-        _ => Standing::Reused,
-    }
-}
-
-fn is_same(one: &str, other: &str) -> bool {
+/// Compares hashes.
+pub(super) fn is_same(one: &str, other: &str) -> bool {
     verify_slices_are_equal(one.as_bytes(), other.as_bytes()).is_ok()
 }
 
 /// The login that a refresh token was issued for, whether the token is still good or not.
-async fn login_of(app: &App, token: &RefreshToken) -> Result<Option<Login>> {
+pub(super) async fn login_of_token(app: &App, token: &RefreshToken) -> Result<Option<Login>> {
     let found = app
         .table
         .read(vec![key(&token.tenant, token.login)])
@@ -240,125 +195,15 @@ async fn login_of(app: &App, token: &RefreshToken) -> Result<Option<Login>> {
     Ok(login.filter(|login| is_same(&login.family_hash, &token.family_hash())))
 }
 
-/// The next tokens of a login. The refresh token is replaced; the one before gets the same answer for a minute, and any use of
-/// an older one ends the login (docs/decisions/0031-a-refresh-is-answered-again-for-a-minute.md). The identity provider is
-/// asked who the person is now, where it gave a way to ask.
-///
-/// # Errors
-/// [`Error::Unavailable`], [`Error::Contended`], [`Error::Internal`].
-pub async fn refresh(app: &App, asked: Refresh) -> Result<Result<Tokens, Refusal>> {
-    // Once it is begun it is finished: what the provider gives must not be lost because the application has gone.
-    app.to_its_end(|app| async move { refresh_to_its_end(app, asked).await })
-        .await
-}
-
-async fn refresh_to_its_end(app: Arc<App>, asked: Refresh) -> Result<Result<Tokens, Refusal>> {
-    let Some(token) = RefreshToken::parse(asked.token.expose_secret()) else {
-        return Ok(Err(Refusal::InvalidGrant));
-    };
-    for _ in 0..ATTEMPTS {
-        let Some(login) = login_of(&app, &token).await? else {
-            return Ok(Err(Refusal::InvalidGrant));
-        };
-        if login.approval.application.client_id != asked.client_id || login.is_over(app.now()) {
-            return Ok(Err(Refusal::InvalidGrant));
-        }
-        let standing = standing(&app, &login, &token);
-        if let Standing::Reused = standing {
-            end_because(&app, &login, LoginEnd::RefreshTokenReused).await?;
-            return Ok(Err(Refusal::InvalidGrant));
-        }
-        let allowed = narrowed(
-            &login.approval,
-            asked.resources.clone(),
-            asked.scopes.clone(),
-        );
-        let (resources, scopes) = match allowed {
-            Ok(allowed) => allowed,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-        let key = match standing {
-            Standing::Repeated(number) => app.tenant_key(&login.tenant, number).await?,
-            _ => app.current_tenant_key(&login.tenant).await?,
-        };
-        let secret = key.next_refresh_secret(&login.tenant, login.id, token.text());
-        let next = token.followed_by(&secret);
-        let tokens = sign(&app, &login, &next, &resources, scopes).await?;
-        if let Standing::Repeated(_) = standing {
-            return Ok(Ok(tokens));
-        }
-        let now = app.now();
-        let mut renewed = login.clone();
-        renewed.refresh_hash = next.hash();
-        renewed.previous = Some(PreviousToken {
-            hash: login.refresh_hash.clone(),
-            replaced_at: now,
-            tenant_key: key.number(),
-        });
-        renewed.refreshed_at = now;
-        renewed.ttl = Login::ttl_from(now);
-        let who = of_person(login.subject(), Some(login.id));
-        let event = of_login(&login, now, who, Action::LoginRefreshed)?;
-        if !app
-            .table
-            .replace_login(&renewed, &login.refresh_hash, &event)
-            .await?
-        {
-            // Refreshed or ended at the same time: it says so itself.
-            continue;
-        }
-        let vouched = ask_provider(&app, renewed).await?;
-        return Ok(vouched.then_some(tokens).ok_or(Refusal::InvalidGrant));
-    }
-    Err(Error::Contended)
-}
-
-/// Asks the provider who the person is now, and stores what it says. Returns `false` if it vouches for them no longer: the
-/// login has ended then.
-async fn ask_provider(app: &App, login: Login) -> Result<bool> {
-    let Some(sealed) = &login.approval.provider_token else {
-        return Ok(true);
-    };
-    let key = app.tenant_key(&login.tenant, sealed.tenant_key).await?;
-    let token = key.open_for_login(&login.tenant, login.id, &sealed.sealed)?;
-    match vouching::ask(app, &login, token).await? {
-        Vouching::Vouched {
-            identity,
-            refresh_token,
-        } if identity.subject == *login.subject() => {
-            let now = app.now();
-            let mut vouched = login.clone();
-            vouched.approval.identity = identity;
-            vouched.approval.vouched_at = now;
-            if let Some(token) = refresh_token {
-                let key = app.current_tenant_key(&login.tenant).await?;
-                let sealed = key.seal_for_login(&login.tenant, login.id, &token)?;
-                vouched.approval.provider_token = Some(sealed);
-            }
-            let who = of_person(login.subject(), Some(login.id));
-            let event = of_login(&login, now, who, Action::LoginVouched)?;
-            let hash = &login.refresh_hash;
-            // Refused if it was refreshed again, which asks the provider anew, or has ended.
-            app.table.replace_login(&vouched, hash, &event).await?;
-            Ok(true)
-        }
-        Vouching::Unanswered => Ok(true),
-        Vouching::Vouched { .. } | Vouching::Refused => {
-            end_because(app, &login, LoginEnd::NotVouched).await?;
-            Ok(false)
-        }
-    }
-}
-
 /// Ends the login of a token, if it is one of ours and of this application. A token that says nothing, or nothing any more,
 /// has nothing to be ended.
 ///
 /// # Errors
-/// [`Error::Unavailable`], [`Error::Internal`].
+/// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
 pub async fn revoke(app: &App, asked: Revocation) -> Result<Result<(), Refusal>> {
     let text = asked.token.expose_secret();
     let login = match RefreshToken::parse(text) {
-        Some(token) => login_of(app, &token).await?,
+        Some(token) => login_of_token(app, &token).await?,
         None => login_of_access_token(app, text).await?,
     };
     let Some(login) = login else {
