@@ -4,7 +4,7 @@ use crate::gateway::{self, Event, Unreadable};
 use crate::http::{Code, Streamed, streamed, with_retry};
 use crate::{Endpoint, Handler, Request, Response};
 use hawser_core::App;
-use hawser_core::config::Config;
+use hawser_core::state::config::Config;
 use http_body_util::BodyExt;
 use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpResponse;
 use lambda_http::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};

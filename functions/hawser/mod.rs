@@ -26,11 +26,11 @@ pub use problem::Problem;
 
 use crate::http::{self, Request};
 use hawser_core::App;
-use hawser_core::caller::Presented;
+use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::id::{ServerId, Sortable};
+use hawser_core::domain::receipt::{PresentedToken, Receipt, Removed};
 use hawser_core::domain::revocation::Outcome;
 use hawser_core::domain::subject::{Subject, SubjectType};
-use hawser_core::table::receipts::{PresentedToken, Receipt, Removed};
 use serde_json::{Map, Value, json};
 
 /// Authenticates before it reports bad input.

@@ -8,8 +8,8 @@ pub mod server;
 pub mod store;
 pub mod template;
 
-use hawser_core::config::{Config, KeyServiceConfig, KeySet, TokenConfig};
 use hawser_core::egress::PrivateHosts;
+use hawser_core::state::config::{Config, KeyServiceConfig, KeySet, TokenConfig};
 use identity::Identity;
 use std::io::Error;
 

@@ -1,7 +1,7 @@
 //! Applications: whether whoever presents a `client_id` is the application of that id.
 
 use crate::Result;
-use crate::app::App;
+use crate::state::app::App;
 use secrecy::SecretString;
 
 /// Whether an application authenticates as it should. None has a secret, so one that presents one does not.

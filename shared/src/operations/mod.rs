@@ -3,15 +3,12 @@
 
 pub mod applications;
 pub mod audit_log;
-pub mod call_limits;
-pub(crate) mod circuit_breaker;
 pub mod clients;
 pub mod consent;
 pub mod credentials;
 pub mod grants;
 pub mod integrations;
 pub mod integrity;
-pub(crate) mod leases;
 pub mod logins;
 pub mod providers;
 pub mod proxy;
@@ -26,11 +23,11 @@ pub mod tokens;
 pub mod tools;
 mod verifications;
 
-use crate::caller::Caller;
+use crate::domain::caller::Caller;
+use crate::domain::credential::Credential;
+use crate::domain::receipt::Counts;
 use crate::domain::server::host;
 use crate::domain::subject::Subject;
-use crate::table::credentials::Credential;
-use crate::table::receipts::Counts;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,10 +1,10 @@
 //! What an operator sets. Every variable is named here and nowhere else; one that is missing or wrong stops the start
 //! with its name. None of them holds a secret.
 
+use crate::auth::jwt::ClaimNames;
 use crate::domain::allowed_issuers::AllowedIssuers;
 use crate::domain::id::TenantId;
 use crate::egress::PrivateHosts;
-use crate::jwt::ClaimNames;
 use jsonwebtoken::jwk::JwkSet;
 use secrecy::SecretString;
 use std::fmt;
