@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use hawser_core::App;
-use hawser_core::caller::Presented;
+use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::consent_failure::FailedConsent;
 use hawser_core::domain::error::{Result, Unauthenticated};
+use hawser_core::domain::receipt::Counts;
 use hawser_core::operations::DeletionPreview;
-use hawser_core::table::receipts::Counts;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use lambda_http::http::header::{

@@ -1,8 +1,8 @@
 //! What an application asks for at `/oauth/authorize`: read, and checked before anybody signs in and again before anything is
 //! given out (RFC 6749 4.1.1, RFC 7636, RFC 8707; Inbound 2.3).
 
+use super::refusal::Refusal;
 use super::resource::of_deployment;
-use super::sign_in::Refusal;
 use crate::http::Response;
 use crate::page::redirect;
 use hawser_core::App;

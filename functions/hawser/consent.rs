@@ -1,7 +1,8 @@
 //! What the pages of a consent share: their refusals, the cookie that binds a browser, and where a browser goes at the end.
 
-use super::sign_in;
-use crate::http::{Code, Request, Response, header};
+use super::browser::cookie_of;
+use super::refusal;
+use crate::http::{Code, Request, Response};
 use crate::page::{page, redirect};
 use hawser_core::App;
 use hawser_core::Error;
@@ -9,7 +10,7 @@ use hawser_core::domain::consent_failure::ConsentFailure;
 use hawser_core::domain::credential::Source;
 use hawser_core::domain::id::{Sortable, hash};
 use hawser_core::domain::server::Server;
-use hawser_core::domain::session::{CONSENT_LIFETIME, Origin, Session};
+use hawser_core::domain::session::{Origin, Session};
 use hawser_core::domain::status::Status;
 use hawser_core::domain::subject::SubjectType;
 use hawser_core::operations::consent;
@@ -17,6 +18,9 @@ use hawser_core::operations::sign_in::{BrowserSession, read_browser_session};
 use lambda_http::Body;
 use tracing::{error, warn};
 use url::Url;
+
+/// The cookie of a browser in which somebody has signed in.
+pub const SESSION_COOKIE: &str = "signed-in";
 
 /// Why a page cannot do its work.
 #[derive(Debug)]
@@ -28,7 +32,7 @@ pub enum Refusal {
     /// The consent is another person's than the one who has signed in: whose it is, and who has.
     AnotherPersons(String, String),
     /// Nobody has signed in, and the sign-in did not begin.
-    SignIn(sign_in::Refusal),
+    SignIn(refusal::Refusal),
     /// Too many consents were started.
     TooMany,
     /// Whatever the operation said.
@@ -109,7 +113,7 @@ pub async fn signed_in(
     request: &Request,
     base: &str,
 ) -> Result<Option<BrowserSession>, Error> {
-    match cookie_of(request, base, sign_in::SESSION_COOKIE) {
+    match cookie_of(request, base, SESSION_COOKIE) {
         Some(cookie) if app.sign_in.is_offered() => read_browser_session(app, &cookie).await,
         _ => Ok(None),
     }
@@ -143,60 +147,9 @@ pub fn once(parameters: &[(String, String)], name: &str) -> Result<Option<String
     }
 }
 
-/// Name of a session's cookie: only our own host over https can set it, where we are reached so.
-fn cookie_name(base: &str, session: &str) -> String {
-    let prefix = if base.starts_with("https://") {
-        "__Host-"
-    } else {
-        ""
-    };
-    format!("{prefix}hawser-{session}")
-}
-
-/// The header that sets a session's cookie.
-pub fn set_cookie(base: &str, session: &str, value: &str) -> String {
-    let secure = if base.starts_with("https://") {
-        "; Secure"
-    } else {
-        ""
-    };
-    let name = cookie_name(base, session);
-    format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={CONSENT_LIFETIME}{secure}")
-}
-
 /// The value of a session's cookie, by the one name that its base gives it.
 pub fn cookie(request: &Request, session: &Session) -> Option<String> {
-    cookie_named(request, &cookie_name(session.origin.base(), &session.id))
-}
-
-/// Whether the browser has sent a cookie of the session with this id, whatever the base.
-pub fn has_cookie(request: &Request, session: &str) -> bool {
-    ["https://", "http://"]
-        .iter()
-        .any(|base| cookie_named(request, &cookie_name(base, session)).is_some())
-}
-
-/// The value of the cookie that [`set_cookie`] has set under this id.
-pub fn cookie_of(request: &Request, base: &str, id: &str) -> Option<String> {
-    cookie_named(request, &cookie_name(base, id))
-}
-
-/// The header that takes such a cookie away.
-pub fn unset_cookie(base: &str, id: &str) -> String {
-    let secure = if base.starts_with("https://") {
-        "; Secure"
-    } else {
-        ""
-    };
-    let name = cookie_name(base, id);
-    format!("{name}=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0{secure}")
-}
-
-fn cookie_named(request: &Request, name: &str) -> Option<String> {
-    header(request, "cookie")?.split(';').find_map(|pair| {
-        let (n, value) = pair.trim().split_once('=')?;
-        (n == name).then(|| value.to_owned())
-    })
+    cookie_of(request, session.origin.base(), &session.id)
 }
 
 /// What the form of a session's page holds in the browser that has this cookie, when it names this sign-in: whoever can make a
@@ -204,23 +157,6 @@ fn cookie_named(request: &Request, name: &str) -> Option<String> {
 pub fn form_token(session: &Session, cookie: &str, sign_in: &str) -> String {
     let id = &session.id;
     hash(&format!("hawser consent form\n{id}\n{cookie}\n{sign_in}"))
-}
-
-/// Whether a browser says that a request comes from another site than ours. What it does not say is left to the cookie and
-/// the token.
-pub fn is_cross_site(app: &App, request: &Request, base: &str) -> bool {
-    let origin_of = |url: &str| Url::parse(url).map(|url| url.origin());
-    let is_ours = |sent: &str| {
-        let ours = app.public_urls.iter().map(String::as_str).chain([base]);
-        origin_of(sent).is_ok_and(|sent| {
-            sent.is_tuple()
-                && ours
-                    .into_iter()
-                    .any(|own| origin_of(own).as_ref() == Ok(&sent))
-        })
-    };
-    header(request, "sec-fetch-site").is_some_and(|site| site != "same-origin")
-        || header(request, "origin").is_some_and(|origin| !is_ours(&origin))
 }
 
 /// What a server is called on pages: as its owner knows it, where that is another name.

@@ -5,9 +5,9 @@ use super::{admit, before, number, present, server, subject};
 use crate::http::{Request, Response, json};
 use hawser_core::App;
 use hawser_core::domain::id::{ServerId, Sortable};
+use hawser_core::domain::receipt::{Receipt, Removed};
 use hawser_core::domain::subject::Subject;
 use hawser_core::operations::receipts;
-use hawser_core::table::receipts::{Receipt, Removed};
 use lambda_http::Body;
 use serde_json::json;
 

@@ -3,7 +3,7 @@
 use super::Problem;
 use crate::http::{Request, Response, json, with_header};
 use hawser_core::App;
-use hawser_core::operations::logins::keys;
+use hawser_core::operations::logins;
 use lambda_http::Body;
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 /// [`Problem`].
 pub async fn handle(app: &App, _request: &Request) -> Result<Response<Body>, Problem> {
     let mut set: Vec<Value> = Vec::new();
-    for key in keys::published(app).await? {
+    for key in logins::token_keys(app).await? {
         let (x, y) = key.coordinates()?;
         set.push(json!({
             "kty": "EC",

@@ -5,6 +5,7 @@ pub mod allow_application;
 mod application_request;
 pub mod authorization_server;
 pub mod authorize;
+pub(crate) mod browser;
 pub mod client_metadata;
 pub(crate) mod consent;
 pub mod end_login;
@@ -21,6 +22,7 @@ mod oauth_client;
 pub mod offboard_subject;
 mod problem;
 pub mod protected_resource;
+mod refusal;
 pub mod register_application;
 mod resource;
 pub mod revoke_token;
@@ -35,11 +37,11 @@ pub use problem::Problem;
 
 use crate::http::{self, Request};
 use hawser_core::App;
-use hawser_core::caller::Presented;
+use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::id::{ServerId, Sortable};
+use hawser_core::domain::receipt::{PresentedToken, Receipt, Removed};
 use hawser_core::domain::revocation::Outcome;
 use hawser_core::domain::subject::{Subject, SubjectType};
-use hawser_core::table::receipts::{PresentedToken, Receipt, Removed};
 use serde_json::{Map, Value, json};
 
 /// Authenticates before it reports bad input.

@@ -1,9 +1,8 @@
 //! `GET /oauth/start`: the page on which every consent starts. It changes nothing, so that link previews, prefetches and reloads
 //! are harmless; what its button posts is answered by `hawser-start-consent`.
 
-use super::consent::{
-    Refusal, cookie, form_token, once, refuse_another, set_cookie, shown_name, signed_in,
-};
+use super::browser::set_cookie;
+use super::consent::{Refusal, cookie, form_token, once, refuse_another, shown_name, signed_in};
 use crate::http::{Request, Response, query, with_header};
 use crate::page::{Button, Question, anywhere};
 use data_encoding::BASE64URL_NOPAD;

@@ -1,161 +1,29 @@
-//! What the pages of a sign-in share: where they begin, what happens once somebody has signed in, wherever that was, and how they
-//! say no (Inbound 2).
+//! What the pages of a sign-in share: where they begin, and what happens once somebody has signed in, wherever that was
+//! (Inbound 2).
 
 use super::application_request::{ApplicationRequest, read};
-use super::consent::{self, cookie_of, set_cookie, unset_cookie};
+use super::browser::{self, cookie_of, set_cookie, unset_cookie};
+use super::consent::SESSION_COOKIE;
 use super::invoke::server_at;
+pub use super::refusal::Refusal;
 use super::resource::{bases, path_of};
-use crate::http::{BODY_LIMIT, Code, Request, Response, body, form, query, with_cookie};
-use crate::page::{Button, Question, page, redirect};
+use crate::http::{BODY_LIMIT, Request, Response, body, form, query, with_cookie};
+use crate::page::{Button, Question, redirect};
 use hawser_core::App;
-use hawser_core::Error;
-use hawser_core::caller::{Caller, Presented};
+use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::application::{ApplicationSource, is_on_this_machine, place_of_redirect};
+use hawser_core::domain::caller::Caller;
 use hawser_core::domain::login::AllowedApplication;
-use hawser_core::operations::applications::NoApplication;
 use hawser_core::operations::authorization::{self, remembered, seal_question};
 use hawser_core::operations::consent::START_PATH;
 use hawser_core::operations::logins::{self, Allowed};
 use hawser_core::operations::sign_in::{self, Goal, SignInFailure, SignedIn};
 use lambda_http::Body;
 use secrecy::ExposeSecret;
-use tracing::{error, warn};
 use url::{Url, form_urlencoded};
 
 /// The path that applications send browsers to.
 pub const AUTHORIZE_PATH: &str = "/oauth/authorize";
-/// The cookie of a browser in which somebody has signed in.
-pub const SESSION_COOKIE: &str = "signed-in";
-
-/// Why a page cannot do its work, and there is no application to tell.
-#[derive(Debug)]
-pub enum Refusal {
-    /// Nobody signs in here.
-    NotOffered,
-    /// Nobody knows the application.
-    UnknownApplication,
-    /// The document of the application cannot be fetched.
-    ApplicationUnreachable,
-    /// The document of the application must not be believed, for this reason.
-    ApplicationUnusable(&'static str),
-    /// The answer would go where the application has never said it is.
-    ForeignRedirect,
-    /// The person has been offboarded since they signed in.
-    Offboarded,
-    /// The sign-in did not come about.
-    SignIn(SignInFailure),
-}
-
-impl From<SignInFailure> for Refusal {
-    fn from(failure: SignInFailure) -> Self {
-        Self::SignIn(failure)
-    }
-}
-
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
-        Self::SignIn(SignInFailure::Failed(error))
-    }
-}
-
-impl From<NoApplication> for Refusal {
-    fn from(why: NoApplication) -> Self {
-        match why {
-            NoApplication::Unknown => Self::UnknownApplication,
-            NoApplication::Unreachable => Self::ApplicationUnreachable,
-            NoApplication::Unusable(why) => Self::ApplicationUnusable(why),
-            NoApplication::Failed(error) => error.into(),
-        }
-    }
-}
-
-impl From<Refusal> for Response<Body> {
-    fn from(refusal: Refusal) -> Self {
-        use SignInFailure::{
-            Declined, Failed, Foreign, NoTenant, NotOffered, Refused, Unreachable, Untrusted,
-        };
-        const AGAIN: &str = "Start again from the application.";
-        let (status, code, sentence) = match &refusal {
-            Refusal::NotOffered | Refusal::SignIn(NotOffered) => {
-                (404, "no_sign_in", "Nobody signs in here. Ask whoever runs this service.".to_owned())
-            }
-            Refusal::UnknownApplication => (
-                400,
-                "unknown_application",
-                "The application that sent you is not known here. Let it forget this service, and add it again.".to_owned(),
-            ),
-            Refusal::ApplicationUnreachable => (
-                503,
-                "application_unreachable",
-                "What the application says of itself cannot be read at the moment. Try again later.".to_owned(),
-            ),
-            Refusal::ApplicationUnusable(why) => (
-                400,
-                "application_unusable",
-                format!("What the application says of itself cannot be used: {why}."),
-            ),
-            Refusal::ForeignRedirect => (
-                400,
-                "foreign_redirect",
-                "The application that sent you wants the answer somewhere that does not belong to it. Go no further.".to_owned(),
-            ),
-            Refusal::Offboarded => (
-                403,
-                "offboarded",
-                format!("Your access was removed meanwhile. {AGAIN}"),
-            ),
-            Refusal::SignIn(Foreign) => (
-                400,
-                "foreign",
-                format!("This belongs to no sign-in that was begun in this browser within ten minutes. Allow cookies. {AGAIN}"),
-            ),
-            Refusal::SignIn(Declined) => (
-                403,
-                "declined",
-                format!("The sign-in was declined. {AGAIN}"),
-            ),
-            Refusal::SignIn(Refused(word)) => {
-                warn!(word, "a sign-in failed at the identity provider");
-                (
-                    502,
-                    "provider_refused",
-                    format!("The identity provider did not let you sign in. {AGAIN}"),
-                )
-            }
-            Refusal::SignIn(Unreachable) => (
-                503,
-                "provider_unreachable",
-                "The identity provider does not answer at the moment. Try again later.".to_owned(),
-            ),
-            Refusal::SignIn(Untrusted(why)) => {
-                warn!(why, "the answer of the identity provider was not accepted");
-                (
-                    502,
-                    "provider_untrusted",
-                    "The answer of the identity provider was not accepted. Whoever runs this service can find out more.".to_owned(),
-                )
-            }
-            Refusal::SignIn(NoTenant) => (
-                403,
-                "no_tenant",
-                "You have signed in, but you belong to no tenant of this service. Ask whoever runs it.".to_owned(),
-            ),
-            Refusal::SignIn(Failed(cause)) => {
-                error!(%cause, "the request failed");
-                match cause {
-                    Error::Unavailable(_) => {
-                        (503, "unavailable", format!("Something is not available at the moment. {AGAIN}"))
-                    }
-                    _ => (500, "internal_error", format!("Something went wrong. {AGAIN}")),
-                }
-            }
-        };
-        let shown = page(status, "Not signed in", &sentence, None, None);
-        let mut response = shown.unwrap_or_else(|_| crate::http::empty(500));
-        response.extensions_mut().insert(Code(code));
-        response
-    }
-}
 
 /// Name of the cookie of a sign-in; there may be several in one browser.
 fn attempt_id(state: &str) -> String {
@@ -199,7 +67,7 @@ pub fn once(request: &Request, name: &str) -> Result<String, Refusal> {
 /// Whether a browser says that a request comes from another site than ours.
 pub fn is_cross_site(app: &App, request: &Request) -> bool {
     let base = bases(app, request).into_iter().next().unwrap_or_default();
-    consent::is_cross_site(app, request, &base)
+    browser::is_cross_site(app, request, &base)
 }
 
 /// Begins a sign-in and sends the browser there.

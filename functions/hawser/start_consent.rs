@@ -1,8 +1,9 @@
 //! `POST /oauth/start`: the button of a consent's page was pressed. Now the issuer is looked for, and the browser goes there.
 
+use super::browser::{is_cross_site, set_cookie};
 use super::consent::{
-    Refusal, cookie, form_token, is_cross_site, once, plain, reference, refuse_another, set_cookie,
-    shown_name, signed_in, way_back,
+    Refusal, cookie, form_token, once, plain, reference, refuse_another, shown_name, signed_in,
+    way_back,
 };
 use super::show_consent::question;
 use super::sign_in::begin;

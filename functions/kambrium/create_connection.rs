@@ -6,11 +6,12 @@ use super::problem::{Problem, Refusal};
 use super::{Call, WRITE, admit, filled, success};
 use crate::http::{Request, Response, body, public_base};
 use hawser_core::App;
-use hawser_core::caller::{Caller, Presented};
-use hawser_core::catalogue::IntegrationOauth;
+use hawser_core::auth::credentials::Presented;
+use hawser_core::domain::caller::Caller;
 use hawser_core::domain::credential::Records;
 use hawser_core::domain::error::Error;
 use hawser_core::domain::id::{hash, random};
+use hawser_core::domain::integration::IntegrationOauth;
 use hawser_core::domain::server::{
     AccessType, ApiKeyHeader, Auth, AuthLevel, HeaderSpec, LangsmithFields, OauthConfig, Place,
     Secrets,

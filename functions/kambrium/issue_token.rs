@@ -4,7 +4,7 @@
 use crate::http::{self, BODY_LIMIT, Code, Request, Response, header, json, with_header};
 use data_encoding::BASE64;
 use hawser_core::App;
-use hawser_core::client_token::LIFETIME;
+use hawser_core::auth::client_token::LIFETIME;
 use hawser_core::domain::error::Error;
 use hawser_core::operations::tokens::{self, Issued, Refusal};
 use lambda_http::Body;

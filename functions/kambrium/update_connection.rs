@@ -6,7 +6,7 @@ use super::problem::{Problem, Refusal};
 use super::{Call, WRITE, admit, filled, find, success};
 use crate::http::{Request, Response, body};
 use hawser_core::App;
-use hawser_core::caller::Presented;
+use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::server::{
     AccessType, ApiKeyHeader, Auth, KeyCheck, Place, Secrets, Server,
 };

@@ -3,8 +3,8 @@
 use super::problem::Problem;
 use super::{Permission, acting_user, admit};
 use crate::http::{Request, Response, json, query};
-use hawser_core::caller::Caller;
 use hawser_core::domain::address::redacted;
+use hawser_core::domain::caller::Caller;
 use hawser_core::domain::id::parse_hyphenated;
 use hawser_core::domain::server::{Auth, Secrets, Server};
 use hawser_core::domain::subject::Subject;

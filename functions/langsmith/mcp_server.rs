@@ -3,7 +3,7 @@
 use super::Permission;
 use super::auth::{self, AuthFields, Header};
 use crate::http::LastFailedConsent;
-use hawser_core::caller::Caller;
+use hawser_core::domain::caller::Caller;
 use hawser_core::domain::issuance::Provider;
 use hawser_core::domain::server::{Secrets, Server};
 use hawser_core::operations::servers;

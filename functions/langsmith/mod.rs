@@ -18,8 +18,9 @@ pub mod update_server;
 pub use problem::Problem;
 
 use crate::http::{self, BODY_LIMIT, Request};
-use hawser_core::caller::{Caller, Presented};
+use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::address;
+use hawser_core::domain::caller::Caller;
 use hawser_core::domain::id::ServerId;
 use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::{App, Error};

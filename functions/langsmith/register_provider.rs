@@ -5,7 +5,7 @@ use super::problem::Problem;
 use super::{Permission, acting_user, admit, base, server_id};
 use crate::http::{Request, Response, body, json};
 use hawser_core::App;
-use hawser_core::caller::Presented;
+use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::id::ServerId;
 use hawser_core::operations::{providers, retry_on_contention, servers};
 use lambda_http::Body;

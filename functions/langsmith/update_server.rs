@@ -7,7 +7,7 @@ use super::problem::Problem;
 use super::{Permission, admit, dry_run, restored, server_id};
 use crate::http::{Request, Response, body, dry_run_response, json};
 use hawser_core::App;
-use hawser_core::caller::Presented;
+use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::id::ServerId;
 use hawser_core::domain::server::{Auth, Place, Secrets, Server, origin};
 use hawser_core::operations::providers::{self, AtServer};

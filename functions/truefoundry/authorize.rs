@@ -6,7 +6,7 @@ use super::reader::{Faults, Reader};
 use super::{admit, auth_status, query, server_id};
 use crate::http::{Request, Response, json, public_base};
 use hawser_core::App;
-use hawser_core::caller::Presented;
+use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::error::Error;
 use hawser_core::domain::id::ServerId;
 use hawser_core::domain::server::Auth;

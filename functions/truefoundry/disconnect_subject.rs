@@ -6,7 +6,7 @@ use super::reader::{Faults, Reader};
 use super::{RECORD_HOLDERS, admit, dry_run, read_subject, server_id};
 use crate::http::{Request, Response, body, dry_run_response, json};
 use hawser_core::App;
-use hawser_core::caller::Presented;
+use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::credential::Source;
 use hawser_core::domain::id::ServerId;
 use hawser_core::domain::subject::Subject;

@@ -20,7 +20,8 @@ pub use problem::Problem;
 
 use crate::http::{self, BODY_LIMIT, Request};
 use hawser_core::App;
-use hawser_core::caller::{Caller, Presented};
+use hawser_core::auth::credentials::Presented;
+use hawser_core::domain::caller::Caller;
 use hawser_core::domain::id::ServerId;
 use hawser_core::domain::server::Server;
 use hawser_core::domain::status::{NotRequired, Status};

@@ -1,7 +1,7 @@
 //! Who may do what: tenant roles, and roles as a collaborator of one server (TrueFoundry 2.1).
 
 use super::problem::Problem;
-use hawser_core::caller::Caller;
+use hawser_core::domain::caller::Caller;
 use hawser_core::domain::server::Server;
 use hawser_core::domain::subject::{Subject, SubjectType};
 use serde_json::Value;

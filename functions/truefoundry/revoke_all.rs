@@ -5,7 +5,7 @@ use super::problem::Problem;
 use super::{admit, dry_run, server_id};
 use crate::http::{Request, Response, dry_run_response, json, with_receipt};
 use hawser_core::App;
-use hawser_core::caller::Presented;
+use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::id::ServerId;
 use hawser_core::operations::{retry_on_contention, servers};
 use lambda_http::Body;

@@ -3,8 +3,7 @@
 
 use super::failures;
 use hawser_core::App;
-use hawser_core::operations::audit_log;
-use hawser_core::table::audit_log::from_image;
+use hawser_core::operations::audit_log::{self, from_image};
 use lambda_http::Error;
 use serde_json::Value;
 use tokio::time::Instant;

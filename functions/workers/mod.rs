@@ -7,7 +7,7 @@ pub mod sweep;
 
 use crate::runtime::lambda;
 use hawser_core::App;
-use hawser_core::config::Config;
+use hawser_core::state::config::Config;
 use lambda_http::Error;
 use lambda_runtime::{Context, LambdaEvent, service_fn};
 use serde_json::{Value, json};

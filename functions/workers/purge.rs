@@ -4,8 +4,8 @@
 
 use super::failures;
 use hawser_core::App;
+use hawser_core::domain::job::Work;
 use hawser_core::operations::scheduler::process_batch;
-use hawser_core::table::work::Work;
 use lambda_http::Error;
 use serde_json::Value;
 use tokio::time::Instant;

@@ -5,15 +5,10 @@
 //! The domain knows neither HTTP nor DynamoDB, the table knows no contract, and only [`seal`] sees a key.
 //! URLs that were learned from anywhere are called through [`egress`] alone; [`oauth`] speaks to what is behind them.
 
-pub mod app;
-pub mod caller;
+pub mod auth;
 pub mod catalogue;
-pub mod client_token;
-pub mod config;
 pub mod domain;
 pub mod egress;
-pub mod jwt;
-pub mod login_token;
 pub mod logs;
 pub mod mcp;
 pub mod oauth;
@@ -21,8 +16,8 @@ pub mod operations;
 pub mod seal;
 pub mod secret_store;
 pub mod sse;
+pub mod state;
 pub mod table;
-pub mod tasks;
 
-pub use app::App;
 pub use domain::error::{Error, Result};
+pub use state::app::App;

@@ -4,11 +4,15 @@
 
 mod logins;
 
-pub use logins::TokenKey;
-
-use crate::catalogue::Integration;
 use crate::domain::id::{ServerId, TenantId, random};
+use crate::domain::integration::Integration;
 use crate::domain::issuance::Issuance;
+use crate::domain::sealed::Mac;
+use crate::domain::sealed::Sealed;
+use crate::domain::sealed::SealedSecret;
+use crate::domain::sealed::SigningKey;
+use crate::domain::sealed::WrappedKey;
+use crate::domain::sealed::WrappedTenantKey;
 use crate::domain::subject::Subject;
 use crate::{Error, Result};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
@@ -18,11 +22,9 @@ use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::DataKeySpec;
 use data_encoding::BASE64URL_NOPAD;
-use jsonwebtoken::{DecodingKey, EncodingKey};
+use jsonwebtoken::EncodingKey;
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
@@ -31,53 +33,6 @@ use zeroize::Zeroizing;
 const TENANT_KEY_LIFETIME: Duration = Duration::from_secs(300);
 
 type KeyBytes = Zeroizing<[u8; 32]>;
-
-/// Nonce, ciphertext and tag.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Sealed(#[serde(with = "serde_bytes")] Vec<u8>);
-
-impl fmt::Debug for Sealed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Sealed({} bytes)", self.0.len())
-    }
-}
-
-/// A server's data key, wrapped by version `tenant_key` of its tenant's key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WrappedKey {
-    /// The number of the tenant key.
-    pub tenant_key: u32,
-    /// The wrapped key.
-    pub sealed: Sealed,
-}
-
-/// A tenant's key as the table holds it: wrapped by the key service.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct WrappedTenantKey {
-    /// Rises by one with each rotation.
-    pub number: u32,
-    /// What the key service made of it.
-    pub wrapped: Sealed,
-}
-
-/// A message authentication code: the AES-GCM tag over a cleartext, made with version `tenant_key` of a tenant's key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mac {
-    /// The number of the tenant key.
-    pub tenant_key: u32,
-    /// Nonce and tag.
-    pub sealed: Sealed,
-}
-
-/// A secret of an integration, sealed by version `tenant_key` of the operator's own key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SealedSecret {
-    /// The number of the key.
-    pub tenant_key: u32,
-    /// The secret.
-    pub sealed: Sealed,
-}
 
 /// The secrets that an integration may have.
 #[derive(Clone, Copy, Debug)]
@@ -96,27 +51,6 @@ pub struct DataKey(KeyBytes);
 pub struct TenantKey {
     number: u32,
     bytes: KeyBytes,
-}
-
-/// A key pair, of which only the private half is a secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SigningKey {
-    /// A point of P-256, uncompressed, base64url.
-    pub public: String,
-    /// PKCS#8, sealed.
-    pub sealed: Sealed,
-}
-
-impl SigningKey {
-    /// The public half; nothing has to be opened for it.
-    pub fn public(&self) -> Option<DecodingKey> {
-        let point = BASE64URL_NOPAD.decode(self.public.as_bytes()).ok()?;
-        let (&[4], coordinates) = point.split_at_checked(1)? else {
-            return None;
-        };
-        let (x, y) = coordinates.split_at_checked(32)?;
-        DecodingKey::from_ec_components(&BASE64URL_NOPAD.encode(x), &BASE64URL_NOPAD.encode(y)).ok()
-    }
 }
 
 /// What a sealed value is, for the additional data.

@@ -1,7 +1,7 @@
 //! The stores of secrets that the catalogue may refer to: AWS Secrets Manager, and Parameter Store of AWS Systems Manager.
 //! A client is made where a reference is followed, so that functions which follow none do not contain it.
 
-use crate::catalogue::{SecretReference, SecretStore};
+use crate::domain::integration::{SecretReference, SecretStore};
 use crate::{Error, Result};
 use aws_config::SdkConfig;
 use aws_config::timeout::TimeoutConfig;

@@ -4,7 +4,7 @@
 use crate::budget::Used;
 use crate::harness::{Answer, Browser, Form, Ground, Hawser, Page, per_user};
 use crate::identity_provider::Provider;
-use hawser_core::config::ListedApplication;
+use hawser_core::state::config::ListedApplication;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use url::Url;

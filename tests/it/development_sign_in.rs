@@ -5,7 +5,7 @@ use crate::harness::{Browser, Form, Ground, Hawser, Page, per_user};
 use crate::issuer::Issuer;
 use crate::logins::{self, Tokens};
 use crate::upstream::Upstream;
-use hawser_core::config::{SignInConfig, SignInPlace};
+use hawser_core::state::config::{SignInConfig, SignInPlace};
 use serde_json::{Value, json};
 
 const CHALLENGE: &str = crate::application_sign_in::CHALLENGE;

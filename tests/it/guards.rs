@@ -2,18 +2,19 @@
 //! is written. docs/RELIABILITY.md lists which test is for which condition.
 
 use crate::harness::{Cut, Hawser, ample, per_user};
+use hawser_core::domain::credential::Credential;
 use hawser_core::domain::credential::Grant;
 use hawser_core::domain::event::{Action, Event};
 use hawser_core::domain::id::{ServerId, Sortable, TenantId};
+use hawser_core::domain::job::{Offboarding, Work};
+use hawser_core::domain::receipt::Receipt;
 use hawser_core::domain::revocation::{Outcome as Settled, Revocation};
 use hawser_core::domain::session::{Phase, Session};
 use hawser_core::domain::status::Reason;
 use hawser_core::domain::subject::Subject;
 use hawser_core::operations::scheduler::process;
-use hawser_core::table::credentials::{Credential, Granting, Kept, Outcome, record_keys};
-use hawser_core::table::receipts::Receipt;
+use hawser_core::table::credentials::{Granting, Kept, Outcome, record_keys};
 use hawser_core::table::revocations::Discarded;
-use hawser_core::table::work::{Offboarding, Work};
 use serde_json::json;
 
 /// A server of tenant `acme`, and what is written at it by hand.

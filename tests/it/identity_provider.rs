@@ -2,10 +2,10 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
-use hawser_core::config::{
+use hawser_core::domain::id::{TenantId, random};
+use hawser_core::state::config::{
     DEFAULT_SCOPES, KeySet, ProviderConfig, ProviderSecret, SignInConfig, SignInPlace, TokenConfig,
 };
-use hawser_core::domain::id::{TenantId, random};
 use hawser_local::identity::Identity;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -36,7 +36,6 @@ struct State {
 /// The provider.
 pub struct Provider {
     pub issuer: String,
-    identity: Arc<Identity>,
     state: Arc<Mutex<State>>,
 }
 
@@ -44,11 +43,9 @@ impl Provider {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let issuer = format!("http://{}", listener.local_addr().unwrap());
-        let (identity, state) = (
-            Arc::new(Identity::ephemeral().unwrap()),
-            Arc::new(Mutex::new(State::default())),
-        );
-        let of_thread = (issuer.clone(), identity.clone(), state.clone());
+        let identity = Identity::ephemeral().unwrap();
+        let state = Arc::new(Mutex::new(State::default()));
+        let of_thread = (issuer.clone(), identity, state.clone());
         thread::spawn(move || {
             let (issuer, identity, state) = of_thread;
             for stream in listener.incoming() {
@@ -82,11 +79,7 @@ impl Provider {
                 let _ = stream.write_all((head + &text).as_bytes());
             }
         });
-        Self {
-            issuer,
-            identity,
-            state,
-        }
+        Self { issuer, state }
     }
 
     /// The settings of an operator whose people sign in here, all of the tenant `acme`.
@@ -145,11 +138,6 @@ impl Provider {
     /// The forms that its token endpoint was sent.
     pub fn asked(&self) -> Vec<HashMap<String, String>> {
         self.state.lock().unwrap().asked.clone()
-    }
-
-    /// A token of the provider with exactly these claims.
-    pub fn token(&self, claims: Value) -> String {
-        self.identity.token(claims).unwrap()
     }
 }
 

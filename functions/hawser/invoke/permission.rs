@@ -3,7 +3,7 @@
 
 use super::problem::Problem;
 use crate::{kambrium, langsmith, truefoundry};
-use hawser_core::caller::Caller;
+use hawser_core::domain::caller::Caller;
 use hawser_core::domain::error::Error;
 use hawser_core::domain::server::Server;
 

@@ -2,23 +2,24 @@
 
 use clap::{Args, Parser, Subcommand};
 use hawser_core::App;
-use hawser_core::caller::{mint_api_key, mint_personal};
-use hawser_core::catalogue::{self, ClientSecret, Integration, Offer};
-use hawser_core::config::{
-    Config, DEFAULT_SCOPES, KeyServiceConfig, KeySet, ListedApplication, ProviderConfig,
-    ProviderSecret, SignInConfig, SignInPlace, TokenConfig,
-};
+use hawser_core::auth::api_key::{mint_api_key, mint_personal};
+use hawser_core::auth::jwt::ClaimNames;
+use hawser_core::catalogue::{self, Offer};
 use hawser_core::domain::allowed_issuers::AllowedIssuers;
+use hawser_core::domain::api_key::ApiKey;
 use hawser_core::domain::event::{Action, Event, Who};
 use hawser_core::domain::id::TenantId;
+use hawser_core::domain::integration::{ClientSecret, Integration};
 use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::domain::time::{Clock, Timestamp};
 use hawser_core::egress::PrivateHosts;
-use hawser_core::jwt::ClaimNames;
 use hawser_core::operations::integrations::{self, Kind};
 use hawser_core::operations::{audit_log, integrity, subjects};
+use hawser_core::state::config::{
+    Config, DEFAULT_SCOPES, KeyServiceConfig, KeySet, ListedApplication, ProviderConfig,
+    ProviderSecret, SignInConfig, SignInPlace, TokenConfig,
+};
 use hawser_core::table::Table;
-use hawser_core::table::api_keys::ApiKey;
 use hawser_local::identity::{self, Identity};
 use hawser_local::limits::raise_files;
 use hawser_local::sign_in::TENANT;
@@ -553,6 +554,7 @@ fn announce(url: &str, admin_token: &str, api_key: &str) -> Outcome {
          curl -sX POST {url}/v1/deepagents/mcp-servers -H 'X-Api-Key: {api_key}' \\\n  \
          -d '{{\"name\":\"wiki\",\"url\":\"https://wiki.example/mcp\"}}'\n\n\
          curl -s {url}/api/svc/v1/mcp -H 'Authorization: Bearer {admin_token}'\n\n\
+         An MCP client needs the address of a server alone, such as {url}/mcp/wiki, and signs in in your browser.\n\n\
          Ctrl-C ends it."
     );
     let ready = json!({"event": "ready", "url": url, "tenant": TENANT, "adminToken": admin_token, "apiKey": api_key});

@@ -5,7 +5,8 @@ use hawser_core::App;
 use hawser_core::domain::id::TenantId;
 use hawser_core::domain::login::Identity;
 use hawser_core::domain::subject::{Subject, SubjectType};
-use hawser_core::operations::sign_in::{DEVELOPMENT_PATH, Place, SignInFailure, SignedIn};
+use hawser_core::operations::sign_in::{DEVELOPMENT_PATH, SignInFailure, SignedIn};
+use hawser_core::state::sign_in::Place;
 use hawser_functions::sign_in::{
     Button, Question, Refusal, attempt, is_cross_site, once, signed_in, target_of,
 };

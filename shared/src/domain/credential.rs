@@ -9,7 +9,7 @@ use super::status::Reason;
 use super::subject::{Actor, Subject};
 use super::time::Timestamp;
 use crate::Result;
-use crate::seal::Sealed;
+use crate::domain::sealed::Sealed;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -336,4 +336,39 @@ impl Records {
 /// [`crate::Error::Internal`] when the random generator fails.
 pub fn new_version(now: Timestamp) -> Result<String> {
     Ok(Sortable::new(now)?.ulid())
+}
+
+/// A credential as it was read, about to be ended.
+#[derive(Clone, Debug)]
+pub enum Credential {
+    /// An override.
+    Override(Box<Override>),
+    /// A grant.
+    Grant(Box<Grant>),
+}
+
+impl Credential {
+    /// Which kind it is.
+    pub const fn source(&self) -> Source {
+        match self {
+            Self::Override(_) => Source::Override,
+            Self::Grant(_) => Source::Oauth,
+        }
+    }
+
+    /// Whose it is.
+    pub const fn subject(&self) -> &Subject {
+        match self {
+            Self::Override(own) => &own.subject,
+            Self::Grant(grant) => &grant.subject,
+        }
+    }
+
+    /// Whether a server no longer stands behind it.
+    pub fn is_void_under(&self, server: &Server) -> bool {
+        match self {
+            Self::Override(own) => !server.accepts_override(own.auth_revision),
+            Self::Grant(grant) => !server.accepts_grant(grant.auth_revision),
+        }
+    }
 }

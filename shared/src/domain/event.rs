@@ -14,6 +14,7 @@ use super::revocation;
 use super::session::Session;
 use super::subject::Subject;
 use super::time::Timestamp;
+use crate::domain::sealed::Mac;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -577,6 +578,35 @@ impl<'a> Line<'a> {
             reason: event.reason,
             integration: event.integration.as_deref(),
             chain,
+        }
+    }
+}
+
+/// The head of a month's hash chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditLogHead {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The month.
+    pub month: Month,
+    /// How many events are in it.
+    pub seq: u64,
+    /// The link of the last of them.
+    pub link: String,
+    /// The month with events before this one, and how many it had when this one began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<(Month, u64)>,
+    /// A MAC over all this under the tenant's key. Write access to the table does not suffice to replace the chain.
+    #[serde(rename = "mark")]
+    pub mac: Mac,
+}
+
+impl AuditLogHead {
+    /// The place of its last event.
+    pub fn last(&self) -> Link {
+        Link {
+            seq: self.seq,
+            link: self.link.clone(),
         }
     }
 }

@@ -4,6 +4,7 @@
 use super::time::Timestamp;
 use crate::{Error, Result};
 use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::BASE32_NOPAD;
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -248,6 +249,17 @@ impl TenantId {
 /// 1 to `max` characters and no control character among them.
 pub fn is_plain_text(text: &str, max: usize) -> bool {
     !text.is_empty() && text.chars().count() <= max && !text.chars().any(char::is_control)
+}
+
+/// In lower case, without padding.
+pub(crate) fn base32(bytes: &[u8]) -> String {
+    BASE32_NOPAD.encode(bytes).to_ascii_lowercase()
+}
+
+/// The text that [`base32`] has encoded.
+pub(crate) fn unbase32(text: &str) -> Option<String> {
+    let bytes = BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes());
+    String::from_utf8(bytes.ok()?).ok()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::server::Server;
 use super::session::CONSENT_LIFETIME;
 use super::subject::Subject;
 use super::time::Timestamp;
-use crate::seal::Sealed;
+use crate::domain::sealed::Sealed;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

@@ -2,9 +2,9 @@
 //! ends. Its item stands behind every token that was issued for it, so a login that has ended ends them all.
 
 use super::id::{Sortable, TenantId};
+use super::sealed::SealedSecret;
 use super::subject::{Actor, Subject};
 use super::time::Timestamp;
-use crate::seal::SealedSecret;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::BASE64URL_NOPAD;

@@ -3,7 +3,7 @@
 use super::id::{ServerId, TenantId};
 use super::subject::Subject;
 use super::time::Timestamp;
-use crate::seal::Sealed;
+use crate::domain::sealed::Sealed;
 use serde::{Deserialize, Serialize};
 
 /// How long a session may last, in seconds.

@@ -3,18 +3,24 @@
 
 pub mod address;
 pub mod allowed_issuers;
+pub mod api_key;
 pub mod application;
+pub mod caller;
 pub mod consent_failure;
 pub mod credential;
 pub mod error;
 pub mod event;
 pub mod header;
 pub mod id;
+pub mod integration;
 pub mod issuance;
+pub mod job;
 pub mod json;
 pub mod login;
 pub mod mcp_session;
+pub mod receipt;
 pub mod revocation;
+pub mod sealed;
 mod secret;
 pub mod server;
 pub mod session;

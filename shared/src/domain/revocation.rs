@@ -7,7 +7,7 @@ use super::server::origin;
 use super::subject::Subject;
 use super::time::Timestamp;
 use crate::Result;
-use crate::seal::Sealed;
+use crate::domain::sealed::Sealed;
 use serde::{Deserialize, Serialize};
 
 /// How long an issuer that does not answer is asked again, in seconds.

@@ -8,7 +8,8 @@ use super::json::Exact;
 use super::status::Reason;
 use super::subject::Actor;
 use super::time::Timestamp;
-use crate::seal::{Sealed, SigningKey, WrappedKey};
+use crate::domain::sealed::{Sealed, SigningKey, WrappedKey};
+use crate::domain::subject::Subject;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -574,5 +575,33 @@ mod json_text {
         deserializer: D,
     ) -> Result<Map<String, Value>, D::Error> {
         serde_json::from_str(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+/// The pointer item of a number, with enough of the server to delete it without reading it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Numbered {
+    /// The server.
+    pub id: ServerId,
+    /// Its number.
+    pub number: u64,
+    /// Its name, which never changes.
+    pub name: String,
+    /// Its owner, who never changes.
+    #[serde(flatten)]
+    pub owner: Subject,
+    /// Its data key, for the tombstone.
+    pub data_key: WrappedKey,
+}
+
+impl From<&Server> for Numbered {
+    fn from(server: &Server) -> Self {
+        Self {
+            id: server.id,
+            number: server.number,
+            name: server.name.clone(),
+            owner: server.created_by.subject.clone(),
+            data_key: server.data_key.clone(),
+        }
     }
 }

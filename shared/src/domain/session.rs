@@ -6,7 +6,7 @@ use super::secret;
 use super::server::origin;
 use super::subject::Subject;
 use super::time::Timestamp;
-use crate::seal::Sealed;
+use crate::domain::sealed::Sealed;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

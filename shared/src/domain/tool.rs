@@ -1,6 +1,8 @@
 //! The tools of an MCP server, as far as Hawser knows them, and which of them a connection offers (Kambrium 8).
 
 use super::server::{AccessType, Connection};
+use crate::domain::sealed::Sealed;
+use crate::domain::time::Timestamp;
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -112,6 +114,20 @@ impl Connection {
     pub fn allows_all_tools(&self) -> bool {
         self.disabled_tools.is_empty() && self.access_type != AccessType::Read
     }
+}
+
+/// The tools that a server listed once.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CachedToolList {
+    /// The fingerprint of what the list depends on; the list is void under another one.
+    #[serde(rename = "fence")]
+    pub fingerprint: String,
+    /// When its server was asked.
+    pub at: Timestamp,
+    /// The list, compressed and sealed.
+    pub sealed: Sealed,
+    /// Housekeeping alone: DynamoDB removes it some time after this second.
+    pub ttl: i64,
 }
 
 #[cfg(test)]

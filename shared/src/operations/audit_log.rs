@@ -3,15 +3,18 @@
 //! A worker behind the stream chains events, so that requests do not contend for the head of a chain. The change or
 //! removal of an event before it is chained, within seconds, cannot be detected.
 
-use crate::app::App;
+use crate::domain::event::AuditLogHead;
 use crate::domain::event::{Event, Link, Month};
 use crate::domain::id::{Sortable, TenantId};
-use crate::table::audit_log::{AuditLogHead, MOST_AT_ONCE, Stray, shards};
+use crate::state::app::App;
+use crate::table::audit_log::{MOST_AT_ONCE, Stray, shards};
 use crate::{Error, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use tokio::time::Instant;
 use tracing::{error, info};
+
+pub use crate::table::audit_log::from_image;
 
 /// Attempts at extending a chain while other workers extend it, too.
 const ATTEMPTS: u32 = 10;

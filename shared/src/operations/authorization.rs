@@ -2,11 +2,11 @@
 //! (Inbound 2).
 
 use super::sign_in::{SIGN_IN_LIFETIME, SignedIn};
-use crate::app::App;
 use crate::domain::application::{Remembered, Wanted};
 use crate::domain::id::{Sortable, TenantId, hash};
 use crate::domain::login::{Identity, Login};
 use crate::domain::time::Timestamp;
+use crate::state::app::App;
 use crate::table::{remembered_applications, subjects};
 use crate::{Error, Result};
 use secrecy::{ExposeSecret, SecretString};

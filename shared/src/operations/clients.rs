@@ -3,12 +3,11 @@
 //! integration.
 
 use super::consent::CALLBACK_PATH;
-use super::integrations::{self, Offered};
-use crate::app::App;
-use crate::catalogue::RevocationScope;
+use super::integrations;
 use crate::domain::credential::new_version;
 use crate::domain::error::OauthSetup;
 use crate::domain::id::{ServerId, Sortable, TenantId, random};
+use crate::domain::integration::RevocationScope;
 use crate::domain::issuance::{
     Client, ClientAuth, ClientRecord, ClientSecrets, ClientSource, Issuance, RevocationMethod,
 };
@@ -20,6 +19,8 @@ use crate::oauth::discovery::{Issuer, is_same_issuer};
 use crate::oauth::owner::IssuerHints;
 use crate::oauth::registration::{self, Deregistered};
 use crate::seal::{DataKey, Kind};
+use crate::state::app::App;
+use crate::state::catalogue::Offered;
 use crate::{Error, Result};
 use secrecy::SecretString;
 use std::cmp::Reverse;

@@ -2,18 +2,21 @@
 
 use super::servers::data_key;
 use super::{Permitted, Unchecked};
-use crate::app::App;
-use crate::caller::{Caller, Presented};
+use crate::auth::credentials::Presented;
+use crate::domain::caller::Caller;
+use crate::domain::credential::Credential;
 use crate::domain::credential::{Override, OverrideValue, Records, Source, new_version};
 use crate::domain::event::{Action, Event};
 use crate::domain::id::{ServerId, Sortable, TenantId};
+use crate::domain::receipt::{Counts, Outcomes, Receipt, Removed};
+use crate::domain::server::Numbered;
 use crate::domain::server::{Auth, Server};
 use crate::domain::status::Reason;
 use crate::domain::subject::Subject;
 use crate::seal::Kind;
-use crate::table::credentials::{Credential, Kept, Outcome, record_keys};
-use crate::table::receipts::{Counts, Outcomes, Receipt, Removed};
-use crate::table::servers::{self, Numbered};
+use crate::state::app::App;
+use crate::table::credentials::{Kept, Outcome, record_keys};
+use crate::table::servers;
 use crate::table::{Found, Key, Table};
 use crate::{Error, Result};
 use std::collections::HashMap;

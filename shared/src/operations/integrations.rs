@@ -1,46 +1,24 @@
 //! The operator's catalogue of integrations: making it equal to a file, and reading it through copies that are kept for a short
 //! while.
 
-use crate::app::App;
-use crate::catalogue::{ClientSecret, Integration, Offer, is_name};
+use crate::catalogue::{Offer, is_name};
 use crate::domain::event::{Action, Event, Who};
 use crate::domain::id::TenantId;
-use crate::domain::time::Clock;
-use crate::seal::{OfIntegration, SealedSecret};
+use crate::domain::integration::{ClientSecret, Integration};
+use crate::domain::sealed::SealedSecret;
+use crate::seal::OfIntegration;
+use crate::state::app::App;
+use crate::state::catalogue::Catalogue;
+use crate::state::catalogue::Offered;
 use crate::table::integrations::{Change as Write, Stored};
 use crate::{Error, Result};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
-use tokio::sync::{Mutex, OnceCell};
-use tracing::{error, warn};
-
-/// How long a copy serves before the table is read again. So long a change may take to be seen everywhere.
-const FRESH: Duration = Duration::from_secs(60);
-/// How old a copy may be that serves while the store does not answer.
-const OLDEST: Duration = Duration::from_secs(600);
-
-/// What was read of the catalogue a short while ago.
-#[derive(Default)]
-pub(crate) struct Copies {
-    all: Slot<Catalogue>,
-    each: std::sync::Mutex<HashMap<String, Arc<Slot<Offered>>>>,
-}
-
-/// The integrations, by name.
-pub type Catalogue = BTreeMap<String, Integration>;
-
-/// An integration of the catalogue.
-pub struct Offered {
-    name: String,
-    /// All that is said of it.
-    pub integration: Integration,
-    /// The secret of its client, once it was needed.
-    secret: OnceCell<SecretString>,
-}
+use tokio::sync::OnceCell;
+use tracing::error;
 
 /// The whole catalogue.
 ///
@@ -138,69 +116,6 @@ async fn open(
     let operator = TenantId::operator();
     let key = app.tenant_key(&operator, sealed.tenant_key).await?;
     key.open_of_integration(what, name, integration, sealed)
-}
-
-/// A cache of one copy. Concurrent readers share one read of the table.
-struct Slot<T>(Mutex<State<T>>);
-
-struct State<T> {
-    /// When it was read, and what.
-    copy: Option<(Duration, Arc<T>)>,
-    /// When the store last did not answer.
-    failed: Option<Instant>,
-}
-
-impl<T> Default for Slot<T> {
-    fn default() -> Self {
-        Self(Mutex::new(State {
-            copy: None,
-            failed: None,
-        }))
-    }
-}
-
-impl<T> Slot<T> {
-    async fn get(
-        &self,
-        clock: &Clock,
-        read: impl Future<Output = Result<Option<T>>>,
-    ) -> Result<Option<Arc<T>>> {
-        let asked = Instant::now();
-        let mut state = self.0.lock().await;
-        let copy = state.copy.clone();
-        let age = |at: Duration| clock.elapsed().saturating_sub(at);
-        if let Some((at, copy)) = &copy
-            && age(*at) < FRESH
-        {
-            return Ok(Some(copy.clone()));
-        }
-        let began = clock.elapsed();
-        let found = match state.failed {
-            // Whoever has waited for an answer that did not come does not ask once more.
-            Some(at) if at > asked => {
-                Err(Error::Unavailable("the store did not answer".to_owned()))
-            }
-            _ => read.await,
-        };
-        match (found, copy) {
-            (Ok(found), _) => {
-                let found = found.map(Arc::new);
-                state.copy = found.clone().map(|found| (began, found));
-                Ok(found)
-            }
-            (Err(Error::Unavailable(cause)), copy) => {
-                state.failed = Some(Instant::now());
-                match copy.filter(|(at, _)| age(*at) < OLDEST) {
-                    Some((_, copy)) => {
-                        warn!(cause, "using a stale copy of the catalogue");
-                        Ok(Some(copy))
-                    }
-                    None => Err(Error::Unavailable(cause)),
-                }
-            }
-            (Err(error), _) => Err(error),
-        }
-    }
 }
 
 /// The change of an integration when a file is applied.

@@ -2,10 +2,10 @@
 
 use super::audit_log::{self, Flaw};
 use crate::Result;
-use crate::app::App;
 use crate::domain::event::Month;
 use crate::domain::id::TenantId;
 use crate::domain::time::Timestamp;
+use crate::state::app::App;
 use crate::table::Table;
 use crate::table::integrity::{Kind, Orphan};
 use std::collections::BTreeMap;

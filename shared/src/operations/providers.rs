@@ -2,13 +2,13 @@
 //! are the subject's grant. It ends when a change of the server voids grants of its auth revision.
 
 use super::{Unchecked, consent};
-use crate::app::App;
-use crate::caller::Presented;
+use crate::auth::credentials::Presented;
 use crate::domain::error::OauthSetup;
 use crate::domain::id::{ServerId, TenantId, random};
 use crate::domain::issuance::Provider;
 use crate::domain::server::Server;
 use crate::domain::subject::Subject;
+use crate::state::app::App;
 use crate::table::clients::{pointer_key, provider_key};
 use crate::table::servers;
 use crate::{Error, Result};

@@ -2,9 +2,11 @@
 
 use super::Unchecked;
 use crate::Result;
-use crate::app::App;
-use crate::caller::{Caller, Presented};
-use crate::table::receipts::{Receipt, Removed, key};
+use crate::auth::credentials::Presented;
+use crate::domain::caller::Caller;
+use crate::domain::receipt::{Receipt, Removed};
+use crate::state::app::App;
+use crate::table::receipts::key;
 use std::time::Duration;
 
 /// How often a receipt that is waited for is looked at.

@@ -8,11 +8,12 @@
 
 use super::clients::Settings;
 use super::{Tries, grants, purge, servers};
-use crate::app::App;
 use crate::domain::credential::{Source, Tokens, new_version};
 use crate::domain::event::{Action, Event, Worker};
 use crate::domain::id::random;
 use crate::domain::issuance::{Client, ClientAuth, ClientSource, RevocationMethod};
+use crate::domain::job::Work;
+use crate::domain::receipt::PresentedToken;
 use crate::domain::revocation::{LateTokens, Outcome, Presentation, Revocation, Unsupported};
 use crate::domain::server::{Auth, Server, host, origin};
 use crate::domain::time::Timestamp;
@@ -20,9 +21,8 @@ use crate::oauth::owner::{self, IssuerHints, Outage};
 use crate::oauth::revocation::{self, Answer, Hint, Verdict};
 use crate::oauth::token::{self, Class, Credentials, Endpoint};
 use crate::seal::DataKey;
-use crate::table::receipts::PresentedToken;
+use crate::state::app::App;
 use crate::table::revocations::{Discarded, keys_of};
-use crate::table::work::Work;
 use crate::{Error, Result};
 use secrecy::{ExposeSecret, SecretString};
 use std::sync::Arc;

@@ -2,9 +2,9 @@
 //! is idempotent: it may be repeated, run by two workers at once, or be the last one before the process dies.
 
 use super::{purge, revocations, subjects, verifications};
-use crate::app::App;
+use crate::domain::job::Work;
+use crate::state::app::App;
 use crate::table::Key;
-use crate::table::work::Work;
 use crate::{Error, Result};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, FuturesUnordered};

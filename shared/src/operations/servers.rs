@@ -1,14 +1,18 @@
 //! Registering, finding, changing and deleting servers.
 
 use super::{DeletionPreview, Permitted, Unchecked};
-use crate::app::App;
-use crate::caller::{Caller, Presented};
-use crate::client_token::client_id;
+use crate::auth::client_token::client_id;
+use crate::auth::credentials::Presented;
+use crate::domain::caller::Caller;
 use crate::domain::credential::new_version;
 use crate::domain::error::UnusableAddress;
 use crate::domain::event::{Action, Event};
 use crate::domain::id::{ServerId, Sortable, TenantId};
+use crate::domain::job::Verification;
+use crate::domain::job::{Sweep, Tombstone};
 use crate::domain::json::Exact;
+use crate::domain::receipt::{Counts, Outcomes, Receipt, Removed};
+use crate::domain::server::Numbered;
 use crate::domain::server::{
     AccessType, ApiKeyHeader, Auth, Connection, KeyCheck, LangsmithFields, Place, Secrets, Server,
 };
@@ -16,10 +20,8 @@ use crate::domain::status::Reason;
 use crate::domain::time::Timestamp;
 use crate::egress::{NotAllowed, is_loopback};
 use crate::seal::{DataKey, Kind};
-use crate::table::receipts::{Counts, Outcomes, Receipt, Removed};
-use crate::table::servers::{self, Companions, Inserted, Numbered};
-use crate::table::verifications::Verification;
-use crate::table::work::{Sweep, Tombstone};
+use crate::state::app::App;
+use crate::table::servers::{self, Companions, Inserted};
 use crate::{Error, Result};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -735,7 +737,7 @@ fn seal(
     tenant: &TenantId,
     id: ServerId,
     secrets: &Secrets,
-) -> Result<crate::seal::Sealed> {
+) -> Result<crate::domain::sealed::Sealed> {
     if secrets.len_bytes() > SECRETS_LIMIT {
         return Err(Error::TooLarge);
     }

@@ -2,14 +2,14 @@
 
 use super::Unchecked;
 use super::credentials::AtServer;
-use crate::app::App;
-use crate::caller::Presented;
+use crate::auth::credentials::Presented;
 use crate::domain::credential::Records;
 use crate::domain::id::ServerId;
 use crate::domain::server::Server;
 use crate::domain::session::{Phase, SESSION_LIFETIME, Session};
 use crate::domain::status::{Reason, Status, status};
 use crate::domain::time::Timestamp;
+use crate::state::app::App;
 use crate::table::{servers, sessions, subjects};
 use crate::{Error, Result};
 use std::time::Duration;

@@ -2,19 +2,20 @@
 
 use super::credentials::AtServer;
 use super::{ATTEMPTS, DeletionPreview, Permitted, Tries, logins};
-use crate::app::App;
+use crate::domain::credential::Credential;
 use crate::domain::event::{Action, Event, Who, Worker};
 use crate::domain::id::{ServerId, Sortable, TenantId};
+use crate::domain::job::Offboarding;
 use crate::domain::login::LoginEnd;
+use crate::domain::receipt::{Counts, Outcomes, Receipt, Removed};
 use crate::domain::server::{Auth, Server};
 use crate::domain::session::Session;
 use crate::domain::status::Reason;
 use crate::domain::subject::{Actor, Subject, SubjectType};
+use crate::state::app::App;
 use crate::table;
-use crate::table::credentials::{Credential, Kept, Outcome};
+use crate::table::credentials::{Kept, Outcome};
 use crate::table::logins::Ended;
-use crate::table::receipts::{Counts, Outcomes, Receipt, Removed};
-use crate::table::work::Offboarding;
 use crate::{Error, Result};
 use futures_util::future::try_join_all;
 use std::collections::BTreeSet;

@@ -2,9 +2,10 @@
 
 use super::servers::data_key;
 use crate::Result;
-use crate::app::App;
-use crate::client_token::{self, parse_client_id};
+use crate::auth::client_token;
+use crate::auth::client_token::parse_client_id;
 use crate::domain::id::hash;
+use crate::state::app::App;
 use crate::table::servers;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use secrecy::{ExposeSecret, SecretString};

@@ -5,11 +5,12 @@ use super::credentials::AtServer;
 use super::proxy::Refusal;
 use super::retry_on_contention;
 use super::tools::{self, CachePolicy, Failure};
-use crate::app::App;
 use crate::domain::credential::Records;
 use crate::domain::event::{Action, Event, Outcome, Worker};
+use crate::domain::job::Verification;
 use crate::domain::server::{KeyCheck, Server};
-use crate::table::verifications::{Verification, keys_of};
+use crate::state::app::App;
+use crate::table::verifications::keys_of;
 use crate::{Error, Result};
 use tracing::info;
 

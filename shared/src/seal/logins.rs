@@ -1,65 +1,15 @@
 //! What logins need of a tenant's key: the pair of keys that access tokens are signed with, the provider's refresh token
 //! under seal, and refresh tokens of ours that can be told a second time.
 
-use super::{Sealed, SealedSecret, SigningKey, TenantKey, aad, decrypt, encrypt};
-use crate::domain::id::{Sortable, TenantId, hash};
+use super::{TenantKey, aad, decrypt, encrypt};
+use crate::domain::id::{Sortable, TenantId};
+use crate::domain::sealed::{Sealed, SealedSecret, SigningKey, TokenKey};
 use crate::{Error, Result};
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use data_encoding::BASE64URL_NOPAD;
-use jsonwebtoken::{DecodingKey, EncodingKey};
+use jsonwebtoken::EncodingKey;
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize};
-
-/// What the ids of these keys begin with.
-const PREFIX: &str = "hwj_";
-
-/// A pair of keys that the deployment signs access tokens with (ES256). The private half is sealed by the operator's key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TokenKey {
-    /// Rises by one with each rotation; the highest signs.
-    pub number: u32,
-    /// Its `kid`.
-    pub kid: String,
-    /// The number of the operator's key that seals it.
-    pub tenant_key: u32,
-    /// The two halves.
-    pub pair: SigningKey,
-}
-
-impl TokenKey {
-    /// The number of the key that has this `kid`, if the `kid` is one of ours.
-    pub fn number_of(kid: &str) -> Option<u32> {
-        let (number, digest) = kid.strip_prefix(PREFIX)?.split_once('_')?;
-        let is_digest = digest.len() == 16 && digest.bytes().all(|b| b.is_ascii_hexdigit());
-        number.parse().ok().filter(|_| is_digest)
-    }
-
-    /// What signatures are verified with.
-    ///
-    /// # Errors
-    /// [`Error::Internal`] when the stored key is not one.
-    pub fn public(&self) -> Result<DecodingKey> {
-        let public = self.pair.public();
-        public.ok_or_else(|| Error::internal("a token key is not a point of P-256"))
-    }
-
-    /// The coordinates of the public half, base64url (RFC 7518 6.2.1).
-    ///
-    /// # Errors
-    /// As [`Self::public`].
-    pub fn coordinates(&self) -> Result<(String, String)> {
-        let point = BASE64URL_NOPAD.decode(self.pair.public.as_bytes());
-        let point = point.map_err(|_| Error::internal("a token key is not base64url"))?;
-        match point.as_slice() {
-            [4, coordinates @ ..] if coordinates.len() == 64 => {
-                let (x, y) = coordinates.split_at(32);
-                Ok((BASE64URL_NOPAD.encode(x), BASE64URL_NOPAD.encode(y)))
-            }
-            _ => Err(Error::internal("a token key is not a point of P-256")),
-        }
-    }
-}
 
 impl TenantKey {
     /// A new pair of keys for access tokens, sealed by this key, which is the operator's.
@@ -71,8 +21,7 @@ impl TenantKey {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(failed)?;
         let private = pair.to_pkcs8v1().map_err(failed)?;
         let public = BASE64URL_NOPAD.encode(pair.public_key().as_ref());
-        let digest = hash(&public);
-        let kid = format!("{PREFIX}{number}_{}", &digest[..16]);
+        let kid = TokenKey::kid_of(number, &public);
         let sealed = encrypt(&self.bytes, &token_key_aad(&kid, &public), private.as_ref())?;
         Ok(TokenKey {
             number,

@@ -6,10 +6,10 @@ use super::{
     key_of, keys, n, s,
 };
 use crate::Result;
-use crate::domain::event::{Event, Link, Month};
+use crate::domain::event::AuditLogHead;
+use crate::domain::event::{Event, Month};
 use crate::domain::id::{Sortable, TenantId};
-use crate::seal::Mac;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tracing::error;
 
 /// The entity of an event's item.
@@ -17,35 +17,6 @@ pub(super) const EVENT: &str = "event";
 
 /// The most events that one transaction can chain: DynamoDB's hundred, less the head.
 pub const MOST_AT_ONCE: usize = 99;
-
-/// The head of a month's hash chain.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuditLogHead {
-    /// The tenant.
-    pub tenant: TenantId,
-    /// The month.
-    pub month: Month,
-    /// How many events are in it.
-    pub seq: u64,
-    /// The link of the last of them.
-    pub link: String,
-    /// The month with events before this one, and how many it had when this one began.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub previous: Option<(Month, u64)>,
-    /// A MAC over all this under the tenant's key. Write access to the table does not suffice to replace the chain.
-    #[serde(rename = "mark")]
-    pub mac: Mac,
-}
-
-impl AuditLogHead {
-    /// The place of its last event.
-    pub fn last(&self) -> Link {
-        Link {
-            seq: self.seq,
-            link: self.link.clone(),
-        }
-    }
-}
 
 /// The sort key of an item in an audit log that is not an event, or an event under another event's key.
 #[derive(Clone, Debug)]

@@ -1,14 +1,16 @@
 //! Credentials in their server's partition: overrides, grants, and the kept reason why there is none.
 
-use super::receipts::{self, Counts, Receipt};
-use super::work::Sweep;
+use super::receipts;
 use super::{
     Condition, ENTITY, Found, Item, Key, Table, Update, Write, WriteError, audit_log, encode, keys,
     n, readable, revocations, s, servers, sessions,
 };
+use crate::domain::credential::Credential;
 use crate::domain::credential::{Grant, KeptReason, Override, Records, Source, Stored};
 use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
+use crate::domain::job::Sweep;
+use crate::domain::receipt::{Counts, Receipt};
 use crate::domain::revocation::Revocation;
 use crate::domain::server::Server;
 use crate::domain::session::{Phase, Session};
@@ -76,64 +78,29 @@ impl Found {
     }
 }
 
-/// A credential as it was read, about to be ended.
-#[derive(Clone, Debug)]
-pub enum Credential {
-    /// An override.
-    Override(Box<Override>),
-    /// A grant.
-    Grant(Box<Grant>),
-}
-
-impl Credential {
-    /// Which kind it is.
-    pub const fn source(&self) -> Source {
-        match self {
-            Self::Override(_) => Source::Override,
-            Self::Grant(_) => Source::Oauth,
-        }
+/// What ends it: it goes if it still is the one that was read, and of a grant the revocation stays.
+fn end(
+    credential: &Credential,
+    tenant: &TenantId,
+    server: ServerId,
+    receipt: Option<&str>,
+    itemised: bool,
+    now: Timestamp,
+) -> Result<Vec<Write>> {
+    let (condition, revocation) = match credential {
+        Credential::Override(own) => (Condition::version(&own.version), None),
+        Credential::Grant(grant) => (
+            as_read(grant),
+            Some(Revocation::of(tenant, grant, receipt, now)?),
+        ),
+    };
+    let revocation = revocation.map(|one| Revocation { itemised, ..one });
+    let key = keys::credential(tenant, server, credential.subject(), credential.source());
+    let mut writes = vec![Write::Delete(key, condition)];
+    if let Some(revocation) = revocation {
+        writes.push(revocations::put(&revocation)?);
     }
-
-    /// Whose it is.
-    pub const fn subject(&self) -> &Subject {
-        match self {
-            Self::Override(own) => &own.subject,
-            Self::Grant(grant) => &grant.subject,
-        }
-    }
-
-    /// Whether a server no longer stands behind it.
-    pub fn is_void_under(&self, server: &Server) -> bool {
-        match self {
-            Self::Override(own) => !server.accepts_override(own.auth_revision),
-            Self::Grant(grant) => !server.accepts_grant(grant.auth_revision),
-        }
-    }
-
-    /// What ends it: it goes if it still is the one that was read, and of a grant the revocation stays.
-    fn end(
-        &self,
-        tenant: &TenantId,
-        server: ServerId,
-        receipt: Option<&str>,
-        itemised: bool,
-        now: Timestamp,
-    ) -> Result<Vec<Write>> {
-        let (condition, revocation) = match self {
-            Self::Override(own) => (Condition::version(&own.version), None),
-            Self::Grant(grant) => (
-                as_read(grant),
-                Some(Revocation::of(tenant, grant, receipt, now)?),
-            ),
-        };
-        let revocation = revocation.map(|one| Revocation { itemised, ..one });
-        let key = keys::credential(tenant, server, self.subject(), self.source());
-        let mut writes = vec![Write::Delete(key, condition)];
-        if let Some(revocation) = revocation {
-            writes.push(revocations::put(&revocation)?);
-        }
-        Ok(writes)
-    }
+    Ok(writes)
 }
 
 /// An item among a server's credentials.
@@ -348,7 +315,14 @@ impl Table {
             kept.write(tenant, server, &[REMOVALS], Condition::Any)?,
             audit_log::put(event)?,
         ];
-        writes.extend(credential.end(tenant, server, Some(&receipt.id), true, kept.at)?);
+        writes.extend(end(
+            credential,
+            tenant,
+            server,
+            Some(&receipt.id),
+            true,
+            kept.at,
+        )?);
         to_outcome(self.write(writes).await, 1)
     }
 
@@ -371,7 +345,14 @@ impl Table {
             kept.write(tenant, server, &[], Condition::Any)?,
             audit_log::put(event)?,
         ];
-        writes.extend(credential.end(tenant, server, Some(receipt), false, event.id.at())?);
+        writes.extend(end(
+            credential,
+            tenant,
+            server,
+            Some(receipt),
+            false,
+            event.id.at(),
+        )?);
         match self.write(writes).await {
             Err(WriteError::Refused(at)) if at.contains(&0) => Ok(Outcome::ReceiptClosed),
             done => to_outcome(done, 1),
@@ -395,7 +376,14 @@ impl Table {
         let mut counts = Counts::default();
         for (credential, event) in group {
             writes.push(audit_log::put(event)?);
-            writes.extend(credential.end(tenant, server.id, receipt, false, event.id.at())?);
+            writes.extend(end(
+                credential,
+                tenant,
+                server.id,
+                receipt,
+                false,
+                event.id.at(),
+            )?);
             counts.add(credential.source());
         }
         writes.extend(receipt.map(|id| receipts::count(tenant, id, counts)));

@@ -4,8 +4,8 @@ use super::{
     Condition, ENTITY, Item, Table, Update, Write, audit_log, encode, key_of, keys, readable, s,
 };
 use crate::Result;
-use crate::catalogue::Integration;
 use crate::domain::event::Event;
+use crate::domain::integration::Integration;
 use serde::{Deserialize, Serialize};
 
 /// The attribute that counts.

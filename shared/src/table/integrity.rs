@@ -2,25 +2,25 @@
 
 mod repair;
 
-use super::api_keys::{ApiKey, PersonalTokenPointer};
 use super::integrations::Stored;
 use super::logins::LoginPointer;
-use super::receipts::Receipt;
-use super::verifications::Verification;
-use super::work::{Offboarding, Sweep, Tombstone};
 use super::{DUE_INDEX, ENTITY, Item, PK, SK, Table, decode, failed, keys};
 use crate::Result;
-use crate::catalogue::{ClientSecret, Integration};
+use crate::domain::api_key::{ApiKey, PersonalTokenPointer};
 use crate::domain::credential::{Grant, KeptReason, Override};
 use crate::domain::event::{Link, Month};
 use crate::domain::id::{ServerId, Sortable, TenantId};
+use crate::domain::integration::{ClientSecret, Integration};
 use crate::domain::issuance::{ClientRecord, Provider};
+use crate::domain::job::Verification;
+use crate::domain::job::{Offboarding, Sweep, Tombstone};
 use crate::domain::login::{AuthorizationCode, Login};
+use crate::domain::receipt::Receipt;
 use crate::domain::revocation::{RETRY_WINDOW_SECONDS, Revocation};
+use crate::domain::sealed::{SealedSecret, TokenKey, WrappedKey};
 use crate::domain::server::Server;
 use crate::domain::session::Session;
 use crate::domain::time::Timestamp;
-use crate::seal::{SealedSecret, TokenKey, WrappedKey};
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde::{Deserialize, Serialize};
 use std::collections::btree_map::Entry;

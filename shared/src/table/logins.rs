@@ -9,8 +9,8 @@ use super::{
 use crate::domain::event::Event;
 use crate::domain::id::{Sortable, TenantId};
 use crate::domain::login::{AuthorizationCode, Login};
+use crate::domain::receipt::{Counts, Receipt};
 use crate::domain::subject::Subject;
-use crate::table::receipts::{Counts, Receipt};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 

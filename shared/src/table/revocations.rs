@@ -1,7 +1,7 @@
 //! Revocations in their server's partition, and in the index of due work until they are settled.
 
-use super::receipts::{self, PresentedToken};
-use super::work::{Tombstone, due_item};
+use super::receipts;
+use super::work::due_item;
 use super::{
     Condition, Found, Key, Table, Update, Write, WriteError, audit_log, keys, s, servers, sessions,
 };
@@ -9,6 +9,8 @@ use crate::Result;
 use crate::domain::credential::{Grant, Source};
 use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
+use crate::domain::job::Tombstone;
+use crate::domain::receipt::PresentedToken;
 use crate::domain::revocation::{Outcome, Revocation};
 use crate::domain::session::{Phase, Session};
 use crate::domain::subject::Subject;

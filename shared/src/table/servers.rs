@@ -1,19 +1,19 @@
 //! Servers in their tenant's partition: the record itself, the items that make its name and number unique, and the
 //! counter.
 
-use super::verifications::{self, Verification};
-use super::work::{Sweep, Tombstone};
+use super::verifications;
 use super::{Condition, Found, Key, Table, Write, WriteError, decode, encode, keys, n, s};
 use super::{audit_log, clients, receipts, sessions};
 use crate::domain::consent_failure::FailedConsent;
 use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::issuance::ClientRecord;
+use crate::domain::job::Verification;
+use crate::domain::job::{Sweep, Tombstone};
+use crate::domain::receipt::Receipt;
+use crate::domain::server::Numbered;
 use crate::domain::server::Server;
 use crate::domain::session::Session;
-use crate::domain::subject::Subject;
-use crate::seal::WrappedKey;
-use crate::table::receipts::Receipt;
 use crate::{Error, Result};
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
@@ -21,40 +21,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
 pub(super) const SERVER: &str = "server";
-
-/// The pointer item of a number, with enough of the server to delete it without reading it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Numbered {
-    /// The server.
-    pub id: ServerId,
-    /// Its number.
-    pub number: u64,
-    /// Its name, which never changes.
-    pub name: String,
-    /// Its owner, who never changes.
-    #[serde(flatten)]
-    pub owner: Subject,
-    /// Its data key, for the tombstone.
-    pub data_key: WrappedKey,
-}
-
-impl Numbered {
-    fn of(server: &Server) -> Self {
-        Self {
-            id: server.id,
-            number: server.number,
-            name: server.name.clone(),
-            owner: server.created_by.subject.clone(),
-            data_key: server.data_key.clone(),
-        }
-    }
-}
-
-impl From<&Server> for Numbered {
-    fn from(server: &Server) -> Self {
-        Self::of(server)
-    }
-}
 
 /// The pointer item of a name.
 #[derive(Serialize, Deserialize)]
@@ -258,7 +224,7 @@ impl Table {
                 encode(
                     &number_key(tenant, server.number),
                     "number",
-                    &Numbered::of(server),
+                    &Numbered::from(server),
                 )?,
                 Condition::Absent,
             ),

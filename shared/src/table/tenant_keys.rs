@@ -3,7 +3,7 @@
 use super::{Condition, Table, Write, encode, keys};
 use crate::Result;
 use crate::domain::id::TenantId;
-use crate::seal::WrappedTenantKey;
+use crate::domain::sealed::WrappedTenantKey;
 
 impl Table {
     /// One wrapped key of a tenant.

@@ -3,7 +3,7 @@
 use super::{Condition, Table, Write, encode, keys};
 use crate::Result;
 use crate::domain::id::TenantId;
-use crate::seal::TokenKey;
+use crate::domain::sealed::TokenKey;
 
 impl Table {
     /// The key of this number.

@@ -4,23 +4,7 @@ use super::{Condition, Found, Key, Table, Write, encode, keys, servers};
 use crate::Result;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::subject::Subject;
-use crate::domain::time::Timestamp;
-use crate::seal::Sealed;
-use serde::{Deserialize, Serialize};
-
-/// The tools that a server listed once.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct CachedToolList {
-    /// The fingerprint of what the list depends on; the list is void under another one.
-    #[serde(rename = "fence")]
-    pub fingerprint: String,
-    /// When its server was asked.
-    pub at: Timestamp,
-    /// The list, compressed and sealed.
-    pub sealed: Sealed,
-    /// Housekeeping alone: DynamoDB removes it some time after this second.
-    pub ttl: i64,
-}
+use crate::domain::tool::CachedToolList;
 
 /// Key of the list of one subject, or of all who bring nothing of their own.
 pub fn key(tenant: &TenantId, server: ServerId, owner: Option<&Subject>) -> Key {

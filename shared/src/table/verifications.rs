@@ -4,27 +4,11 @@ use super::work::due_item;
 use super::{Condition, Found, Key, Table, Write, audit_log, encode, keys, n, servers};
 use crate::Result;
 use crate::domain::event::Event;
-use crate::domain::id::{ServerId, TenantId};
+use crate::domain::job::Verification;
 use crate::domain::server::Server;
 use crate::domain::time::Timestamp;
-use serde::{Deserialize, Serialize};
 
 const VERIFICATION: &str = "verification";
-
-/// An api key whose connection is to be told whether it serves (Kambrium 3).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verification {
-    /// The server's record names it for as long as it has that key.
-    pub id: String,
-    /// The tenant, for the worker that finds this item in the index.
-    pub tenant: TenantId,
-    /// The server.
-    pub server: ServerId,
-    /// When the key was stored.
-    pub at: Timestamp,
-    /// How often it was tried.
-    pub attempts: u32,
-}
 
 /// Keys of a verification and of its server.
 pub fn keys_of(one: &Verification) -> Vec<Key> {

@@ -9,22 +9,22 @@ use super::{
 use crate::domain::credential::{Grant, Override, Source};
 use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
-use crate::domain::issuance::{ClientRecord, Provider};
-use crate::domain::login::Login;
+use crate::domain::issuance::ClientRecord;
+use crate::domain::job::Count;
+use crate::domain::job::Offboarding;
+use crate::domain::job::Remaining;
+use crate::domain::job::Sweep;
+use crate::domain::job::Tombstone;
+use crate::domain::job::Work;
+use crate::domain::receipt::Receipt;
 use crate::domain::revocation::Revocation;
-use crate::domain::server::Server;
-use crate::domain::session::Session;
-use crate::domain::status::Reason;
-use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
-use crate::seal::WrappedKey;
-use crate::table::credentials::{Credential, as_read};
-use crate::table::receipts::{self, Counts, Receipt};
-use crate::table::verifications::{self, Verification};
+use crate::table::credentials::as_read;
+use crate::table::receipts;
+use crate::table::verifications;
 use crate::{Error, Result};
 use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
 use serde::{Deserialize, Serialize};
-use std::ops::Range;
 use tokio::time::Instant;
 use tracing::error;
 
@@ -41,87 +41,6 @@ pub const GRANTS_AT_ONCE: usize = 33;
 /// Credentials that one transaction of a sweep ends, at most, each by four actions, beside two for them all.
 pub const VOID_AT_ONCE: usize = 24;
 
-/// The item that stays in a deleted server's partition until the purge has removed everything else.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Tombstone {
-    /// The tenant, for the worker that finds this item in the index.
-    pub tenant: TenantId,
-    /// The server that was.
-    pub server: ServerId,
-    /// The number that it had.
-    pub number: u64,
-    /// The receipt to complete.
-    pub receipt: String,
-    /// When the server was deleted.
-    pub at: Timestamp,
-    /// What its secrets were sealed with; goes at the very end.
-    pub data_key: WrappedKey,
-    /// How many credentials it had; counted before the first of them is removed, so that the receipt is right however
-    /// often the purge is interrupted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub count: Option<Count>,
-    /// Another one whenever a revocation is added to the partition after the server's deletion.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub touched: Option<String>,
-}
-
-/// How far the credentials of a deleted server have been counted.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Count {
-    /// How many so far.
-    pub found: Counts,
-    /// The sort key after which it goes on; `None` once it is done.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
-}
-
-/// Credentials of a living server that a change of its outbound authentication voided, to be cleared away.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Sweep {
-    /// The tenant.
-    pub tenant: TenantId,
-    /// The server.
-    pub server: ServerId,
-    /// The server's auth revision after the change.
-    pub auth_revision: u64,
-    /// Auth revisions of the overrides that the change voided. What was void before is another sweep's to take away and
-    /// to count, and so is what was stored since.
-    pub overrides: Range<u64>,
-    /// Auth revisions of the grants that it voided.
-    pub grants: Range<u64>,
-    /// What subjects are told.
-    pub reason: Reason,
-    /// The receipt that counts what goes, if the call has one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub receipt: Option<String>,
-    /// When the change happened.
-    pub at: Timestamp,
-    /// The sort key up to which it is done.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
-}
-
-/// A subject whose credentials are being taken away on every server.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Offboarding {
-    /// The tenant.
-    pub tenant: TenantId,
-    /// Whose credentials go.
-    #[serde(flatten)]
-    pub subject: Subject,
-    /// The receipt that counts them.
-    pub receipt: String,
-    /// Which of the subject's offboardings it is, counted from 1; 0 if an older version did not count. What comes of a
-    /// consent that was begun after it is none of its business.
-    #[serde(default)]
-    pub number: u64,
-    /// When it was asked for.
-    pub at: Timestamp,
-    /// The last server of those that are done; they are taken in the order of their creation.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<ServerId>,
-}
-
 /// An item in a deleted server's partition.
 #[derive(Debug)]
 pub struct Remains {
@@ -131,56 +50,9 @@ pub struct Remains {
     pub item: Remaining,
 }
 
-/// What an item in a dead server's partition is, as far as that matters to its end.
-#[derive(Debug, Deserialize)]
-#[serde(tag = "entity", rename_all = "kebab-case")]
-pub enum Remaining {
-    /// To become a revocation.
-    Grant(Box<Grant>),
-    /// To go, with an event of its own.
-    Override(Box<Override>),
-    /// To go, unless an issuer's answer is on its way.
-    Session {
-        /// How far it is, in whatever words.
-        #[serde(default)]
-        phase: String,
-        /// Until when one may be.
-        #[serde(default)]
-        busy_until: Option<Timestamp>,
-    },
-    /// To go, with its receipt closed.
-    Sweep(Sweep),
-    /// To go with the item that leads to it.
-    Provider(Provider),
-    /// To stay until it can be read: something would be owed to it.
-    #[serde(skip)]
-    Unreadable,
-    /// To go last.
-    Tombstone,
-    /// To go.
-    #[serde(other)]
-    Other,
-}
-
 /// Where a page of due work ends.
 #[derive(Debug)]
 pub struct DuePlace(Item);
-
-/// A work item.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(tag = "entity", rename_all = "kebab-case")]
-pub enum Work {
-    /// Empty the partition.
-    Tombstone(Tombstone),
-    /// Clear away what is void.
-    Sweep(Sweep),
-    /// Take a subject's credentials away.
-    Offboarding(Offboarding),
-    /// Tell an issuer that a grant is over.
-    Revocation(Box<Revocation>),
-    /// Try an api key.
-    Verification(Verification),
-}
 
 impl Work {
     pub(crate) fn key(&self) -> Key {
@@ -195,12 +67,6 @@ impl Work {
 }
 
 impl Tombstone {
-    /// How many credentials the server had, once they are counted.
-    pub fn counts(&self) -> Option<Counts> {
-        let count = self.count.as_ref().filter(|count| count.after.is_none());
-        count.map(|count| count.found)
-    }
-
     pub(crate) fn put(&self, tenant: &TenantId) -> Result<Write> {
         due(
             &keys::tombstone(tenant, self.server),
@@ -211,55 +77,12 @@ impl Tombstone {
     }
 }
 
-impl Offboarding {
-    /// Whether this offboarding removes a credential. It does not remove a grant whose consent was begun after it.
-    pub fn takes(&self, credential: &Credential) -> bool {
-        match credential {
-            Credential::Override(_) => true,
-            Credential::Grant(grant) => self.number == 0 || grant.offboardings < self.number,
-        }
-    }
-
-    /// Whether this offboarding ends a login. It does not end one whose sign-in came after it.
-    pub const fn ends(&self, login: &Login) -> bool {
-        login.approval.offboardings < self.number
-    }
-
-    /// Whether a consent was begun before it.
-    pub const fn voids(&self, session: &Session) -> bool {
-        self.number == 0 || session.offboardings < self.number
-    }
-}
-
 impl Sweep {
-    /// The sweep after a change of a server.
-    pub fn of(tenant: &TenantId, before: &Server, after: &Server, at: Timestamp) -> Self {
-        Self {
-            tenant: tenant.clone(),
-            server: after.id,
-            auth_revision: after.auth_revision,
-            overrides: before.auth_revision..after.auth_revision,
-            grants: before.void_before..after.void_before,
-            reason: after.void_reason,
-            receipt: None,
-            at,
-            after: None,
-        }
-    }
-
     /// Where it goes on among the credentials; `None` for the start.
     pub(crate) fn place(&self) -> Option<Key> {
         let sk = self.after.clone()?;
         let pk = keys::server_partition(&self.tenant, self.server);
         Some(Key { pk, sk })
-    }
-
-    /// Whether this sweep removes a credential.
-    pub fn takes(&self, credential: &Credential) -> bool {
-        match credential {
-            Credential::Override(own) => self.overrides.contains(&own.auth_revision),
-            Credential::Grant(grant) => self.grants.contains(&grant.auth_revision),
-        }
     }
 
     pub(crate) fn put(&self, tenant: &TenantId) -> Result<Write> {

@@ -2,7 +2,6 @@
 
 use super::super::clients::{self, Search, SelectedClient, Settings, integration_callback};
 use super::{CALLBACK_PATH, ticket};
-use crate::app::App;
 use crate::domain::address::without_query;
 use crate::domain::error::OauthSetup;
 use crate::domain::id::{ServerId, TenantId, random};
@@ -15,6 +14,7 @@ use crate::oauth::discovery::{self, Issuer, Protected};
 use crate::oauth::owner;
 use crate::oauth::request::{Pkce, authorization_url, customary, is_reserved};
 use crate::seal::{DataKey, Kind};
+use crate::state::app::App;
 use crate::{Error, Result};
 use data_encoding::BASE64URL_NOPAD;
 use secrecy::{ExposeSecret, SecretString};

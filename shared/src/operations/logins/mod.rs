@@ -3,7 +3,6 @@
 //! [`authorize`] gives out a code, [`redeem`] makes a login of it, [`refresh`] keeps it going, and whatever ends it deletes
 //! its item, which every request with one of its tokens reads.
 
-pub mod keys;
 mod refresh;
 mod tokens;
 pub mod vouching;
@@ -13,18 +12,20 @@ pub use tokens::{Redemption, Refusal, Revocation, Tokens, redeem, revoke};
 
 use super::{DeletionPreview, Permitted, Unchecked, authorization};
 use crate::Result;
-use crate::app::App;
-use crate::caller::{Caller, Presented};
+use crate::auth::credentials::Presented;
+use crate::domain::caller::Caller;
 use crate::domain::event::{Action, Event, Who};
 use crate::domain::id::{Sortable, TenantId, hash, random};
 use crate::domain::login::{
     AllowedApplication, Approval, AuthorizationCode, CODE_LIFETIME, CodeChallenge, Identity,
     KEPT_AFTER_END, Login, LoginEnd,
 };
+use crate::domain::receipt::{Counts, Outcomes, Receipt, Removed};
+use crate::domain::sealed::TokenKey;
 use crate::domain::subject::{Actor, Subject};
 use crate::domain::time::Timestamp;
+use crate::state::app::App;
 use crate::table::logins::key;
-use crate::table::receipts::{Counts, Outcomes, Receipt, Removed};
 use data_encoding::BASE64URL_NOPAD;
 use secrecy::SecretString;
 use std::collections::BTreeSet;
@@ -216,6 +217,14 @@ async fn end_because(app: &App, login: &Login, cause: LoginEnd) -> Result<()> {
     let who = of_person(login.subject(), Some(login.id));
     let event = of_login(login, app.now(), who, Action::LoginEnded)?.caused_by(cause);
     app.table.end_login(login, None, &event).await.map(drop)
+}
+
+/// The keys that access tokens may be signed with; none before the first token.
+///
+/// # Errors
+/// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+pub async fn token_keys(app: &App) -> Result<Vec<TokenKey>> {
+    app.table.token_keys().await
 }
 
 /// An event of a login.

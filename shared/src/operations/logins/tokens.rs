@@ -1,12 +1,12 @@
 //! The first tokens of a login, by its authorization code (RFC 6749 4.1.3), and the end of one by its application (RFC 7009).
 
-use super::{end_because, end_by, keys, of_login, of_person};
+use super::{end_because, end_by, of_login, of_person};
 use crate::Result;
-use crate::app::App;
+use crate::auth::login_token::{Issuing, LIFETIME, LoginToken, RefreshToken, issue, kid};
 use crate::domain::event::Action;
 use crate::domain::id::hash;
 use crate::domain::login::{Approval, AuthorizationCode, Login, LoginEnd};
-use crate::login_token::{Issuing, LIFETIME, LoginToken, RefreshToken, issue, kid};
+use crate::state::app::App;
 use crate::table::logins::{code_key, key};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use secrecy::{ExposeSecret, SecretString};
@@ -165,7 +165,7 @@ pub(super) async fn sign(
     resources: &[String],
     scopes: BTreeSet<String>,
 ) -> Result<Tokens> {
-    let (kid, key) = keys::signing(app).await?;
+    let (kid, key) = app.signing_key().await?;
     let issuing = Issuing {
         key: &key,
         kid: &kid,
@@ -222,7 +222,7 @@ async fn login_of_access_token(app: &App, text: &str) -> Result<Option<Login>> {
     let Some(kid) = kid(text) else {
         return Ok(None);
     };
-    let Some(public) = keys::verifying(app, &kid).await? else {
+    let Some(public) = app.verifying_key(&kid).await? else {
         return Ok(None);
     };
     let Ok(token) = LoginToken::verify(text, &public, app.now()) else {

@@ -1,9 +1,9 @@
 //! Asking the identity provider whether it still vouches for the subject of a login.
 
 use crate::Result;
-use crate::app::App;
 use crate::domain::login::{Identity, Login};
 use crate::operations::sign_in::{self, Vouched};
+use crate::state::app::App;
 use secrecy::SecretString;
 
 /// What the provider says.

@@ -1,31 +1,19 @@
 //! Tokens of a server's own client, by the client credentials grant.
 
-use super::cache::locked;
 use super::fingerprint::fingerprint;
-use crate::app::App;
 use crate::domain::address::without_query;
 use crate::domain::credential::Records;
 use crate::domain::id::TenantId;
 use crate::domain::issuance::{Client, ClientAuth, ClientSource};
 use crate::domain::server::{OauthConfig, Secrets, Server};
 use crate::domain::status::Reason;
-use crate::domain::time::Timestamp;
 use crate::oauth::token::{self, Class, Credentials, Endpoint};
 use crate::operations::clients::Settings;
+use crate::state::app::App;
+use crate::state::cache::ClientCredentialsToken;
+use crate::state::cache::locked;
 use crate::{Error, Result};
-use secrecy::SecretString;
 use tracing::warn;
-
-/// A token from the client credentials grant of a server's own client.
-#[derive(Clone)]
-pub(super) struct ClientCredentialsToken {
-    /// The settings it was obtained with.
-    fingerprint: String,
-    pub(super) token: SecretString,
-    until: Option<Timestamp>,
-    /// When it replaced one that was refused.
-    pub(super) replaced_at: Option<Timestamp>,
-}
 
 /// The token of a server's own client, from the cache unless it has expired or was refused.
 pub(super) async fn client_credentials_token(

@@ -3,7 +3,6 @@
 use super::client_credentials::client_credentials_token;
 use super::headers::{bearer, insert_header, insert_server_headers};
 use super::{Call, Refusal};
-use crate::app::App;
 use crate::domain::credential::{Grant, OverrideValue, RefreshOutcome};
 use crate::domain::id::TenantId;
 use crate::domain::server::{Auth, GrantType, Place};
@@ -12,6 +11,7 @@ use crate::domain::time::Timestamp;
 use crate::operations::credentials::{AtServer, open_override};
 use crate::operations::grants::{self, GrantAccess, TokenRequirement};
 use crate::operations::servers::{data_key, open_with};
+use crate::state::app::App;
 use crate::{Error, Result};
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use secrecy::{ExposeSecret, SecretString};

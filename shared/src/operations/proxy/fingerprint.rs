@@ -1,10 +1,10 @@
 //! What a call rests on, as a hash: sessions, tool lists and answers on their way are void once it has changed.
 
-use crate::app::App;
 use crate::domain::credential::Records;
 use crate::domain::id::{TenantId, hash};
 use crate::domain::server::Server;
 use crate::operations::credentials::AtServer;
+use crate::state::app::App;
 use crate::{Error, Result};
 
 /// A hash of everything that a subject's calls to a server depend on. It changes when their target or their credential

@@ -1,8 +1,7 @@
 //! Sessions of MCP: the client knows an id of ours, the table has the server's own, sealed.
 
 use super::fingerprint::fingerprint;
-use crate::app::App;
-use crate::caller::Caller;
+use crate::domain::caller::Caller;
 use crate::domain::event::{Action, Event};
 use crate::domain::id::{hash, random};
 use crate::domain::mcp_session::{MCP_SESSION_LIFETIME, McpSession};
@@ -11,6 +10,7 @@ use crate::operations::Permitted;
 use crate::operations::credentials::AtServer;
 use crate::operations::servers::data_key;
 use crate::seal::Kind;
+use crate::state::app::App;
 use crate::table::servers as server_table;
 use crate::{Error, Result};
 use data_encoding::BASE64URL_NOPAD;

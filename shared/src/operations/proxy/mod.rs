@@ -4,7 +4,6 @@
 //! headers. The caller's own credentials are never forwarded. If the server refuses a token, the token is replaced once
 //! and the call repeated once; nothing else is ever sent twice.
 
-mod cache;
 mod client_credentials;
 mod credential;
 mod fingerprint;
@@ -13,8 +12,6 @@ mod mcp_session;
 mod target;
 mod watch;
 
-pub(crate) use cache::ProcessCache;
-pub(super) use cache::locked;
 pub(super) use fingerprint::outbound_fingerprint;
 pub use mcp_session::{close_session, keep_session, upstream_session};
 pub use target::{AtCall, Target, find};
@@ -23,7 +20,6 @@ pub use watch::Watch;
 use super::credentials::AtServer;
 use super::grants;
 use crate::Result;
-use crate::app::App;
 use crate::domain::credential::Grant;
 use crate::domain::event::Who;
 use crate::domain::id::TenantId;
@@ -32,6 +28,7 @@ use crate::domain::time::Timestamp;
 use crate::egress::coding::Decoder;
 use crate::egress::{self, Failure, Outgoing, TOTAL_TIMEOUT};
 use crate::oauth::challenge;
+use crate::state::app::App;
 use credential::{CredentialSource, attach_credential};
 use fingerprint::is_unchanged;
 use headers::outgoing;

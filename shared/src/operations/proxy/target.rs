@@ -1,9 +1,8 @@
 //! How a call names its server, and the one read that finds all that the call needs.
 
-use super::cache::locked;
 use super::fingerprint::fingerprint;
-use crate::app::App;
-use crate::caller::{Caller, Presented};
+use crate::auth::credentials::Presented;
+use crate::domain::caller::Caller;
 use crate::domain::error::Unauthenticated;
 use crate::domain::id::{ServerId, hash};
 use crate::domain::mcp_session::McpSession;
@@ -11,6 +10,8 @@ use crate::domain::server::Server;
 use crate::domain::time::Timestamp;
 use crate::operations::Unchecked;
 use crate::operations::credentials::AtServer;
+use crate::state::app::App;
+use crate::state::cache::locked;
 use crate::table::{mcp_sessions, servers as server_table};
 use crate::{Error, Result};
 

@@ -1,14 +1,14 @@
 //! Watches that a call stays permitted while its answer is on its way.
 
 use super::fingerprint::fingerprint;
-use crate::app::App;
-use crate::caller::Presented;
+use crate::auth::credentials::Presented;
 use crate::domain::id::ServerId;
 use crate::domain::server::Server;
 use crate::domain::subject::Subject;
 use crate::domain::time::Clock;
-use crate::operations::call_limits::Place as CallPlace;
 use crate::operations::credentials::AtServer;
+use crate::state::app::App;
+use crate::state::call_limits::Place as CallPlace;
 use crate::table::Table;
 use crate::{Error, Result};
 use std::time::Duration;

@@ -4,7 +4,6 @@
 //! specific to stateless servers the client opens a session, once.
 
 use super::{BYTES_LIMIT, Failure, TOOLS_LIMIT};
-use crate::app::App;
 use crate::domain::event::Who;
 use crate::domain::id::TenantId;
 use crate::domain::server::origin;
@@ -12,8 +11,10 @@ use crate::domain::tool::{Object, Tool};
 use crate::egress::coding::Decoder;
 use crate::mcp::{self, SESSION_HEADER};
 use crate::operations::credentials::AtServer;
-use crate::operations::proxy::{self, Call, Refusal, locked};
+use crate::operations::proxy::{self, Call, Refusal};
 use crate::sse::{Events, is_event_stream};
+use crate::state::app::App;
+use crate::state::cache::locked;
 use bytes::Bytes;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Response};

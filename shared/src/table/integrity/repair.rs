@@ -2,21 +2,24 @@
 //! inconsistency, so a repair that is repeated or races with other writers does nothing.
 
 use super::{Kind, Orphan, RECEIPT_SETTLE_SECONDS, StoredItem, TTL_GRACE_SECONDS, text};
+use crate::domain::api_key::{ApiKey, PersonalTokenPointer};
 use crate::domain::credential::Source;
 use crate::domain::event::{Action, Event, Outcome, Worker};
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::issuance::Provider;
+use crate::domain::job::{Sweep, Tombstone};
 use crate::domain::login::Login;
+use crate::domain::receipt::Receipt;
 use crate::domain::revocation::{self, Revocation};
+use crate::domain::server::Numbered;
 use crate::domain::server::Server;
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
-use crate::table::api_keys::{self, ApiKey, PersonalTokenPointer};
+use crate::table::api_keys;
 use crate::table::clients::{self, ProviderPointer};
 use crate::table::logins::{self, LoginPointer};
-use crate::table::receipts::{self, Receipt};
-use crate::table::servers::{self, Named, Numbered};
-use crate::table::work::{Sweep, Tombstone};
+use crate::table::receipts;
+use crate::table::servers::{self, Named};
 use crate::table::{
     Condition, DUE_INDEX, Item, Key, Table, Write, audit_log, decode, encode, key_of, keys, n, s,
 };

@@ -1,12 +1,13 @@
 //! Bearer tokens of one OIDC issuer: signature against its key set, the algorithm given by the key and never by the
 //! token, `iss`, `aud`, `exp` and `nbf` checked with 60 s of leeway.
 
-use crate::caller::Caller;
-use crate::config::{KeySet, TokenConfig};
+use crate::domain::caller::Caller;
+use crate::domain::caller::LEEWAY;
 use crate::domain::error::Unauthenticated;
 use crate::domain::id::TenantId;
 use crate::domain::subject::{Actor, Subject, SubjectType};
 use crate::domain::time::Timestamp;
+use crate::state::config::{KeySet, TokenConfig};
 use crate::{Error, Result};
 use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet};
@@ -20,8 +21,6 @@ use tokio::sync::Mutex;
 use tracing::warn;
 use url::{Host, Url};
 
-/// In seconds.
-pub(crate) const LEEWAY: i64 = 60;
 /// How long a fetched key set serves before it is fetched again.
 const KEYS_LIFETIME: Duration = Duration::from_secs(600);
 /// How long it serves at most while it cannot be fetched again.

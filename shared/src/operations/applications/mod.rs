@@ -4,22 +4,19 @@
 //! make, and the secret follows from the id (RFC 7591 A.5.2). So registering costs nothing, fills nothing and needs no limit of its
 //! own (docs/decisions/0034-registrations-are-not-stored.md).
 
-use crate::app::App;
+mod document;
+
 use crate::domain::application::{
     Application, ApplicationAuth, ApplicationSource, is_document_address, is_usable_redirect,
 };
 use crate::domain::id::{hash, is_plain_text, random};
-use crate::egress::{Failure, Outgoing};
+use crate::state::app::App;
 use crate::{Error, Result};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use data_encoding::BASE64URL_NOPAD;
-use reqwest::Method;
-use reqwest::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
+use document::document;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 /// What a registered `client_id` begins with; the number of the key, the registration and the tag follow.
 const PREFIX: &str = "hwa";
@@ -32,14 +29,6 @@ const NAME_LIMIT: usize = 100;
 const REDIRECTS_LIMIT: usize = 10;
 /// The longest registration, in bytes: it travels in every request.
 const REGISTRATION_LIMIT: usize = 1024;
-/// The largest metadata document, in bytes.
-const DOCUMENT_LIMIT: usize = 16 * 1024;
-/// How long a metadata document serves, at least and at most, whatever it says.
-const DOCUMENT_SERVES: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3600));
-/// How long where it says nothing.
-const DOCUMENT_USUALLY: Duration = Duration::from_secs(300);
-/// How many documents are kept.
-const DOCUMENTS: usize = 256;
 
 /// Why there is no application.
 #[derive(Debug)]
@@ -257,131 +246,6 @@ fn listed<'a>(app: &'a App, client_id: &str) -> Option<(Application, Option<&'a 
         source: ApplicationSource::Listed,
     };
     Some((application, secret))
-}
-
-/// Metadata documents that were fetched a short while ago, in this process.
-#[derive(Debug, Default)]
-pub struct Documents(Mutex<HashMap<String, (Application, Instant)>>);
-
-impl Documents {
-    fn get(&self, client_id: &str) -> Option<Application> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (application, until) = kept.get(client_id)?;
-        (Instant::now() < *until).then(|| application.clone())
-    }
-
-    fn put(&self, application: &Application, serves: Duration) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        kept.retain(|_, (_, until)| now < *until);
-        if kept.len() < DOCUMENTS {
-            let entry = (application.clone(), now + serves);
-            kept.insert(application.client_id.clone(), entry);
-        }
-    }
-}
-
-/// Reads the document at the address that is a `client_id`. Redirects are not followed: who controls the address says who the
-/// application is.
-async fn document(app: &App, client_id: &str) -> Result<Application, NoApplication> {
-    let documents = &app.sign_in.documents;
-    if let Some(kept) = documents.get(client_id) {
-        return Ok(kept);
-    }
-    let json = HeaderValue::from_static("application/json");
-    let request = Outgoing {
-        method: Method::GET,
-        url: client_id,
-        headers: HeaderMap::from_iter([(ACCEPT, json)]),
-        body: Vec::new(),
-    };
-    let fetched = app
-        .egress
-        .send(request)
-        .await
-        .map_err(|failure| match failure {
-            // The same for an address that leads inside: the difference would be a map of it.
-            Failure::Unreachable | Failure::Refused => NoApplication::Unreachable,
-            Failure::TooLarge => NoApplication::Unusable("it is too large"),
-        })?;
-    match fetched.status {
-        200 => {}
-        408 | 429 | 500.. => return Err(NoApplication::Unreachable),
-        _ => return Err(NoApplication::Unusable("there is no document")),
-    }
-    let kind = fetched
-        .headers
-        .get(CONTENT_TYPE)
-        .and_then(|it| it.to_str().ok());
-    let kind = kind
-        .and_then(|it| it.split(';').next())
-        .unwrap_or_default()
-        .trim();
-    if !(kind.eq_ignore_ascii_case("application/json") || kind.ends_with("+json")) {
-        return Err(NoApplication::Unusable("it is no JSON"));
-    }
-    if fetched.body.len() > DOCUMENT_LIMIT {
-        return Err(NoApplication::Unusable("it is too large"));
-    }
-    let application = read(client_id, &fetched.body).map_err(NoApplication::Unusable)?;
-    documents.put(&application, serves(&fetched.headers));
-    Ok(application)
-}
-
-/// How long a document serves by its own words.
-fn serves(headers: &HeaderMap) -> Duration {
-    let said = headers.get(CACHE_CONTROL).and_then(|it| it.to_str().ok());
-    let (least, most) = DOCUMENT_SERVES;
-    let Some(said) = said else {
-        return DOCUMENT_USUALLY;
-    };
-    let age = said.split(',').map(str::trim).find_map(|one| {
-        let age = one.strip_prefix("max-age=")?;
-        age.parse().ok().map(Duration::from_secs)
-    });
-    age.unwrap_or(least).clamp(least, most)
-}
-
-/// What a metadata document says (draft-ietf-oauth-client-id-metadata-document 4), or what is wrong with it.
-fn read(client_id: &str, json: &[u8]) -> Result<Application, &'static str> {
-    #[derive(Deserialize)]
-    struct Document {
-        client_id: String,
-        client_name: Option<String>,
-        #[serde(default)]
-        redirect_uris: Vec<String>,
-        token_endpoint_auth_method: Option<String>,
-        client_secret: Option<serde_json::Value>,
-    }
-    let read: Document = serde_json::from_slice(json).map_err(|_| "it is no client metadata")?;
-    if read.client_id != client_id {
-        return Err("it is about another application");
-    }
-    if read.client_secret.is_some() {
-        return Err("it publishes a secret");
-    }
-    if !matches!(
-        read.token_endpoint_auth_method.as_deref(),
-        None | Some("none")
-    ) {
-        return Err("its application authenticates in a way that is not supported");
-    }
-    let uris = read.redirect_uris;
-    if uris.is_empty()
-        || uris.len() > REDIRECTS_LIMIT
-        || !uris.iter().all(|u| is_usable_redirect(u))
-    {
-        return Err("its redirect URIs cannot be used");
-    }
-    Ok(Application {
-        client_id: client_id.to_owned(),
-        name: read
-            .client_name
-            .filter(|name| is_plain_text(name, NAME_LIMIT)),
-        redirect_uris: uris,
-        auth: ApplicationAuth::None,
-        source: ApplicationSource::MetadataDocument,
-    })
 }
 
 /// Reads the client metadata that an application registers (RFC 7591 2). What it says beyond that is ignored.

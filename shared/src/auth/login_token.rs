@@ -5,13 +5,13 @@
 //! in the first read of the request, as an API key's does: that item says what the token may do, and without it the token
 //! is nothing.
 
-use crate::caller::{Caller, base32, unbase32};
+use crate::auth::jwt::is_plain_token;
+use crate::domain::caller::Caller;
 use crate::domain::error::Unauthenticated;
-use crate::domain::id::{Sortable, TenantId, hash, random};
+use crate::domain::id::{Sortable, TenantId, base32, hash, random, unbase32};
 use crate::domain::login::Login;
 use crate::domain::subject::{Subject, SubjectType};
 use crate::domain::time::Timestamp;
-use crate::jwt::is_plain_token;
 use crate::table::Found;
 use crate::{Error, Result};
 use data_encoding::BASE32_NOPAD;

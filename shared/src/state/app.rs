@@ -1,26 +1,29 @@
 //! What a function builds once, before its first request, and lends to every handler.
 
-use crate::caller::{Caller, Presented, is_api_key, is_personal};
-use crate::client_token::ClientToken;
-use crate::config::{Config, KeyServiceConfig};
+use crate::auth::api_key::{PresentedKey, is_api_key, is_personal};
+use crate::auth::client_token::ClientToken;
+use crate::auth::credentials::Presented;
+use crate::auth::jwt::Verifier;
+use crate::auth::login_token::{LoginToken, kid};
 use crate::domain::allowed_issuers::AllowedIssuers;
+use crate::domain::caller::Caller;
 use crate::domain::error::Unauthenticated;
 use crate::domain::id::{ServerId, TenantId, hash};
+use crate::domain::sealed::WrappedKey;
 use crate::domain::time::{Clock, Timestamp};
 use crate::egress::Egress;
-use crate::jwt::Verifier;
-use crate::login_token::{LoginToken, kid};
-use crate::operations::call_limits::CallLimits;
-use crate::operations::circuit_breaker::CircuitBreaker;
-use crate::operations::integrations::Copies;
-use crate::operations::leases::Leases;
-use crate::operations::logins::keys::{self, TokenKeys};
-use crate::operations::proxy::ProcessCache;
-use crate::operations::sign_in::SignIn;
-use crate::seal::{DataKey, KeyService, TenantKey, TenantKeys, WrappedKey};
+use crate::seal::{DataKey, KeyService, TenantKey, TenantKeys};
 use crate::secret_store::SecretStores;
+use crate::state::cache::ProcessCache;
+use crate::state::call_limits::CallLimits;
+use crate::state::catalogue::Copies;
+use crate::state::circuit_breaker::CircuitBreaker;
+use crate::state::config::{Config, KeyServiceConfig};
+use crate::state::leases::Leases;
+use crate::state::sign_in::SignIn;
+use crate::state::tasks::Tasks;
+use crate::state::token_keys::TokenKeys;
 use crate::table::{Found, Key, Table};
-use crate::tasks::Tasks;
 use crate::{Error, Result};
 use aws_config::timeout::TimeoutConfig;
 use secrecy::ExposeSecret;
@@ -234,10 +237,10 @@ impl App {
             let hash = hash(token);
             let pointer = self.table.personal(&hash).await?;
             let pointer = pointer.ok_or(Unauthenticated::InvalidToken)?;
-            return Ok(Presented::personal(hash, pointer));
+            return Ok(Presented::Key(PresentedKey::personal(hash, pointer)));
         }
         if let Some(kid) = kid(token)
-            && let Some(key) = keys::verifying(self, &kid).await?
+            && let Some(key) = self.verifying_key(&kid).await?
         {
             let token = LoginToken::verify(token, &key, self.now())?;
             if !token.is_for_deployment() && !token.is_for(resources) {

@@ -1,12 +1,12 @@
 //! What an operator sets. Every variable is named here and nowhere else; one that is missing or wrong stops the start
 //! with its name. None of them holds a secret.
 
-use crate::catalogue::SecretReference;
+use crate::auth::jwt::ClaimNames;
 use crate::domain::allowed_issuers::AllowedIssuers;
 use crate::domain::application::is_usable_redirect;
 use crate::domain::id::{TenantId, is_plain_text};
+use crate::domain::integration::SecretReference;
 use crate::egress::PrivateHosts;
-use crate::jwt::ClaimNames;
 use jsonwebtoken::jwk::JwkSet;
 use secrecy::SecretString;
 use serde::Deserialize;

@@ -5,13 +5,14 @@
 //! to be judged by; for a token it rides along in the first read of the request, as an API key's does. That item has the key
 //! pair that its tokens are signed with, the private half sealed: no function that only reads needs a secret.
 
-use crate::caller::{Caller, base32, unbase32};
+use crate::domain::caller::Caller;
 use crate::domain::error::Unauthenticated;
 use crate::domain::id::{ServerId, Sortable, TenantId};
+use crate::domain::id::{base32, unbase32};
+use crate::domain::sealed::SigningKey;
 use crate::domain::server::Server;
 use crate::domain::subject::Actor;
 use crate::domain::time::Timestamp;
-use crate::seal::SigningKey;
 use crate::table::Found;
 use crate::{Error, Result};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, Validation, decode, decode_header, encode};

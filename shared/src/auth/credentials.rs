@@ -1,0 +1,106 @@
+//! Authentication of callers. A token is verified at once; an API key, or a token of our own, is verified against its
+//! item, which is part of the first read of the request, so that authentication costs no round trip of its own.
+
+use crate::Result;
+use crate::auth::api_key::PresentedKey;
+use crate::auth::client_token::ClientToken;
+use crate::auth::login_token::LoginToken;
+use crate::domain::caller::Caller;
+use crate::domain::error::Unauthenticated;
+use crate::domain::id::TenantId;
+use crate::domain::subject::Subject;
+use crate::domain::time::Timestamp;
+use crate::table::{Found, Key, api_keys, logins, servers};
+
+/// Credentials as a request presented them.
+#[derive(Clone, Debug)]
+pub enum Presented {
+    /// A verified token.
+    Caller(Box<Caller>),
+    /// An API key whose item has not been read yet.
+    Key(PresentedKey),
+    /// A token of a connection's own client, whose server has not been read yet.
+    Client(ClientToken),
+    /// A token of ours whose login has not been read yet.
+    Login(Box<LoginToken>),
+}
+
+impl Presented {
+    /// An API key, not verified yet.
+    ///
+    /// # Errors
+    /// [`Unauthenticated::InvalidKey`] when it has not the form of one.
+    pub fn api_key(text: &str) -> Result<Self, Unauthenticated> {
+        PresentedKey::parse(text).map(Self::Key)
+    }
+
+    /// Whether they are for one connection alone (Kambrium 13).
+    pub fn is_bound(&self) -> bool {
+        matches!(self, Self::Client(_)) || self.bound_to().is_some()
+    }
+
+    /// The number of the one connection that they are for, where it is known before anything is read.
+    pub(crate) fn bound_to(&self) -> Option<u64> {
+        match self {
+            Self::Caller(caller) => caller.bound_to,
+            Self::Key(key) => key.bound_to,
+            Self::Client(_) | Self::Login(_) => None,
+        }
+    }
+
+    /// The tenant that these credentials claim; not to be trusted before they are authenticated.
+    pub fn tenant(&self) -> &TenantId {
+        match self {
+            Self::Caller(caller) => &caller.tenant,
+            Self::Key(key) => &key.tenant,
+            Self::Client(token) => &token.tenant,
+            Self::Login(token) => token.tenant(),
+        }
+    }
+
+    /// The subject of a token, or the public part of what only its item says the subject of.
+    pub(crate) fn subject(&self) -> Result<&Subject, &str> {
+        match self {
+            Self::Caller(caller) => Ok(caller.subject()),
+            Self::Key(key) => Err(&key.id),
+            Self::Client(token) => Err(&token.client),
+            Self::Login(token) => Ok(token.subject()),
+        }
+    }
+
+    /// Adds the keys of the items that authenticate them to `keys`, without duplicates.
+    pub fn required_keys(&self, keys: &mut Vec<Key>) {
+        let needed: Vec<Key> = match self {
+            Self::Caller(_) => Vec::new(),
+            Self::Key(key) => {
+                let bound_to = key.bound_to.iter();
+                let connection = bound_to.map(|number| servers::number_key(&key.tenant, *number));
+                let own = api_keys::key(&key.tenant, &key.id);
+                connection.chain([own]).collect()
+            }
+            Self::Client(token) => vec![servers::key(&token.tenant, token.server)],
+            Self::Login(token) => vec![logins::key(token.tenant(), token.login())],
+        };
+        for key in needed {
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+    }
+
+    /// Authenticates the caller with the items that [`Self::required_keys`] named.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] when it is unknown, revoked, expired, or has another secret; [`Error::Internal`].
+    pub fn authenticate(self, found: &Found, now: Timestamp) -> Result<Caller> {
+        match self {
+            Self::Caller(caller) => {
+                caller.check_end(now)?;
+                Ok(*caller)
+            }
+            Self::Key(key) => key.authenticate(found, now),
+            Self::Client(token) => token.authenticate(found, now),
+            Self::Login(token) => token.authenticate(found, now),
+        }
+    }
+}
