@@ -213,7 +213,7 @@ async fn scopes_are_those_of_the_connection_or_fewer() {
 }
 
 #[tokio::test]
-async fn whoever_is_no_client_gets_none() {
+async fn only_a_client_gets_a_token() {
     let scene = Scene::new().await;
     let client = scene.connect("write").await;
     let sibling = scene

@@ -66,7 +66,7 @@ fn the_template_routes_what_the_index_says() {
 }
 
 #[test]
-fn what_streams_has_an_api_that_streams() {
+fn a_function_that_streams_has_an_api_that_streams() {
     let streams = |e: &&hawser_functions::Endpoint| e.streams();
     let expected: Vec<_> = ENDPOINTS
         .iter()

@@ -8,10 +8,7 @@ use std::collections::BTreeSet;
 
 #[tokio::test]
 async fn a_consent_that_cannot_begin_says_why() {
-    let status = |path, status| Fault {
-        status: Some(status),
-        ..Fault::always(path)
-    };
+    let status = Fault::answering;
     let metadata = |issuer: &Issuer| {
         json!({"issuer": "https://slack.example", "authorization_endpoint": format!("{}/authorize", issuer.url),
                "token_endpoint": format!("{}/token", issuer.url), "code_challenge_methods_supported": ["S256"]})
@@ -157,7 +154,7 @@ async fn a_consent_that_ends_without_a_grant_says_why() {
 }
 
 #[tokio::test]
-async fn managers_of_the_other_contracts_see_it_too() {
+async fn managers_of_the_other_contracts_see_why_a_consent_failed() {
     let issuer = Issuer::start().await;
     let mail = json!({"mail": {"display_name": "Mail", "mcp_url": issuer.mcp_url(), "oauth": {}}});
     let hawser = Hawser::offering(&mail, |config| {

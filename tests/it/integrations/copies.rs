@@ -91,7 +91,7 @@ async fn an_earlier_copy_serves_for_ten_minutes_while_the_store_is_silent() {
 }
 
 #[tokio::test]
-async fn one_reads_and_the_others_wait() {
+async fn of_calls_that_need_the_catalogue_at_once_one_reads_it() {
     let hawser = Hawser::with_integrations(&json!({"crm": plain("CRM")})).await;
     hawser.wire.arm(None);
     let list = format!("{KAMBRIUM}/available");

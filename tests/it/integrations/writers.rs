@@ -191,7 +191,7 @@ async fn nobody_is_the_operator() {
 }
 
 #[tokio::test]
-async fn the_integrity_check_knows_what_the_catalogue_rests_on() {
+async fn the_integrity_check_finds_damage_to_the_catalogue_and_a_missing_key() {
     let hawser = Hawser::with_integrations(
         &json!({"crm": plain("CRM"), "mail": confidential("Mail", SECRET)}),
     )

@@ -49,10 +49,7 @@ impl Scene {
                 redirect_uris: redirects.to_vec(),
             });
         });
-        issuer.fault(Fault {
-            status: Some(200),
-            ..Fault::always(ELSEWHERE)
-        });
+        issuer.fault(Fault::answering(ELSEWHERE, 200));
         Self {
             admin: hawser.admin("acme"),
             hawser,

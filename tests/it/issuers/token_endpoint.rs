@@ -149,10 +149,9 @@ async fn a_guess_that_a_grant_carries_is_not_believed() {
 async fn an_issuer_is_looked_for_until_it_answers() {
     let scene = Scene::by_hand().await;
     let issuer = with_a_path(&scene);
-    scene.issuer.fault(Fault {
-        status: Some(503),
-        ..Fault::always("openid-configuration")
-    });
+    scene
+        .issuer
+        .fault(Fault::answering("openid-configuration", 503));
     let id = scene.register(scene.configured(json!({}))).await;
     scene.connect(&id).await;
     let receipt = scene.disconnect(&id).await;

@@ -203,7 +203,7 @@ async fn create_names_each_malformed_field() {
 }
 
 #[tokio::test]
-async fn the_bounds_themselves_are_well_formed() {
+async fn values_at_their_bounds_are_well_formed() {
     let hawser = Hawser::with_built_in_integrations().await;
     let ada = user(&hawser, "ada");
     let id = connect_with(

@@ -44,7 +44,7 @@ async fn schemas_stay_as_they_were_written() {
 }
 
 #[tokio::test]
-async fn answers_may_be_events() {
+async fn answers_in_event_streams_are_read() {
     let (hawser, upstream) = (Hawser::start().await, Upstream::start().await);
     register(&hawser, "wiki", &upstream.url, json!({})).await;
     let ada = reader(&hawser, "ada");

@@ -9,7 +9,7 @@ use hawser_core::domain::credential::{Grant, RefreshOutcome};
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn status_follows_its_table_row_by_row() {
+async fn the_auth_status_is_that_of_the_contracts_table() {
     let hawser = Hawser::start().await;
     let admin = hawser.admin("acme");
     let over = json!({"status": "authenticated", "method": "auth-override"});

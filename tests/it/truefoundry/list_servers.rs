@@ -5,7 +5,7 @@ use crate::harness::{Answer, Hawser};
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn lists_are_windows_on_what_the_caller_may_read() {
+async fn lists_show_pages_of_what_the_caller_may_read() {
     let hawser = Hawser::start().await;
     let admin = hawser.admin("acme");
     let mut ids = Vec::new();

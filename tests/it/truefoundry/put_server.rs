@@ -44,7 +44,7 @@ async fn an_update_keeps_identity_and_replaces_the_manifest() {
 }
 
 #[tokio::test]
-async fn kinds_that_are_refused_are_422() {
+async fn kinds_of_server_and_authentication_that_are_not_offered_are_422() {
     let hawser = Hawser::start().await;
     let admin = hawser.admin("acme");
     let auth = |auth: Value| json!({"manifest": manifest("wiki", auth)});
@@ -199,7 +199,7 @@ async fn a_dry_run_answers_as_the_real_call_and_stores_nothing() {
 }
 
 #[tokio::test]
-async fn the_guard_keeps_records_until_it_is_forced() {
+async fn an_update_deletes_auth_records_only_when_forced() {
     let hawser = Hawser::start().await;
     let admin = hawser.admin("acme");
     let id = register(&admin, "wiki", oauth()).await;

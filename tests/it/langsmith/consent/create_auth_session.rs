@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 #[tokio::test]
-async fn a_consent_from_the_first_call_to_a_token_that_is_reused() {
+async fn a_consent_gives_a_token_that_later_calls_reuse() {
     let scene = Scene::new().await;
     let (ada, issuer) = (&scene.ada, &scene.issuer);
     assert_eq!(

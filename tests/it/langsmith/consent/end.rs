@@ -53,7 +53,7 @@ async fn a_patch_of_the_url_takes_providers_tokens_and_pending_sessions_away() {
 }
 
 #[tokio::test]
-async fn leaving_oauth_takes_them_away_too() {
+async fn a_patch_away_from_oauth_takes_providers_tokens_and_sessions_away() {
     let scene = Scene::new().await;
     let (ada, server) = (&scene.ada, &scene.server);
     let session = scene.connect(&[]).await;

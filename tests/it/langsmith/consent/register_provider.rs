@@ -36,10 +36,7 @@ async fn parallel_registrations_give_one_provider_and_a_repeat_asks_nobody() {
     }
     assert_eq!(ids.len(), 1, "{ids:?}");
     issuer.clear_log();
-    issuer.fault(Fault {
-        status: Some(503),
-        ..Fault::always("")
-    });
+    issuer.fault(Fault::answering("", 503));
     assert_eq!(provider(&ada, &server).await, *ids.first().unwrap());
     // Without a body it is the same.
     let empty = ada
@@ -57,10 +54,7 @@ async fn parallel_registrations_give_one_provider_and_a_repeat_asks_nobody() {
 
 #[tokio::test]
 async fn a_server_whose_protection_is_unusable_gets_no_provider() {
-    let all = |status: u16| Fault {
-        status: Some(status),
-        ..Fault::always("")
-    };
+    let all = |status: u16| Fault::answering("", status);
     let refused = Fault {
         status: Some(400),
         body: json!({"error": "invalid_client_metadata", "error_description": FOREIGN}).to_string(),

@@ -5,7 +5,7 @@ use crate::harness::{Browser, Cut, Hawser, Registered, per_user};
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn a_consent_from_the_first_question_to_the_grant() {
+async fn a_consent_leads_from_the_first_question_to_a_grant() {
     let stage = Stage::set().await;
     let answer = stage.authorize("ada", "").await;
     let endpoint = answer.json()["authorization_endpoint"].clone();
@@ -210,7 +210,7 @@ async fn an_expired_grant_that_can_be_refreshed_needs_no_consent_and_a_dead_one_
 }
 
 #[tokio::test]
-async fn a_key_asks_for_whom_it_speaks() {
+async fn an_api_key_asks_for_the_consent_of_its_owner() {
     let stage = Stage::set().await;
     let key = stage
         .hawser

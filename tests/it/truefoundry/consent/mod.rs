@@ -8,7 +8,7 @@ mod revoke_all;
 mod server;
 
 use crate::harness::{Answer, Browser, Caller, Hawser};
-use crate::issuer::{Issuer, Pair};
+use crate::issuer::{Fault, Issuer, Pair};
 use serde_json::{Value, json};
 
 const MCP: &str = "/api/svc/v1/mcp";
@@ -30,6 +30,18 @@ impl Stage {
     /// With a clock that is moved by hand.
     async fn by_hand() -> Self {
         Self::on(Hawser::start_by_hand().await).await
+    }
+
+    /// With a clock that is moved by hand, these users connected, and an issuer that answers each revocation with 503.
+    async fn with_issuer_down<const USERS: usize>(users: [&str; USERS]) -> (Self, [Pair; USERS]) {
+        let stage = Self::by_hand().await;
+        let mut pairs = Vec::new();
+        for user in users {
+            pairs.push(stage.connect(user).await);
+        }
+        stage.hawser.pass(1);
+        stage.issuer.fault(Fault::answering("/revoke", 503));
+        (stage, pairs.try_into().unwrap())
     }
 
     async fn on(hawser: Hawser) -> Self {

@@ -6,13 +6,7 @@ use serde_json::json;
 
 #[tokio::test]
 async fn an_issuer_that_is_down_is_asked_again_until_it_answers() {
-    let stage = Stage::by_hand().await;
-    let ada = stage.connect("ada").await;
-    stage.hawser.pass(1);
-    stage.issuer.fault(Fault {
-        status: Some(503),
-        ..Fault::always("/revoke")
-    });
+    let (stage, [ada]) = Stage::with_issuer_down(["ada"]).await;
     let receipt = stage.disconnect("ada").await;
     stage.hawser.run_workers().await;
     assert_eq!(
@@ -53,15 +47,7 @@ async fn an_issuer_that_is_down_is_asked_again_until_it_answers() {
 
 #[tokio::test]
 async fn an_hour_of_503_costs_few_attempts_and_loses_nothing() {
-    let stage = Stage::by_hand().await;
-    for user in ["ada", "bob", "eve"] {
-        stage.connect(user).await;
-    }
-    stage.hawser.pass(1);
-    stage.issuer.fault(Fault {
-        status: Some(503),
-        ..Fault::always("/revoke")
-    });
+    let (stage, _) = Stage::with_issuer_down(["ada", "bob", "eve"]).await;
     let one = stage.disconnect("ada").await;
     let all = stage.revoke_all().await;
     let all = all.header("hawser-receipt").unwrap();
@@ -125,13 +111,7 @@ async fn a_connection_that_is_dropped_proves_nothing_whichever_side_of_the_work(
 
 #[tokio::test]
 async fn an_issuer_that_is_down_for_a_day_has_failed() {
-    let stage = Stage::by_hand().await;
-    let ada = stage.connect("ada").await;
-    stage.hawser.pass(1);
-    stage.issuer.fault(Fault {
-        status: Some(503),
-        ..Fault::always("/revoke")
-    });
+    let (stage, [ada]) = Stage::with_issuer_down(["ada"]).await;
     let receipt = stage.disconnect("ada").await;
     for _ in 0..23 {
         stage.hawser.run_workers().await;
@@ -185,10 +165,9 @@ async fn no_revocation_endpoint_is_unsupported_and_nothing_better() {
 async fn revocation_needs_no_metadata_any_more() {
     let stage = Stage::set().await;
     let ada = stage.connect("ada").await;
-    stage.issuer.fault(Fault {
-        status: Some(503),
-        ..Fault::always("oauth-authorization-server")
-    });
+    stage
+        .issuer
+        .fault(Fault::answering("oauth-authorization-server", 503));
     let receipt = stage.disconnect("ada").await;
     stage.hawser.run_workers().await;
     stage.assert_dead(&ada);

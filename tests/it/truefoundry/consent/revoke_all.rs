@@ -2,7 +2,6 @@
 
 use super::{MCP, Stage, USERS, assert_nobody_says_revoked, populated, put_server};
 use crate::harness::{ample, of_trail};
-use crate::issuer::Fault;
 use hawser_core::operations::scheduler::process;
 use serde_json::{Value, json};
 
@@ -177,15 +176,7 @@ async fn revoke_all_is_for_tenant_admins() {
 
 #[tokio::test]
 async fn revoke_all_while_the_issuer_is_down_completes_later() {
-    let stage = Stage::by_hand().await;
-    for user in ["ada", "bob", "eve"] {
-        stage.connect(user).await;
-    }
-    stage.hawser.pass(1);
-    stage.issuer.fault(Fault {
-        status: Some(503),
-        ..Fault::always("/revoke")
-    });
+    let (stage, _) = Stage::with_issuer_down(["ada", "bob", "eve"]).await;
     let answer = stage.revoke_all().await;
     answer.is(200, json!({"deletedCount": 3}));
     let receipt = answer.header("hawser-receipt").unwrap();

@@ -1,7 +1,7 @@
 //! Moving and deleting a server.
 
 use super::{MCP, Stage, USERS, assert_nobody_says_revoked, populated, put_server};
-use crate::issuer::{Fault, Issuer};
+use crate::issuer::Issuer;
 use serde_json::json;
 
 #[tokio::test]
@@ -86,13 +86,7 @@ async fn deleting_a_server_revokes_all_grants_and_then_its_client() {
 
 #[tokio::test]
 async fn a_client_is_deregistered_only_after_the_last_revocation() {
-    let stage = Stage::by_hand().await;
-    let ada = stage.connect("ada").await;
-    stage.hawser.pass(1);
-    stage.issuer.fault(Fault {
-        status: Some(503),
-        ..Fault::always("/revoke")
-    });
+    let (stage, [ada]) = Stage::with_issuer_down(["ada"]).await;
     let deleted = stage.admin.delete(&format!("{MCP}/{}", stage.id)).await;
     let receipt = deleted.header("hawser-receipt").unwrap();
     stage.hawser.run_workers().await;
