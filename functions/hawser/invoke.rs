@@ -20,6 +20,7 @@ mod tool_filter;
 pub use fuzzing::{Looked, filtered, look_into};
 pub use problem::Refused;
 
+use super::resource::metadata_url;
 use crate::http::{self, Request, Response, Streamed};
 use crate::route::capture;
 use futures_util::future::{Either, select};
@@ -28,7 +29,7 @@ use hawser_core::App;
 use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::error::Error;
 use hawser_core::domain::mcp_session::{McpPhase, McpSession};
-use hawser_core::domain::server::Connection;
+use hawser_core::domain::server::{Connection, Server};
 use hawser_core::egress::coding::Decoder;
 use hawser_core::mcp;
 use hawser_core::operations::credentials::AtServer;
@@ -56,6 +57,11 @@ const BODY_LIMIT: usize = 4 << 20;
 /// # Errors
 /// [`Refused`].
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Streamed>, Refused> {
+    let answered = answer(app, request).await;
+    answered.map_err(|refused| refused.from_resource(metadata_url(app, request)))
+}
+
+async fn answer(app: &App, request: &Request) -> Result<Response<Streamed>, Refused> {
     let (who, target) = admit(app, request).await?;
     if http::body(request).len() > BODY_LIMIT {
         app.identify(who).await.map_err(Problem::from)?;
@@ -67,6 +73,29 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Streamed>, 
     let in_body = !permission::is_kambrium(found.caller());
     let answer = pass_on(app, &inbound, found).await;
     answer.map_err(|problem| inbound.refused(problem, in_body))
+}
+
+/// The server at this path, if there is one and the caller may call it.
+///
+/// # Errors
+/// What the operation fails with.
+pub(super) async fn server_at(
+    app: &App,
+    who: Presented,
+    path: &str,
+) -> Result<Option<Server>, Error> {
+    let Some(target) = target(path) else {
+        return Ok(None);
+    };
+    let found = proxy::find(app, who, &target, None).await?;
+    let permitted = found.permit(|caller, found| match found {
+        Some(found) => permission::reach(caller, &found.at.server).map(drop),
+        None => Ok(()),
+    });
+    Ok(permitted
+        .ok()
+        .and_then(|it| it.found)
+        .map(|it| it.at.server))
 }
 
 /// Route and method, then the origin, then the credentials.

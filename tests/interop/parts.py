@@ -299,7 +299,7 @@ class Hawser:
     def __init__(self, command, folder, log, options=(), public=None):
         self.command, self.folder, self.answers = command, folder, []
         self.process = Process(
-            [*command, "serve", "--listen", "127.0.0.1:0", "--data-dir", str(folder), *options], log
+            [*command, "serve", "--listen", "127.0.0.1:0", "--data-dir", str(folder), "--no-sign-in", *options], log
         )
         # Under cargo the first start is a build.
         ready = self.process.ready(seconds=900)

@@ -1,8 +1,10 @@
 //! What each call costs in requests to the store, that every read is strongly consistent, and that each function's
 //! policy allows exactly what it does.
 
+use crate::application_sign_in;
 use crate::harness::{Answer, Browser, Caller, Hawser, Registered, Sent, ample, per_user};
 use crate::issuer::{Fault, Issuer};
+use crate::logins;
 use data_encoding::BASE64;
 use hawser_core::domain::id::TenantId;
 use hawser_core::domain::subject::Subject;
@@ -204,12 +206,21 @@ pub fn actions(sent: &[Sent]) -> BTreeSet<String> {
 
 /// What each endpoint did.
 #[derive(Default)]
-struct Used {
+pub struct Used {
     actions: BTreeMap<&'static str, BTreeSet<String>>,
     sent: Vec<Sent>,
 }
 
 impl Used {
+    /// Notes what an endpoint took since the wire was armed.
+    pub fn note(&mut self, endpoint: &'static str, hawser: &Hawser) {
+        let sent = hawser.wire.sent();
+        let of_endpoint = self.actions.entry(endpoint).or_default();
+        of_endpoint.extend(actions(&sent));
+        self.sent.extend(sent);
+        hawser.wire.arm(None);
+    }
+
     /// Makes a call that must succeed, and notes what it took.
     async fn call(
         &mut self,
@@ -653,6 +664,8 @@ async fn each_policy_allows_exactly_what_its_function_does() {
         consistent.extend(sent);
         let mut oauth = Used::default();
         connect_by_langsmith(&mut oauth, &hawser, caller).await;
+        logins::use_endpoints(&mut oauth, &hawser).await;
+        application_sign_in::use_endpoints(&mut oauth).await;
         for (name, actions) in oauth.actions {
             used.entry(name).or_default().extend(actions);
         }

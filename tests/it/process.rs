@@ -571,7 +571,12 @@ async fn processes_on_one_store_refresh_an_expired_grant_once() {
     let log = folder.path().join("log");
     let issuer = Issuer::start().await;
     let processes: Vec<Arc<Running>> = (0..4)
-        .map(|_| Arc::new(Running::start(folder.path(), &log)))
+        .map(|_| {
+            let mut command = hawser(folder.path());
+            // Whoever has the address gives the consent.
+            command.arg("--no-sign-in");
+            Arc::new(Running::start_as(command, &log))
+        })
         .collect();
     let one = &processes[0];
     let mut manifest = manifest("wiki", json!({"type": "oauth2"}));

@@ -142,6 +142,7 @@ impl<'a> Inbound<'a> {
             problem,
             id: self.message.id.clone(),
             in_body,
+            metadata: None,
         }
     }
 }

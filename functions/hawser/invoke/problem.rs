@@ -3,6 +3,7 @@
 
 use super::rpc;
 use crate::http::{Code, Response, Streamed, streamed, with_header, with_retry};
+use hawser_core::domain::application::SCOPE;
 use hawser_core::domain::error::{Error, Unauthenticated};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -19,6 +20,33 @@ pub struct Refused {
     /// Whether a client is told in the body of a 200, as far as the problem allows: clients of MCP take any other status for
     /// the end of the connection, and never show why (Inbound 3.6).
     pub(super) in_body: bool,
+    /// Where the metadata of the resource is that was called, if that is known.
+    pub(super) metadata: Option<String>,
+}
+
+impl Refused {
+    /// The same of the resource whose metadata is there.
+    #[must_use]
+    pub(super) fn from_resource(self, metadata: Option<String>) -> Self {
+        Self { metadata, ..self }
+    }
+
+    /// What the caller can do about it (RFC 6750 3, RFC 9728 5.1): sign in, sign in anew, or get more scopes.
+    fn challenge(&self) -> Option<String> {
+        let (error, scope) = match &self.problem {
+            Problem::Domain(Error::Unauthenticated(Unauthenticated::Missing)) => (None, SCOPE),
+            Problem::Domain(Error::Unauthenticated(_)) => (Some("invalid_token"), SCOPE),
+            Problem::ScopeMissing(scope) => (Some("insufficient_scope"), *scope),
+            Problem::PermissionMissing => (Some("insufficient_scope"), SCOPE),
+            _ => return None,
+        };
+        let error = error.map(|word| format!("error=\"{word}\""));
+        let metadata = self.metadata.as_ref();
+        let metadata = metadata.map(|url| format!("resource_metadata=\"{url}\""));
+        let scope = Some(format!("scope=\"{scope}\""));
+        let all: Vec<String> = [error, metadata, scope].into_iter().flatten().collect();
+        Some(format!("Bearer {}", all.join(", ")))
+    }
 }
 
 /// Why a call is not passed on, or not answered by its server.
@@ -83,6 +111,7 @@ impl From<Problem> for Refused {
             problem,
             id: Value::Null,
             in_body: false,
+            metadata: None,
         }
     }
 }
@@ -312,10 +341,12 @@ impl Problem {
 
 impl From<Refused> for Response<Streamed> {
     fn from(refused: Refused) -> Self {
+        let challenge = refused.challenge();
         let Refused {
             problem,
             id,
             in_body,
+            ..
         } = refused;
         let (status, word, code, message, data) = problem.parts();
         if let Problem::Domain(cause) = &problem
@@ -331,8 +362,10 @@ impl From<Refused> for Response<Streamed> {
         response.extensions_mut().insert(Code(word));
         streamed(match problem {
             Problem::MethodNotAllowed(allow) => with_header(response, "allow", allow),
-            _ if status == 401 => with_header(response, "www-authenticate", "Bearer"),
-            _ => with_retry(response),
+            _ => match challenge {
+                Some(challenge) => with_header(response, "www-authenticate", &challenge),
+                None => with_retry(response),
+            },
         })
     }
 }

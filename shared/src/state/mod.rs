@@ -7,4 +7,6 @@ pub(crate) mod catalogue;
 pub(crate) mod circuit_breaker;
 pub mod config;
 pub(crate) mod leases;
+pub mod sign_in;
 pub mod tasks;
+pub(crate) mod token_keys;

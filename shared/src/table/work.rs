@@ -4,7 +4,7 @@
 
 use super::{
     Condition, DUE_INDEX, DUE_INDEX_NAME, Item, Key, Table, Update, Write, WriteError, audit_log,
-    failed, keys, revocations, s, subjects,
+    failed, keys, remembered_applications, revocations, s, subjects,
 };
 use crate::domain::credential::{Grant, Override, Source};
 use crate::domain::event::Event;
@@ -422,6 +422,7 @@ impl Table {
             due(&key, "offboarding", offboarding, offboarding.at)?,
             audit_log::put(event)?,
             subjects::count(tenant, subject, offboarding.number.saturating_sub(1)),
+            remembered_applications::forget(tenant, subject),
         ];
         self.write_if(writes).await
     }

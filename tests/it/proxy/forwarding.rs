@@ -111,6 +111,7 @@ async fn every_name_of_a_server_leads_to_it() {
         format!("/mcp/{mcp}"),
         format!("/mcp/{uuid}"),
         format!("/mcp/{number}"),
+        "/mcp/wiki".to_owned(),
         proxy.strip_prefix(&hawser.url).unwrap().to_owned(),
     ];
     for (i, path) in paths.iter().enumerate() {
@@ -132,7 +133,7 @@ async fn every_name_of_a_server_leads_to_it() {
         );
     }
     for path in [
-        "/mcp/wiki",
+        "/mcp/Wiki",
         "/mcp/0",
         "/mcp/01",
         "/mcp/999",

@@ -64,7 +64,11 @@ async fn nobody_calls_without_credentials_and_permission() {
         401,
         null(-32600, "Invalid Request", "Authentication required".into()),
     );
-    assert_eq!(answer.header("www-authenticate").as_deref(), Some("Bearer"));
+    let url = &hawser.url;
+    let metadata =
+        format!("resource_metadata=\"{url}/.well-known/oauth-protected-resource/mcp/{mcp}\"");
+    let challenge = format!("Bearer {metadata}, scope=\"mcp\"");
+    assert_eq!(answer.header("www-authenticate"), Some(challenge));
     for headers in [
         vec![("authorization", "Bearer x".to_owned())],
         vec![("authorization", "Basic x".to_owned())],
@@ -79,7 +83,8 @@ async fn nobody_calls_without_credentials_and_permission() {
                 json!({"error": "Invalid token"}),
             ),
         );
-        assert_eq!(answer.header("www-authenticate").as_deref(), Some("Bearer"));
+        let challenge = format!("Bearer error=\"invalid_token\", {metadata}, scope=\"mcp\"");
+        assert_eq!(answer.header("www-authenticate"), Some(challenge));
     }
     let denied = json!({"required_permission": "mcp-servers:invoke"});
     for claims in [

@@ -31,12 +31,13 @@ pub enum Target {
 }
 
 impl Target {
-    /// Reads `mcp-<ULID>`, a UUID or a number.
+    /// Reads `mcp-<ULID>`, a UUID or a number; anything else is a name.
     pub fn parse(text: &str) -> Self {
         let id = ServerId::parse_prefixed(text).or_else(|| ServerId::parse_uuid(text));
         let digits = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
         let number = || text.parse().ok().filter(|_| digits).map(Self::Number);
-        id.map(Self::Id).or_else(number).unwrap_or(Self::Unknown)
+        let name = || Self::Name(text.to_owned());
+        id.map(Self::Id).or_else(number).unwrap_or_else(name)
     }
 
     /// The server that a credential is bound to.
