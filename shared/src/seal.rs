@@ -70,6 +70,10 @@ pub enum Kind<'a> {
     SigningKey,
     /// What an MCP server calls the session of this subject that has this hash here.
     McpSession(&'a str, &'a Subject),
+    /// What the client of this subject's session that has this hash here said in its handshake.
+    McpClient(&'a str, &'a Subject),
+    /// What the client of this subject brings back with its request of this digest.
+    RequestState(&'a Subject, &'a str),
     /// The tools that this subject, or all subjects without a credential of their own, found under this fingerprint.
     Tools(Option<&'a Subject>, &'a str),
 }
@@ -482,6 +486,22 @@ fn value_aad(tenant: &TenantId, server: ServerId, kind: Kind<'_>) -> Vec<u8> {
             tenant.as_str(),
             &ulid,
             id_hash,
+            subject.kind().as_str(),
+            subject.id(),
+        ]),
+        Kind::McpClient(id_hash, subject) => aad(&[
+            "mcp-client",
+            tenant.as_str(),
+            &ulid,
+            id_hash,
+            subject.kind().as_str(),
+            subject.id(),
+        ]),
+        Kind::RequestState(subject, digest) => aad(&[
+            "request-state",
+            tenant.as_str(),
+            &ulid,
+            digest,
             subject.kind().as_str(),
             subject.id(),
         ]),

@@ -19,6 +19,7 @@ mod bound_calls;
 mod browsers;
 mod budget;
 mod client_tokens;
+mod connecting;
 mod connections;
 mod consent_page;
 mod crash;

@@ -37,6 +37,15 @@ pub fn manages(caller: &Caller, server: &Server) -> bool {
             || caller.scopes.contains(kambrium::ADMIN))
 }
 
+/// Whether a caller's credential is Kambrium's: one of a connection, or one whose only words are that contract's. Its refusals
+/// have the statuses of that contract (Kambrium 15).
+pub fn is_kambrium(caller: &Caller) -> bool {
+    let others = !caller.roles.is_empty() || langsmith::Permission::Invoke.is_of(caller);
+    let scopes = [READ].into_iter().chain(CALL);
+    caller.bound_to.is_some()
+        || !others && scopes.into_iter().any(|one| caller.scopes.contains(one))
+}
+
 /// The tools that a caller's permissions allow at a server.
 ///
 /// # Errors

@@ -12,6 +12,18 @@ use std::fmt;
 #[serde(transparent)]
 pub struct Sealed(#[serde(with = "serde_bytes")] pub(crate) Vec<u8>);
 
+impl Sealed {
+    /// As text, for those who hold it in our place.
+    pub fn to_text(&self) -> String {
+        BASE64URL_NOPAD.encode(&self.0)
+    }
+
+    /// From [`Self::to_text`].
+    pub fn from_text(text: &str) -> Option<Self> {
+        BASE64URL_NOPAD.decode(text.as_bytes()).ok().map(Self)
+    }
+}
+
 impl fmt::Debug for Sealed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Sealed({} bytes)", self.0.len())

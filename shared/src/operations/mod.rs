@@ -24,6 +24,7 @@ pub mod sign_in;
 pub mod subjects;
 pub mod tokens;
 pub mod tools;
+pub mod upstream_sessions;
 mod verifications;
 
 use crate::domain::address::host;
@@ -61,6 +62,11 @@ impl<T> Unchecked<T> {
     /// Something found for a caller.
     pub fn new(caller: Caller, found: T) -> Self {
         Self { caller, found }
+    }
+
+    /// Who asked, which is known before any rule.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     /// Applies the contract's rule.

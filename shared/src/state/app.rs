@@ -70,6 +70,8 @@ pub struct App {
     pub stream_check: Duration,
     /// How long an event stream may be silent before a comment is sent on it.
     pub keep_alive: Duration,
+    /// How long a repeated request waits for the consent of its subject.
+    pub consent_wait: Duration,
     /// How long a server may take to list its tools, over all its pages.
     pub listing_limit: Duration,
     /// How long whoever would register a client waits for someone else who does, and seems to be gone.
@@ -166,6 +168,7 @@ impl App {
             clock: Clock::System,
             stream_check: Duration::from_secs(5),
             keep_alive: Duration::from_secs(30),
+            consent_wait: Duration::from_secs(20),
             listing_limit: Duration::from_secs(20),
             registration_wait: Duration::from_secs(8),
             calls: Arc::new(Semaphore::new(CALLS)),
