@@ -6,6 +6,7 @@ pub mod call_limits;
 pub(crate) mod catalogue;
 pub(crate) mod circuit_breaker;
 pub mod config;
+mod keys;
 pub(crate) mod leases;
 pub mod sign_in;
 pub mod tasks;
