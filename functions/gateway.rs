@@ -1,15 +1,18 @@
-//! Events of AWS's HTTP front doors, as requests, and answers as those front doors take them: API Gateway HTTP APIs and
-//! Lambda function URLs, both in payload format 2.0.
+//! Events of AWS's HTTP front doors, as requests, and answers as those front doors take them: API Gateway HTTP APIs in payload
+//! format 2.0, and REST APIs, which alone pass on answers as they come, in format 1.0.
 //!
 //! `lambda_http` is not asked to do this, because it pastes the event's path into a URL. An HTTP API delivers the path
-//! decoded (a function URL does not), so that a `#` or a `?` in the path of `lambda_http`'s request takes the query away,
+//! decoded (a REST API does not), so that a `#` or a `?` in the path of `lambda_http`'s request takes the query away,
 //! `dryRun=true` with it. Here path, path parameters and query are each taken from the field that states them.
 
 use crate::http::{Streamed, json};
 use crate::{Request, Response};
 use data_encoding::BASE64;
 use http_body_util::BodyDataStream;
-use lambda_http::aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
+use lambda_http::aws_lambda_events::apigw::{
+    ApiGatewayProxyRequest, ApiGatewayV2httpRequest, ApiGatewayV2httpResponse,
+};
+use lambda_http::aws_lambda_events::query_map::QueryMap;
 use lambda_http::http::header::{COOKIE, SET_COOKIE};
 use lambda_http::http::uri::PathAndQuery;
 use lambda_http::http::{HeaderMap, HeaderValue, Uri};
@@ -17,12 +20,20 @@ use lambda_http::request::RequestContext;
 use lambda_http::{Body, RequestExt};
 use lambda_runtime::{MetadataPrelude, StreamResponse};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use serde::Deserialize;
 use serde_json::json;
 use std::fmt;
 use tracing::error;
 
 /// What a front door sends.
-pub type Event = ApiGatewayV2httpRequest;
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Event {
+    /// A REST API.
+    Rest(Box<ApiGatewayProxyRequest>),
+    /// An HTTP API; also what `cargo lambda watch` sends to any function.
+    Http(Box<ApiGatewayV2httpRequest>),
+}
 
 /// What cannot stand in a path as itself (RFC 3986 section 3.3), apart from the percent sign.
 const NOT_IN_PATHS: &AsciiSet = &CONTROLS
@@ -58,7 +69,7 @@ pub enum Unreadable {
 impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Format => "the event is not an HTTP request in payload format 2.0",
+            Self::Format => "the event is not an HTTP request in a payload format that is served",
             Self::Length => "the path and the query are too long",
             Self::Body => "the body is not base64",
         })
@@ -84,66 +95,104 @@ impl From<Unreadable> for Response<Body> {
 /// # Errors
 /// [`Unreadable`].
 pub fn request(event: Event) -> Result<Request, Unreadable> {
+    match event {
+        Event::Http(event) => of_http_api(*event),
+        Event::Rest(event) => of_rest_api(*event),
+    }
+}
+
+fn of_http_api(event: ApiGatewayV2httpRequest) -> Result<Request, Unreadable> {
     if event.version.as_deref() != Some("2.0") {
         return Err(Unreadable::Format);
     }
-    let uri = uri(&event)?;
-    let body = match event.body {
-        None => Body::Empty,
-        Some(text) if text.is_empty() => Body::Empty,
-        Some(text) if event.is_base64_encoded => {
-            let bytes = BASE64.decode(text.as_bytes());
-            Body::Binary(bytes.map_err(|_| Unreadable::Body)?)
-        }
-        Some(text) => Body::Text(text),
+    let path = event.raw_path.as_deref().unwrap_or_default();
+    let path = without_stage(path, event.request_context.stage.as_deref());
+    // The query as it was sent. The decoded parameters say less about it (AWS joins several values of one name with
+    // commas), but more than nothing, where a front door leaves the query out.
+    let query = match event.raw_query_string {
+        Some(raw) if !raw.is_empty() => raw,
+        _ => encoded(&event.query_string_parameters),
     };
-    let mut request = Request::new(body);
+    let mut request = Request::new(body(event.body, event.is_base64_encoded)?);
     *request.method_mut() = event.request_context.http.method.clone();
-    *request.uri_mut() = uri;
+    *request.uri_mut() = uri(path, &query)?;
     *request.headers_mut() = event.headers;
     // Cookies come in a field of their own.
     let cookies = event.cookies.filter(|cookies| !cookies.is_empty());
     if let Some(Ok(cookies)) = cookies.map(|all| HeaderValue::from_str(&all.join("; "))) {
         request.headers_mut().insert(COOKIE, cookies);
     }
-    // Decoded by the gateway; a function URL has none.
+    // Decoded by the gateway.
     Ok(request
         .with_path_parameters(event.path_parameters)
         .with_request_context(RequestContext::ApiGatewayV2(event.request_context)))
 }
 
-/// Path and query, each made to stand in a URL without changing what it says. The stage, if it has a name, is no part of
-/// the path.
-fn uri(event: &Event) -> Result<Uri, Unreadable> {
-    let path = event.raw_path.as_deref().unwrap_or_default();
-    let stage = event.request_context.stage.as_deref();
-    let own = stage
+/// No path parameters: the function behind a REST API matches its paths itself.
+fn of_rest_api(event: ApiGatewayProxyRequest) -> Result<Request, Unreadable> {
+    // As the client wrote it: with the stage, or what a custom domain maps to the stage. `path` is with the one and without
+    // the other.
+    let path = event.request_context.path.or(event.path);
+    let mut path = path.unwrap_or_default();
+    // The stage itself, whether or not a slash was sent after it.
+    if event.resource.as_deref() == Some("/") && path.len() > 1 && path.ends_with('/') {
+        path.pop();
+    }
+    let parameters = match event.multi_value_query_string_parameters {
+        some if !some.is_empty() => some,
+        _ => event.query_string_parameters,
+    };
+    let mut request = Request::new(body(event.body, event.is_base64_encoded)?);
+    *request.method_mut() = event.http_method;
+    *request.uri_mut() = uri(&path, &encoded(&parameters))?;
+    // The other field has the last value of each header alone.
+    *request.headers_mut() = match event.multi_value_headers {
+        all if !all.is_empty() => all,
+        _ => event.headers,
+    };
+    Ok(request)
+}
+
+fn body(text: Option<String>, is_base64: bool) -> Result<Body, Unreadable> {
+    match text {
+        None => Ok(Body::Empty),
+        Some(text) if text.is_empty() => Ok(Body::Empty),
+        Some(text) if is_base64 => {
+            let bytes = BASE64.decode(text.as_bytes());
+            Ok(Body::Binary(bytes.map_err(|_| Unreadable::Body)?))
+        }
+        Some(text) => Ok(Body::Text(text)),
+    }
+}
+
+/// An HTTP API's path. Its stage, if that has a name, is no part of it.
+fn without_stage<'a>(path: &'a str, stage: Option<&str>) -> &'a str {
+    stage
         .filter(|stage| *stage != "$default")
         .and_then(|stage| path.strip_prefix('/')?.strip_prefix(stage))
         .filter(|rest| rest.is_empty() || rest.starts_with('/'))
-        .unwrap_or(path);
-    let mut text = escaped(own, NOT_IN_PATHS);
+        .unwrap_or(path)
+}
+
+/// Path and query, each made to stand in a URL without changing what it says.
+fn uri(path: &str, query: &str) -> Result<Uri, Unreadable> {
+    let mut text = escaped(path, NOT_IN_PATHS);
     if !text.starts_with('/') {
         text.insert(0, '/');
     }
-    let query = query(event);
     if !query.is_empty() {
         text.push('?');
-        text.push_str(&escaped(&query, NOT_IN_QUERIES));
+        text.push_str(&escaped(query, NOT_IN_QUERIES));
     }
     let path_and_query = PathAndQuery::try_from(text).map_err(|_| Unreadable::Length)?;
     Ok(Uri::from(path_and_query))
 }
 
-/// The query as it was sent. The decoded parameters say less about it (AWS joins several values of one name with commas),
-/// but more than nothing, where a front door leaves the query out.
-fn query(event: &Event) -> String {
-    match event.raw_query_string.as_deref() {
-        Some(raw) if !raw.is_empty() => raw.to_owned(),
-        _ => url::form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(event.query_string_parameters.iter())
-            .finish(),
-    }
+/// Decoded parameters as a query.
+fn encoded(parameters: &QueryMap) -> String {
+    url::form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(parameters.iter())
+        .finish()
 }
 
 /// Escapes what cannot stand there as itself. What is escaped already stays as it is; a percent sign that escapes nothing
@@ -177,9 +226,13 @@ pub fn buffered(response: Response<Body>) -> ApiGatewayV2httpResponse {
 }
 
 /// An answer whose body may still be on its way.
-pub fn streaming(response: Response<Streamed>) -> StreamResponse<BodyDataStream<Streamed>> {
+pub type Streaming = StreamResponse<BodyDataStream<Streamed>>;
+
+/// An answer as a REST API takes it: status and headers first, each header with one value, then the body as it comes.
+pub fn streaming(response: Response<Streamed>) -> Streaming {
     let (parts, body) = response.into_parts();
     let (headers, cookies) = apart(parts.headers);
+    let headers = joined(&headers);
     StreamResponse {
         metadata_prelude: MetadataPrelude {
             status_code: parts.status,
@@ -197,6 +250,22 @@ fn apart(mut headers: HeaderMap) -> (HeaderMap, Vec<String>) {
     let cookies = cookies.collect();
     headers.remove(SET_COOKIE);
     (headers, cookies)
+}
+
+/// Several values of one header as one.
+fn joined(headers: &HeaderMap) -> HeaderMap {
+    let mut joined = HeaderMap::new();
+    for name in headers.keys() {
+        let values: Vec<_> = headers
+            .get_all(name)
+            .iter()
+            .map(HeaderValue::as_bytes)
+            .collect();
+        if let Ok(value) = HeaderValue::from_bytes(&values.join(&b", "[..])) {
+            joined.insert(name.clone(), value);
+        }
+    }
+    joined
 }
 
 #[cfg(test)]

@@ -86,11 +86,11 @@ impl Endpoint {
     /// Whether it answers HEAD as GET, without the body. Pages do not: to get one may end what it was for, and link scanners
     /// send HEAD.
     fn has_heads(&self) -> bool {
-        self.readers != Readers::Nobody
+        self.readers != Readers::Nobody && self.routes.iter().any(|(method, _)| *method == "GET")
     }
 
-    /// Whether its answers may be streamed. Such a function is not behind the gateway, which would hold them back, but at
-    /// a URL of its own.
+    /// Whether its answers may be streamed. Such a function is not behind the HTTP API, which would hold them back, but behind
+    /// a REST API of its own.
     pub const fn streams(&self) -> bool {
         matches!(self.handle, Handler::Streaming(_))
     }
@@ -172,7 +172,7 @@ endpoints! {
     HAWSER_END_LOGIN "hawser-end-login" Buffered hawser::end_login [DELETE "/v1/logins/{loginId}"];
     HAWSER_ISSUE_TOKEN "hawser-issue-token" Buffered hawser::issue_token [POST "/oauth/token"];
     HAWSER_REVOKE_TOKEN "hawser-revoke-token" Buffered hawser::revoke_token [POST "/oauth/revoke"];
-    HAWSER_LIST_TOKEN_KEYS "hawser-list-token-keys" Buffered hawser::list_token_keys [GET "/.well-known/jwks.json"];
+    HAWSER_LIST_TOKEN_KEYS "hawser-list-token-keys" Buffered hawser::list_token_keys [GET "/.well-known/jwks.json"] Public;
     HAWSER_LIST_EVENTS "hawser-list-events" Buffered hawser::list_events [GET "/v1/audit"];
     HAWSER_SHOW_CONSENT "hawser-show-consent" Buffered hawser::show_consent [GET "/oauth/start", HEAD "/oauth/start"] Page;
     HAWSER_START_CONSENT "hawser-start-consent" Buffered hawser::start_consent [POST "/oauth/start"] Page;

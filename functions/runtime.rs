@@ -1,7 +1,7 @@
 //! Running one endpoint as a Lambda function, and what happens around every request wherever it runs.
 
 use crate::cors;
-use crate::gateway::{self, Event, Unreadable};
+use crate::gateway::{self, Event, Streaming, Unreadable};
 use crate::http::{Code, Streamed, buffered, streamed, with_retry};
 use crate::keep_alive::KeepAlive;
 use crate::{Endpoint, Handler, Request, Response};
@@ -74,20 +74,25 @@ impl Endpoint {
         Response::from_parts(parts, body)
     }
 
-    /// Answers one event of a front door with a body that is all there.
+    /// Answers one event of an HTTP API, with a body that is all there.
     pub async fn answer_event(&self, app: &App, event: Event) -> ApiGatewayV2httpResponse {
-        gateway::buffered(match gateway::request(event) {
+        let request = match event {
+            // It would not understand the answer.
+            Event::Rest(_) => Err(Unreadable::Format),
+            event => gateway::request(event),
+        };
+        gateway::buffered(match request {
             Ok(request) => self.serve(app, request).await,
             Err(unreadable) => refused(unreadable),
         })
     }
 
-    /// The same with a body that may still be on its way.
-    async fn stream_event(&self, app: &App, event: Event) -> Response<Streamed> {
-        match gateway::request(event) {
+    /// Answers one event of a front door that passes on the body as it comes.
+    pub async fn stream_event(&self, app: &App, event: Event) -> Streaming {
+        gateway::streaming(match gateway::request(event) {
             Ok(request) => self.answer(app, request).await,
             Err(unreadable) => streamed(refused(unreadable)),
-        }
+        })
     }
 
     /// Runs this endpoint as a Lambda function until the environment ends it. Everything it needs is built before the
@@ -100,8 +105,7 @@ impl Endpoint {
             let app = App::connect(Config::from_env()?).await?.share();
             if self.streams() {
                 let answer = async |event: LambdaEvent<Event>| {
-                    let answer = self.stream_event(&app, event.payload).await;
-                    Ok::<_, Error>(gateway::streaming(answer))
+                    Ok::<_, Error>(self.stream_event(&app, event.payload).await)
                 };
                 lambda_runtime::run(service_fn(answer)).await
             } else {

@@ -1,10 +1,10 @@
-"""Runs the functions' real binaries under AWS's Lambda runtime interface emulator, with events as the gateway sends them.
+"""Runs the functions' real binaries under AWS's Lambda runtime interface emulator, with events as the gateways send them.
 
     python3 tests/rie.py BINARIES ENV_FILE BASE_URL TOKEN [FUNCTION...]
 
 BINARIES is the folder with the built binaries, ENV_FILE the local server's lambda.env, BASE_URL where that server listens, TOKEN one of
 an admin of a tenant with every permission and scope. The emulator is taken from the package aws-sam-cli. Every function, or
-each that is named, gets its sample event; then dry runs for subjects whose ids stand in no URL as themselves.
+each that is named, gets its sample event; then dry runs for subjects whose ids stand in no URL as themselves, and calls.
 """
 
 import json
@@ -44,6 +44,14 @@ def offboarding(subject, query):
     return event
 
 
+def calling(path, mapped):
+    """As the REST API delivers it: the path as sent, with the stage or what a domain name maps to it."""
+    event = sample("hawser-invoke")
+    event["requestContext"]["path"] = path
+    event["path"] = path if mapped else path.removeprefix("/mcp")
+    return event
+
+
 def main():
     names = sys.argv[5:] or sorted(one.stem for one in emulated.EVENTS.glob("*.json"))
     for name in names:
@@ -78,6 +86,12 @@ def main():
             data = json.loads(function.invoke(offboarding(subject, ""))["body"])["data"]
             assert data["subjectId"] == subject and data["removed"]["overrides"] == 1, (subject, data)
             assert not stands(subject), subject
+    with function_of("hawser-invoke") as function:
+        for path, known in [("/mcp/v1/rie/mcp", True), ("/mcp/v1/r%69e/mcp", True), (f"/mcp/{server}", True), ("/mcp/v1/other/mcp", False)]:
+            for mapped in (False, True):
+                answer = function.invoke(calling(path, mapped))
+                assert answer["statusCode"] < 500 and answer["headers"]["content-type"] == "application/json", answer
+                assert ("not found" not in answer["body"]) == known, (path, answer)
     deletes = [
         ("truefoundry-delete-server", f"/api/svc/v1/mcp/{server}", {"mcpServerId": server}),
         ("truefoundry-revoke-all", f"/api/svc/v1/mcp/{server}/auth/tokens", {"mcpServerId": server}),
@@ -88,7 +102,7 @@ def main():
             answer = function.invoke(event)
         assert answer["statusCode"] == 200 and '"dryRun":true' in answer["body"].replace(" ", ""), answer
     call("GET", f"/api/svc/v1/mcp/{server}")
-    print(f"rie: dry runs for {len(IDS)} subjects and 2 servers removed nothing")
+    print(f"rie: dry runs for {len(IDS)} subjects and 2 servers removed nothing, and calls find servers by their paths")
 
 
 main()

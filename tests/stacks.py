@@ -49,7 +49,16 @@ def main():
     assert not {"Table", "Key"} & set(resources("again")), "a table or a key was created in vain"
     variables = client("lambda").get_function(FunctionName=resources("again")["WorkersSweepFunction"])["Configuration"]["Environment"]["Variables"]
     assert (variables["HAWSER_TABLE"], variables["HAWSER_KMS_KEY_ID"]) == (first["TableName"], first["KeyArn"]), variables
-    print("stacks: two in one account, and one on what another has left")
+
+    named = create("named", DomainName="mcp.example.com", CertificateArn="arn:aws:acm:us-east-1:123456789012:certificate/12345678-1234-1234-1234-123456789012")
+    assert named["Url"] == named["InvokeUrl"] == "https://mcp.example.com" and named["DomainTarget"], named
+    assert first["Url"] != first["InvokeUrl"] and "DomainTarget" not in first, first
+    mappings = client("apigatewayv2").get_api_mappings(DomainName="mcp.example.com")["Items"]
+    apis = {one.get("ApiMappingKey", ""): one["ApiId"] for one in mappings}
+    assert apis == {"": resources("named")["Api"], "mcp": resources("named")["McpApi"]}, mappings
+    variables = client("lambda").get_function(FunctionName=resources("named")["HawserInvokeFunction"])["Configuration"]["Environment"]["Variables"]
+    assert variables["HAWSER_GATEWAY_URL"] == variables["HAWSER_PUBLIC_URL"] == "https://mcp.example.com", variables
+    print("stacks: two in one account, one on what another has left, and one with a domain name")
 
 
 main()

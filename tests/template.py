@@ -61,6 +61,24 @@ def name_of(resource):
     return {name: given[name] for name in properties} if chosen and all(name in given for name in properties) else None
 
 
+def check_streams(resources):
+    """Everything at the REST API streams, from the function for calls, which that API alone may invoke."""
+    api = resources["McpApi"]["Properties"]
+    methods = {path: methods for path, methods in api["Body"]["paths"].items()}
+    assert set(methods) == {"/", "/{proxy+}"}, methods
+    for path, method in methods.items():
+        integration = method["x-amazon-apigateway-any-method"]["x-amazon-apigateway-integration"]
+        uri = integration["uri"]["Fn::Sub"]
+        assert uri.endswith("/2021-11-15/functions/${HawserInvokeFunction.Arn}/response-streaming-invocations"), uri
+        assert (integration["responseTransferMode"], integration["timeoutInMillis"]) == ("STREAM", 900_000), integration
+        assert resources["HawserInvokeFunction"]["Properties"]["Timeout"] * 1000 >= integration["timeoutInMillis"]
+    stages = [one["Properties"] for one in resources.values() if one["Type"] == "AWS::ApiGateway::Stage"]
+    assert [one["StageName"] for one in stages] == ["mcp"], stages
+    throttling = stages[0]["MethodSettings"][0]
+    assert {"ThrottlingRateLimit", "ThrottlingBurstLimit"} < set(throttling), throttling
+    assert not [one for one in resources.values() if one["Type"] == "AWS::Lambda::Url"], "a function has a URL past the gateway"
+
+
 def main():
     template = transformed()
     defaults = {name: one.get("Default", f"<{name}>") for name, one in template["Parameters"].items()}
@@ -68,7 +86,8 @@ def main():
     for stack in ("first", "second"):
         for logical, resource in template["Resources"].items():
             name = name_of(resource)
-            if name is None:
+            # What is named by a parameter alone is not created without it.
+            if name is None or all(defaults.get(one.get("Ref")) == "" for one in name.values() if isinstance(one, dict)):
                 continue
             key = (resource["Type"], resolved(name, stack, defaults))
             if names.setdefault(key, stack) != stack:
@@ -80,6 +99,7 @@ def main():
         sys.exit("two stacks in one account would share\n  " + "\n  ".join(shared))
     schedules = [one for one in template["Resources"].values() if one["Type"] == "AWS::Scheduler::Schedule"]
     assert len(schedules) == 2, schedules
+    check_streams(template["Resources"])
     config = tomllib.loads((ROOT / "samconfig.toml").read_text())["default"]
     for pair in config["deploy"]["parameters"].get("parameter_overrides", []):
         assert pair.split("=", 1)[0] in template["Parameters"], pair

@@ -2,7 +2,7 @@
 
 use crate::http::{Request, header};
 use hawser_core::App;
-use hawser_core::domain::session::CONSENT_LIFETIME;
+use hawser_core::domain::time::CONSENT_LIFETIME;
 use url::Url;
 
 /// Name of the cookie with this id: only our own host over https can set it, where we are reached so.

@@ -1,8 +1,8 @@
 //! Everything that no route takes: 404, or 405 with the methods that the path does take, in the words of the contract
 //! whose path it is. The gateway's own answers would break clients that parse these.
 //!
-//! Calls to `/{integration}/mcp` come here where the front door that streams has no route for them (decision 31). They are sent
-//! on to `/mcp/{integration}/mcp`, with method and body.
+//! Calls to `/{integration}/mcp` come here where the REST API for calls is not asked, since their paths do not begin with `/mcp`
+//! (decision 31). They are sent on to `/mcp/{integration}/mcp`, with method and body.
 
 use crate::http::{Request, Response, empty, json, with_header};
 use crate::route::{capture, methods};
@@ -31,16 +31,13 @@ pub enum Unrouted {
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Unrouted> {
     let path = request.uri().path();
     let methods = methods(path);
-    if methods.contains(&request.method().as_str()) && capture("/{integration}/mcp", path).is_some()
-    {
+    let elsewhere = methods.contains(&request.method().as_str());
+    if elsewhere && capture("/{integration}/mcp", path).is_some() {
         let base = app.gateway_url.as_deref().unwrap_or_default();
-        return Ok(with_header(
-            empty(308),
-            "location",
-            &format!("{base}/mcp{path}"),
-        ));
+        let there = format!("{base}/mcp{path}");
+        return Ok(with_header(empty(308), "location", &there));
     }
-    let allow = (!methods.is_empty()).then(|| methods.join(", "));
+    let allow = (!methods.is_empty() && !elsewhere).then(|| methods.join(", "));
     let under = |base: &str| {
         path.strip_prefix(base)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

@@ -2,8 +2,9 @@
 
 use crate::http::LastFailedConsent;
 use hawser_core::domain::credential::{Records, Source};
+use hawser_core::domain::reason::Reason;
 use hawser_core::domain::server::{AccessType, Auth, KeyCheck, Server};
-use hawser_core::domain::status::{Reason, Status, status};
+use hawser_core::domain::status::{Status, status};
 use hawser_core::domain::time::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeSet;

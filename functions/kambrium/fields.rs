@@ -1,10 +1,11 @@
 //! Reading the path and the body field by field while collecting every fault for the 422 list (Kambrium 1.2, 1.3). What a
 //! fault repeats of the request is never a key, never long and never a field that the contract does not know.
 
+use super::fault::Fault;
+use super::number::{Number, SERVER_ID};
 use super::problem::Refusal;
 use crate::http::{Request, dry_run, path_parameter, query};
 use secrecy::SecretString;
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -20,17 +21,6 @@ const SHOWN_LIMIT: usize = 16;
 
 const API_KEY: &str = "api_key";
 const DISABLED_TOOLS: &str = "disabled_tools";
-const SERVER_ID: &str = "server_id";
-
-/// One fault of a request.
-#[derive(Debug, Serialize)]
-pub struct Fault {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    loc: Value,
-    msg: String,
-    input: Value,
-}
 
 /// The faults found so far.
 #[derive(Debug, Default)]
@@ -114,30 +104,6 @@ impl Faults {
             input,
         });
     }
-}
-
-/// The integer of a path. Zero and negative ones are integers that nobody owns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Number(i64);
-
-impl Number {
-    fn parse(text: &str) -> Option<Self> {
-        let number = text.parse::<i64>().ok()?;
-        // `parse` takes a plus sign and leading zeros; the contract does not.
-        (number.to_string() == text).then_some(Self(number))
-    }
-
-    /// The number as a server could have it.
-    pub fn registered(self) -> Option<u64> {
-        u64::try_from(self.0).ok()
-    }
-}
-
-/// The number of a path as answers show it; empty if the path names none.
-pub fn shown_number(request: &Request) -> String {
-    Number::parse(&path_parameter(request, SERVER_ID))
-        .map(|number| number.0.to_string())
-        .unwrap_or_default()
 }
 
 /// The fields of a body. `null` reads as absent.

@@ -1,6 +1,7 @@
 //! `GET /mcp-servers/{server_id}/tools`: the tools that a connection offers, as its owner finds them (Kambrium 8).
 
-use super::fields::{Faults, Number};
+use super::fields::Faults;
+use super::number::Number;
 use super::problem::{Problem, Refusal};
 use super::{Call, READ, admit, find, success};
 use crate::http::{Request, Response};

@@ -4,6 +4,7 @@
 mod connection;
 pub mod create_connection;
 pub mod delete_connection;
+mod fault;
 mod fields;
 pub mod finish_consent;
 pub mod get_connection;
@@ -11,13 +12,14 @@ pub mod issue_token;
 pub mod list_connections;
 pub mod list_integrations;
 pub mod list_tools;
+mod number;
 mod problem;
 pub mod update_connection;
 
 pub use problem::Problem;
 
 use crate::http::{self, Authorization, BODY_LIMIT, Request, Response, json};
-use fields::{Faults, Number};
+use fields::Faults;
 use hawser_core::App;
 use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::caller::Caller;
@@ -26,6 +28,7 @@ use hawser_core::domain::server::ApiKeyHeader;
 use hawser_core::domain::server::Numbered;
 use hawser_core::operations::{Permitted, servers};
 use lambda_http::Body;
+use number::Number;
 use problem::Refusal;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;

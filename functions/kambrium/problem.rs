@@ -1,8 +1,9 @@
 //! How this contract says no: `{"detail": ...}`, a sentence or, with 422, a list (Kambrium 1.1, 1.2). A [`Refusal`] is what
 //! went wrong; a [`Problem`] knows where, for some sentences name the endpoint or the connection.
 
-use super::fields::Fault;
-use super::{Call, fields};
+use super::Call;
+use super::fault::Fault;
+use super::number::shown_number;
 use crate::http::{Code, Request, Response, json, with_header};
 use hawser_core::Error;
 use hawser_core::domain::error::Unauthenticated;
@@ -74,7 +75,7 @@ impl Refusal {
     pub fn of(self, call: &'static Call, request: &Request) -> Problem {
         Problem::Refused(Refused {
             call,
-            number: fields::shown_number(request),
+            number: shown_number(request),
             refusal: self,
         })
     }

@@ -1,7 +1,8 @@
 //! `PUT /mcp-servers/{server_id}`: a partial update, in spite of the method (Kambrium 6).
 
 use super::connection::Connection;
-use super::fields::{Faults, Fields, Number};
+use super::fields::{Faults, Fields};
+use super::number::Number;
 use super::problem::{Problem, Refusal};
 use super::{Call, WRITE, admit, filled, find, success};
 use crate::http::{Request, Response, body};

@@ -2,13 +2,13 @@
 //! strictly, and what the table keeps of it.
 
 use crate::domain::address::redacted;
+use crate::domain::endpoint_method::RevocationMethod;
 use crate::domain::header::is_token;
 use crate::domain::integration::ClientSecret;
 use crate::domain::integration::Integration;
 use crate::domain::integration::IntegrationOauth;
 use crate::domain::integration::SecretReference;
 use crate::domain::integration::SecretStore;
-use crate::domain::issuance::RevocationMethod;
 use crate::domain::json::Members;
 use crate::domain::server::{ApiKeyHeader, RevocationConfig};
 use secrecy::SecretString;

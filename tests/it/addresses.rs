@@ -189,7 +189,7 @@ async fn langsmith_shows_values_to_whom_it_shows_headers() {
 }
 
 #[tokio::test]
-async fn the_values_of_an_integration_are_its_operators() {
+async fn the_query_values_of_an_integration_are_shown_to_no_tenant() {
     let upstream = Upstream::start().await;
     let url = format!("{}?key=s3cret", upstream.url);
     let crm = json!({"crm": {"display_name": "CRM", "mcp_url": url, "api_key": {}}});
@@ -242,13 +242,7 @@ async fn neither_issuers_nor_browsers_are_told_the_values() {
     for (i, more) in [own, oauth()].into_iter().enumerate() {
         let url = format!("{}?key=s3cret", issuer.mcp_url());
         let mcp = register(&hawser, &format!("wiki-{i}"), &url, more).await;
-        let asked = user(&hawser, "ada")
-            .get(&format!("{MCP}/{mcp}/authorize"))
-            .await;
-        let start = asked.json()["authorization_endpoint"]
-            .as_str()
-            .unwrap()
-            .to_owned();
+        let start = consent_url(&hawser, &mcp, "ada").await;
         let mut browser = crate::harness::Browser::new();
         let at_issuer = browser.begin(&start).await;
         assert!(!at_issuer.contains("s3cret"), "{at_issuer}");
@@ -315,7 +309,7 @@ async fn an_address_stored_before_is_shown_redacted_and_sealed_by_the_next_chang
 }
 
 #[tokio::test]
-async fn another_value_is_another_address() {
+async fn a_changed_query_value_counts_as_a_changed_address() {
     let (hawser, upstream) = (Hawser::start().await, Upstream::start().await);
     let (admin, ada) = (hawser.admin("acme"), user(&hawser, "ada"));
     let auth = json!({"auth_data": {"type": "oauth2", "include_resource": true}});
@@ -433,7 +427,7 @@ async fn an_address_that_no_call_reaches_is_refused_when_it_is_registered() {
 }
 
 #[tokio::test]
-async fn an_integration_at_such_an_address_says_so_as_well() {
+async fn an_integration_at_an_address_that_no_call_reaches_cannot_be_connected() {
     let entry = |url: &str| json!({"display_name": "I", "mcp_url": url, "api_key": {}});
     let integrations = json!({"one": entry("https://10.0.0.1/"), "two": entry("https://localhost/"),
                               "three": entry("https://169.254.169.254/"), "good": entry("https://8.8.8.8/")});

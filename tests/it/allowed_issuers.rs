@@ -2,7 +2,7 @@
 
 use crate::harness::{Browser, Ground, Hawser};
 use crate::issuer::Issuer;
-use crate::upstream::{MODERN, call, consent, message, oauth, register, send, user};
+use crate::upstream::{MODERN, call, consent, consent_url, message, oauth, register, send, user};
 use hawser_core::domain::allowed_issuers::AllowedIssuers;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -13,16 +13,6 @@ const MCP: &str = "/api/svc/v1/mcp";
 async fn allowing(ground: &Arc<Ground>, list: &Value) -> Hawser {
     let list = AllowedIssuers::parse(&list.to_string()).unwrap();
     Hawser::configured(ground.clone(), |config| config.allowed_issuers = list).await
-}
-
-async fn endpoint(hawser: &Hawser, mcp: &str, name: &str) -> String {
-    let asked = user(hawser, name)
-        .get(&format!("{MCP}/{mcp}/authorize"))
-        .await;
-    let url = asked.json()["authorization_endpoint"].clone();
-    url.as_str()
-        .unwrap_or_else(|| panic!("{asked:?}"))
-        .to_owned()
 }
 
 /// What an issuer was asked beyond its metadata.
@@ -46,13 +36,13 @@ async fn an_issuer_that_is_discovered_has_to_be_on_the_list() {
     let hawser = allowing(&ground, &json!({"acme": [good.url]})).await;
     let mcp = register(&hawser, "wiki", &other.mcp_url(), oauth()).await;
     let page = Browser::new()
-        .start(&endpoint(&hawser, &mcp, "ada").await)
+        .start(&consent_url(&hawser, &mcp, "ada").await)
         .await;
     assert_eq!((page.status, page.location), (502, None));
     assert_eq!(asked(&other), Vec::<String>::new());
 
     let mcp = register(&hawser, "docs", &good.mcp_url(), oauth()).await;
-    consent(&good, &endpoint(&hawser, &mcp, "ada").await).await;
+    consent(&good, &consent_url(&hawser, &mcp, "ada").await).await;
 
     // Nothing is said of other tenants.
     let manifest = json!({"type": "mcp-server/remote", "name": "wiki", "description": "d",
@@ -71,7 +61,7 @@ async fn an_issuer_that_is_discovered_has_to_be_on_the_list() {
 }
 
 #[tokio::test]
-async fn the_siblings_consents_hold_to_it_too() {
+async fn consents_of_the_sibling_contracts_hold_to_the_list_too() {
     let other = Issuer::start().await;
     let list = AllowedIssuers::parse(r#"{"*":["https://login.example"]}"#).unwrap();
     let mail = json!({"display_name": "Mail", "mcp_url": other.mcp_url(), "oauth": {}});
@@ -102,7 +92,7 @@ async fn configured_endpoints_are_judged_by_where_they_are() {
     let consents = configured(&other, "authorization_code");
     let mcp = register(&hawser, "wiki", &good.mcp_url(), consents).await;
     let page = Browser::new()
-        .start(&endpoint(&hawser, &mcp, "ada").await)
+        .start(&consent_url(&hawser, &mcp, "ada").await)
         .await;
     assert_eq!((page.status, page.location), (502, None));
 
@@ -122,7 +112,7 @@ async fn configured_endpoints_are_judged_by_where_they_are() {
         consents["auth_data"][member] = format!("{}/x", other.url).into();
         let mcp = register(&hawser, &format!("mixed-{i}"), &good.mcp_url(), consents).await;
         let page = Browser::new()
-            .start(&endpoint(&hawser, &mcp, "ada").await)
+            .start(&consent_url(&hawser, &mcp, "ada").await)
             .await;
         assert_eq!((page.status, page.location), (502, None), "{member}");
     }
@@ -131,7 +121,7 @@ async fn configured_endpoints_are_judged_by_where_they_are() {
     let consents = configured(&good, "authorization_code");
     let mcp = register(&hawser, "files", &good.mcp_url(), consents).await;
     let page = Browser::new()
-        .start(&endpoint(&hawser, &mcp, "ada").await)
+        .start(&consent_url(&hawser, &mcp, "ada").await)
         .await;
     assert_eq!(page.status, 303, "{page:?}");
 }
@@ -143,7 +133,9 @@ async fn an_issuer_that_is_taken_off_the_list_gets_no_code() {
     let before = Hawser::on(ground.clone()).await;
     let mcp = register(&before, "wiki", &issuer.mcp_url(), oauth()).await;
     let mut browser = Browser::new();
-    let at_issuer = browser.begin(&endpoint(&before, &mcp, "ada").await).await;
+    let at_issuer = browser
+        .begin(&consent_url(&before, &mcp, "ada").await)
+        .await;
     let back = issuer.approve(&at_issuer).await;
     let after = allowing(&ground, &json!({"acme": ["https://login.example"]})).await;
     let page = browser.open(&back.replace(&before.url, &after.url)).await;
@@ -157,7 +149,7 @@ async fn an_issuer_that_is_taken_off_the_list_refreshes_nothing_and_is_still_tol
     let issuer = Issuer::start().await;
     let before = Hawser::by_hand(ground.clone()).await;
     let mcp = register(&before, "wiki", &issuer.mcp_url(), oauth()).await;
-    consent(&issuer, &endpoint(&before, &mcp, "ada").await).await;
+    consent(&issuer, &consent_url(&before, &mcp, "ada").await).await;
     let ada = user(&before, "ada");
     before.pass(3590);
     // The same process, as if its operator had started it anew.

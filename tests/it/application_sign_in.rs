@@ -114,7 +114,8 @@ async fn an_address_alone_leads_to_the_sign_in() {
             challenge,
             format!("Bearer resource_metadata=\"{url}{metadata}\", scope=\"mcp\"")
         );
-        let document = anyone.get(&metadata).await;
+        let of_a_page = [("origin", "https://page.example")];
+        let document = anyone.send("GET", &metadata, &of_a_page, Vec::new()).await;
         assert_eq!(document.status, 200, "{document:?}");
         assert_eq!(document.json()["resource"], format!("{url}{path}"));
         assert_eq!(document.json()["authorization_servers"], json!([url]));
@@ -451,10 +452,16 @@ pub async fn use_endpoints(used: &mut Used) {
     let id = stage.application(REDIRECT).await;
     used.note("hawser-register-application", hawser);
     // On new ground, whoever is first makes the operator's key.
-    let fresh = Stage::set().await;
+    let listed = ListedApplication {
+        client_id: "editor".to_owned(),
+        name: "The Editor".to_owned(),
+        redirect_uris: vec![REDIRECT.to_owned()],
+        client_secret_sha256: None,
+    };
+    let fresh = Stage::with(vec![listed], true).await;
     fresh.hawser.wire.arm(None);
-    let address = fresh.address("hwa.1.x.x", json!({}));
-    assert_eq!(Browser::new().open(&address).await.status, 400);
+    let address = fresh.address("editor", json!({}));
+    assert_eq!(Browser::new().open(&address).await.status, 303);
     used.note("hawser-authorize", &fresh.hawser);
     let mut browser = Browser::new();
     let sent = browser.open(&stage.address(&id, json!({}))).await.location;

@@ -49,7 +49,7 @@ fn actions(events: &[Value]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_life_of_a_credential_is_told() {
+async fn the_audit_log_tells_the_life_of_a_credential() {
     let hawser = Hawser::start().await;
     let issuer = Issuer::start().await;
     let admin = hawser.admin("acme");
@@ -194,7 +194,7 @@ async fn what_ends_many_credentials_is_told_for_each() {
 }
 
 #[tokio::test]
-async fn it_is_for_tenant_admins_of_the_tenant() {
+async fn the_audit_log_is_for_admins_of_its_tenant() {
     let hawser = Hawser::start().await;
     let admin = hawser.admin("acme");
     admin.register("wiki", per_user(), &["ada"]).await;
@@ -223,7 +223,7 @@ async fn it_is_for_tenant_admins_of_the_tenant() {
 }
 
 #[tokio::test]
-async fn it_is_read_in_pages_over_months_and_by_server_and_subject() {
+async fn the_audit_log_is_read_in_pages_over_months_and_by_server_and_subject() {
     let hawser = Hawser::start_by_hand().await;
     let admin = || {
         hawser.claims(json!({"tenantName": "acme", "sub": "root", "exp": 4_000_000_000_i64, "roles": ["admin"],
@@ -543,7 +543,7 @@ async fn a_month_that_is_taken_away_shows_in_the_next() {
 }
 
 #[tokio::test]
-async fn the_integrity_check_reports_it_once_a_day() {
+async fn the_daily_integrity_check_fails_on_a_changed_event() {
     let (ground, hawser) = chained().await;
     let audit = async || workers::audit::handle(&hawser.app, json!({}), ample()).await;
     audit().await.unwrap();
@@ -554,7 +554,7 @@ async fn the_integrity_check_reports_it_once_a_day() {
 }
 
 #[tokio::test]
-async fn what_nobody_chains_shows_after_a_while() {
+async fn an_event_that_is_not_chained_within_the_hour_is_a_flaw() {
     let hawser = Hawser::start_by_hand().await;
     hawser.admin("acme").register("late", per_user(), &[]).await;
     assert_eq!(flaws(&hawser).await, []);

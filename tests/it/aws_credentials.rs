@@ -170,7 +170,7 @@ fn credentials_come_as_people_have_them() {
 }
 
 #[test]
-fn what_is_missing_is_said() {
+fn without_credentials_or_a_table_it_says_what_is_missing() {
     let home = TempDir::new().unwrap();
     let refused = "User: arn:aws:iam::1:user/ada is not authorized to perform: dynamodb:PutItem on resource: arn:x";
     let denied = (400, "AccessDeniedException", refused);

@@ -216,7 +216,7 @@ async fn the_same_is_refused_where_a_caller_may_only_read() {
 }
 
 #[tokio::test]
-async fn what_mirrors_its_body_passes() {
+async fn headers_that_mirror_the_body_pass() {
     let (stage, reader) = Stage::reading().await;
     let hiding = Stage::hiding().await;
     let ada = user(&hiding.hawser, "ada");

@@ -3,19 +3,20 @@
 //!
 //! What is delivered, and where that is written:
 //!
-//! | | HTTP API | Function URL |
+//! | | HTTP API | REST API |
 //! | --- | --- | --- |
-//! | `rawPath` | Decoded; with the stage, if it has a name; without the mapping of a custom domain | As sent |
-//! | `pathParameters` | Decoded | None |
-//! | `rawQueryString` | As sent | As sent |
-//! | `queryStringParameters` | Decoded, several values joined with commas | The same |
-//! | `headers` | Names in lower case, several values joined with commas | The same |
-//! | `cookies` | Apart from `headers` | The same |
-//! | `body` | Base64 where it may not be text, then `isBase64Encoded` | The same |
+//! | Path | `rawPath`: decoded; with the stage, if it has a name; without the mapping of a custom domain | `path`, as sent: without the stage, with the mapping. `requestContext.path`: with both |
+//! | Parameters of the path | `pathParameters`, decoded | `pathParameters`; not used |
+//! | Query | `rawQueryString`, as sent | Nowhere |
+//! | Parameters of the query | `queryStringParameters`: decoded, several values joined with commas | The same with the last value alone; `multiValueQueryStringParameters` with all |
+//! | Headers | `headers`: names in lower case, several values joined with commas | `headers`: names as sent, with the last value alone; `multiValueHeaders` with all |
+//! | Cookies | `cookies`, apart from `headers` | A header |
+//! | Body | Base64 where it may not be text, then `isBase64Encoded` | The same |
 //!
-//! Payload format 2.0: docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html and
-//! docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html. That HTTP APIs decode the path and function URLs do not is in
-//! neither; developers have published captures of both. A route is matched after decoding, so `%2F` ends a segment.
+//! Payload format 2.0: docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html. Format 1.0 and
+//! streamed answers: set-up-lambda-proxy-integrations.html and response-transfer-mode-lambda.html there. That HTTP APIs decode the path and
+//! REST APIs do not is in none of them; developers have published captures of both. An HTTP API matches a route after decoding, so `%2F`
+//! ends a segment there.
 
 use crate::harness::{Caller, Hawser, per_user};
 use data_encoding::BASE64;
@@ -38,13 +39,13 @@ const IDS: [&str; 9] = [
     "auth0|{5f7c}",
 ];
 
-fn endpoint(name: &str) -> &'static Endpoint {
+pub fn endpoint(name: &str) -> &'static Endpoint {
     let mut all = ENDPOINTS.iter();
     all.find(|endpoint| endpoint.name == name).unwrap()
 }
 
 /// In a part of a path or a query.
-fn encoded(text: &str) -> String {
+pub fn encoded(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
@@ -53,12 +54,12 @@ fn decoded(text: &str) -> String {
 }
 
 /// One request on its way through a front door.
-struct Sent<'a> {
-    method: &'a str,
+pub struct Sent<'a> {
+    pub method: &'a str,
     /// As it stands in the request line.
-    path: String,
-    query: &'a str,
-    body: &'a [u8],
+    pub path: String,
+    pub query: &'a str,
+    pub body: &'a [u8],
 }
 
 impl Sent<'_> {
@@ -79,11 +80,6 @@ impl Sent<'_> {
         event["routeKey"] = format!("{} {route}", self.method).into();
         event["pathParameters"] = parameters.into();
         event
-    }
-
-    /// To a function URL.
-    fn by_function_url(&self, caller: &Caller) -> Value {
-        self.event(caller, &self.path, "abc.lambda-url.eu-west-1.on.aws")
     }
 
     fn event(&self, caller: &Caller, path: &str, domain: &str) -> Value {
@@ -335,37 +331,32 @@ async fn a_body_names_subjects_that_no_path_can() {
 }
 
 #[tokio::test]
-async fn a_function_url_finds_servers_by_any_name() {
+async fn calls_at_the_http_api_are_sent_on_or_not_found() {
     let hawser = Hawser::start().await;
     let admin = hawser.admin("acme");
-    let names = ["a wiki", "50% off", "c#", "what?", "a%20b", "Zoë"];
-    let ping = json!({"jsonrpc": "2.0", "id": 1, "method": "ping"}).to_string();
-    let call = async |name: &str| {
-        let path = format!("/mcp/v1/{}/mcp", encoded(name));
+    let at = async |method, path: &str| {
         let sent = Sent {
-            method: "POST",
-            path,
+            method,
+            path: path.to_owned(),
             query: "",
-            body: ping.as_bytes(),
+            body: b"{}",
         };
-        invoke(&hawser, "hawser-invoke", sent.by_function_url(&admin)).await
+        let event = serde_json::from_value(sent.by_http_api(&admin, "")).unwrap();
+        let unrouted = endpoint("hawser-unrouted");
+        let answer = unrouted.answer_event(&hawser.app, event).await;
+        let to = answer.headers.get("location").cloned();
+        (
+            answer.status_code,
+            to.map(|to| to.to_str().unwrap().to_owned()),
+        )
     };
-    for name in names {
-        let (status, body) = call(name).await;
-        assert_eq!(
-            (status, &body["error"]["code"]),
-            (404, &json!(-32001)),
-            "{name}: {body}"
-        );
-        let new = json!({"name": name, "url": "https://x.example/mcp", "headers": []});
-        let made = admin.post("/v1/deepagents/mcp-servers", new).await;
-        if made.status != 201 {
-            continue;
-        }
-        // It is not there, which is said of servers that are found.
-        let (status, body) = call(name).await;
-        assert_eq!(status, 502, "{name}: {body}");
+    let there = Some(format!("{}/mcp/mail/mcp", hawser.url));
+    for method in ["POST", "GET", "DELETE", "HEAD"] {
+        assert_eq!(at(method, "/mail/mcp").await, (308, there.clone()));
     }
+    assert_eq!(at("PUT", "/mail/mcp").await, (405, None));
+    assert_eq!(at("POST", "/mcp/wiki").await, (404, None));
+    assert_eq!(at("POST", "/mcp").await, (404, None));
 }
 
 #[tokio::test]
@@ -412,7 +403,15 @@ async fn what_is_no_request_is_refused_before_any_handler() {
     let long = format!("/{}", "a".repeat(70_000));
     let mut not_base64 = with("body", "%%%".into());
     not_base64["isBase64Encoded"] = true.into();
+    let sent = Sent {
+        method: "DELETE",
+        path: "/mcp/v1/subjects/user/ada/credentials".to_owned(),
+        query: "",
+        body: b"",
+    };
     let cases = [
+        // Of a REST API, which would not understand the answer.
+        (sent.by_rest_api(&admin, true), 500),
         (with("version", "1.0".into()), 500),
         (with("version", Value::Null), 500),
         (with("rawPath", long.into()), 414),

@@ -73,7 +73,7 @@ async fn what_a_server_says_of_keeping_holds_for_its_caller_alone() {
 }
 
 #[tokio::test]
-async fn a_status_that_nobody_knows_is_a_server_that_cannot_be_used() {
+async fn an_unknown_status_counts_as_an_unreachable_server() {
     let hawser = Hawser::start().await;
     let upstream = Upstream::start().await;
     let mcp = register(&hawser, "open", &upstream.url, json!({})).await;

@@ -7,13 +7,14 @@ use hawser_core::domain::credential::Grant;
 use hawser_core::domain::event::{Action, Event};
 use hawser_core::domain::id::{ServerId, Sortable, TenantId};
 use hawser_core::domain::job::{Offboarding, Work};
+use hawser_core::domain::reason::Reason;
 use hawser_core::domain::receipt::Receipt;
 use hawser_core::domain::revocation::{Outcome as Settled, Revocation};
 use hawser_core::domain::session::{Phase, Session};
-use hawser_core::domain::status::Reason;
 use hawser_core::domain::subject::Subject;
 use hawser_core::operations::scheduler::process;
-use hawser_core::table::credentials::{Granting, Kept, Outcome, record_keys};
+use hawser_core::table::credentials::{Granting, Outcome, record_keys};
+use hawser_core::table::reasons::Kept;
 use hawser_core::table::revocations::Discarded;
 use serde_json::json;
 

@@ -412,7 +412,7 @@ path_bombardments! {
 }
 
 #[test]
-fn every_endpoint_is_bombarded() {
+fn every_endpoint_gets_random_paths_or_random_bodies() {
     for endpoint in ENDPOINTS
         .iter()
         .filter(|endpoint| !endpoint.routes.is_empty())

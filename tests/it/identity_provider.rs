@@ -2,9 +2,10 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use hawser_core::auth::jwt::{KeySet, TokenConfig};
 use hawser_core::domain::id::{TenantId, random};
 use hawser_core::state::config::{
-    DEFAULT_SCOPES, KeySet, ProviderConfig, ProviderSecret, SignInConfig, SignInPlace, TokenConfig,
+    DEFAULT_SCOPES, ProviderConfig, ProviderSecret, SignInConfig, SignInPlace,
 };
 use hawser_local::identity::Identity;
 use serde_json::{Value, json};

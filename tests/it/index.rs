@@ -49,9 +49,9 @@ fn the_template_routes_what_the_index_says() {
         .iter()
         .filter_map(|(name, route)| route.clone().map(|(m, p)| (name.clone(), m, p)))
         .collect();
-    let urls = template.function_urls();
-    let own: BTreeSet<_> = urls.iter().map(|(name, _)| name.as_str()).collect();
-    // A function with a URL of its own has no routes in the template: it gets every request.
+    let apart = template.behind_rest_apis();
+    let own: BTreeSet<_> = apart.iter().map(|(name, _)| name.as_str()).collect();
+    // A function with a REST API of its own has no routes in the template: it gets every request.
     let behind_the_gateway: Routes = index()
         .into_iter()
         .filter(|(name, _, _)| !own.contains(name.as_str()))
@@ -66,15 +66,15 @@ fn the_template_routes_what_the_index_says() {
 }
 
 #[test]
-fn what_streams_has_a_url_that_streams() {
+fn a_function_that_streams_has_an_api_that_streams() {
     let streams = |e: &&hawser_functions::Endpoint| e.streams();
     let expected: Vec<_> = ENDPOINTS
         .iter()
         .filter(streams)
-        .map(|e| (e.name.to_owned(), Some("RESPONSE_STREAM".to_owned())))
+        .map(|e| (e.name.to_owned(), Some("STREAM".to_owned())))
         .collect();
     assert_eq!(expected.len(), 1);
-    assert_eq!(Template::load().unwrap().function_urls(), expected);
+    assert_eq!(Template::load().unwrap().behind_rest_apis(), expected);
 }
 
 #[test]
@@ -144,26 +144,30 @@ async fn every_endpoint_has_a_sample_event_that_it_answers() {
         let text = std::fs::read_to_string(&file)
             .unwrap_or_else(|_| panic!("{} is missing", file.display()));
         let event: Value = serde_json::from_str(&text).unwrap();
-        let path = event["rawPath"].as_str().unwrap();
-        let method = event["requestContext"]["http"]["method"].as_str().unwrap();
+        let context = &event["requestContext"];
+        let (method, path) = match endpoint.streams() {
+            true => (&event["httpMethod"], &context["path"]),
+            false => (&context["http"]["method"], &event["rawPath"]),
+        };
+        let (method, path) = (method.as_str().unwrap(), path.as_str().unwrap());
         let routed = Template::load()
             .unwrap()
             .router()
             .unwrap()
             .find(method, path);
         assert_eq!(routed.0.name, endpoint.name);
-        if endpoint.streams() {
-            // Nobody has matched the path of a request at a function's own URL.
-            assert_eq!(event.get("pathParameters"), None);
-        } else {
-            assert_eq!(
-                json!(routed.1),
-                event["pathParameters"],
-                "{}",
-                endpoint.name
-            );
-        }
+        // A REST API matches no more than the rest of the path.
+        let matched = match endpoint.streams() {
+            true => json!({"proxy": "mcp-01KF0FV2HRF8BR7TAB0BC6YCDE"}),
+            false => json!(routed.1),
+        };
+        assert_eq!(matched, event["pathParameters"], "{}", endpoint.name);
         let event = serde_json::from_str(&text.replace("TOKEN", token)).unwrap();
+        if endpoint.streams() {
+            let answer = endpoint.stream_event(&hawser.app, event).await;
+            assert_eq!(answer.metadata_prelude.status_code, 404);
+            continue;
+        }
         let answer = endpoint.answer_event(&hawser.app, event).await;
         assert!(answer.status_code < 500, "{}: {answer:?}", endpoint.name);
         // Its callers are the clients of connections.

@@ -3,7 +3,7 @@
 
 use crate::budget;
 use crate::ending::connect;
-use crate::harness::{Ground, Hawser, ample, items, per_user};
+use crate::harness::{Caller, Ground, Hawser, Registered, ample, items, per_user};
 use crate::issuer::{Fault, Issuer};
 use aws_sdk_dynamodb::types::AttributeValue;
 use hawser_core::operations::integrity::{Report, examine};
@@ -12,6 +12,7 @@ use hawser_functions::workers::audit;
 use hawser_local::template::Template;
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::sync::Arc;
 use tokio::time::Instant;
 
 const MCP: &str = "/api/svc/v1/mcp";
@@ -119,8 +120,22 @@ fn partition(mcp: &str) -> String {
     format!("T#acme#S#{}", mcp.strip_prefix("mcp-").unwrap())
 }
 
+/// Hawser, its administrator, and what it stands on.
+async fn start() -> (Hawser, Caller, Arc<Ground>) {
+    let hawser = Hawser::start().await;
+    let (admin, ground) = (hawser.admin("acme"), hawser.ground());
+    (hawser, admin, ground)
+}
+
+/// A server that an issuer protects, and a clock that is moved by hand.
+async fn start_protected() -> (Issuer, Hawser, Registered) {
+    let (issuer, hawser) = (Issuer::start().await, Hawser::start_by_hand().await);
+    let server = protected(&hawser, &issuer).await;
+    (issuer, hawser, server)
+}
+
 /// A server that users consent to.
-async fn protected(hawser: &Hawser, issuer: &Issuer) -> crate::harness::Registered {
+async fn protected(hawser: &Hawser, issuer: &Issuer) -> Registered {
     let admin = hawser.admin("acme");
     let manifest = json!({"type": "mcp-server/remote", "name": "wiki", "description": "d", "url": issuer.mcp_url(),
                           "auth_data": {"type": "oauth2"}});
@@ -148,9 +163,7 @@ async fn a_healthy_table_has_no_orphans_and_figures() {
 
 #[tokio::test]
 async fn nothing_in_motion_is_repaired() {
-    let hawser = Hawser::start().await;
-    let admin = hawser.admin("acme");
-    let ground = hawser.ground();
+    let (hawser, admin, ground) = start().await;
     for round in 0..3 {
         let server = admin.register("wiki", per_user(), &["ada"]).await;
         admin.multiply(&hawser, &server, 300).await;
@@ -182,10 +195,8 @@ async fn nothing_in_motion_is_repaired() {
 }
 
 #[tokio::test]
-async fn what_leads_to_a_server_is_written_again() {
-    let hawser = Hawser::start().await;
-    let admin = hawser.admin("acme");
-    let ground = hawser.ground();
+async fn missing_lookup_items_of_a_server_are_written_again() {
+    let (hawser, admin, ground) = start().await;
     let server = admin.register("wiki", per_user(), &["ada"]).await;
     let (own, number) = (
         format!("S#{}", server.ulid()),
@@ -218,10 +229,8 @@ async fn what_leads_to_a_server_is_written_again() {
 }
 
 #[tokio::test]
-async fn what_leads_nowhere_is_removed() {
-    let hawser = Hawser::start().await;
-    let admin = hawser.admin("acme");
-    let ground = hawser.ground();
+async fn lookup_items_without_a_server_are_removed() {
+    let (hawser, admin, ground) = start().await;
     let server = admin.register("wiki", per_user(), &[]).await;
     let other = admin.register("other", per_user(), &[]).await;
     let number = format!("NUM#{:020}", other.number);
@@ -250,7 +259,7 @@ async fn what_leads_nowhere_is_removed() {
 }
 
 /// Has a user register as a provider of LangSmith's; the partition, and the sort key of what leads to it.
-async fn with_provider(hawser: &Hawser, issuer: &Issuer) -> (crate::harness::Registered, String) {
+async fn with_provider(hawser: &Hawser, issuer: &Issuer) -> (Registered, String) {
     let admin = hawser.admin("acme");
     let new = json!({"name": "mail", "url": issuer.mcp_url(), "auth_type": "oauth"});
     let made = admin.post("/v1/deepagents/mcp-servers", new).await.json();
@@ -290,9 +299,7 @@ async fn a_provider_and_what_leads_to_it_belong_together() {
 
 #[tokio::test]
 async fn personal_tokens_lead_to_their_keys_and_keys_to_a_server_that_is_there() {
-    let hawser = Hawser::start().await;
-    let admin = hawser.admin("acme");
-    let ground = hawser.ground();
+    let (hawser, admin, ground) = start().await;
     let server = admin.register("wiki", per_user(), &[]).await;
     let bound = json!({"scopes": ["mcp.read"], "bound_to": server.number});
     hawser.personal("acme", "user:ada", bound).await;
@@ -382,9 +389,7 @@ async fn items_without_a_server_are_removed_and_their_revocations_have_failed() 
 
 #[tokio::test]
 async fn a_deleted_server_that_still_has_its_record_is_deleted() {
-    let hawser = Hawser::start().await;
-    let admin = hawser.admin("acme");
-    let ground = hawser.ground();
+    let (hawser, admin, ground) = start().await;
     let server = admin.register("wiki", per_user(), &["ada"]).await;
     let own = [
         format!("S#{}", server.ulid()),
@@ -410,10 +415,8 @@ async fn a_deleted_server_that_still_has_its_record_is_deleted() {
 }
 
 #[tokio::test]
-async fn what_is_in_no_index_is_put_into_it() {
-    let hawser = Hawser::start().await;
-    let admin = hawser.admin("acme");
-    let ground = hawser.ground();
+async fn items_that_are_missing_in_an_index_are_put_into_it() {
+    let (hawser, admin, ground) = start().await;
     let doomed = admin.register("doomed", per_user(), &["ada"]).await;
     hawser.run_workers().await;
     let deleted = admin.delete(&doomed.paths()[0]).await;
@@ -489,9 +492,7 @@ async fn work_that_nobody_does_is_late() {
 
 #[tokio::test]
 async fn a_session_long_past_its_end_is_removed() {
-    let issuer = Issuer::start().await;
-    let hawser = Hawser::start_by_hand().await;
-    let server = protected(&hawser, &issuer).await;
+    let (_issuer, hawser, server) = start_protected().await;
     let user = hawser.caller("acme", "ada", json!({}));
     let path = format!("{}/authorize", server.paths()[0]);
     assert_eq!(user.get(&path).await.status, 200);
@@ -511,11 +512,8 @@ async fn a_session_long_past_its_end_is_removed() {
 
 #[tokio::test]
 async fn void_credentials_that_no_sweep_takes_get_one() {
-    let issuer = Issuer::start().await;
-    let hawser = Hawser::start_by_hand().await;
-    let admin = hawser.admin("acme");
-    let ground = hawser.ground();
-    let server = protected(&hawser, &issuer).await;
+    let (issuer, hawser, server) = start_protected().await;
+    let (admin, ground) = (hawser.admin("acme"), hawser.ground());
     for user in ["ada", "bob"] {
         connect(&hawser, &issuer, &server, user).await;
     }
@@ -538,11 +536,8 @@ async fn void_credentials_that_no_sweep_takes_get_one() {
 
 #[tokio::test]
 async fn a_receipt_that_nothing_will_complete_is_closed_and_claims_nothing() {
-    let issuer = Issuer::start().await;
-    let hawser = Hawser::start_by_hand().await;
-    let admin = hawser.admin("acme");
-    let ground = hawser.ground();
-    let server = protected(&hawser, &issuer).await;
+    let (issuer, hawser, server) = start_protected().await;
+    let (admin, ground) = (hawser.admin("acme"), hawser.ground());
     let partition = partition(&server.mcp);
     connect(&hawser, &issuer, &server, "ada").await;
     let body = json!({"authSource": "oauth", "subjectId": "ada", "subjectType": "user"});
@@ -595,19 +590,13 @@ async fn a_receipt_that_nothing_will_complete_is_closed_and_claims_nothing() {
 
 #[tokio::test]
 async fn a_receipt_whose_counts_differ_counts_the_lost_as_failed() {
-    let issuer = Issuer::start().await;
-    let hawser = Hawser::start_by_hand().await;
-    let admin = hawser.admin("acme");
-    let ground = hawser.ground();
-    let server = protected(&hawser, &issuer).await;
+    let (issuer, hawser, server) = start_protected().await;
+    let (admin, ground) = (hawser.admin("acme"), hawser.ground());
     let partition = partition(&server.mcp);
     for user in ["ada", "bob"] {
         connect(&hawser, &issuer, &server, user).await;
     }
-    issuer.fault(Fault {
-        status: Some(503),
-        ..Fault::always("/revoke")
-    });
+    issuer.fault(Fault::answering("/revoke", 503));
     let all = admin
         .delete(&format!("{}/auth/tokens", server.paths()[0]))
         .await;
@@ -637,9 +626,7 @@ async fn a_receipt_whose_counts_differ_counts_the_lost_as_failed() {
 
 #[tokio::test]
 async fn the_policy_allows_what_a_look_takes_and_if_so_configured_what_repairs_take() {
-    let hawser = Hawser::start().await;
-    let admin = hawser.admin("acme");
-    let ground = hawser.ground();
+    let (hawser, admin, ground) = start().await;
     let one = admin.register("one", per_user(), &["ada"]).await;
     let two = admin.register("two", per_user(), &["ada"]).await;
     for sk in [
@@ -678,10 +665,8 @@ async fn the_policy_allows_what_a_look_takes_and_if_so_configured_what_repairs_t
 }
 
 #[tokio::test]
-async fn what_takes_a_person_is_only_reported() {
-    let hawser = Hawser::start().await;
-    let admin = hawser.admin("acme");
-    let ground = hawser.ground();
+async fn flaws_that_need_a_person_are_only_reported() {
+    let (hawser, admin, ground) = start().await;
     let server = admin.register("wiki", per_user(), &["ada"]).await;
     take(&ground, "T#acme", "TENANTKEY#1").await;
     let partition = partition(&server.mcp);

@@ -155,6 +155,14 @@ impl Fault {
             ..Self::default()
         }
     }
+
+    /// Every request to this path is answered with this status.
+    pub fn answering(path: &'static str, status: u16) -> Self {
+        Self {
+            status: Some(status),
+            ..Self::always(path)
+        }
+    }
 }
 
 /// Holds requests until it is opened, for good.

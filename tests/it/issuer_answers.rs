@@ -263,7 +263,7 @@ async fn tokens_that_cannot_be_used_are_revoked() {
 
 /// An answer that is a form is not supported; what it holds is revoked.
 #[tokio::test]
-async fn tokens_in_a_form_are_revoked() {
+async fn tokens_in_a_form_encoded_answer_are_revoked() {
     let stage = Stage::new(|_| {}).await;
     stage.connect("ada", "to have tokens that live").await;
     let pair = stage.issuer.issued().pop().unwrap();
@@ -347,7 +347,7 @@ async fn a_client_proves_itself_in_the_way_that_is_taken() {
 
 /// Nobody says which methods there are: HTTP Basic is what that means, and the other one is tried.
 #[tokio::test]
-async fn without_a_list_of_methods_both_are_tried() {
+async fn without_a_list_of_methods_both_ways_to_authenticate_are_tried() {
     let member = "token_endpoint_auth_methods_supported";
     for taken in [BASIC, POST] {
         let stage = Stage::new(|settings| {
@@ -363,7 +363,7 @@ async fn without_a_list_of_methods_both_are_tried() {
 
 /// Endpoints that an operator configured: nothing is known, and most read the form.
 #[tokio::test]
-async fn with_configured_endpoints_both_are_tried() {
+async fn with_configured_endpoints_both_ways_to_authenticate_are_tried() {
     for (taken, first) in [(POST, vec![POST]), (BASIC, vec![POST, BASIC])] {
         let mut stage = Stage::new(|settings| {
             settings.taken_auth = [("/token", taken)].into();
@@ -509,7 +509,7 @@ async fn odd_optional_metadata_costs_what_it_is_about() {
 }
 
 #[tokio::test]
-async fn what_names_a_resource_may_be_a_list_or_a_text() {
+async fn resource_and_issuers_may_be_a_list_or_a_text() {
     let stage = Stage::new(|_| {}).await;
     let (resource, issuer) = (stage.issuer.mcp_url(), stage.issuer.url.clone());
     for (user, member, value) in [

@@ -2,8 +2,8 @@
 
 use crate::harness::{Ground, Hawser, now};
 use hawser_core::auth::jwt::ClaimNames;
+use hawser_core::auth::jwt::{KeySet, TokenConfig};
 use hawser_core::domain::id::TenantId;
-use hawser_core::state::config::{KeySet, TokenConfig};
 use hawser_local::identity::Identity;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};

@@ -164,7 +164,7 @@ pub fn line(output: Output) -> String {
 }
 
 #[tokio::test]
-async fn it_prints_credentials_that_work_and_ends_cleanly() {
+async fn the_local_server_prints_credentials_that_work_and_ends_cleanly() {
     let data = TempDir::new().unwrap();
     let log = data.path().join("log");
     let mut running = Running::start(data.path(), &log);
@@ -659,7 +659,7 @@ async fn a_stream_takes_no_memory_however_long_it_is() {
 }
 
 #[tokio::test]
-async fn no_call_takes_the_way_that_the_environment_points_out() {
+async fn no_call_goes_through_a_proxy_of_the_environment() {
     let data = TempDir::new().unwrap();
     let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
     proxy.set_nonblocking(true).unwrap();

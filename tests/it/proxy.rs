@@ -269,6 +269,7 @@ async fn every_name_of_a_server_leads_to_it() {
         format!("/mcp/{mcp}"),
         format!("/mcp/{uuid}"),
         format!("/mcp/{number}"),
+        "/mcp/wiki".to_owned(),
         proxy.strip_prefix(&hawser.url).unwrap().to_owned(),
     ];
     for (i, path) in paths.iter().enumerate() {
@@ -290,7 +291,7 @@ async fn every_name_of_a_server_leads_to_it() {
         );
     }
     for path in [
-        "/mcp/wiki",
+        "/mcp/Wiki",
         "/mcp/0",
         "/mcp/01",
         "/mcp/999",
@@ -1040,7 +1041,11 @@ async fn nobody_calls_without_credentials_and_permission() {
         401,
         null(-32600, "Invalid Request", "Authentication required".into()),
     );
-    assert_eq!(answer.header("www-authenticate").as_deref(), Some("Bearer"));
+    let url = &hawser.url;
+    let metadata =
+        format!("resource_metadata=\"{url}/.well-known/oauth-protected-resource/mcp/{mcp}\"");
+    let challenge = format!("Bearer {metadata}, scope=\"mcp\"");
+    assert_eq!(answer.header("www-authenticate"), Some(challenge));
     for headers in [
         vec![("authorization", "Bearer x".to_owned())],
         vec![("authorization", "Basic x".to_owned())],
@@ -1055,7 +1060,8 @@ async fn nobody_calls_without_credentials_and_permission() {
                 json!({"error": "Invalid token"}),
             ),
         );
-        assert_eq!(answer.header("www-authenticate").as_deref(), Some("Bearer"));
+        let challenge = format!("Bearer error=\"invalid_token\", {metadata}, scope=\"mcp\"");
+        assert_eq!(answer.header("www-authenticate"), Some(challenge));
     }
     let denied = json!({"required_permission": "mcp-servers:invoke"});
     for claims in [

@@ -5,7 +5,7 @@ use crate::issuer::{Fault, Gate, Issuer};
 use hawser_core::App;
 use hawser_core::domain::event::Who;
 use hawser_core::domain::id::{ServerId, TenantId};
-use hawser_core::domain::status::Reason;
+use hawser_core::domain::reason::Reason;
 use hawser_core::domain::subject::Subject;
 use hawser_core::operations::consent;
 use hawser_core::operations::grants::{self, GrantAccess, TokenRequirement};

@@ -2,7 +2,7 @@
 
 use crate::harness::{Browser, Ground, Hawser, Page};
 use crate::issuer::{Fault, Issuer};
-use crate::upstream::{oauth, register, user};
+use crate::upstream::{consent_url, oauth, register, user};
 use futures_util::future::join_all;
 use hawser_core::domain::id::{ServerId, TenantId};
 use serde_json::json;
@@ -17,17 +17,6 @@ async fn two(ground: Arc<Ground>) -> [Hawser; 2] {
     let base = first.url.clone();
     let second = Hawser::configured(ground, |config| config.public_urls = vec![base]).await;
     [first, second]
-}
-
-/// A consent URL for a user.
-async fn endpoint(hawser: &Hawser, mcp: &str, name: &str) -> String {
-    let asked = user(hawser, name)
-        .get(&format!("{MCP}/{mcp}/authorize"))
-        .await;
-    let url = asked.json()["authorization_endpoint"].clone();
-    url.as_str()
-        .unwrap_or_else(|| panic!("{asked:?}"))
-        .to_owned()
 }
 
 /// Starts a consent at a process of this public address.
@@ -57,7 +46,7 @@ async fn forty_first_consents_in_two_processes_register_one_client() {
     let mut urls = Vec::new();
     for i in 0..40 {
         let process = &processes[i % 2];
-        let url = endpoint(process, &mcp, &format!("u{i}")).await;
+        let url = consent_url(process, &mcp, &format!("u{i}")).await;
         // The balancer's choice.
         urls.push(url.replace(&processes[0].url, &process.url));
     }
@@ -111,7 +100,7 @@ async fn a_lease_whose_holder_is_gone_is_taken_over() {
     assert!(take("dead", None).await);
     assert!(!take("other", None).await);
     assert!(!take("other", Some("gone before")).await);
-    let url = endpoint(&hawser, &mcp, "ada").await;
+    let url = consent_url(&hawser, &mcp, "ada").await;
     assert_eq!(open(&hawser.url, &url).await.status, 303);
     assert_eq!(issuer.clients().len(), 1);
     assert_eq!(leases(&hawser).await, 0);
@@ -138,12 +127,12 @@ async fn a_registration_that_fails_lets_the_next_try_at_once() {
         },
     ] {
         issuer.fault(fault);
-        let url = endpoint(&hawser, &mcp, "ada").await;
+        let url = consent_url(&hawser, &mcp, "ada").await;
         let page = open(&hawser.url, &url).await;
         assert!([502, 503].contains(&page.status), "{page:?}");
         assert_eq!(leases(&hawser).await, 0);
     }
-    let url = endpoint(&hawser, &mcp, "ada").await;
+    let url = consent_url(&hawser, &mcp, "ada").await;
     assert_eq!(open(&hawser.url, &url).await.status, 303);
     assert_eq!(issuer.clients().len(), 1);
 }

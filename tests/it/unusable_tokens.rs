@@ -1,8 +1,8 @@
 //! Tokens that no header can carry: refused where they come from, and revoked, instead of stored.
 
-use crate::harness::{Answer, Browser, Hawser};
+use crate::harness::{Browser, Hawser};
 use crate::issuer::{Fault, Issuer};
-use crate::upstream::{MODERN, call, consent, message, oauth, register, send, user};
+use crate::upstream::{MODERN, call, consent, consent_url, message, oauth, register, send, user};
 use serde_json::{Value, json};
 
 const MCP: &str = "/api/svc/v1/mcp";
@@ -38,28 +38,22 @@ fn presented(issuer: &Issuer) -> Vec<String> {
     revocations.filter_map(|one| one.field("token")).collect()
 }
 
-async fn endpoint(hawser: &Hawser, mcp: &str, name: &str) -> String {
-    let asked: Answer = user(hawser, name)
-        .get(&format!("{MCP}/{mcp}/authorize"))
-        .await;
-    let url = asked.json()["authorization_endpoint"].clone();
-    url.as_str().unwrap().to_owned()
-}
-
 async fn status(hawser: &Hawser, mcp: &str, name: &str) -> Value {
     let path = format!("{MCP}/{mcp}/auth/status?subjectId={name}&subjectType=user");
     hawser.admin("acme").get(&path).await.json()
 }
 
 #[tokio::test]
-async fn at_the_exchange_they_are_revoked_and_the_consent_fails() {
+async fn unusable_tokens_of_an_exchange_are_revoked_and_the_consent_fails() {
     let hawser = Hawser::start().await;
     let issuer = Issuer::start().await;
     let mcp = register(&hawser, "wiki", &issuer.mcp_url(), oauth()).await;
     for (i, token) in UNUSABLE.into_iter().enumerate() {
         let name = format!("u{i}");
         let mut browser = Browser::new();
-        let at_issuer = browser.begin(&endpoint(&hawser, &mcp, &name).await).await;
+        let at_issuer = browser
+            .begin(&consent_url(&hawser, &mcp, &name).await)
+            .await;
         let back = issuer.approve(&at_issuer).await;
         issuer.clear_log();
         issuer.fault(granting(token, Some("rt-1")));
@@ -75,12 +69,12 @@ async fn at_the_exchange_they_are_revoked_and_the_consent_fails() {
             "{token:?}"
         );
     }
-    consent(&issuer, &endpoint(&hawser, &mcp, "ada").await).await;
+    consent(&issuer, &consent_url(&hawser, &mcp, "ada").await).await;
     assert_eq!(call(&user(&hawser, "ada"), &mcp).await.status, 200);
 }
 
 #[tokio::test]
-async fn at_a_refresh_they_are_revoked_and_what_serves_is_kept() {
+async fn unusable_tokens_of_a_refresh_are_revoked_and_what_serves_is_kept() {
     for (token, refresh) in [
         ("at\r\nX-Other: 1", Some("rt-2")),
         ("at\n", None),
@@ -89,7 +83,7 @@ async fn at_a_refresh_they_are_revoked_and_what_serves_is_kept() {
         let hawser = Hawser::start_by_hand().await;
         let issuer = Issuer::start().await;
         let mcp = register(&hawser, "wiki", &issuer.mcp_url(), oauth()).await;
-        consent(&issuer, &endpoint(&hawser, &mcp, "ada").await).await;
+        consent(&issuer, &consent_url(&hawser, &mcp, "ada").await).await;
         let ada = user(&hawser, "ada");
         hawser.pass(3590);
         issuer.clear_log();

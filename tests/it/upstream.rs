@@ -439,16 +439,18 @@ pub fn oauth() -> Value {
     json!({"auth_data": {"type": "oauth2"}})
 }
 
+/// The address at which a user of `acme` starts a consent.
+pub async fn consent_url(hawser: &Hawser, mcp: &str, name: &str) -> String {
+    let path = format!("{MCP}/{mcp}/authorize");
+    let asked = user(hawser, name).get(&path).await;
+    let url = asked.json()["authorization_endpoint"].clone();
+    let url = url.as_str().unwrap_or_else(|| panic!("{asked:?}"));
+    url.to_owned()
+}
+
 /// Connects a user of `acme` by consent.
 pub async fn connect(hawser: &Hawser, issuer: &Issuer, mcp: &str, name: &str) {
-    let asked = user(hawser, name)
-        .get(&format!("{MCP}/{mcp}/authorize"))
-        .await;
-    let url = asked.json()["authorization_endpoint"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    consent(issuer, &url).await;
+    consent(issuer, &consent_url(hawser, mcp, name).await).await;
 }
 
 pub async fn consent(issuer: &Issuer, url: &str) {

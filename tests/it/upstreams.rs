@@ -216,7 +216,7 @@ fn coded(coding: &str, kind: &str, body: &str) -> Reply {
 }
 
 #[tokio::test]
-async fn what_is_not_read_passes_in_the_coding_in_which_it_came() {
+async fn an_answer_that_hawser_does_not_read_keeps_its_coding() {
     let (hawser, upstream) = (Hawser::start().await, Upstream::start().await);
     let mcp = register(&hawser, "wiki", &upstream.url, json!({})).await;
     let ada = user(&hawser, "ada");
@@ -243,7 +243,7 @@ async fn what_is_not_read_passes_in_the_coding_in_which_it_came() {
 }
 
 #[tokio::test]
-async fn what_is_read_is_decoded() {
+async fn an_answer_that_hawser_reads_is_decoded() {
     let (hawser, upstream) = (Hawser::start().await, Upstream::start().await);
     let mcp = register(&hawser, "wiki", &upstream.url, json!({})).await;
     let (ada, admin) = (user(&hawser, "ada"), hawser.admin("acme"));
@@ -447,7 +447,7 @@ async fn whatever_a_session_server_refuses_with_leads_to_a_session() {
 }
 
 #[tokio::test]
-async fn a_session_is_tried_once() {
+async fn opening_a_session_is_tried_once() {
     let (hawser, upstream) = (Hawser::start().await, Upstream::start().await);
     register(&hawser, "wiki", &upstream.url, json!({})).await;
     let asked = Arc::new(Mutex::new(Vec::new()));

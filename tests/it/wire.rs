@@ -171,7 +171,7 @@ async fn no_answer_hides_another() {
 }
 
 #[tokio::test]
-async fn what_is_no_answer_is_none() {
+async fn what_is_no_http_answer_is_answered_as_unreachable() {
     let hawser = Hawser::start().await;
     let text = "The MCP server cannot be reached";
     for (i, answer) in [

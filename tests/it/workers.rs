@@ -253,10 +253,7 @@ async fn a_silent_issuer_is_not_asked_about_every_grant() {
     for i in 0..GRANTS {
         connect(&hawser, &issuer, &server, &format!("s{i}")).await;
     }
-    let down = Fault {
-        status: Some(503),
-        ..Fault::always("/revoke")
-    };
+    let down = Fault::answering("/revoke", 503);
     issuer.fault(down.clone());
     let id = delete(&hawser, &server).await;
     hawser.run_workers().await;
@@ -291,10 +288,7 @@ async fn an_issuer_that_is_silent_for_a_day_ends_them_all_as_failed() {
     for i in 0..GRANTS {
         connect(&hawser, &issuer, &server, &format!("s{i}")).await;
     }
-    issuer.fault(Fault {
-        status: Some(503),
-        ..Fault::always("")
-    });
+    issuer.fault(Fault::answering("", 503));
     let id = delete(&hawser, &server).await;
     for _ in 0..25 {
         hawser.run_workers().await;

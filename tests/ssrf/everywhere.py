@@ -256,12 +256,18 @@ class Function:
 
     def __call__(self, method, path, body=None, parameters=None, query="", cookies=(), token=None):
         event = json.loads(json.dumps(self.template))
-        event["requestContext"]["http"] |= {"method": method, "path": path}
-        event |= {"rawPath": path, "rawQueryString": query, "cookies": list(cookies),
-                  "pathParameters": parameters or {},
-                  "body": body if isinstance(body, str) else json.dumps(body) if body is not None else ""}
-        if token:
-            event["headers"]["authorization"] = f"Bearer {token}"
+        event["body"] = body if isinstance(body, str) else json.dumps(body) if body is not None else ""
+        if "httpMethod" in event:
+            # As a REST API sends it: the function behind that matches its paths itself.
+            event["httpMethod"] = event["requestContext"]["httpMethod"] = method
+            event["requestContext"]["path"] = path
+            if token:
+                event["multiValueHeaders"]["Authorization"] = [f"Bearer {token}"]
+        else:
+            event["requestContext"]["http"] |= {"method": method, "path": path}
+            event |= {"rawPath": path, "rawQueryString": query, "cookies": list(cookies), "pathParameters": parameters or {}}
+            if token:
+                event["headers"]["authorization"] = f"Bearer {token}"
         answer = self.invoke(event)
         text = answer.get("body") or ""
         if answer.get("isBase64Encoded"):

@@ -4,7 +4,6 @@
 use super::message::Content;
 use super::permission::Reach;
 use super::problem::Problem;
-use super::relay::Relay;
 use bytes::Bytes;
 use hawser_core::App;
 use hawser_core::domain::json::Members;
@@ -16,6 +15,8 @@ use hawser_core::operations::proxy::Refusal;
 use hawser_core::operations::tools::{self, CachePolicy, Failure, Tools};
 use hawser_core::sse::{Event, Events};
 use http_body_util::{BodyExt, Limited};
+use hyper::body::Body;
+use lambda_http::Error;
 use lambda_http::http::StatusCode;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -106,7 +107,7 @@ pub struct Unreadable;
 /// The response to a request for the tool list, without the tools that the connection does not allow.
 pub async fn rewritten(
     status: StatusCode,
-    body: Relay,
+    body: impl Body<Data = Bytes, Error = Error>,
     connection: &Connection,
 ) -> Result<Bytes, Problem> {
     let body = Limited::new(body, MAX_INSPECTED_BYTES).collect().await;

@@ -10,9 +10,10 @@ pub use present::Registration;
 
 use super::problem::{Fault, Problem};
 use hawser_core::domain::address;
-use hawser_core::domain::issuance::RevocationMethod;
+use hawser_core::domain::address::origin;
+use hawser_core::domain::endpoint_method::RevocationMethod;
 use hawser_core::domain::json::{Exact, Members};
-use hawser_core::domain::server::{Auth, Place, Secrets, Server, origin};
+use hawser_core::domain::server::{Auth, Place, Secrets, Server};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::value::RawValue;
 use std::collections::BTreeSet;

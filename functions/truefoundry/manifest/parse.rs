@@ -4,8 +4,8 @@ use super::super::permission::COLLABORATOR_ROLES;
 use super::super::reader::{Faults, Reader, length};
 use super::{OwnedPlace, REDACTED, SecretInput};
 use hawser_core::domain::address::{self, Unresolved};
+use hawser_core::domain::endpoint_method::{ClientAuth, RevocationMethod};
 use hawser_core::domain::header::is_token;
-use hawser_core::domain::issuance::{ClientAuth, RevocationMethod};
 use hawser_core::domain::json::Exact;
 use hawser_core::domain::server::{
     Auth, AuthLevel, GrantType, HeaderSpec, OauthConfig, RevocationConfig, placeholder,

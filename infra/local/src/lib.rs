@@ -9,8 +9,9 @@ pub mod sign_in;
 pub mod store;
 pub mod template;
 
+use hawser_core::auth::jwt::{KeySet, TokenConfig};
 use hawser_core::egress::PrivateHosts;
-use hawser_core::state::config::{Config, KeyServiceConfig, KeySet, TokenConfig};
+use hawser_core::state::config::{Config, KeyServiceConfig};
 use identity::Identity;
 use std::io::Error;
 

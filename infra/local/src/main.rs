@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use hawser_core::App;
 use hawser_core::auth::api_key::{mint_api_key, mint_personal};
 use hawser_core::auth::jwt::ClaimNames;
+use hawser_core::auth::jwt::{KeySet, TokenConfig};
 use hawser_core::catalogue::{self, Offer};
 use hawser_core::domain::allowed_issuers::AllowedIssuers;
 use hawser_core::domain::api_key::ApiKey;
@@ -16,8 +17,8 @@ use hawser_core::egress::PrivateHosts;
 use hawser_core::operations::integrations::{self, Kind};
 use hawser_core::operations::{audit_log, integrity, subjects};
 use hawser_core::state::config::{
-    Config, DEFAULT_SCOPES, KeyServiceConfig, KeySet, ListedApplication, ProviderConfig,
-    ProviderSecret, SignInConfig, SignInPlace, TokenConfig,
+    Config, DEFAULT_SCOPES, KeyServiceConfig, ListedApplication, ProviderConfig, ProviderSecret,
+    SignInConfig, SignInPlace,
 };
 use hawser_core::table::Table;
 use hawser_local::identity::{self, Identity};

@@ -54,15 +54,33 @@ impl Template {
         .collect()
     }
 
-    /// The binaries of functions with a URL of their own, which take their routes from the index, and how each is invoked.
-    pub fn function_urls(&self) -> Vec<(String, Option<String>)> {
-        self.functions()
-            .filter_map(|(binary, properties)| {
-                let config = properties.get("FunctionUrlConfig")?;
-                let mode = config["InvokeMode"].as_str().map(str::to_owned);
-                Some((binary.to_owned(), mode))
+    /// The binaries of functions that a REST API leads everything to, which take their routes from the index, and how it
+    /// passes on their answers.
+    pub fn behind_rest_apis(&self) -> Vec<(String, Option<String>)> {
+        let resources = self.0["Resources"].as_mapping().into_iter().flatten();
+        let apis =
+            resources.filter(|(_, one)| one["Type"].as_str() == Some("AWS::Serverless::Api"));
+        let paths = apis.flat_map(|(_, api)| {
+            let paths = api["Properties"]["DefinitionBody"]["paths"].as_mapping();
+            paths.into_iter().flatten()
+        });
+        let methods = paths.flat_map(|(_, path)| path.as_mapping().into_iter().flatten());
+        let mut found: Vec<_> = methods
+            .filter_map(|(_, method)| {
+                let integration = &method["x-amazon-apigateway-integration"];
+                let Value::Tagged(uri) = &integration["uri"] else {
+                    return None;
+                };
+                let (_, function) = uri.value.as_str()?.split_once("/functions/${")?;
+                let (function, _) = function.split_once(".Arn}")?;
+                let binary =
+                    &self.0["Resources"][function]["Metadata"]["BuildProperties"]["Binary"];
+                let mode = integration["responseTransferMode"].as_str();
+                Some((binary.as_str()?.to_owned(), mode.map(str::to_owned)))
             })
-            .collect()
+            .collect();
+        found.dedup();
+        found
     }
 
     /// The names of all binaries.
@@ -122,7 +140,7 @@ impl Template {
                 None => default = Some(endpoint(&binary)?),
             }
         }
-        for (binary, _) in self.function_urls() {
+        for (binary, _) in self.behind_rest_apis() {
             let endpoint = endpoint(&binary)?;
             let own = endpoint.all_routes();
             routes.extend(own.map(|(m, p)| (m.to_owned(), p.to_owned(), endpoint)));

@@ -30,7 +30,8 @@ const STAGES: &[Stage] = &[
         script: "
             cargo fmt --all --check
             cargo fmt --manifest-path tests/interop/rmcp/Cargo.toml --check
-            python3 tests/citations.py",
+            python3 tests/citations.py
+            python3 tests/layers.py",
     },
     Stage {
         name: "dependencies",

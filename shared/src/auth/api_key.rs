@@ -145,6 +145,11 @@ pub fn mint_personal(now: Timestamp) -> Result<(String, SecretString, String)> {
     Ok((Sortable::new(now)?.ulid(), text.into(), hash))
 }
 
+/// Whether a bearer token is meant to be an API key: no token begins like one.
+pub(crate) fn is_api_key(token: &str) -> bool {
+    token.starts_with("hwk_")
+}
+
 /// Whether a bearer token has the form of a personal access token.
 pub(crate) fn is_personal(token: &str) -> bool {
     let random = token.strip_prefix("pat_");
@@ -153,9 +158,4 @@ pub(crate) fn is_personal(token: &str) -> bool {
             .decode(text.as_bytes())
             .is_ok_and(|bytes| bytes.len() == 32)
     })
-}
-
-/// Whether a bearer token is meant to be an API key: no token begins like one.
-pub(crate) fn is_api_key(token: &str) -> bool {
-    token.starts_with("hwk_")
 }

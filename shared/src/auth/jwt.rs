@@ -7,7 +7,6 @@ use crate::domain::error::Unauthenticated;
 use crate::domain::id::TenantId;
 use crate::domain::subject::{Actor, Subject, SubjectType};
 use crate::domain::time::Timestamp;
-use crate::state::config::{KeySet, TokenConfig};
 use crate::{Error, Result};
 use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet};
@@ -64,6 +63,36 @@ impl ClaimNames {
             _ => return None,
         })
     }
+}
+
+/// Whose tokens are accepted.
+#[derive(Clone, Debug)]
+pub struct TokenConfig {
+    /// The `iss` of every token.
+    pub issuer: String,
+    /// The `aud` of a token is one of them: `HAWSER_JWT_AUDIENCE`, separated by commas.
+    pub audiences: Vec<String>,
+    /// `HAWSER_AUDIENCE_BY_CLIENT_ID` (`yes`): of a token without `aud` the `client_id` is one of them instead.
+    pub audience_by_client_id: bool,
+    /// The key set.
+    pub keys: KeySet,
+    /// `HAWSER_CLAIM_TENANT` (`tenantName`), `_SUBJECT` (`sub`), `_SUBJECT_TYPE` (`subjectType`), `_ROLES` (`roles`),
+    /// `_TEAMS` (`teams`), `_PERMISSIONS` (`permissions`), `_SCOPES` (`scope`), `_EMAIL` (`email`), `_USERNAME`
+    /// (`username`), `_NAME` (`name`).
+    pub claims: ClaimNames,
+    /// `HAWSER_DEFAULT_TENANT`: the tenant of tokens that name none (default: they are refused).
+    pub default_tenant: Option<TenantId>,
+}
+
+/// Where the key set is.
+#[derive(Clone, Debug)]
+pub enum KeySet {
+    /// At an https URL.
+    Url(String),
+    /// Here.
+    Inline(JwkSet),
+    /// Where the issuer's metadata say.
+    Discovered,
 }
 
 /// Verifies the tokens of one issuer.

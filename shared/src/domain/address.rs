@@ -1,8 +1,8 @@
 //! The address of a server as it may be shown and stored: the values in its query are secrets, for many servers take an API key
 //! there. The whole address is sealed.
 
-use super::server::origin;
 use std::borrow::Cow;
+use url::Url;
 
 /// What stands for a secret in answers, and for "keep it" in requests.
 pub const REDACTED: &str = "<REDACTED>";
@@ -109,6 +109,19 @@ fn with_values<'a>(
     }
     address.push_str(fragment);
     Ok(address)
+}
+
+/// Scheme, host and port of a URL; of one that does not parse, the text itself.
+pub fn origin(url: &str) -> String {
+    Url::parse(url).map_or_else(|_| url.to_owned(), |u| u.origin().ascii_serialization())
+}
+
+/// The host of a URL, for logs and receipts; empty if it has none.
+pub fn host(url: &str) -> String {
+    Url::parse(url)
+        .ok()
+        .and_then(|url| url.host_str().map(str::to_owned))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! An integration of the operator's catalogue, from which Kambrium connections are made (Kambrium 10).
 
-use crate::domain::issuance::ClientAuth;
+use crate::domain::endpoint_method::ClientAuth;
 use crate::domain::sealed::SealedSecret;
 use crate::domain::server::{ApiKeyHeader, RevocationConfig};
 use serde::{Deserialize, Serialize};

@@ -3,10 +3,10 @@
 use super::credential::{Grant, LEASE, RefreshOutcome};
 use super::id::{ServerId, Sortable, TenantId};
 use super::issuance::{Client, Issuance};
-use super::server::origin;
 use super::subject::Subject;
 use super::time::Timestamp;
 use crate::Result;
+use crate::domain::address::origin;
 use crate::domain::sealed::Sealed;
 use serde::{Deserialize, Serialize};
 

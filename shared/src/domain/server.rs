@@ -3,18 +3,18 @@
 use super::address::{REDACTED, redacted};
 use super::consent_failure::FailedConsent;
 use super::id::ServerId;
-use super::issuance::{ClientAuth, RevocationMethod};
 use super::json::Exact;
-use super::status::Reason;
 use super::subject::Actor;
 use super::time::Timestamp;
+use crate::domain::address::origin;
+use crate::domain::endpoint_method::{ClientAuth, RevocationMethod};
+use crate::domain::reason::Reason;
 use crate::domain::sealed::{Sealed, SigningKey, WrappedKey};
 use crate::domain::subject::Subject;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use url::Url;
 
 /// A server as the table holds it. Secret values are in `secrets` and nowhere else.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -426,19 +426,6 @@ fn same_auth(a: &Auth, b: &Auth) -> bool {
         }
         _ => std::mem::discriminant(a) == std::mem::discriminant(b),
     }
-}
-
-/// Scheme, host and port of a URL; of one that does not parse, the text itself.
-pub fn origin(url: &str) -> String {
-    Url::parse(url).map_or_else(|_| url.to_owned(), |u| u.origin().ascii_serialization())
-}
-
-/// The host of a URL, for logs and receipts; empty if it has none.
-pub fn host(url: &str) -> String {
-    Url::parse(url)
-        .ok()
-        .and_then(|url| url.host_str().map(str::to_owned))
-        .unwrap_or_default()
 }
 
 /// Splits `Bearer {{NAME}}` into what is before the placeholder, its name, and what is after; `None` if there is no

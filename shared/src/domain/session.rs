@@ -3,17 +3,16 @@
 use super::id::{ServerId, Sortable, TenantId};
 use super::issuance::Issuance;
 use super::secret;
-use super::server::origin;
 use super::subject::Subject;
 use super::time::Timestamp;
+use crate::domain::address::origin;
 use crate::domain::sealed::Sealed;
+use crate::domain::time::CONSENT_LIFETIME;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-/// How long a consent may take, in seconds.
-pub const CONSENT_LIFETIME: i64 = 600;
 /// How long one address may serve at most, however often it is asked for again, in seconds.
 pub const ADDRESS_LIFETIME: i64 = 3600;
 /// How long a session can be asked about, in seconds.

@@ -6,6 +6,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 
+/// How long a consent may take, in seconds.
+pub const CONSENT_LIFETIME: i64 = 600;
+
 /// Microseconds since the Unix epoch, UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -2,7 +2,7 @@
 //! discovery. Nothing is concluded from addresses: metadata counts only if it names that very token endpoint.
 
 use super::discovery::{self, Failure, Issuer};
-use crate::domain::server::origin;
+use crate::domain::address::origin;
 use crate::egress::Egress;
 use std::collections::BTreeSet;
 use std::time::Duration;

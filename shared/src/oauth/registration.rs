@@ -3,7 +3,7 @@
 use super::discovery::Issuer;
 use super::is_outage;
 use super::members::Members;
-use crate::domain::issuance::ClientAuth;
+use crate::domain::endpoint_method::ClientAuth;
 use crate::egress::{self, Egress, Outgoing, is_loopback};
 use reqwest::Method;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};

@@ -2,8 +2,8 @@
 //! MCP authorization row 15).
 
 use crate::Result;
+use crate::domain::address::origin;
 use crate::domain::id::random;
-use crate::domain::server::origin;
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::BASE64URL_NOPAD;
 use secrecy::SecretString;

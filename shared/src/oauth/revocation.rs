@@ -3,7 +3,7 @@
 use super::members::Members;
 use super::token::Credentials;
 use super::{is_outage, known, retry_after};
-use crate::domain::issuance::RevocationMethod;
+use crate::domain::endpoint_method::RevocationMethod;
 use crate::egress::{Egress, Failure, Fetched, Outgoing};
 use reqwest::Method;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
@@ -292,7 +292,7 @@ fn slack(status: u16, said: &Said<'_>) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::issuance::ClientAuth;
+    use crate::domain::endpoint_method::ClientAuth;
     use crate::egress::testing::{Server, body, header, reply};
     use crate::oauth::token::tests::client;
 

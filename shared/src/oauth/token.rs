@@ -2,7 +2,8 @@
 
 use super::members::Members;
 use super::{is_outage, known, retry_after};
-use crate::domain::issuance::{Client, ClientAuth, Issuance};
+use crate::domain::endpoint_method::ClientAuth;
+use crate::domain::issuance::{Client, Issuance};
 use crate::egress::{self, Egress, Fetched, Outgoing};
 use data_encoding::BASE64;
 use reqwest::Method;

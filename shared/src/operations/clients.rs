@@ -2,18 +2,17 @@
 //! (MCP authorization 3). And what else a server's OAuth needs to be known: settings from its registration or its
 //! integration.
 
-use super::consent::CALLBACK_PATH;
 use super::integrations;
+use crate::domain::address::{host, origin};
 use crate::domain::credential::new_version;
+use crate::domain::endpoint_method::{ClientAuth, RevocationMethod};
 use crate::domain::error::OauthSetup;
 use crate::domain::id::{ServerId, Sortable, TenantId, random};
 use crate::domain::integration::RevocationScope;
-use crate::domain::issuance::{
-    Client, ClientAuth, ClientRecord, ClientSecrets, ClientSource, Issuance, RevocationMethod,
-};
-use crate::domain::server::{Auth, GrantType, OauthConfig, Place, Secrets, Server, host, origin};
-use crate::domain::session::CONSENT_LIFETIME;
+use crate::domain::issuance::{Client, ClientRecord, ClientSecrets, ClientSource, Issuance};
+use crate::domain::server::{Auth, GrantType, OauthConfig, Place, Secrets, Server};
 use crate::domain::subject::Subject;
+use crate::domain::time::CONSENT_LIFETIME;
 use crate::domain::time::Timestamp;
 use crate::oauth::discovery::{Issuer, is_same_issuer};
 use crate::oauth::owner::IssuerHints;
@@ -29,6 +28,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
+
+/// The path that issuers answer to.
+pub(super) const CALLBACK_PATH: &str = "/oauth/callback";
 
 /// The operator's OAuth settings for a server.
 #[derive(Debug, Default)]

@@ -10,20 +10,21 @@
 use super::clients::Settings;
 use super::credentials::AtServer;
 use super::{Tries, clients, revocations, servers};
+use crate::domain::address::host;
 use crate::domain::consent_failure::ConsentFailure;
 use crate::domain::credential::{Grant, LEASE, RefreshOutcome, Source, Tokens, new_version};
 use crate::domain::event::{self, Action, Event, Who, Worker};
 use crate::domain::id::{ServerId, TenantId, random};
-use crate::domain::issuance::Issuance;
+use crate::domain::reason::Reason;
 use crate::domain::revocation::{LateTokens, Presentation, Revocation};
 use crate::domain::sealed::Sealed;
-use crate::domain::server::{Server, host};
+use crate::domain::server::Server;
 use crate::domain::session::Session;
-use crate::domain::status::{Reason, Status, status};
+use crate::domain::status::{Status, status};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 use crate::oauth::token::{self, Class, Endpoint, TokenFailure};
-use crate::seal::{DataKey, Kind};
+use crate::operations::sealed_tokens;
 use crate::state::app::App;
 use crate::table::revocations::{Discarded, keys_of_lease};
 use crate::{Error, Result};
@@ -177,7 +178,7 @@ pub(super) async fn token_of(
     grant: Box<Grant>,
 ) -> Result<GrantAccess> {
     let key = servers::data_key(app, tenant, server).await?;
-    let token = open_grant(&key, tenant, &grant)?.access;
+    let token = sealed_tokens::open_grant(&key, tenant, &grant)?.access;
     Ok(GrantAccess::Token { token, grant })
 }
 
@@ -201,7 +202,7 @@ async fn refresh(
 ) -> Result<Refreshed> {
     let (app, tenant, who) = (&*app, &tenant, &who);
     let key = servers::data_key(app, tenant, &server).await?;
-    let mut tokens = open_grant(&key, tenant, &grant)?;
+    let mut tokens = sealed_tokens::open_grant(&key, tenant, &grant)?;
     let secrets = servers::open_with(&key, tenant, &server)?;
     let settings = Settings::of(app, &server, &secrets).await?;
     if let Some(secret) = settings.secret_for(&grant.issuance, grant.auth_revision, &server) {
@@ -270,10 +271,11 @@ async fn refresh(
                     ..late.clone()
                 };
                 let (id, subject) = (server.id, &grant.subject);
-                next.sealed = seal(&key, tenant, id, subject, &grant.issuance, &stored)?;
+                next.sealed =
+                    sealed_tokens::seal(&key, tenant, id, subject, &grant.issuance, &stored)?;
                 let obtained = Obtained {
                     tokens: &late,
-                    sealed: seal(&key, tenant, id, subject, &grant.issuance, &late)?,
+                    sealed: sealed_tokens::seal(&key, tenant, id, subject, &grant.issuance, &late)?,
                 };
                 Some(keep(app, tenant, who, &leased, &next, &obtained).await?)
             }
@@ -287,7 +289,7 @@ async fn refresh(
             };
             let (id, subject) = (server.id, &grant.subject);
             let obtained = Obtained {
-                sealed: seal(&key, tenant, id, subject, &grant.issuance, &unusable)?,
+                sealed: sealed_tokens::seal(&key, tenant, id, subject, &grant.issuance, &unusable)?,
                 tokens: &unusable,
             };
             let never = Grant {
@@ -323,11 +325,11 @@ async fn refresh(
             next.last_refresh = Some(RefreshOutcome::Succeeded);
             next.issuance.client = next.issuance.client.served_by(new.auth);
             let (id, subject) = (server.id, &grant.subject);
-            next.sealed = seal(&key, tenant, id, subject, &grant.issuance, &stored)?;
+            next.sealed = sealed_tokens::seal(&key, tenant, id, subject, &grant.issuance, &stored)?;
             log(tenant, &grant, None);
             let obtained = Obtained {
                 tokens: &late,
-                sealed: seal(&key, tenant, id, subject, &grant.issuance, &late)?,
+                sealed: sealed_tokens::seal(&key, tenant, id, subject, &grant.issuance, &late)?,
             };
             if keep(app, tenant, who, &leased, &next, &obtained).await? {
                 Ok(Refreshed::Stored(late.access, Box::new(next)))
@@ -342,7 +344,8 @@ async fn refresh(
             let revocation = if dropped {
                 tokens.refresh = None;
                 let (id, subject) = (server.id, &grant.subject);
-                next.sealed = seal(&key, tenant, id, subject, &grant.issuance, &tokens)?;
+                next.sealed =
+                    sealed_tokens::seal(&key, tenant, id, subject, &grant.issuance, &tokens)?;
                 // Some issuers end the whole family when a token is presented that was rotated away
                 // (MCP authorization 6.11).
                 let settled = Grant {
@@ -666,38 +669,4 @@ fn log(tenant: &TenantId, grant: &Grant, failure: Option<&TokenFailure>) {
             "a grant was not refreshed"
         ),
     }
-}
-
-/// Seals the tokens of a subject for their place.
-pub(super) fn seal(
-    key: &DataKey,
-    tenant: &TenantId,
-    server: ServerId,
-    subject: &Subject,
-    issuance: &Issuance,
-    tokens: &Tokens,
-) -> Result<Sealed> {
-    let json = tokens
-        .to_json()
-        .ok_or_else(|| Error::internal("tokens do not encode"))?;
-    key.seal(tenant, server, Kind::Tokens(subject, issuance), &json)
-}
-
-/// Opens tokens that [`seal`] has sealed.
-pub(super) fn open(
-    key: &DataKey,
-    tenant: &TenantId,
-    server: ServerId,
-    subject: &Subject,
-    issuance: &Issuance,
-    sealed: &Sealed,
-) -> Result<Tokens> {
-    let json = key.open(tenant, server, Kind::Tokens(subject, issuance), sealed)?;
-    Tokens::from_json(&json).ok_or_else(|| Error::internal("tokens do not decode"))
-}
-
-/// The tokens of a grant.
-pub(super) fn open_grant(key: &DataKey, tenant: &TenantId, grant: &Grant) -> Result<Tokens> {
-    let (subject, issuance) = (&grant.subject, &grant.issuance);
-    open(key, tenant, grant.server, subject, issuance, &grant.sealed)
 }

@@ -17,6 +17,7 @@ mod purge;
 pub mod receipts;
 mod revocations;
 pub mod scheduler;
+mod sealed_tokens;
 pub mod servers;
 pub mod sessions;
 pub mod sign_in;
@@ -25,11 +26,13 @@ pub mod tokens;
 pub mod tools;
 mod verifications;
 
+use crate::domain::address::host;
 use crate::domain::caller::Caller;
 use crate::domain::credential::Credential;
+use crate::domain::job::Work;
 use crate::domain::receipt::Counts;
-use crate::domain::server::host;
 use crate::domain::subject::Subject;
+use crate::state::app::App;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -191,4 +194,13 @@ where
         }
     }
     attempt().await
+}
+
+/// By how many seconds failed work is deferred.
+const RETRY_DELAY_SECONDS: i64 = 60;
+
+/// Makes work due again after the usual delay. `false` if it was done or changed since it was read.
+async fn defer(app: &App, work: &Work) -> Result<bool> {
+    let until = app.now().plus_seconds(RETRY_DELAY_SECONDS);
+    app.table.defer(work, until).await
 }

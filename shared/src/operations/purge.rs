@@ -1,13 +1,13 @@
 //! The work after a deletion or a voiding change: a purge empties the partition of a deleted server, a sweep removes
 //! the void credentials of an existing one. Both run page by page until a deadline and continue where they stopped.
 
-use super::scheduler::defer;
 use crate::domain::credential::Source;
 use crate::domain::event::{Action, Event, Worker};
 use crate::domain::job::{Remaining, Sweep, Tombstone, Work};
 use crate::domain::revocation::{RETRY_WINDOW_SECONDS, Revocation};
 use crate::domain::session::Phase;
 use crate::domain::subject::Subject;
+use crate::operations::defer;
 use crate::state::app::App;
 use crate::table::work::{GRANTS_AT_ONCE, OVERRIDES_AT_ONCE, Remains, VOID_AT_ONCE};
 use crate::table::{Key, clients, servers};

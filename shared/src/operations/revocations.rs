@@ -7,19 +7,22 @@
 //! once more: what it brings is revoked, too. Where the issuer refuses, the outcome is `unknown`.
 
 use super::clients::Settings;
-use super::{Tries, grants, purge, servers};
+use super::{Tries, purge, servers};
+use crate::domain::address::{host, origin};
 use crate::domain::credential::{Source, Tokens, new_version};
+use crate::domain::endpoint_method::{ClientAuth, RevocationMethod};
 use crate::domain::event::{Action, Event, Worker};
 use crate::domain::id::random;
-use crate::domain::issuance::{Client, ClientAuth, ClientSource, RevocationMethod};
+use crate::domain::issuance::{Client, ClientSource};
 use crate::domain::job::Work;
 use crate::domain::receipt::PresentedToken;
 use crate::domain::revocation::{LateTokens, Outcome, Presentation, Revocation, Unsupported};
-use crate::domain::server::{Auth, Server, host, origin};
+use crate::domain::server::{Auth, Server};
 use crate::domain::time::Timestamp;
 use crate::oauth::owner::{self, IssuerHints, Outage};
 use crate::oauth::revocation::{self, Answer, Hint, Verdict};
 use crate::oauth::token::{self, Class, Credentials, Endpoint};
+use crate::operations::sealed_tokens;
 use crate::seal::DataKey;
 use crate::state::app::App;
 use crate::table::revocations::{Discarded, keys_of};
@@ -173,7 +176,7 @@ impl TokenSets {
     fn open(key: &DataKey, one: &Revocation) -> Result<Self> {
         let open = |sealed| {
             let (subject, issuance) = (&one.subject, &one.issuance);
-            grants::open(key, &one.tenant, one.server, subject, issuance, sealed)
+            sealed_tokens::open(key, &one.tenant, one.server, subject, issuance, sealed)
         };
         let late = one.late.as_ref().map(|late| open(&late.sealed));
         Ok(Self {
@@ -239,7 +242,7 @@ impl Recovery {
             client_secret: self.current.secret.clone(),
         };
         let (tenant, subject) = (&one.tenant, &one.subject);
-        let sealed = grants::seal(key, tenant, one.server, subject, &one.issuance, &tokens)?;
+        let sealed = sealed_tokens::seal(key, tenant, one.server, subject, &one.issuance, &tokens)?;
         let now = app.now();
         let late = LateTokens {
             refresh: match tokens.refresh {

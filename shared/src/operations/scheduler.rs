@@ -3,6 +3,7 @@
 
 use super::{purge, revocations, subjects, verifications};
 use crate::domain::job::Work;
+use crate::operations::defer;
 use crate::state::app::App;
 use crate::table::Key;
 use crate::{Error, Result};
@@ -23,8 +24,6 @@ const MAX_CONCURRENT_PER_ISSUER: usize = 8;
 const MAX_QUEUED_PER_ISSUER: usize = 200;
 /// How long a piece may run before it yields to others.
 const TIME_SLICE: Duration = Duration::from_secs(10);
-/// By how many seconds failed work is deferred.
-const RETRY_DELAY_SECONDS: i64 = 60;
 
 /// Processes one piece of work: one step of it in any case, and more until the deadline.
 ///
@@ -130,11 +129,6 @@ pub async fn process_all(app: &App, until: Instant) -> Result<()> {
         }
     }
     failure.map_or(Ok(()), Err)
-}
-
-pub(super) async fn defer(app: &App, work: &Work) -> Result<bool> {
-    let until = app.now().plus_seconds(RETRY_DELAY_SECONDS);
-    app.table.defer(work, until).await
 }
 
 /// Where a piece of work was found.

@@ -11,12 +11,12 @@ use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::job::Verification;
 use crate::domain::job::{Sweep, Tombstone};
 use crate::domain::json::Exact;
+use crate::domain::reason::Reason;
 use crate::domain::receipt::{Counts, Outcomes, Receipt, Removed};
 use crate::domain::server::Numbered;
 use crate::domain::server::{
     AccessType, ApiKeyHeader, Auth, Connection, KeyCheck, LangsmithFields, Place, Secrets, Server,
 };
-use crate::domain::status::Reason;
 use crate::domain::time::Timestamp;
 use crate::egress::{NotAllowed, is_loopback};
 use crate::seal::{DataKey, Kind};

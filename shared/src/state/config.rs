@@ -2,12 +2,13 @@
 //! with its name. None of them holds a secret.
 
 use crate::auth::jwt::ClaimNames;
+use crate::auth::jwt::KeySet;
+use crate::auth::jwt::TokenConfig;
 use crate::domain::allowed_issuers::AllowedIssuers;
 use crate::domain::application::is_usable_redirect;
 use crate::domain::id::{TenantId, is_plain_text};
 use crate::domain::integration::SecretReference;
 use crate::egress::PrivateHosts;
-use jsonwebtoken::jwk::JwkSet;
 use secrecy::SecretString;
 use serde::Deserialize;
 use std::fmt;
@@ -166,36 +167,6 @@ pub enum KeyServiceConfig {
     Kms(String),
     /// By the key that these hexadecimal digits are.
     Key(SecretString),
-}
-
-/// Whose tokens are accepted.
-#[derive(Clone, Debug)]
-pub struct TokenConfig {
-    /// The `iss` of every token.
-    pub issuer: String,
-    /// The `aud` of a token is one of them: `HAWSER_JWT_AUDIENCE`, separated by commas.
-    pub audiences: Vec<String>,
-    /// `HAWSER_AUDIENCE_BY_CLIENT_ID` (`yes`): of a token without `aud` the `client_id` is one of them instead.
-    pub audience_by_client_id: bool,
-    /// The key set.
-    pub keys: KeySet,
-    /// `HAWSER_CLAIM_TENANT` (`tenantName`), `_SUBJECT` (`sub`), `_SUBJECT_TYPE` (`subjectType`), `_ROLES` (`roles`),
-    /// `_TEAMS` (`teams`), `_PERMISSIONS` (`permissions`), `_SCOPES` (`scope`), `_EMAIL` (`email`), `_USERNAME`
-    /// (`username`), `_NAME` (`name`).
-    pub claims: ClaimNames,
-    /// `HAWSER_DEFAULT_TENANT`: the tenant of tokens that name none (default: they are refused).
-    pub default_tenant: Option<TenantId>,
-}
-
-/// Where the key set is.
-#[derive(Clone, Debug)]
-pub enum KeySet {
-    /// At an https URL.
-    Url(String),
-    /// Here.
-    Inline(JwkSet),
-    /// Where the issuer's metadata say.
-    Discovered,
 }
 
 /// A variable that is missing or wrong.

@@ -1,10 +1,11 @@
 //! OAuth clients and LangSmith's providers in their server's partition.
 
-use super::{Condition, Found, Key, Table, Update, Write, WriteError, encode, keys, s, servers};
+use super::{Condition, Found, Key, Table, Update, Write, WriteError, encode, keys, s};
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::issuance::{Client, ClientRecord, Provider};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
+use crate::table::guard;
 use crate::{Error, Result};
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde::{Deserialize, Serialize};
@@ -81,7 +82,7 @@ impl Table {
     pub async fn add_client(&self, tenant: &TenantId, record: &ClientRecord) -> Result<bool> {
         let writes = vec![
             put_client(tenant, record)?,
-            servers::require_server(tenant, record.server, None),
+            guard::require_server(tenant, record.server, None),
         ];
         self.write_if(writes).await
     }
@@ -108,7 +109,7 @@ impl Table {
         };
         let writes = vec![
             Write::Put(encode(&key, "registration", &lease)?, free),
-            servers::require_server(tenant, server, None),
+            guard::require_server(tenant, server, None),
         ];
         match self.write(writes).await {
             Ok(()) => Ok(true),
@@ -234,7 +235,7 @@ impl Table {
         });
         let mut writes = vec![
             Write::Put(encode(&key, "provider", provider)?, condition),
-            servers::require_server(tenant, provider.server, Some(provider.auth_revision)),
+            guard::require_server(tenant, provider.server, Some(provider.auth_revision)),
             Write::Put(
                 encode(&pointer_key(tenant, provider.id), "provider-lead", &pointer)?,
                 Condition::Absent,

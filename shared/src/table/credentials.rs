@@ -2,9 +2,10 @@
 
 use super::receipts;
 use super::{
-    Condition, ENTITY, Found, Item, Key, Table, Update, Write, WriteError, audit_log, encode, keys,
-    n, readable, revocations, s, servers, sessions,
+    Condition, Found, Item, Key, Table, Write, WriteError, audit_log, encode, keys, n, readable,
+    revocations, s, sessions,
 };
+use crate::Result;
 use crate::domain::credential::Credential;
 use crate::domain::credential::{Grant, KeptReason, Override, Records, Source, Stored};
 use crate::domain::event::Event;
@@ -14,10 +15,13 @@ use crate::domain::receipt::{Counts, Receipt};
 use crate::domain::revocation::Revocation;
 use crate::domain::server::Server;
 use crate::domain::session::{Phase, Session};
-use crate::domain::status::Reason;
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
-use crate::{Error, Result};
+use crate::table::guard;
+use crate::table::reasons::AUTH_REVISION;
+use crate::table::reasons::Kept;
+use crate::table::reasons::OFFBOARDINGS;
+use crate::table::reasons::REMOVALS;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -216,7 +220,7 @@ impl Table {
         // The kept reason stays, for its count, and nobody is shown it while there is an override.
         let writes = vec![
             Write::Put(item, condition),
-            servers::require_server(tenant, own.server, Some(own.auth_revision)),
+            guard::require_server(tenant, own.server, Some(own.auth_revision)),
             audit_log::put(event)?,
         ];
         to_outcome(self.write(writes).await, 1)
@@ -242,7 +246,7 @@ impl Table {
         let subject = keys::subject(tenant, &grant.subject);
         let mut writes = vec![
             Write::Put(item, condition),
-            servers::require_server(tenant, grant.server, Some(grant.auth_revision)),
+            guard::require_server(tenant, grant.server, Some(grant.auth_revision)),
             Write::Check(reason, Condition::Counts(REMOVALS, session.removals)),
             Write::Check(
                 subject,
@@ -311,7 +315,7 @@ impl Table {
     ) -> Result<Outcome> {
         let mut writes = vec![
             receipts::put(tenant, receipt)?,
-            servers::require_server(tenant, server, None),
+            guard::require_server(tenant, server, None),
             kept.write(tenant, server, &[REMOVALS], Condition::Any)?,
             audit_log::put(event)?,
         ];
@@ -341,7 +345,7 @@ impl Table {
     ) -> Result<Outcome> {
         let mut writes = vec![
             receipts::count(tenant, receipt, Counts::one(credential.source())),
-            servers::require_server(tenant, server, None),
+            guard::require_server(tenant, server, None),
             kept.write(tenant, server, &[], Condition::Any)?,
             audit_log::put(event)?,
         ];
@@ -372,7 +376,7 @@ impl Table {
     ) -> Result<bool> {
         let (tenant, receipt) = (&sweep.tenant, sweep.receipt.as_deref());
         let revision = Some(server.auth_revision);
-        let mut writes = vec![servers::require_server(tenant, server.id, revision)];
+        let mut writes = vec![guard::require_server(tenant, server.id, revision)];
         let mut counts = Counts::default();
         for (credential, event) in group {
             writes.push(audit_log::put(event)?);
@@ -423,53 +427,6 @@ pub(crate) fn as_read(grant: &Grant) -> Condition {
             Condition::Has(same)
         }
         None => Condition::HasWithout(same, "lease_id"),
-    }
-}
-
-/// The number of removals in a kept reason.
-pub(crate) const REMOVALS: &str = "removals";
-/// The number of offboardings in a subject's item.
-pub(crate) const OFFBOARDINGS: &str = "offboardings";
-/// The server's auth revision under which a reason was kept.
-const AUTH_REVISION: &str = "auth_revision";
-
-/// A reason to be kept. What is counted beside it only grows.
-#[derive(Debug)]
-pub struct Kept<'a> {
-    /// Whose.
-    pub subject: &'a Subject,
-    /// Why.
-    pub reason: Reason,
-    /// Since when.
-    pub at: Timestamp,
-    /// The server's auth revision then.
-    pub auth_revision: u64,
-}
-
-impl Kept<'_> {
-    pub(crate) fn write(
-        &self,
-        tenant: &TenantId,
-        server: ServerId,
-        next: &[&'static str],
-        condition: Condition,
-    ) -> Result<Write> {
-        let reason = serde_dynamo::to_attribute_value(self.reason).map_err(Error::internal)?;
-        let kind = s(self.subject.kind().as_str());
-        Ok(Write::Update(Update {
-            key: keys::kept_reason(tenant, server, self.subject),
-            set: vec![
-                (ENTITY, s("reason")),
-                ("subject_type", kind),
-                ("subject_id", s(self.subject.id())),
-                ("reason", reason),
-                ("at", n(self.at.micros())),
-                (AUTH_REVISION, n(self.auth_revision)),
-            ],
-            count: Vec::new(),
-            next: next.to_vec(),
-            condition,
-        }))
     }
 }
 

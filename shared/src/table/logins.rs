@@ -2,7 +2,7 @@
 //! logins. A code becomes one login at most; a login is refreshed from the refresh token that was read, and is over once its
 //! item is gone.
 
-use super::credentials::OFFBOARDINGS;
+use super::reasons::OFFBOARDINGS;
 use super::{
     Condition, Found, Key, Table, Write, WriteError, audit_log, encode, keys, receipts, s,
 };

@@ -1,10 +1,11 @@
 //! Sessions with MCP servers in their server's partition.
 
-use super::{Condition, Found, Key, Table, Write, audit_log, encode, keys, servers};
+use super::{Condition, Found, Key, Table, Write, audit_log, encode, keys};
 use crate::Result;
 use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::mcp_session::McpSession;
+use crate::table::guard;
 
 /// Key of a session.
 pub fn key(tenant: &TenantId, server: ServerId, id_hash: &str) -> Key {
@@ -40,7 +41,7 @@ impl Table {
         )?;
         let writes = vec![
             Write::Put(item, Condition::Absent),
-            servers::require_server(tenant, server, Some(session.auth_revision)),
+            guard::require_server(tenant, server, Some(session.auth_revision)),
             audit_log::put(event)?,
         ];
         self.write_if(writes).await

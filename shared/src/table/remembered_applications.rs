@@ -1,7 +1,7 @@
 //! What a subject has allowed to applications, in one item of the tenant's partition, so that it is not asked again. It goes in
 //! the transaction that offboards the subject, and does not count at another number of offboardings.
 
-use super::credentials::OFFBOARDINGS;
+use super::reasons::OFFBOARDINGS;
 use super::{Condition, Found, Key, Table, Write, encode, keys, subjects};
 use crate::Result;
 use crate::domain::application::Remembered;

@@ -1,9 +1,9 @@
 //! Revocations in their server's partition, and in the index of due work until they are settled.
 
+use super::due::due_item;
 use super::receipts;
-use super::work::due_item;
 use super::{
-    Condition, Found, Key, Table, Update, Write, WriteError, audit_log, keys, s, servers, sessions,
+    Condition, Found, Key, Table, Update, Write, WriteError, audit_log, keys, s, sessions,
 };
 use crate::Result;
 use crate::domain::credential::{Grant, Source};
@@ -15,6 +15,7 @@ use crate::domain::revocation::{Outcome, Revocation};
 use crate::domain::session::{Phase, Session};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
+use crate::table::guard;
 
 const REVOCATION: &str = "revocation";
 
@@ -168,7 +169,7 @@ impl Table {
     ) -> Result<Discarded> {
         let guarded = 2..2 + guards.len();
         let holders = [
-            servers::require_server(&one.tenant, one.server, None),
+            guard::require_server(&one.tenant, one.server, None),
             Update::set(
                 keys::tombstone(&one.tenant, one.server),
                 vec![("touched", s(&one.id))],

@@ -303,14 +303,3 @@ impl Table {
         self.write_if(writes).await
     }
 }
-
-/// The condition check that a server exists, at this auth revision if one is given.
-pub(crate) fn require_server(tenant: &TenantId, id: ServerId, auth_revision: Option<u64>) -> Write {
-    let condition = auth_revision.map_or(Condition::Exists, |revision| {
-        Condition::Has(vec![(
-            "auth_revision",
-            AttributeValue::N(revision.to_string()),
-        )])
-    });
-    Write::Check(key(tenant, id), condition)
-}

@@ -1,9 +1,9 @@
 //! Authorization sessions in their server's partition. Each step is conditional on the one before it, so that a URL and
 //! a callback serve once.
 
+use super::reasons::{Kept, REMOVALS};
 use super::{
     Condition, Found, Key, Table, Update, Write, audit_log, encode, failed, keys, n, readable, s,
-    servers,
 };
 use crate::Result;
 use crate::domain::event::Event;
@@ -11,7 +11,7 @@ use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::session::{Origin, Phase, Session};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
-use crate::table::credentials::{Kept, REMOVALS};
+use crate::table::guard;
 use serde::{Deserialize, Serialize};
 
 /// Key of a session.
@@ -91,7 +91,7 @@ impl Table {
         event: &Event,
     ) -> Result<bool> {
         let Session { tenant, server, .. } = session;
-        let server_check = servers::require_server(tenant, *server, Some(session.auth_revision));
+        let server_check = guard::require_server(tenant, *server, Some(session.auth_revision));
         let open = OpenConsent {
             session: session.id.clone(),
             ttl: session.ttl,
@@ -127,7 +127,7 @@ impl Table {
         ]);
         let item = encode(&key_of(renewed), "session", renewed)?;
         let server_check =
-            servers::require_server(&read.tenant, read.server, Some(read.auth_revision));
+            guard::require_server(&read.tenant, read.server, Some(read.auth_revision));
         self.write_if(vec![
             Write::Put(item, unchanged),
             server_check,
@@ -178,7 +178,7 @@ impl Table {
         );
         // The purge of a server leaves alone what is claimed, so nothing may be claimed once it looks.
         let server_check =
-            servers::require_server(&session.tenant, session.server, Some(session.auth_revision));
+            guard::require_server(&session.tenant, session.server, Some(session.auth_revision));
         self.write_if(vec![claim, server_check, audit_log::put(event)?])
             .await
     }
@@ -209,7 +209,7 @@ impl Table {
     ) -> Result<bool> {
         let writes = vec![
             step(session, Phase::Exchanging, Phase::Failed),
-            servers::require_server(&session.tenant, session.server, Some(session.auth_revision)),
+            guard::require_server(&session.tenant, session.server, Some(session.auth_revision)),
             kept.write(
                 &session.tenant,
                 session.server,

@@ -1,6 +1,6 @@
 //! What concerns a subject at all servers, in the tenant's partition: how often it was offboarded.
 
-use super::credentials::OFFBOARDINGS;
+use super::reasons::OFFBOARDINGS;
 use super::{Condition, ENTITY, Found, Key, Table, Update, Write, keys, readable, s};
 use crate::Result;
 use crate::domain::id::{ServerId, TenantId};

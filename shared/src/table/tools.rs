@@ -1,10 +1,11 @@
 //! Lists of tools in their server's partition, kept for a while.
 
-use super::{Condition, Found, Key, Table, Write, encode, keys, servers};
+use super::{Condition, Found, Key, Table, Write, encode, keys};
 use crate::Result;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::subject::Subject;
 use crate::domain::tool::CachedToolList;
+use crate::table::guard;
 
 /// Key of the list of one subject, or of all who bring nothing of their own.
 pub fn key(tenant: &TenantId, server: ServerId, owner: Option<&Subject>) -> Key {
@@ -35,7 +36,7 @@ impl Table {
     ) -> Result<bool> {
         let writes = vec![
             Write::Put(encode(key, "tools", tools)?, Condition::Any),
-            servers::require_server(tenant, server, Some(auth_revision)),
+            guard::require_server(tenant, server, Some(auth_revision)),
         ];
         self.write_if(writes).await
     }

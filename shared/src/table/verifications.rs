@@ -1,7 +1,7 @@
 //! Tries of api keys in their server's partition, and in the index of due work until it is known whether the key serves.
 
-use super::work::due_item;
-use super::{Condition, Found, Key, Table, Write, audit_log, encode, keys, n, servers};
+use super::due::due_item;
+use super::{Condition, Found, Key, Table, Write, audit_log, encode, keys, n};
 use crate::Result;
 use crate::domain::event::Event;
 use crate::domain::job::Verification;
@@ -61,11 +61,7 @@ impl Table {
         (read, server): (u64, &Server),
         event: &Event,
     ) -> Result<bool> {
-        let item = encode(
-            &servers::key(&one.tenant, server.id),
-            servers::SERVER,
-            server,
-        )?;
+        let item = encode(&keys::server(&one.tenant, server.id), "server", server)?;
         let writes = vec![
             Write::Put(item, Condition::Has(vec![("version", n(read))])),
             Write::Delete(key_of(one), Condition::Exists),

@@ -4,7 +4,7 @@
 
 use super::{
     Condition, DUE_INDEX, DUE_INDEX_NAME, Item, Key, Table, Update, Write, WriteError, audit_log,
-    encode, failed, keys, remembered_applications, revocations, s, subjects,
+    failed, keys, remembered_applications, revocations, s, subjects,
 };
 use crate::domain::credential::{Grant, Override, Source};
 use crate::domain::event::Event;
@@ -20,6 +20,8 @@ use crate::domain::receipt::Receipt;
 use crate::domain::revocation::Revocation;
 use crate::domain::time::Timestamp;
 use crate::table::credentials::as_read;
+use crate::table::due::due_item;
+use crate::table::due::due_time;
 use crate::table::receipts;
 use crate::table::verifications;
 use crate::{Error, Result};
@@ -103,22 +105,6 @@ fn due(key: &Key, entity: &str, value: &impl Serialize, at: Timestamp) -> Result
         due_item(key, entity, value, at)?,
         Condition::Any,
     ))
-}
-
-pub(crate) fn due_item(
-    key: &Key,
-    entity: &str,
-    value: &impl Serialize,
-    at: Timestamp,
-) -> Result<Item> {
-    let mut item = encode(key, entity, value)?;
-    item.insert(DUE_INDEX.0.to_owned(), s(keys::DUE));
-    item.insert(DUE_INDEX.1.to_owned(), s(due_time(at)));
-    Ok(item)
-}
-
-fn due_time(at: Timestamp) -> String {
-    format!("{:020}", at.micros())
 }
 
 impl Work {

@@ -6,19 +6,23 @@ use super::super::credentials::AtServer;
 use super::super::grants;
 use super::super::servers::{data_key, open_with};
 use super::{Ticket, end, find_ticket, log_end, record_client_use, record_outcome};
+use crate::domain::address::host;
 use crate::domain::consent_failure::ConsentFailure;
 use crate::domain::credential::{Grant, Source, Tokens, new_version};
 use crate::domain::event::{self, Action, Event, Who};
 use crate::domain::id::hash;
 use crate::domain::integration::RevocationScope;
+use crate::domain::reason::Reason;
 use crate::domain::revocation::{Presentation, Revocation};
-use crate::domain::server::{Server, host};
+use crate::domain::server::Server;
 use crate::domain::session::{Consent, ConsentSecrets, Origin, Phase, Session};
-use crate::domain::status::{Reason, Status, status};
+use crate::domain::status::{Status, status};
 use crate::oauth::token::{self, Class, Endpoint};
+use crate::operations::sealed_tokens;
 use crate::seal::{DataKey, Kind};
 use crate::state::app::App;
-use crate::table::credentials::{Granting, Kept, Outcome};
+use crate::table::credentials::{Granting, Outcome};
+use crate::table::reasons::Kept;
 use crate::table::{sessions, subjects};
 use crate::{Error, Result};
 use secrecy::{ExposeSecret, SecretString};
@@ -372,7 +376,7 @@ fn new_grant(
         in_doubt: false,
         lease_id: None,
         lease_until: None,
-        sealed: grants::seal(key, tenant, id, subject, issuance, tokens)?,
+        sealed: sealed_tokens::seal(key, tenant, id, subject, issuance, tokens)?,
     })
 }
 
@@ -478,7 +482,7 @@ async fn try_store(
     let replaced = own.filter(|_| revoking);
     let replaced = replaced.map(|old| {
         let revocation = Revocation::of(tenant, old, None, now)?;
-        let used = grants::open_grant(key, tenant, old).ok();
+        let used = sealed_tokens::open_grant(key, tenant, old).ok();
         Ok::<_, Error>(without_tokens_in_use(revocation, used.as_ref(), tokens))
     });
     let replaced = replaced.transpose()?;
@@ -512,7 +516,7 @@ async fn discard(
         Err(error @ Error::Unavailable(_)) => return Err(error),
         found => found.ok().flatten().and_then(|at| at.records.stored.grant),
     };
-    let used = at.and_then(|one| grants::open_grant(key, tenant, &one).ok());
+    let used = at.and_then(|one| sealed_tokens::open_grant(key, tenant, &one).ok());
     let revocation = Revocation {
         access: grants::due_access(tokens),
         ..Revocation::of(tenant, grant, None, app.now())?

@@ -24,12 +24,12 @@ use crate::domain::event::{self, Action, Event, Who};
 use crate::domain::id::{ServerId, Sortable, TenantId, hash};
 use crate::domain::issuance::ClientSource;
 use crate::domain::server::{Secrets, Server};
-use crate::domain::session::{
-    ADDRESS_LIFETIME, CONSENT_LIFETIME, Origin, Phase, SESSION_LIFETIME, Session,
-};
+use crate::domain::session::{ADDRESS_LIFETIME, Origin, Phase, SESSION_LIFETIME, Session};
 use crate::domain::subject::Subject;
+use crate::domain::time::CONSENT_LIFETIME;
 use crate::domain::time::Timestamp;
 use crate::oauth::discovery::is_same_issuer;
+use crate::operations::clients::CALLBACK_PATH;
 use crate::seal::DataKey;
 use crate::state::app::App;
 use crate::table::credentials::{kept_reason_key, record_keys};
@@ -42,8 +42,6 @@ use setup::{ConsentRequest, forget_client};
 use std::collections::BTreeMap;
 use tracing::warn;
 
-/// The path that issuers answer to.
-pub const CALLBACK_PATH: &str = "/oauth/callback";
 /// The path of our own page that starts a consent.
 pub const START_PATH: &str = "/oauth/start";
 

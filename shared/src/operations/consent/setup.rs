@@ -1,18 +1,21 @@
 //! Sets up a consent: finds the issuer, an OAuth client and the scopes before the subject is redirected.
 
 use super::super::clients::{self, Search, SelectedClient, Settings, integration_callback};
-use super::{CALLBACK_PATH, ticket};
+use super::ticket;
 use crate::domain::address::without_query;
+use crate::domain::address::{host, origin};
+use crate::domain::endpoint_method::ClientAuth;
 use crate::domain::error::OauthSetup;
 use crate::domain::id::{ServerId, TenantId, random};
-use crate::domain::issuance::{ClientAuth, ClientRecord, Issuance};
-use crate::domain::server::{Server, host, origin};
+use crate::domain::issuance::{ClientRecord, Issuance};
+use crate::domain::server::Server;
 use crate::domain::session::{Consent, ConsentSecrets, Origin, Phase, Session};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 use crate::oauth::discovery::{self, Issuer, Protected};
 use crate::oauth::owner;
 use crate::oauth::request::{Pkce, authorization_url, customary, is_reserved};
+use crate::operations::clients::CALLBACK_PATH;
 use crate::seal::{DataKey, Kind};
 use crate::state::app::App;
 use crate::{Error, Result};

@@ -3,10 +3,11 @@
 use super::fingerprint::fingerprint;
 use crate::domain::address::without_query;
 use crate::domain::credential::Records;
+use crate::domain::endpoint_method::ClientAuth;
 use crate::domain::id::TenantId;
-use crate::domain::issuance::{Client, ClientAuth, ClientSource};
+use crate::domain::issuance::{Client, ClientSource};
+use crate::domain::reason::Reason;
 use crate::domain::server::{OauthConfig, Secrets, Server};
-use crate::domain::status::Reason;
 use crate::oauth::token::{self, Class, Credentials, Endpoint};
 use crate::operations::clients::Settings;
 use crate::state::app::App;

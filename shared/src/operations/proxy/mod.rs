@@ -23,7 +23,7 @@ use crate::Result;
 use crate::domain::credential::Grant;
 use crate::domain::event::Who;
 use crate::domain::id::TenantId;
-use crate::domain::status::Reason;
+use crate::domain::reason::Reason;
 use crate::domain::time::Timestamp;
 use crate::egress::coding::Decoder;
 use crate::egress::{self, Failure, Outgoing, TOTAL_TIMEOUT};

@@ -2,8 +2,9 @@
 
 use super::{Attempt, SIGNED_IN_PATH, SignInFailure};
 use crate::domain::caller::Caller;
+use crate::domain::endpoint_method::ClientAuth;
 use crate::domain::error::Unauthenticated;
-use crate::domain::issuance::{Client, ClientAuth, ClientSource};
+use crate::domain::issuance::{Client, ClientSource};
 use crate::oauth::discovery::{self, Issuer};
 use crate::oauth::request::authorization_url;
 use crate::oauth::token::{Class, Credentials, Endpoint, TokenFailure, Tokens};

@@ -4,9 +4,9 @@
 //! specific to stateless servers the client opens a session, once.
 
 use super::{BYTES_LIMIT, Failure, TOOLS_LIMIT};
+use crate::domain::address::origin;
 use crate::domain::event::Who;
 use crate::domain::id::TenantId;
-use crate::domain::server::origin;
 use crate::domain::tool::{Object, Tool};
 use crate::egress::coding::Decoder;
 use crate::mcp::{self, SESSION_HEADER};
