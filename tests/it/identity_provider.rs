@@ -32,6 +32,12 @@ struct State {
     codes: HashMap<String, Issued>,
     /// The forms that its token endpoint was sent.
     asked: Vec<HashMap<String, String>>,
+    /// Whom it vouches for when it is asked anew; for nobody if there are no claims.
+    vouched: Option<Value>,
+    /// How often it has replaced its refresh token.
+    replaced: usize,
+    /// Whether it fails.
+    away: bool,
 }
 
 /// The provider.
@@ -136,6 +142,16 @@ impl Provider {
         format!("{}?code={code}&state={state}", query["redirect_uri"])
     }
 
+    /// What it says from now on when it is asked anew; nothing good if there are no claims.
+    pub fn vouches_for(&self, claims: Option<Value>) {
+        self.state.lock().unwrap().vouched = claims;
+    }
+
+    /// Whether it fails from now on.
+    pub fn is_away(&self, away: bool) {
+        self.state.lock().unwrap().away = away;
+    }
+
     /// The forms that its token endpoint was sent.
     pub fn asked(&self) -> Vec<HashMap<String, String>> {
         self.state.lock().unwrap().asked.clone()
@@ -161,6 +177,9 @@ fn tokens(issuer: &str, identity: &Identity, state: &Mutex<State>, body: &[u8]) 
     if text("client_id") != CLIENT || text("client_secret") != SECRET {
         return (401, json!({"error": "invalid_client"}));
     }
+    if text("grant_type") == "refresh_token" {
+        return refreshed(identity, &mut state, &text("refresh_token"));
+    }
     let Some(issued) = state.codes.remove(&text("code")) else {
         return (400, json!({"error": "invalid_grant"}));
     };
@@ -173,5 +192,29 @@ fn tokens(issuer: &str, identity: &Identity, state: &Mutex<State>, body: &[u8]) 
     let id_token = identity.token(issued.claims).unwrap();
     let answer = json!({"access_token": format!("at-of-{issuer}"), "token_type": "Bearer", "expires_in": 600,
                         "refresh_token": "provider-refresh", "id_token": id_token});
+    (200, answer)
+}
+
+/// Its refresh token of this number, counted from 0.
+fn refresh_token(number: usize) -> String {
+    match number {
+        0 => "provider-refresh".to_owned(),
+        _ => format!("provider-refresh-{number}"),
+    }
+}
+
+/// It takes each refresh token once.
+fn refreshed(identity: &Identity, state: &mut State, token: &str) -> (u16, Value) {
+    if state.away {
+        return (500, Value::Null);
+    }
+    let is_current = token == refresh_token(state.replaced);
+    let Some(claims) = state.vouched.clone().filter(|_| is_current) else {
+        return (400, json!({"error": "invalid_grant"}));
+    };
+    state.replaced += 1;
+    let id_token = identity.token(claims).unwrap();
+    let answer = json!({"access_token": "at", "token_type": "Bearer", "expires_in": 600,
+                        "refresh_token": refresh_token(state.replaced), "id_token": id_token});
     (200, answer)
 }

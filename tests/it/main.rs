@@ -46,6 +46,7 @@ mod leaks;
 mod linearizable;
 mod login_endings;
 mod login_tokens;
+mod login_vouching;
 mod logins;
 mod loops;
 mod lost_answers;
