@@ -409,6 +409,17 @@ path_bombardments! {
     random_paths_at_finish_consent "hawser-finish-consent";
     random_paths_at_client_metadata "hawser-client-metadata";
     random_paths_at_invoke "hawser-invoke";
+    random_paths_at_list_logins "hawser-list-logins";
+    random_paths_at_end_login "hawser-end-login";
+    random_paths_at_issue_login_token "hawser-issue-token";
+    random_paths_at_revoke_token "hawser-revoke-token";
+    random_paths_at_list_token_keys "hawser-list-token-keys";
+    random_paths_at_protected_resource "hawser-protected-resource";
+    random_paths_at_authorization_server "hawser-authorization-server";
+    random_paths_at_register_application "hawser-register-application";
+    random_paths_at_authorize "hawser-authorize";
+    random_paths_at_allow_application "hawser-allow-application";
+    random_paths_at_finish_sign_in "hawser-finish-sign-in";
 }
 
 #[test]

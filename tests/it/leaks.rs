@@ -347,7 +347,8 @@ async fn a_call_on_its_way_may_finish_and_leaves_nothing_behind() {
             if method == "tools/call" || end != End::DeleteByKambrium {
                 assert_eq!((answer.status, answer.text.as_str()), (200, "{}"));
             } else {
-                assert_eq!(answer.status, 404, "no session of a deleted server");
+                let error = answer.json()["error"].clone();
+                assert!(error.is_object(), "no session of a deleted server");
             }
             sessions.extend(answer.header(SESSION));
         }

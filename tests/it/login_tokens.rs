@@ -360,8 +360,8 @@ async fn a_token_of_one_tenant_reaches_nothing_of_another() {
     let theirs = signed_in_as(&hawser, theirs).await;
     let (ada, stranger) = (mine.caller(&hawser), theirs.caller(&hawser));
     assert_eq!(call(&ada, &wiki).await.status, 200);
-    let status = call(&stranger, &wiki).await.status;
-    assert_eq!((status, upstream.count()), (404, 1));
+    let refused = call(&stranger, &wiki).await.json()["error"]["code"].clone();
+    assert_eq!((refused, upstream.count()), (json!(-32001), 1));
     let id = only(&ada).await;
     assert_ne!(id, only(&stranger).await);
     let gone = stranger.delete(&format!("/v1/logins/{id}")).await;

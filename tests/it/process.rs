@@ -35,8 +35,11 @@ fn hawser(data: &Path) -> Command {
 }
 
 impl Running {
+    /// Where whoever has the address of a consent gives it.
     pub fn start(data: &Path, log: &Path) -> Self {
-        Self::start_as(hawser(data), log)
+        let mut command = hawser(data);
+        command.arg("--no-sign-in");
+        Self::start_as(command, log)
     }
 
     fn start_as(mut command: Command, log: &Path) -> Self {
@@ -571,12 +574,7 @@ async fn processes_on_one_store_refresh_an_expired_grant_once() {
     let log = folder.path().join("log");
     let issuer = Issuer::start().await;
     let processes: Vec<Arc<Running>> = (0..4)
-        .map(|_| {
-            let mut command = hawser(folder.path());
-            // Whoever has the address gives the consent.
-            command.arg("--no-sign-in");
-            Arc::new(Running::start_as(command, &log))
-        })
+        .map(|_| Arc::new(Running::start(folder.path(), &log)))
         .collect();
     let one = &processes[0];
     let mut manifest = manifest("wiki", json!({"type": "oauth2"}));
