@@ -58,7 +58,7 @@ const BODY_LIMIT: usize = 4 << 20;
 /// [`Refused`].
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Streamed>, Refused> {
     let answered = answer(app, request).await;
-    answered.map_err(|refused| refused.from_resource(metadata_url(app, request)))
+    answered.map_err(|refused| refused.of_resource(metadata_url(app, request)))
 }
 
 async fn answer(app: &App, request: &Request) -> Result<Response<Streamed>, Refused> {

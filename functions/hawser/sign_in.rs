@@ -105,7 +105,8 @@ pub async fn signed_in(
 ) -> Result<Response<Body>, Refusal> {
     let bases = bases(app, request);
     let base = bases.first().ok_or(Refusal::NotOffered)?;
-    let (before, offboardings) = remembered(app, &who).await?;
+    let known = remembered(app, &who).await?;
+    let (before, offboardings) = known.ok_or(Refusal::Offboarded)?;
     let manages = caller_of(&who).manages_tenant();
     let session = sign_in::browser_session(app, &who, manages, offboardings).await?;
     let session = set_cookie(base, SESSION_COOKIE, session.expose_secret());

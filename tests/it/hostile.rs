@@ -417,7 +417,7 @@ path_bombardments! {
     random_paths_at_protected_resource "hawser-protected-resource";
     random_paths_at_authorization_server "hawser-authorization-server";
     random_paths_at_register_application "hawser-register-application";
-    random_paths_at_authorize "hawser-authorize";
+    random_paths_at_authorize_application "hawser-authorize";
     random_paths_at_allow_application "hawser-allow-application";
     random_paths_at_finish_sign_in "hawser-finish-sign-in";
 }

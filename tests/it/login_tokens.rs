@@ -325,7 +325,9 @@ async fn a_token_serves_the_resource_that_it_is_for() {
     assert_eq!(call(&ada, &mail).await.status, 401);
     let by_name = ada.post("/mcp/v1/wiki/mcp", json!({})).await;
     assert_eq!(by_name.status, 401, "another spelling is another resource");
-    let whole = for_one(&[hawser.url.clone()]).await.caller(&hawser);
+    let whole = for_one(std::slice::from_ref(&hawser.url))
+        .await
+        .caller(&hawser);
     for server in [&wiki, &mail] {
         assert_eq!(call(&whole, server).await.status, 200);
     }

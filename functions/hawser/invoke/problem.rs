@@ -27,7 +27,7 @@ pub struct Refused {
 impl Refused {
     /// The same of the resource whose metadata is there.
     #[must_use]
-    pub(super) fn from_resource(self, metadata: Option<String>) -> Self {
+    pub(super) fn of_resource(self, metadata: Option<String>) -> Self {
         Self { metadata, ..self }
     }
 

@@ -59,7 +59,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Start the local server (the default)
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Print a token of the local server
     Token(Token),
     /// Check the table for orphaned items and verify the audit logs: one JSON object a line, then the figures; fails if
@@ -434,7 +434,7 @@ fn said(error: &(dyn Error + 'static)) -> String {
 async fn run(cli: Cli) -> Outcome {
     match cli.command {
         None => serve(cli.serve).await,
-        Some(Command::Serve(options)) => serve(options).await,
+        Some(Command::Serve(options)) => serve(*options).await,
         Some(Command::Token(options)) => token(&options),
         Some(Command::Audit {
             at,

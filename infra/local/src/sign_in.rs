@@ -79,6 +79,7 @@ async fn sign_in(app: &App, request: &Request) -> Result<Response<Body>, Refusal
         identity: person(subject, is_admin),
         refresh_token: None,
         at: app.now(),
+        began: app.now(),
     };
     signed_in(app, request, who, goal, &state, &cookie).await
 }

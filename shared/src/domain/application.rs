@@ -14,25 +14,21 @@ pub const SCOPE: &str = "mcp";
 pub const OFFLINE_ACCESS: &str = "offline_access";
 /// The longest redirect URI.
 const REDIRECT_LIMIT: usize = 2048;
-/// Schemes that a browser acts upon by itself, or that lead to no application.
-const FOREIGN_SCHEMES: [&str; 17] = [
-    "http",
-    "about",
-    "blob",
-    "chrome",
-    "data",
-    "file",
-    "filesystem",
-    "ftp",
-    "intent",
-    "javascript",
-    "mailto",
-    "sms",
-    "tel",
-    "vbscript",
-    "view-source",
-    "ws",
-    "wss",
+/// Private-use schemes of editors and assistants that are no reversed domain name, as RFC 8252 7.1 asks for. Any other such
+/// scheme could be one that a system opens pages or programs by.
+const KNOWN_SCHEMES: [&str; 12] = [
+    "claude",
+    "cline",
+    "cursor",
+    "goose",
+    "lmstudio",
+    "raycast",
+    "vscode",
+    "vscode-insiders",
+    "vscodium",
+    "warp",
+    "windsurf",
+    "zed",
 ];
 
 /// An application.
@@ -228,7 +224,7 @@ impl Remembered {
 }
 
 /// Whether a redirect URI may be registered: https; http on loopback; or the private-use scheme of an application that is
-/// installed (RFC 8252 7). Without user information and without a fragment, and printable ASCII.
+/// installed (RFC 8252 7): a reversed domain name, or a known one. Without user information and without a fragment, and printable ASCII.
 pub fn is_usable_redirect(uri: &str) -> bool {
     let is_plain = uri.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
     let Ok(url) = Url::parse(uri) else {
@@ -238,9 +234,16 @@ pub fn is_usable_redirect(uri: &str) -> bool {
         return false;
     }
     match url.scheme() {
-        "https" => url.has_host() && has_no_user(uri),
+        // A parser would tidy up other spellings, and what a person reads would not be where the browser goes.
+        "https" => {
+            let host = uri.strip_prefix("https://");
+            host.is_some_and(|rest| !rest.starts_with('/')) && has_no_user(uri)
+        }
         "http" => loopback(uri).is_some(),
-        scheme => !FOREIGN_SCHEMES.contains(&scheme) && has_no_user(uri),
+        scheme => {
+            let is_private_use = scheme.contains('.') || KNOWN_SCHEMES.contains(&scheme);
+            is_private_use && has_no_user(uri)
+        }
     }
 }
 
@@ -281,7 +284,7 @@ fn loopback(uri: &str) -> Option<(&str, &str)> {
 
 /// Whether a redirect URI leads to a program on the machine of the browser.
 pub fn is_on_this_machine(uri: &str) -> bool {
-    !uri.starts_with("https://")
+    Url::parse(uri).is_ok_and(|url| url.scheme() != "https")
 }
 
 /// Where a redirect URI leads, for people: its host, with a port that is not the usual one, or its scheme.
@@ -375,6 +378,14 @@ mod tests {
             ("https://a.example/cb#f", false),
             ("https://a.example/c b", false),
             ("https://a.example\\@evil/", false),
+            ("HTTPS://127.0.0.1.evil.example/cb", false),
+            ("https:/u@evil.example/cb", false),
+            ("https:///u@evil.example/cb", false),
+            ("https:evil.example/cb", false),
+            ("microsoft-edge:https://evil.example/cb", false),
+            ("ms-appinstaller:?source=https://evil.example", false),
+            ("googlechrome://evil.example", false),
+            ("vscode://vscode.github-authentication/cb", true),
             ("javascript:alert(1)", false),
             ("JavaScript:alert(1)", false),
             ("data:text/html,x", false),

@@ -43,11 +43,12 @@ struct SealedQuestion {
     until: i64,
 }
 
-/// What somebody has allowed before, and how often they have been offboarded.
+/// What somebody has allowed before, and how often they have been offboarded; `None` if they were offboarded since they began
+/// to sign in.
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].
-pub async fn remembered(app: &App, who: &SignedIn) -> Result<(Option<Remembered>, u64)> {
+pub async fn remembered(app: &App, who: &SignedIn) -> Result<Option<(Option<Remembered>, u64)>> {
     let (tenant, subject) = (&who.tenant, &who.identity.subject);
     let keys = vec![
         subjects::key(tenant, subject),
@@ -56,10 +57,11 @@ pub async fn remembered(app: &App, who: &SignedIn) -> Result<(Option<Remembered>
     let found = app.table.read(keys).await?;
     let offboardings = found.offboardings(tenant, subject)?;
     let remembered = found.remembered(tenant, subject)?;
-    Ok((
+    let offboarded_at = found.offboarded_at(tenant, subject)?;
+    Ok(offboarded_at.is_none_or(|at| at < who.began).then_some((
         remembered.filter(|one| one.offboardings == offboardings),
         offboardings,
-    ))
+    )))
 }
 
 /// Seals a question for the browser with this cookie, for as long as its page may stand.
@@ -101,6 +103,7 @@ pub async fn open_question(app: &App, sealed: &str, cookie: &str) -> Result<Opti
             identity: one.identity,
             refresh_token: one.refresh_token.map(Into::into),
             at: one.at,
+            began: one.at,
         },
         offboardings: one.offboardings,
     }))
@@ -141,10 +144,12 @@ pub async fn forget(app: &App, login: &Login) -> Result<()> {
 pub async fn remember(app: &App, question: &Question, wanted: Wanted<'_>) -> Result<()> {
     let who = &question.signed_in;
     for _ in 0..ATTEMPTS {
-        let (read, offboardings) = remembered(app, who).await?;
-        if offboardings != question.offboardings {
+        let Some((read, offboardings)) = remembered(app, who)
+            .await?
+            .filter(|(_, offboardings)| *offboardings == question.offboardings)
+        else {
             return Ok(());
-        }
+        };
         let before = read.as_ref().map(|one| one.version.clone());
         let subject = who.identity.subject.clone();
         let mut now = read.unwrap_or_else(|| Remembered::nothing(subject, offboardings));

@@ -4,16 +4,21 @@
 use crate::Result;
 use crate::auth::jwt::Verifier;
 use crate::domain::application::Application;
+use crate::egress::Egress;
 use crate::oauth::discovery::Issuer;
 use crate::state::config::{ListedApplication, ProviderConfig, SignInConfig, SignInPlace};
 use secrecy::SecretString;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex as AsyncMutex;
 
 /// How many documents are kept.
 const DOCUMENTS: usize = 256;
+/// How many are fetched at once; others wait for their turn, within their time.
+const DOCUMENTS_AT_ONCE: usize = 8;
+/// How long a document may take.
+const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How people and applications sign in here.
 pub struct SignIn {
@@ -26,6 +31,9 @@ pub struct SignIn {
     /// Those that the operator lists.
     pub applications: Vec<ListedApplication>,
     pub(crate) documents: Documents,
+    allow_loopback_http: bool,
+    /// The way out to metadata documents, once it is needed.
+    to_documents: OnceLock<Egress>,
 }
 
 /// Where people sign in.
@@ -67,7 +75,23 @@ impl SignIn {
             registration: config.registration,
             applications: config.applications,
             documents: Documents::default(),
+            allow_loopback_http,
+            to_documents: OnceLock::new(),
         })
+    }
+
+    /// The way out to metadata documents. Anybody can name one, so it leads to no private host, and has few places and little
+    /// time of its own.
+    ///
+    /// # Errors
+    /// [`crate::Error::Internal`] when no HTTP client can be made.
+    pub(crate) fn to_documents(&self) -> Result<&Egress> {
+        if let Some(egress) = self.to_documents.get() {
+            return Ok(egress);
+        }
+        let egress = Egress::new(self.allow_loopback_http)?;
+        let egress = egress.limited(DOCUMENTS_AT_ONCE, DOCUMENT_TIMEOUT);
+        Ok(self.to_documents.get_or_init(|| egress))
     }
 
     /// Whether people can sign in here.
@@ -91,9 +115,12 @@ impl Documents {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         kept.retain(|_, (_, until)| now < *until);
-        if kept.len() < DOCUMENTS {
-            let entry = (application.clone(), now + serves);
-            kept.insert(application.client_id.clone(), entry);
+        if kept.len() >= DOCUMENTS {
+            let first = kept.iter().min_by_key(|(_, (_, until))| *until);
+            let first = first.map(|(client_id, _)| client_id.clone());
+            kept.remove(&first.unwrap_or_default());
         }
+        let entry = (application.clone(), now + serves);
+        kept.insert(application.client_id.clone(), entry);
     }
 }

@@ -421,7 +421,12 @@ impl Table {
             receipts::put(&offboarding.tenant, receipt)?,
             due(&key, "offboarding", offboarding, offboarding.at)?,
             audit_log::put(event)?,
-            subjects::count(tenant, subject, offboarding.number.saturating_sub(1)),
+            subjects::count(
+                tenant,
+                subject,
+                offboarding.number.saturating_sub(1),
+                offboarding.at,
+            ),
             remembered_applications::forget(tenant, subject),
         ];
         self.write_if(writes).await

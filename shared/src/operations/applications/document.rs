@@ -33,8 +33,8 @@ pub(super) async fn document(app: &App, client_id: &str) -> Result<Application, 
         headers: HeaderMap::from_iter([(ACCEPT, json)]),
         body: Vec::new(),
     };
-    let fetched = app
-        .egress
+    let egress = app.sign_in.to_documents().map_err(NoApplication::Failed)?;
+    let fetched = egress
         .send(request)
         .await
         .map_err(|failure| match failure {

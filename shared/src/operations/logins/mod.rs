@@ -5,7 +5,6 @@
 
 mod refresh;
 mod tokens;
-pub mod vouching;
 
 pub use refresh::{Refresh, refresh};
 pub use tokens::{Redemption, Refusal, Revocation, Tokens, redeem, revoke};

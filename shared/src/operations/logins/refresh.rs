@@ -3,11 +3,11 @@
 
 use super::super::{ATTEMPTS, Tries};
 use super::tokens::{Refusal, Tokens, is_same, login_of_token, narrowed, sign};
-use super::vouching::{self, Vouching};
 use super::{end_because, of_login, of_person};
 use crate::auth::login_token::RefreshToken;
 use crate::domain::event::Action;
 use crate::domain::login::{Identity, Login, LoginEnd, PreviousToken, REPEAT_WINDOW};
+use crate::operations::sign_in::{self, Vouched};
 use crate::state::app::App;
 use crate::{Error, Result};
 use secrecy::{ExposeSecret, SecretString};
@@ -146,15 +146,13 @@ async fn ask_provider(app: &App, login: Login) -> Result<bool> {
     let asked = async {
         let key = app.tenant_key(&login.tenant, sealed.tenant_key).await?;
         let token = key.open_for_login(&login.tenant, login.id, &sealed.sealed)?;
-        vouching::ask(app, &login, token).await
+        sign_in::vouch(app, &login.tenant, login.subject(), &token).await
     };
     match asked.await {
-        Ok(Vouching::Vouched {
-            identity,
-            refresh_token,
-        }) if identity.subject == *login.subject() => {
+        Ok(Vouched::For(now)) => {
+            let (identity, token) = (&now.identity, now.refresh_token.as_ref());
             let mut tries = Tries::some(LOST_ANSWERS, STORING);
-            while let Err(cause) = store(app, &login, &identity, refresh_token.as_ref()).await {
+            while let Err(cause) = store(app, &login, identity, token).await {
                 if !tries.wait().await {
                     warn!(%cause, login = ?login.id, "what the provider says of a login is lost");
                     break;
@@ -162,11 +160,11 @@ async fn ask_provider(app: &App, login: Login) -> Result<bool> {
             }
             Ok(true)
         }
-        Ok(Vouching::Vouched { .. } | Vouching::Refused) => {
+        Ok(Vouched::NoMore) => {
             end_because(app, &login, LoginEnd::NotVouched).await?;
             Ok(false)
         }
-        Ok(Vouching::Unanswered) => Ok(true),
+        Ok(Vouched::Unknown) => Ok(true),
         Err(cause) => {
             warn!(%cause, login = ?login.id, "the provider of a login could not be asked");
             Ok(true)

@@ -166,16 +166,24 @@ pub struct SignedIn {
     pub refresh_token: Option<SecretString>,
     /// When the provider has said so.
     pub at: Timestamp,
+    /// When they began to sign in. An offboarding since then voids it.
+    pub began: Timestamp,
 }
 
 impl SignedIn {
     /// As a verified token says.
-    pub fn of(caller: Caller, refresh_token: Option<SecretString>, at: Timestamp) -> Self {
+    fn of(
+        caller: Caller,
+        refresh_token: Option<SecretString>,
+        at: Timestamp,
+        began: Timestamp,
+    ) -> Self {
         Self {
             identity: caller.identity(),
             tenant: caller.tenant,
             refresh_token,
             at,
+            began,
         }
     }
 }
@@ -220,7 +228,8 @@ pub async fn finish(
     let id_token = id_token.ok_or(SignInFailure::Untrusted("it gave no ID token"))?;
     let nonce = attempt.part("nonce");
     let caller = provider.verify(app, id_token, Some(&nonce)).await?;
-    let signed_in = SignedIn::of(caller, tokens.refresh, app.now());
+    let began = Timestamp::from_micros(0).plus_seconds(attempt.until - SIGN_IN_LIFETIME);
+    let signed_in = SignedIn::of(caller, tokens.refresh, app.now(), began);
     Ok((signed_in, attempt.goal))
 }
 
@@ -258,15 +267,16 @@ pub async fn vouch(
             return Err(SignInFailure::Untrusted("it gave no ID token"));
         };
         let caller = provider.verify(app, id_token, None).await?;
-        Ok(SignedIn::of(caller, tokens.refresh, app.now()))
+        let now = app.now();
+        Ok(SignedIn::of(caller, tokens.refresh, now, now))
     };
     Ok(match asked.await {
         Ok(now) if now.tenant == *tenant && now.identity.subject == *subject => {
             Vouched::For(Box::new(now))
         }
-        // Whoever that is, it is not the person who allowed this.
-        Ok(_) | Err(SignInFailure::Declined) => Vouched::NoMore,
-        Err(SignInFailure::Refused("invalid_grant")) => Vouched::NoMore,
+        // Whoever that is, it is not the person who allowed this; and one who has lost the tenant is nobody here.
+        Ok(_) | Err(SignInFailure::Declined | SignInFailure::NoTenant) => Vouched::NoMore,
+        Err(SignInFailure::Refused("invalid_grant" | "access_denied")) => Vouched::NoMore,
         Err(SignInFailure::Failed(error)) => return Err(error),
         Err(why) => {
             warn!(
