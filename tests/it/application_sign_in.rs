@@ -325,6 +325,23 @@ async fn an_offboarding_between_sign_in_and_button_wins() {
 }
 
 #[tokio::test]
+async fn an_offboarding_voids_a_sign_in_that_has_begun() {
+    let stage = Stage::set().await;
+    let id = stage.application(REDIRECT).await;
+    let address = stage.address(&id, json!({}));
+    let mut browser = Browser::new();
+    let sent = browser.open(&address).await.location.unwrap();
+    let admin = stage.hawser.admin("acme");
+    let gone = admin.delete("/v1/subjects/user/ada/credentials").await;
+    assert_eq!(gone.status, 200, "{gone:?}");
+    let back = stage.provider.approve(&sent, json!({}));
+    assert_eq!(browser.open(&back).await.status, 403);
+    // What begins after it is another matter.
+    let (_, page) = stage.sign_in(&mut browser, &address, json!({})).await;
+    assert_eq!(page.status, 200, "{page:?}");
+}
+
+#[tokio::test]
 async fn a_registration_is_stored_nowhere() {
     let stage = Stage::set().await;
     stage.application(REDIRECT).await;

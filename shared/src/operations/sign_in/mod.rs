@@ -59,7 +59,7 @@ pub struct Begun {
 struct Attempt {
     seed: String,
     goal: Goal,
-    until: i64,
+    began: Timestamp,
 }
 
 impl Attempt {
@@ -109,7 +109,7 @@ pub async fn begin(app: &App, base: &str, goal: Goal) -> Result<Begun, SignInFai
     let attempt = Attempt {
         seed: BASE64URL_NOPAD.encode(&random::<32>()?),
         goal,
-        until: app.now().plus_seconds(SIGN_IN_LIFETIME).seconds(),
+        began: app.now(),
     };
     let state = attempt.state();
     let url = match &app.sign_in.place {
@@ -137,7 +137,7 @@ async fn attempt(app: &App, state: &str, cookie: &str) -> Result<Attempt, SignIn
     let opened = key.and_then(|key| key.open_token(ATTEMPT, cookie));
     let attempt: Option<Attempt> = opened.and_then(|plain| serde_json::from_slice(&plain).ok());
     attempt
-        .filter(|one| app.now().seconds() < one.until)
+        .filter(|one| app.now() < one.began.plus_seconds(SIGN_IN_LIFETIME))
         .filter(|one| verify_slices_are_equal(one.state().as_bytes(), state.as_bytes()).is_ok())
         .ok_or(SignInFailure::Foreign)
 }
@@ -228,8 +228,7 @@ pub async fn finish(
     let id_token = id_token.ok_or(SignInFailure::Untrusted("it gave no ID token"))?;
     let nonce = attempt.part("nonce");
     let caller = provider.verify(app, id_token, Some(&nonce)).await?;
-    let began = Timestamp::from_micros(0).plus_seconds(attempt.until - SIGN_IN_LIFETIME);
-    let signed_in = SignedIn::of(caller, tokens.refresh, app.now(), began);
+    let signed_in = SignedIn::of(caller, tokens.refresh, app.now(), attempt.began);
     Ok((signed_in, attempt.goal))
 }
 
