@@ -38,6 +38,8 @@ class Use:
 
 def refused(answer, reason):
     """Insists that Hawser tells the caller to connect; the consent's URL, if it has one. `reason` is why it is needed."""
+    if asked := answer.get("asked"):
+        return asked[-1]
     assert answer.get("is_error"), (reason, answer)
     return next((word for word in answer["text"].split() if "/oauth/start?session=" in word), None)
 
