@@ -504,7 +504,7 @@ for field in FIELDS[:7]:
 for _ in range(5):
     host = turning()
     server = register(f"https://{host}/mcp")
-    call(server, 403)
+    call(server, refused=True)
     Evil.seen.clear()
     call(server)
     assert Evil.seen == [], "the second call has gone to the first one's place"
