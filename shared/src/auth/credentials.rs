@@ -91,7 +91,7 @@ impl Presented {
     /// Authenticates the caller with the items that [`Self::required_keys`] named.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] when it is unknown, revoked, expired, or has another secret; [`Error::Internal`].
+    /// [`crate::Error::Unauthenticated`] when it is unknown, revoked, expired, or has another secret; [`crate::Error::Internal`].
     pub fn authenticate(self, found: &Found, now: Timestamp) -> Result<Caller> {
         match self {
             Self::Caller(caller) => {

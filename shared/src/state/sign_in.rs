@@ -58,7 +58,7 @@ impl SignIn {
     /// As it is configured.
     ///
     /// # Errors
-    /// [`Error::Internal`] when no HTTP client can be made.
+    /// [`crate::Error::Internal`] when no HTTP client can be made.
     pub fn new(config: SignInConfig, allow_loopback_http: bool) -> Result<Self> {
         Ok(Self {
             place: match config.place {

@@ -115,7 +115,7 @@ pub enum Refusal {
 /// Forwards a call with the caller's stored credential; returns as soon as the response has begun.
 ///
 /// # Errors
-/// [`Error::ServerNotFound`] when the server has just gone; [`Error::Unavailable`], [`Error::Internal`].
+/// [`crate::Error::ServerNotFound`] when the server has just gone; [`crate::Error::Unavailable`], [`crate::Error::Internal`].
 pub async fn forward(
     app: &App,
     tenant: &TenantId,
