@@ -10,7 +10,7 @@ use hawser_core::operations::DeletionPreview;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use lambda_http::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER as RETRY_AFTER_HEADER,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER as RETRY_AFTER_HEADER, SET_COOKIE,
 };
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, RequestExt};
@@ -115,7 +115,7 @@ pub fn authorization(request: &Request) -> Option<Authorization> {
 /// # Errors
 /// [`hawser_core::Error::Unauthenticated`], [`hawser_core::Error::Unavailable`].
 pub async fn present(app: &App, request: &Request) -> Result<Presented> {
-    let presented = present_any(app, request).await?;
+    let presented = present_for(app, request, &[]).await?;
     if presented.is_bound() {
         Err(Unauthenticated::InvalidToken.into())
     } else {
@@ -123,16 +123,20 @@ pub async fn present(app: &App, request: &Request) -> Result<Presented> {
     }
 }
 
-/// The same, also for tokens that are bound to one connection.
+/// The credentials of a call to an MCP server: also those that are for this server alone.
 ///
 /// # Errors
 /// As there.
 pub async fn present_any(app: &App, request: &Request) -> Result<Presented> {
+    present_for(app, request, &own_addresses(app, request)).await
+}
+
+async fn present_for(app: &App, request: &Request, resources: &[String]) -> Result<Presented> {
     match (
         authorization(request),
         header(request, "x-api-key").filter(|key| !key.is_empty()),
     ) {
-        (Some(Authorization::Bearer(token)), _) => app.present_token(&token).await,
+        (Some(Authorization::Bearer(token)), _) => app.present_token(&token, resources).await,
         (Some(Authorization::Other), _) => Err(Unauthenticated::InvalidToken.into()),
         (None, Some(key)) => Ok(Presented::api_key(&key)?),
         (None, None) => Err(Unauthenticated::Missing.into()),
@@ -142,9 +146,12 @@ pub async fn present_any(app: &App, request: &Request) -> Result<Presented> {
 /// The base under which this deployment was reached or is to be reached from outside, without a trailing slash: as it is
 /// configured, else as the gateway names itself.
 pub fn public_base(app: &App, request: &Request) -> Option<String> {
-    if let Some(base) = app.public_urls.first() {
-        return Some(base.clone());
-    }
+    let configured = app.public_urls.first().cloned();
+    configured.or_else(|| gateway_base(request))
+}
+
+/// The base that the gateway, or the function's own URL, was reached under.
+fn gateway_base(request: &Request) -> Option<String> {
     match request.request_context_ref()? {
         RequestContext::ApiGatewayV2(context) => {
             let domain = context.domain_name.as_ref()?;
@@ -152,6 +159,16 @@ pub fn public_base(app: &App, request: &Request) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// The addresses under which a request's path may have been reached, as its client writes them, and the bases before it, which
+/// stand for all that is there (Inbound 1.3).
+fn own_addresses(app: &App, request: &Request) -> Vec<String> {
+    let configured = app.public_urls.iter().chain(&app.gateway_url).cloned();
+    let bases: Vec<String> = configured.chain(gateway_base(request)).collect();
+    let path = request.uri().path();
+    let addresses = bases.iter().map(|base| format!("{base}{path}"));
+    addresses.chain(bases.iter().cloned()).collect()
 }
 
 /// A JSON response with `no-store`.
@@ -196,20 +213,34 @@ pub fn empty(status: u16) -> Response<Body> {
 /// The response to a destructive call with `dryRun=true`: what would be removed, and which issuers would be asked to
 /// revoke. The same under every contract.
 pub fn dry_run_response(preview: &DeletionPreview) -> serde_json::Value {
+    previewed(preview, false)
+}
+
+/// The same where logins may go, too.
+pub fn dry_run_response_with_logins(preview: &DeletionPreview) -> serde_json::Value {
+    previewed(preview, true)
+}
+
+fn previewed(preview: &DeletionPreview, with_logins: bool) -> serde_json::Value {
     let issuers = preview.issuers.iter().map(|(host, (grants, revokes))| {
         serde_json::json!({"issuer": host, "oauthRecords": grants, "supportsRevocation": revokes})
     });
     serde_json::json!({
         "dryRun": true,
-        "removed": removed(preview.counts),
+        "removed": removed(preview.counts, with_logins),
         "subjects": preview.subjects,
         "issuers": issuers.collect::<Vec<_>>(),
     })
 }
 
-/// How many credentials of each source.
-pub fn removed(counts: Counts) -> serde_json::Value {
-    serde_json::json!({"oauthRecords": counts.oauth, "overrides": counts.overrides})
+/// How many credentials of each source, and how many logins where there may be some.
+pub fn removed(counts: Counts, with_logins: bool) -> serde_json::Value {
+    let mut removed =
+        serde_json::json!({"oauthRecords": counts.oauth, "overrides": counts.overrides});
+    if with_logins {
+        removed["logins"] = counts.logins.into();
+    }
+    removed
 }
 
 /// Whether `dryRun` asks for a dry run; `None` if it is there in any other way than as `true` or `false`, once: neither a
@@ -276,6 +307,14 @@ pub fn with_header(
 ) -> Response<Body> {
     if let Ok(value) = lambda_http::http::HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+/// Adds a cookie to those that are set already.
+pub fn with_cookie(mut response: Response<Body>, cookie: &str) -> Response<Body> {
+    if let Ok(cookie) = lambda_http::http::HeaderValue::from_str(cookie) {
+        response.headers_mut().append(SET_COOKIE, cookie);
     }
     response
 }

@@ -15,7 +15,13 @@ pub mod runtime;
 pub mod truefoundry;
 pub mod workers;
 
-pub use http::{Request, Response, Streamed, dry_run_response};
+pub use http::{Request, Response, Streamed, dry_run_response, streamed};
+
+/// What a sign-in page needs that is not one of the endpoints: that of the local server.
+pub mod sign_in {
+    pub use crate::hawser::sign_in::{Refusal, attempt, is_cross_site, once, signed_in, target_of};
+    pub use crate::page::{Button, Question};
+}
 
 use hawser_core::App;
 use lambda_http::Body;
@@ -162,11 +168,25 @@ endpoints! {
     HAWSER_LIST_RECEIPTS "hawser-list-receipts" Buffered hawser::list_receipts [GET "/v1/receipts"];
     HAWSER_OFFBOARD_SUBJECT "hawser-offboard-subject" Buffered hawser::offboard_subject
         [DELETE "/v1/subjects/{subjectType}/{subjectId}/credentials", POST "/v1/subjects/offboard"];
+    HAWSER_LIST_LOGINS "hawser-list-logins" Buffered hawser::list_logins [GET "/v1/logins"];
+    HAWSER_END_LOGIN "hawser-end-login" Buffered hawser::end_login [DELETE "/v1/logins/{loginId}"];
+    HAWSER_ISSUE_TOKEN "hawser-issue-token" Buffered hawser::issue_token [POST "/oauth/token"];
+    HAWSER_REVOKE_TOKEN "hawser-revoke-token" Buffered hawser::revoke_token [POST "/oauth/revoke"];
+    HAWSER_LIST_TOKEN_KEYS "hawser-list-token-keys" Buffered hawser::list_token_keys [GET "/.well-known/jwks.json"] Public;
     HAWSER_LIST_EVENTS "hawser-list-events" Buffered hawser::list_events [GET "/v1/audit"];
     HAWSER_SHOW_CONSENT "hawser-show-consent" Buffered hawser::show_consent [GET "/oauth/start", HEAD "/oauth/start"] Page;
     HAWSER_START_CONSENT "hawser-start-consent" Buffered hawser::start_consent [POST "/oauth/start"] Page;
     HAWSER_FINISH_CONSENT "hawser-finish-consent" Buffered hawser::finish_consent [GET "/oauth/callback"] Page;
     HAWSER_CLIENT_METADATA "hawser-client-metadata" Buffered hawser::client_metadata [GET "/oauth/client-metadata.json"] Public;
+    HAWSER_PROTECTED_RESOURCE "hawser-protected-resource" Buffered hawser::protected_resource
+        [GET "/.well-known/oauth-protected-resource", GET "/.well-known/oauth-protected-resource/mcp/{server}",
+         GET "/.well-known/oauth-protected-resource/mcp/v1/{name}/mcp"] Public;
+    HAWSER_AUTHORIZATION_SERVER "hawser-authorization-server" Buffered hawser::authorization_server
+        [GET "/.well-known/oauth-authorization-server"] Public;
+    HAWSER_REGISTER_APPLICATION "hawser-register-application" Buffered hawser::register_application [POST "/oauth/register"] Public;
+    HAWSER_AUTHORIZE "hawser-authorize" Buffered hawser::authorize [GET "/oauth/authorize"] Page;
+    HAWSER_ALLOW_APPLICATION "hawser-allow-application" Buffered hawser::allow_application [POST "/oauth/authorize"] Page;
+    HAWSER_FINISH_SIGN_IN "hawser-finish-sign-in" Buffered hawser::finish_sign_in [GET "/oauth/signed-in"] Page;
     HAWSER_INVOKE "hawser-invoke" Streaming hawser::invoke
         [POST "/mcp/{server}", GET "/mcp/{server}", DELETE "/mcp/{server}",
          POST "/mcp/v1/{name}/mcp", GET "/mcp/v1/{name}/mcp", DELETE "/mcp/v1/{name}/mcp",

@@ -34,7 +34,7 @@ pub fn page(
     whole(status, heading, &main, script, "'none'", "no-referrer")
 }
 
-/// The page on which somebody decides whether to go on to an issuer.
+/// The page on which somebody decides something.
 pub struct Question<'a> {
     /// What it asks.
     pub heading: &'a str,
@@ -46,12 +46,32 @@ pub struct Question<'a> {
     pub warnings: &'a [String],
     /// Hidden fields of the form.
     pub fields: &'a [(&'a str, &'a str)],
+    /// A field that somebody fills in: what it is called on the page, and its name.
+    pub input: Option<(&'a str, &'a str)>,
     /// Where the form is posted to: the path of our own page.
     pub action: &'a str,
-    /// The button.
-    pub button: &'a str,
-    /// Whether the browser may be sent on to an address without TLS: where our own has none.
-    pub without_tls: bool,
+    /// The buttons, by what they say. The first one is pressed by the enter key.
+    pub buttons: &'a [Button<'a>],
+    /// Where the answer to the form may send the browser on to, besides our own pages: sources of a content security policy.
+    pub targets: &'a str,
+}
+
+/// A button of a form.
+#[derive(Clone, Copy, Debug)]
+pub struct Button<'a> {
+    /// What it says.
+    pub text: &'a str,
+    /// The field that it sends, with its value.
+    pub field: Option<(&'a str, &'a str)>,
+}
+
+/// Anywhere by https, and without TLS where our own base has none either: where an issuer is not known yet.
+pub fn anywhere(base: &str) -> &'static str {
+    if base.starts_with("https://") {
+        "https:"
+    } else {
+        "https: http:"
+    }
 }
 
 impl Question<'_> {
@@ -78,16 +98,26 @@ impl Question<'_> {
                 "<input type=\"hidden\" name=\"{name}\" value=\"{value}\">"
             );
         }
-        let button = escaped(self.button);
-        let _ = write!(main, "<button type=\"submit\">{button}</button></form>");
-        // Chromium holds the redirect that answers a form against `form-action` too, and the issuer is not known yet.
-        let targets = if self.without_tls {
-            "'self' https: http:"
-        } else {
-            "'self' https:"
-        };
+        if let Some((label, name)) = self.input {
+            let (label, name) = (escaped(label), escaped(name));
+            let _ = write!(
+                main,
+                "<label>{label} <input type=\"text\" name=\"{name}\" maxlength=\"255\" autocomplete=\"off\"></label> "
+            );
+        }
+        for button in self.buttons {
+            let text = escaped(button.text);
+            let field = button.field.map_or_else(String::new, |(name, value)| {
+                let (name, value) = (escaped(name), escaped(value));
+                format!(" name=\"{name}\" value=\"{value}\"")
+            });
+            let _ = write!(main, "<button type=\"submit\"{field}>{text}</button> ");
+        }
+        main.push_str("</form>");
+        // Chromium holds the redirect that answers a form against `form-action` too.
+        let targets = format!("'self' {}", self.targets);
         // Without a referrer at all, the browser would send `Origin: null` with the form.
-        whole(200, self.heading, &main, None, targets, "same-origin")
+        whole(200, self.heading, &main, None, &targets, "same-origin")
     }
 }
 
@@ -207,8 +237,12 @@ mod tests {
             warnings: &[bad.to_owned()],
             fields: &[(bad, bad)],
             action: bad,
-            button: bad,
-            without_tls: false,
+            input: Some((bad, bad)),
+            buttons: &[Button {
+                text: bad,
+                field: Some((bad, bad)),
+            }],
+            targets: "https:",
         };
         let page = question.page().unwrap();
         assert!(!html(&page).contains("<script"), "{}", html(&page));

@@ -83,6 +83,6 @@ receipts = call(200, "GET", f"/v1/receipts?serverId={mcp}")["data"]
 assert {r["kind"] for r in receipts} == {"disconnect", "delete-server"}
 assert call(200, "GET", f"/v1/receipts/{receipts[0]['id']}")["data"] == receipts[0]
 ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
-assert call(404, "POST", f"/mcp/{mcp}", ping)["error"]["code"] == -32001
+assert call(200, "POST", f"/mcp/{mcp}", ping)["error"]["code"] == -32001
 call(404, "GET", "/api/svc/v1/nothing")
 print(f"smoke: {calls} calls answered as they should")

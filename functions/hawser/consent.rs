@@ -1,6 +1,8 @@
 //! What the pages of a consent share: their refusals, the cookie that binds a browser, and where a browser goes at the end.
 
-use crate::http::{Code, Request, Response, header};
+use super::browser::cookie_of;
+use super::refusal;
+use crate::http::{Code, Request, Response};
 use crate::page::{page, redirect};
 use hawser_core::App;
 use hawser_core::Error;
@@ -10,11 +12,15 @@ use hawser_core::domain::id::{Sortable, hash};
 use hawser_core::domain::server::Server;
 use hawser_core::domain::session::{Origin, Session};
 use hawser_core::domain::status::Status;
-use hawser_core::domain::time::CONSENT_LIFETIME;
+use hawser_core::domain::subject::SubjectType;
 use hawser_core::operations::consent;
+use hawser_core::operations::sign_in::{BrowserSession, read_browser_session};
 use lambda_http::Body;
 use tracing::{error, warn};
 use url::Url;
+
+/// The cookie of a browser in which somebody has signed in.
+pub const SESSION_COOKIE: &str = "signed-in";
 
 /// Why a page cannot do its work.
 #[derive(Debug)]
@@ -23,6 +29,10 @@ pub enum Refusal {
     Spent,
     /// The request does not come from the button of our own page in this browser.
     Foreign,
+    /// The consent is another person's than the one who has signed in: whose it is, and who has.
+    AnotherPersons(String, String),
+    /// Nobody has signed in, and the sign-in did not begin.
+    SignIn(refusal::Refusal),
     /// Too many consents were started.
     TooMany,
     /// Whatever the operation said.
@@ -40,8 +50,13 @@ impl From<Error> for Refusal {
 
 impl From<Refusal> for Response<Body> {
     fn from(refusal: Refusal) -> Self {
+        let refusal = match refusal {
+            Refusal::SignIn(refusal) => return refusal.into(),
+            Refusal::AnotherPersons(whose, who) => return another_persons(&whose, &who),
+            refusal => refusal,
+        };
         let (status, code, sentence) = match &refusal {
-            Refusal::Spent => (
+            Refusal::SignIn(_) | Refusal::AnotherPersons(..) | Refusal::Spent => (
                 400,
                 "spent",
                 "This address was used before, is too old, or was not made here. Start again from where you came.",
@@ -77,6 +92,52 @@ impl From<Refusal> for Response<Body> {
     }
 }
 
+/// The page for whoever has the address of another one's consent.
+fn another_persons(whose: &str, who: &str) -> Response<Body> {
+    let sentence = format!(
+        "This address is for {whose}, and you have signed in as {who}. Whoever sent it to you would have had your account \
+         connected to theirs. Close this window."
+    );
+    let shown = page(403, "This is not yours", &sentence, None, None);
+    let mut response = shown.unwrap_or_else(|_| crate::http::empty(500));
+    response.extensions_mut().insert(Code("another_persons"));
+    response
+}
+
+/// Who has signed in in a browser, if that is asked for here and somebody has.
+///
+/// # Errors
+/// What the operation fails with.
+pub async fn signed_in(
+    app: &App,
+    request: &Request,
+    base: &str,
+) -> Result<Option<BrowserSession>, Error> {
+    match cookie_of(request, base, SESSION_COOKIE) {
+        Some(cookie) if app.sign_in.is_offered() => read_browser_session(app, &cookie).await,
+        _ => Ok(None),
+    }
+}
+
+/// Whether somebody who has signed in may give a consent: the subject may, and for a virtual account those who manage the
+/// tenant (Inbound 4.3).
+pub fn may_give(who: &BrowserSession, session: &Session) -> bool {
+    let manages = session.subject.kind() == SubjectType::VirtualAccount && who.manages;
+    who.tenant == session.tenant && (who.subject == session.subject || manages)
+}
+
+/// Refuses whoever may not give a consent.
+///
+/// # Errors
+/// [`Refusal::AnotherPersons`].
+pub fn refuse_another(who: &BrowserSession, session: &Session) -> Result<(), Refusal> {
+    if may_give(who, session) {
+        return Ok(());
+    }
+    let (whose, who) = (session.subject.id(), who.subject.id());
+    Err(Refusal::AnotherPersons(whose.to_owned(), who.to_owned()))
+}
+
 /// The one value of a parameter; a parameter that is there twice refuses the whole request.
 pub fn once(parameters: &[(String, String)], name: &str) -> Result<Option<String>, Refusal> {
     let mut values = parameters.iter().filter(|(n, _)| n == name);
@@ -86,44 +147,9 @@ pub fn once(parameters: &[(String, String)], name: &str) -> Result<Option<String
     }
 }
 
-/// Name of a session's cookie: only our own host over https can set it, where we are reached so.
-fn cookie_name(base: &str, session: &str) -> String {
-    let prefix = if base.starts_with("https://") {
-        "__Host-"
-    } else {
-        ""
-    };
-    format!("{prefix}hawser-{session}")
-}
-
-/// The header that sets a session's cookie.
-pub fn set_cookie(base: &str, session: &str, value: &str) -> String {
-    let secure = if base.starts_with("https://") {
-        "; Secure"
-    } else {
-        ""
-    };
-    let name = cookie_name(base, session);
-    format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={CONSENT_LIFETIME}{secure}")
-}
-
 /// The value of a session's cookie, by the one name that its base gives it.
 pub fn cookie(request: &Request, session: &Session) -> Option<String> {
-    cookie_named(request, &cookie_name(session.origin.base(), &session.id))
-}
-
-/// Whether the browser has sent a cookie of the session with this id, whatever the base.
-pub fn has_cookie(request: &Request, session: &str) -> bool {
-    ["https://", "http://"]
-        .iter()
-        .any(|base| cookie_named(request, &cookie_name(base, session)).is_some())
-}
-
-fn cookie_named(request: &Request, name: &str) -> Option<String> {
-    header(request, "cookie")?.split(';').find_map(|pair| {
-        let (n, value) = pair.trim().split_once('=')?;
-        (n == name).then(|| value.to_owned())
-    })
+    cookie_of(request, session.origin.base(), &session.id)
 }
 
 /// What the form of a session's page holds in the browser that has this cookie, when it names this sign-in: whoever can make a
@@ -131,23 +157,6 @@ fn cookie_named(request: &Request, name: &str) -> Option<String> {
 pub fn form_token(session: &Session, cookie: &str, sign_in: &str) -> String {
     let id = &session.id;
     hash(&format!("hawser consent form\n{id}\n{cookie}\n{sign_in}"))
-}
-
-/// Whether a browser says that a request comes from another site than ours. What it does not say is left to the cookie and
-/// the token.
-pub fn is_cross_site(app: &App, request: &Request, base: &str) -> bool {
-    let origin_of = |url: &str| Url::parse(url).map(|url| url.origin());
-    let is_ours = |sent: &str| {
-        let ours = app.public_urls.iter().map(String::as_str).chain([base]);
-        origin_of(sent).is_ok_and(|sent| {
-            sent.is_tuple()
-                && ours
-                    .into_iter()
-                    .any(|own| origin_of(own).as_ref() == Ok(&sent))
-        })
-    };
-    header(request, "sec-fetch-site").is_some_and(|site| site != "same-origin")
-        || header(request, "origin").is_some_and(|origin| !is_ours(&origin))
 }
 
 /// What a server is called on pages: as its owner knows it, where that is another name.

@@ -1,69 +1,101 @@
 //! `POST|GET|DELETE /mcp/{server}` and `/mcp/v1/{name}/mcp`: a call to an MCP server, passed on with the caller's stored
 //! credential. The body goes through untouched in both directions; the answer is passed on as it comes. `/mcp` and
-//! `/{integration}/mcp` are for credentials that are bound to one connection (Kambrium 13.1).
-//!
-//! Requests from 2026-07-28 on stand alone. Those of earlier revisions have sessions, which get ids of ours.
+//! `/{integration}/mcp` are for credentials that are bound to one connection (Kambrium 13.1). A subject without a usable
+//! credential gets the handshake from Hawser itself, and is told how to connect.
 
+mod connect;
 #[cfg(feature = "fuzzing")]
 mod fuzzing;
+mod handshake;
 mod headers;
+mod inbound;
 mod message;
 mod permission;
 mod problem;
 mod relay;
+mod rpc;
 mod tool_filter;
 
 #[cfg(feature = "fuzzing")]
 pub use fuzzing::{Looked, filtered, look_into};
 pub use problem::Refused;
 
+use super::resource::metadata_url;
 use crate::http::{self, Request, Response, Streamed};
 use crate::route::capture;
 use futures_util::future::{Either, select};
+use handshake::Farewell;
 use hawser_core::App;
 use hawser_core::auth::credentials::Presented;
-use hawser_core::domain::caller::Caller;
 use hawser_core::domain::error::Error;
-use hawser_core::domain::mcp_session::McpSession;
-use hawser_core::domain::reason::Reason;
-use hawser_core::domain::server::{Auth, Connection, GrantType};
+use hawser_core::domain::mcp_session::{McpPhase, McpSession};
+use hawser_core::domain::server::{Connection, Server};
 use hawser_core::egress::coding::Decoder;
 use hawser_core::mcp;
 use hawser_core::operations::credentials::AtServer;
-use hawser_core::operations::proxy::{self, Call, Refusal, Target, Watch};
-use hawser_core::operations::{Permitted, consent, tools};
+use hawser_core::operations::proxy::{self, AtCall, Call, Refusal, Target, Upstream, Watch};
+use hawser_core::operations::{Permitted, Unchecked, tools, upstream_sessions};
 use hawser_core::sse::is_event_stream;
-use lambda_http::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use lambda_http::http::{HeaderValue, Method, StatusCode};
-use message::{Content, Message};
+use inbound::{Inbound, is_modern};
+use lambda_http::http::header::CONTENT_ENCODING;
+use lambda_http::http::{Method, StatusCode};
+use message::{Content, params};
 use permission::Reach;
 use problem::Problem;
 use relay::{Over, Relay};
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
 use std::pin::pin;
 use tool_filter::{Denied, Filter};
 
 /// The largest body that is passed on, in bytes.
 const BODY_LIMIT: usize = 4 << 20;
 
-/// Returns the MCP server's response, whatever its status, or a JSON-RPC error that says why the server was not called.
+/// Returns the MCP server's response, whatever its status, or a JSON-RPC answer of our own that says why the server was not
+/// called.
 ///
 /// # Errors
 /// [`Refused`].
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Streamed>, Refused> {
+    let answered = answer(app, request).await;
+    answered.map_err(|refused| refused.of_resource(metadata_url(app, request)))
+}
+
+async fn answer(app: &App, request: &Request) -> Result<Response<Streamed>, Refused> {
     let (who, target) = admit(app, request).await?;
-    let body = http::body(request);
-    if body.len() > BODY_LIMIT {
+    if http::body(request).len() > BODY_LIMIT {
         app.identify(who).await.map_err(Problem::from)?;
         return Err(Problem::TooLarge.into());
     }
-    let message = Message::read(body);
-    pass_on(app, &Inbound::new(request, &message), who, &target)
-        .await
-        .map_err(|problem| Refused {
-            problem,
-            id: message.id,
-        })
+    let inbound = Inbound::new(request, who, target);
+    let found = inbound.find(app).await;
+    let found = found.map_err(|problem| inbound.refused(problem, false))?;
+    let in_body = !permission::is_kambrium(found.caller());
+    let answer = pass_on(app, &inbound, found).await;
+    answer.map_err(|problem| inbound.refused(problem, in_body))
+}
+
+/// The server at this path, if there is one and the caller may call it.
+///
+/// # Errors
+/// What the operation fails with.
+pub(super) async fn server_at(
+    app: &App,
+    who: Presented,
+    path: &str,
+) -> Result<Option<Server>, Error> {
+    let Some(target) = target(path) else {
+        return Ok(None);
+    };
+    let found = proxy::find(app, who, &target, None).await?;
+    let permitted = found.permit(|caller, found| match found {
+        Some(found) => permission::reach(caller, &found.at.server).map(drop),
+        None => Ok(()),
+    });
+    Ok(permitted
+        .ok()
+        .and_then(|it| it.found)
+        .map(|it| it.at.server))
 }
 
 /// Route and method, then the origin, then the credentials.
@@ -111,19 +143,6 @@ fn names(path: &str, connection: &Connection) -> bool {
     integration(path).is_none_or(|named| connection.integration == Some(named))
 }
 
-/// Whether a request is of a revision without sessions.
-fn is_modern(request: &Request) -> bool {
-    http::header(request, "mcp-protocol-version").is_some_and(|one| mcp::is_stateless(&one))
-}
-
-/// A request to forward, and what its revision makes of it.
-struct Inbound<'a> {
-    request: &'a Request,
-    message: &'a Message,
-    /// Of a revision without sessions.
-    modern: bool,
-}
-
 /// A call that its caller may make.
 struct Allowed {
     at: Permitted<AtServer>,
@@ -132,110 +151,76 @@ struct Allowed {
     session: Option<(String, McpSession)>,
 }
 
-impl<'a> Inbound<'a> {
-    fn new(request: &'a Request, message: &'a Message) -> Self {
-        Self {
-            request,
-            message,
-            modern: is_modern(request),
-        }
+impl Allowed {
+    /// Whether its session is still to be opened at the server.
+    fn is_pending(&self) -> bool {
+        let session = self.session.as_ref();
+        session.is_some_and(|(_, session)| session.phase == McpPhase::Pending)
     }
 
-    fn posts(&self) -> bool {
-        *self.request.method() == Method::POST
-    }
-
-    fn initializes(&self) -> bool {
-        !self.modern && self.posts() && self.message.method.as_deref() == Some("initialize")
-    }
-
-    fn session_id(&self) -> Option<String> {
-        http::header(self.request, mcp::SESSION_HEADER.as_str())
-            .filter(|_| !self.modern && !self.initializes())
-    }
-
-    /// Parses the body and rejects mismatched MCP headers.
-    fn content(&self) -> Content {
-        let content = if self.posts() {
-            Content::read(http::body(self.request))
-        } else {
-            Content::nothing()
-        };
-        if headers::contradict(self.request, content.mirrored()) {
-            Content::Unclear
-        } else {
-            content
-        }
-    }
-
-    /// The call to forward. `inspected`: its body was parsed.
-    fn call(&self, caller: &Caller, session: Option<SecretString>, inspected: bool) -> Call {
-        let mut headers = headers::of_request(self.request);
-        let mut body = Vec::new();
-        if self.posts() {
-            body = http::body(self.request).to_vec();
-            if inspected {
-                // In no other encoding than the one in which it was read.
-                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            }
-        }
-        Call {
-            who: caller.into(),
-            method: self.request.method().clone(),
-            headers,
-            body,
-            session,
-            hops: headers::hops(self.request),
-            probes: false,
-            end: None,
-        }
+    /// The connection, if it keeps something back from every caller.
+    fn hiding(&self) -> Option<&Connection> {
+        let connection = &self.at.found.server.connection;
+        (!connection.allows_all_tools()).then_some(connection)
     }
 }
 
 async fn pass_on(
     app: &App,
     inbound: &Inbound<'_>,
-    who: Presented,
-    target: &Target,
+    found: Unchecked<Option<AtCall>>,
 ) -> Result<Response<Streamed>, Problem> {
-    let allowed = allow(app, inbound, who.clone(), target).await?;
-    let at = &allowed.at;
-    let hides = !at.found.server.connection.allows_all_tools();
-    // The body is parsed only if there is something to filter.
-    let content = (hides || allowed.reach != Reach::All).then(|| inbound.content());
-    let watch = Watch::new(app, who, &at.found)?;
-    if let Some(content) = &content {
-        match filter(app, &allowed, content, &watch).await {
-            Ok(()) => {}
-            Err(Denied::Problem(problem)) => return Err(problem),
-            Err(Denied::Refusal(refusal)) => return Err(refused(app, allowed.at, refusal).await?),
-        }
+    let mut allowed = allow(app, inbound, found)?;
+    let mut body = inbound.body().to_vec();
+    if let Some(retry) = connect::Retry::of(inbound) {
+        body = retry.settle(app, inbound, &allowed).await?;
+        // The person has taken their time.
+        allowed = allow(app, inbound, inbound.find(app).await?)?;
     }
-    let upstream_session = match &allowed.session {
-        Some((_, session)) => Some(proxy::upstream_session(app, at, session).await?),
-        None => None,
+    if allowed.is_pending()
+        && inbound.is_sent_by(&Method::DELETE)
+        && let Some(answer) = handshake::closed(app, &allowed).await?
+    {
+        return Ok(answer);
+    }
+    if let Some(answer) = connect::connected(app, inbound, &allowed).await? {
+        return Ok(answer);
+    }
+    // The body is parsed only if there is something to filter.
+    let inspects = allowed.hiding().is_some() || allowed.reach != Reach::All;
+    let content = inspects.then(|| inbound.content());
+    let session = allowed.session.as_ref().map(|(_, session)| session);
+    let watch = Watch::new(app, inbound.who.clone(), &allowed.at.found)?.of_session(session);
+    let prepared = prepare(app, &allowed, content.as_ref(), &watch).await;
+    let farewell = Farewell::of(inbound);
+    let mut over: Over = Box::pin(async move { farewell.said(watch.until_over().await) });
+    let upstream = match prepared {
+        Ok(upstream) => upstream,
+        Err(Denied::Problem(problem)) => return Err(problem),
+        Err(Denied::Refusal(refusal)) => {
+            return connect::answer(app, inbound, allowed, refusal, over).await;
+        }
     };
-    let call = inbound.call(&at.caller, upstream_session.clone(), content.is_some());
-    let mut over: Over = Box::pin(watch.until_revoked());
-    let answer = match forward(app, at, call, &mut over).await? {
+    let call = inbound.call(&allowed.at.caller, upstream.as_ref(), body, inspects);
+    let answer = match forward(app, &allowed.at, call, &mut over).await? {
         Ok(answer) => answer,
-        Err(refusal) => return Err(refused(app, allowed.at, refusal).await?),
+        Err(refusal) => return connect::answer(app, inbound, allowed, refusal, over).await,
     };
-    require_usable(app, inbound, at, answer.status()).await?;
-    let ours = follow_session(app, inbound, &allowed, upstream_session.as_ref(), &answer).await?;
-    let connection = hides.then_some(&at.found.server.connection);
-    relayed(answer, over, ours.as_ref(), connection, content.as_ref()).await
+    require_usable(app, inbound, &allowed.at, answer.status()).await?;
+    let ours = follow_session(app, inbound, &allowed, upstream.as_ref(), &answer).await?;
+    let mut response = Response::new(());
+    *response.status_mut() = answer.status();
+    *response.headers_mut() = headers::of_answer(answer.headers(), ours.as_ref());
+    relayed(response, answer, over, allowed.hiding(), content.as_ref()).await
 }
 
-/// Finds what a call needs, and refuses a caller who may not make it.
-async fn allow(
+/// Refuses a caller who may not make a call.
+fn allow(
     app: &App,
     inbound: &Inbound<'_>,
-    who: Presented,
-    target: &Target,
+    found: Unchecked<Option<AtCall>>,
 ) -> Result<Allowed, Problem> {
     let named = inbound.session_id();
-    let found = proxy::find(app, who, target, named.as_deref()).await?;
     let now = app.now();
     let Permitted { caller, found } = found
         .permit(|caller, found| {
@@ -269,16 +254,26 @@ async fn allow(
     })
 }
 
-/// Refuses what the connection or the caller's permissions do not allow.
-async fn filter(
+/// Refuses what the connection or the caller's permissions do not allow, and opens a pending session at its server. Returns
+/// what the session is called there.
+async fn prepare(
     app: &App,
     allowed: &Allowed,
-    content: &Content,
+    content: Option<&Content>,
     watch: &Watch,
-) -> Result<(), Denied> {
-    tool_filter::refuse(app, &allowed.at, allowed.reach, content).await?;
-    // The server may have taken its time to list its tools.
-    if matches!(content, Content::Call(_)) {
+) -> Result<Option<Upstream>, Denied> {
+    if let Some(content) = content {
+        tool_filter::refuse(app, &allowed.at, allowed.reach, content).await?;
+    }
+    let upstream = match &allowed.session {
+        Some((_, session)) => {
+            let upstream = upstream_sessions::at_upstream(app, &allowed.at, session).await;
+            Some(upstream.map_err(|failure| Denied::of(failure, Problem::SessionRefused))?)
+        }
+        None => None,
+    };
+    // The server may have taken its time to list its tools, or to open the session.
+    if matches!(content, Some(Content::Call(_))) || allowed.is_pending() {
         let before = &allowed.at.found.server.connection;
         let now = watch.revalidate().await.map_err(Problem::from)?;
         let is_same = |now: &Connection| {
@@ -288,7 +283,7 @@ async fn filter(
             return Err(Problem::from(Error::Contended).into());
         }
     }
-    Ok(())
+    Ok(upstream)
 }
 
 /// Refuses an answer that no caller could use.
@@ -316,46 +311,48 @@ async fn follow_session(
     app: &App,
     inbound: &Inbound<'_>,
     allowed: &Allowed,
-    known: Option<&SecretString>,
+    known: Option<&Upstream>,
     answer: &reqwest::Response,
 ) -> Result<Option<SecretString>, Problem> {
     let status = answer.status();
     if let Some((_, session)) = &allowed.session
-        && *inbound.request.method() == Method::DELETE
+        && inbound.is_sent_by(&Method::DELETE)
         && (status.is_success() || status.as_u16() == 404)
     {
         proxy::close_session(app, &allowed.at.caller, session).await?;
     }
     let theirs = answer.headers().get(mcp::SESSION_HEADER);
     let theirs = theirs.and_then(|id| id.to_str().ok());
-    Ok(match (theirs.filter(|_| !inbound.modern), known) {
-        (Some(theirs), None) if inbound.initializes() && status.is_success() => {
-            Some(proxy::keep_session(app, &allowed.at, theirs).await?)
-        }
+    let Some(theirs) = theirs.filter(|_| !inbound.modern) else {
+        return Ok(None);
+    };
+    if let Some((ours, _)) = &allowed.session {
         // The server repeats the id.
-        (Some(theirs), Some(known)) if known.expose_secret() == theirs => allowed
-            .session
-            .as_ref()
-            .map(|(ours, _)| ours.clone().into()),
-        _ => None,
-    })
+        let known = known.and_then(|known| known.id.as_ref());
+        let is_known = known.is_some_and(|known| known.expose_secret() == theirs);
+        return Ok(is_known.then(|| ours.clone().into()));
+    }
+    if !inbound.initializes() || !status.is_success() {
+        return Ok(None);
+    }
+    let said: Value = params(inbound.body());
+    let opens_urls = mcp::opens_urls(&said["capabilities"]);
+    let ours = proxy::keep_session(app, &allowed.at, theirs, opens_urls).await?;
+    Ok(Some(ours))
 }
 
-/// The answer for the caller. `connection` is there if it hides tools.
+/// The answer for the caller. `hiding` is the connection, if it keeps something back.
 async fn relayed(
+    mut response: Response<()>,
     answer: reqwest::Response,
     over: Over,
-    session: Option<&SecretString>,
-    connection: Option<&Connection>,
+    hiding: Option<&Connection>,
     content: Option<&Content>,
 ) -> Result<Response<Streamed>, Problem> {
     let status = answer.status();
     let is_stream = is_event_stream(answer.headers());
-    let mut response = Response::new(());
-    *response.status_mut() = status;
-    *response.headers_mut() = headers::of_answer(answer.headers(), session);
     let may_list = is_stream || content == Some(&Content::Tools);
-    let Some(connection) = connection.filter(|_| may_list) else {
+    let Some(connection) = hiding.filter(|_| may_list) else {
         return Ok(response.map(|()| Relay::new(answer, over).boxed()));
     };
     // A response that cannot be decoded might list hidden tools.
@@ -381,52 +378,9 @@ async fn forward(
     let sent = pin!(proxy::forward(app, &at.caller.tenant, &at.found, call));
     match select(sent, over).await {
         Either::Left((answer, _)) => Ok(answer?),
-        Either::Right(((), sent)) => {
+        Either::Right((_, sent)) => {
             drop(sent.await?);
             Err(Error::Contended.into())
         }
     }
-}
-
-/// The problem to return for a refusal, with the URL that starts a consent if that helps.
-async fn refused(app: &App, at: Permitted<AtServer>, refusal: Refusal) -> Result<Problem, Problem> {
-    let by_consent = matches!(
-        &at.found.server.auth,
-        Auth::Oauth(oauth) if oauth.grant_type == GrantType::AuthorizationCode
-    );
-    let mut wanted = None;
-    let (reason, consent_helps) = match refusal {
-        Refusal::Unreachable | Refusal::WantsSession => return Ok(Problem::Unreachable),
-        Refusal::Redirected(to) => {
-            let to = to.filter(|_| permission::manages(&at.caller, &at.found.server));
-            return Ok(Problem::Redirected(to));
-        }
-        Refusal::Passthrough => return Ok(Problem::Passthrough),
-        Refusal::NoCredential(reason) => (reason.as_str(), by_consent),
-        Refusal::NotAccepted { consent_helps } => ("credential_refused", consent_helps),
-        Refusal::ScopeInsufficient { additional_scopes } => {
-            wanted = additional_scopes;
-            (Reason::ScopeInsufficient.as_str(), wanted.is_some())
-        }
-    };
-    let mut consent_url = None;
-    // A function of its own is reached at another address than the pages of a consent. Who has no more than a connection's own
-    // credentials is not sent to consent in its owner's place.
-    let consents = consent_helps && at.caller.bound_to.is_none();
-    if let Some(base) = app.public_urls.first().filter(|_| consents) {
-        let server = Permitted {
-            caller: at.caller,
-            found: at.found.server,
-        };
-        consent_url = match consent::start_consent(app, &server, base, None, wanted).await {
-            Ok(begun) => Some(begun.url),
-            // The addresses handed out before go on serving.
-            Err(Error::Contended | Error::TooManyConsents) => None,
-            Err(error) => return Err(error.into()),
-        };
-    }
-    Ok(Problem::NoCredential {
-        reason,
-        consent_url,
-    })
 }

@@ -34,9 +34,9 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
                 .subject
                 .as_ref()
                 .is_none_or(|asked| match &receipt.removed {
-                    Removed::Credential { subject, .. } | Removed::Subject { subject } => {
-                        subject == asked
-                    }
+                    Removed::Credential { subject, .. }
+                    | Removed::Subject { subject }
+                    | Removed::Login { subject, .. } => subject == asked,
                     Removed::Server { .. } | Removed::All { .. } => false,
                 })
     };

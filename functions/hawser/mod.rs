@@ -1,20 +1,38 @@
-//! Hawser's own API, beside the three contracts: receipts, offboarding and the audit log, under `/v1`, and the response
+//! Hawser's own API, beside the three contracts: receipts, logins, offboarding and the audit log, under `/v1`, tokens, and the response
 //! for unknown routes.
 
+pub mod allow_application;
+mod application_request;
+pub mod authorization_server;
+pub mod authorize;
+pub(crate) mod browser;
 pub mod client_metadata;
 pub(crate) mod consent;
+pub mod end_login;
 pub mod finish_consent;
+pub mod finish_sign_in;
 pub mod get_receipt;
 pub mod invoke;
+pub mod issue_token;
 pub mod list_events;
+pub mod list_logins;
 pub mod list_receipts;
+pub mod list_token_keys;
+mod oauth_client;
 pub mod offboard_subject;
 mod problem;
+pub mod protected_resource;
+mod refusal;
+pub mod register_application;
+mod resource;
+pub mod revoke_token;
 pub mod show_consent;
+pub mod sign_in;
 pub mod start_consent;
 pub mod unrouted;
 
 pub use consent::Refusal;
+pub use oauth_client::OauthProblem;
 pub use problem::Problem;
 
 use crate::http::{self, Request};
@@ -124,6 +142,17 @@ pub fn present(receipt: &Receipt) -> Value {
             set("subjectId", subject.id().into());
             set("subjectType", subject.kind().as_str().into());
         }
+        Removed::Login {
+            subject,
+            login,
+            client_id,
+        } => {
+            set("kind", "end-login".into());
+            set("subjectId", subject.id().into());
+            set("subjectType", subject.kind().as_str().into());
+            set("loginId", login.ulid().into());
+            set("clientId", client_id.as_str().into());
+        }
         Removed::All { name } => {
             set("kind", "revoke-all".into());
             set("serverName", name.as_str().into());
@@ -149,7 +178,11 @@ pub fn present(receipt: &Receipt) -> Value {
         set("completedAt", at.millis_z().into());
     }
     if let Some(counts) = receipt.counts {
-        set("removed", http::removed(counts));
+        let with_logins = matches!(
+            receipt.removed,
+            Removed::Subject { .. } | Removed::Login { .. }
+        );
+        set("removed", http::removed(counts, with_logins));
     }
     // What issuers have said so far, and no word that none has said; a grant that is not counted is still being revoked.
     let said = receipt.outcomes;

@@ -3,7 +3,7 @@
 
 use super::problem::Problem;
 use super::{admit, present};
-use crate::http::{self, Request, Response, dry_run_response, json, path_parameter};
+use crate::http::{self, Request, Response, dry_run_response_with_logins, json, path_parameter};
 use hawser_core::App;
 use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::operations::{Unchecked, subjects};
@@ -44,7 +44,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
         let preview =
             subjects::preview_offboarding(app, &subject.caller.tenant, &subject.found).await?;
         let near = subjects::near_matches(app, &subject.caller.tenant, &subject.found).await?;
-        let mut data = dry_run_response(&preview);
+        let mut data = dry_run_response_with_logins(&preview);
         data["subjectType"] = subject.found.kind().as_str().into();
         data["subjectId"] = subject.found.id().into();
         data["nearMatches"] = near.into_iter().collect();

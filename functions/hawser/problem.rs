@@ -15,10 +15,14 @@ pub enum Problem {
     NotManager,
     /// The caller does not administer the tenant.
     NotAdmin,
+    /// No such login, or none that the caller may end.
+    LoginNotFound,
     /// No such receipt, or none that the caller may read.
     ReceiptNotFound,
     /// This deployment has no public https address.
     NoMetadata,
+    /// Nobody signs in here.
+    NoSignIn,
     /// Whatever the operation said.
     Domain(Error),
 }
@@ -48,6 +52,9 @@ impl From<Problem> for Response<Body> {
                 "PERMISSION_DENIED",
                 "The audit log needs the role of an admin of the tenant.".to_owned(),
             ),
+            Problem::LoginNotFound => {
+                (404, "LOGIN_NOT_FOUND", "There is no such login.".to_owned())
+            }
             Problem::ReceiptNotFound => (
                 404,
                 "RECEIPT_NOT_FOUND",
@@ -57,6 +64,11 @@ impl From<Problem> for Response<Body> {
                 404,
                 "NO_CLIENT_METADATA",
                 "This deployment has no public https address.".to_owned(),
+            ),
+            Problem::NoSignIn => (
+                404,
+                "NO_SIGN_IN",
+                "Nobody signs in here: no identity provider is configured.".to_owned(),
             ),
             Problem::Domain(Error::Unauthenticated(_)) => (
                 401,

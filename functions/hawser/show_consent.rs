@@ -1,9 +1,10 @@
 //! `GET /oauth/start`: the page on which every consent starts. It changes nothing, so that link previews, prefetches and reloads
 //! are harmless; what its button posts is answered by `hawser-start-consent`.
 
-use super::consent::{Refusal, cookie, form_token, once, set_cookie, shown_name};
+use super::browser::set_cookie;
+use super::consent::{Refusal, cookie, form_token, once, refuse_another, shown_name, signed_in};
 use crate::http::{Request, Response, query, with_header};
-use crate::page::Question;
+use crate::page::{Button, Question, anywhere};
 use data_encoding::BASE64URL_NOPAD;
 use hawser_core::App;
 use hawser_core::domain::id::random;
@@ -27,7 +28,12 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
         None => BASE64URL_NOPAD.encode(&random::<32>()?),
     };
     let base = session.origin.base();
-    let mut response = question(&preview, &ticket, &cookie)?;
+    let who = signed_in(app, request, base).await?;
+    if let Some(who) = &who {
+        refuse_another(who, session)?;
+    }
+    let signs_in = app.sign_in.is_offered() && who.is_none();
+    let mut response = question(&preview, &ticket, &cookie, signs_in)?;
     response = with_header(
         response,
         "set-cookie",
@@ -43,10 +49,12 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
 const COOKIE_LENGTH: usize = 43;
 
 /// The page, for the browser with this cookie. What it says of the sign-in is in its form, so that the button leads nowhere else.
+/// `signs_in`: nobody has signed in there, and the button leads to that first.
 pub(super) fn question(
     preview: &Preview,
     ticket: &str,
     cookie: &str,
+    signs_in: bool,
 ) -> Result<Response<Body>, Refusal> {
     let Preview {
         session, server, ..
@@ -87,6 +95,16 @@ pub(super) fn question(
             "You will sign in at {sign_in}, which is not part of {at}. Go on only if you expect that."
         ));
     }
+    if session.subject.kind() == SubjectType::VirtualAccount {
+        warnings.push(format!(
+            "{subject} is a virtual account: whoever manages the tenant may connect it, with an account that is meant for it."
+        ));
+    }
+    if signs_in {
+        warnings.push(format!(
+            "First sign in here, so that it is certain that you are {subject}, or may act for it."
+        ));
+    }
     let base = session.origin.base();
     let path = Url::parse(base).map(|url| url.path().trim_end_matches('/').to_owned());
     let question = Question {
@@ -96,8 +114,13 @@ pub(super) fn question(
         warnings: &warnings,
         fields: &[("session", ticket), ("sign_in", named), ("token", &token)],
         action: &format!("{}{}", path.unwrap_or_default(), consent::START_PATH),
-        button: "Continue",
-        without_tls: !base.starts_with("https://"),
+        input: None,
+        buttons: &[Button {
+            text: if signs_in { "Sign in" } else { "Continue" },
+            field: None,
+        }],
+        // The issuer may not be known yet.
+        targets: anywhere(base),
     };
     Ok(question.page()?)
 }

@@ -1,19 +1,23 @@
 //! `POST /oauth/start`: the button of a consent's page was pressed. Now the issuer is looked for, and the browser goes there.
 
+use super::browser::{is_cross_site, set_cookie};
 use super::consent::{
-    Refusal, cookie, form_token, is_cross_site, once, plain, reference, set_cookie, shown_name,
+    Refusal, cookie, form_token, once, plain, reference, refuse_another, shown_name, signed_in,
     way_back,
 };
 use super::show_consent::question;
-use crate::http::{BODY_LIMIT, Request, Response, body, form, with_header};
+use super::sign_in::begin;
+use crate::http::{BODY_LIMIT, Request, Response, body, form, public_base, with_header};
 use crate::kambrium::finish_consent::failed_consent_page;
 use crate::page::{page, redirect};
 use hawser_core::App;
 use hawser_core::domain::consent_failure::ConsentFailure;
 use hawser_core::domain::session::{Origin, Session};
 use hawser_core::operations::consent::{self, OpenOutcome};
+use hawser_core::operations::sign_in::Goal;
 use lambda_http::Body;
 use secrecy::ExposeSecret;
+use std::sync::OnceLock;
 
 /// Returns 303 to the issuer; its answer is bound to the cookie that the form is bound to. A consent is started once. Where the
 /// server leads to another sign-in than the page named, answers 200 with the page that names it.
@@ -28,7 +32,20 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
     let ticket = once(&sent, "session")?.ok_or(Refusal::Spent)?;
     let token = once(&sent, "token")?.unwrap_or_default();
     let named = once(&sent, "sign_in")?.unwrap_or_default();
+    // Everybody comes back to our own base from a sign-in, and has its cookie there.
+    let base = public_base(app, request).unwrap_or_default();
+    let who = signed_in(app, request, &base).await?;
+    if app.sign_in.is_offered() && who.is_none() {
+        let goal = Goal::Consent(ticket);
+        return begin(app, request, goal).await.map_err(Refusal::SignIn);
+    }
+    let another = OnceLock::new();
     let browser = |session: &Session| {
+        if let Some(Err(refusal)) = who.as_ref().map(|who| refuse_another(who, session)) {
+            // It is called once.
+            let _ = another.set(refusal);
+            return None;
+        }
         let base = session.origin.base();
         cookie(request, session)
             .filter(|cookie| form_token(session, cookie, &named) == token)
@@ -46,9 +63,9 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
         }
         OpenOutcome::SignInChanged(preview) => {
             let cookie = cookie(request, &preview.session).unwrap_or_default();
-            question(&preview, &ticket, &cookie)
+            question(&preview, &ticket, &cookie, false)
         }
-        OpenOutcome::UnboundBrowser => Err(Refusal::Foreign),
+        OpenOutcome::UnboundBrowser => Err(another.into_inner().unwrap_or(Refusal::Foreign)),
         OpenOutcome::TooMany => Err(Refusal::TooMany),
         OpenOutcome::Refused(session, server, failure) => {
             if let Some(back) = way_back(app, &session, false).await? {

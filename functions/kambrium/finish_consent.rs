@@ -1,7 +1,8 @@
 //! `/api/mcp-servers/saas-oauth/{provider}/callback/`: the issuer of an integration sends the browser back (Kambrium 14).
 //! Whoever opened the page as a popup is told how the consent ended; nobody else is.
 
-use crate::hawser::consent::{cookie, has_cookie, plain, reference};
+use crate::hawser::browser::has_cookie;
+use crate::hawser::consent::{cookie, plain, reference};
 use crate::http::{BODY_LIMIT, Code, Request, Response, body, form, json, path_parameter, query};
 use crate::page::{page, redirect};
 use hawser_core::domain::session::{Origin, Session};

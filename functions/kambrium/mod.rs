@@ -95,7 +95,7 @@ async fn admit<T>(
 async fn present(app: &App, request: &Request) -> hawser_core::Result<Presented> {
     let key = || http::header(request, "x-api-key").filter(|key| !key.is_empty());
     if let Some(Authorization::Bearer(token)) = http::authorization(request) {
-        app.present_token(&token).await
+        app.present_token(&token, &[]).await
     } else if let Some(key) = key() {
         Ok(Presented::api_key(&key)?)
     } else {

@@ -160,6 +160,16 @@ impl Egress {
         Self::with_rules(rule.clone(), rule)
     }
 
+    /// The same with other limits: exchanges at once, and how long each may take.
+    #[must_use]
+    pub(crate) fn limited(self, at_once: usize, total_timeout: Duration) -> Self {
+        Self {
+            total_timeout,
+            turns: Arc::new(Semaphore::new(at_once)),
+            ..self
+        }
+    }
+
     fn with_rules(rule: Rule, resolver: impl Resolve + 'static) -> Result<Self> {
         let client = reqwest::Client::builder()
             .dns_resolver(resolver)

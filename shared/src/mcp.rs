@@ -9,9 +9,13 @@ pub const STATELESS: &str = "2026-07-28";
 /// The last revision with sessions; the one that is offered to servers of that era.
 pub const LAST_WITH_SESSIONS: &str = "2025-11-25";
 
+/// The revisions with sessions that Hawser answers a handshake in, newest first.
+pub const WITH_SESSIONS: [&str; 3] = [LAST_WITH_SESSIONS, "2025-06-18", "2025-03-26"];
+
 /// The header that names a session.
 pub const SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
-const VERSION_HEADER: HeaderName = HeaderName::from_static("mcp-protocol-version");
+/// The header that names the revision of a message.
+pub const VERSION_HEADER: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const METHOD_HEADER: HeaderName = HeaderName::from_static("mcp-method");
 
 /// Whether a revision is one without sessions. What is no date is none.
@@ -26,6 +30,11 @@ pub fn is_revision(version: &str) -> bool {
         _ => b.is_ascii_digit(),
     });
     is_date && version.len() == STATELESS.len()
+}
+
+/// Whether a client's capabilities say that it opens addresses for people. An empty `elicitation` means forms alone.
+pub fn opens_urls(capabilities: &Value) -> bool {
+    capabilities["elicitation"]["url"].is_object()
 }
 
 /// Who asks.

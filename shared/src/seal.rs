@@ -2,6 +2,8 @@
 //! key, the data key seals values with AES-256-GCM. The additional data binds tenant, server, subject and kind, so a
 //! ciphertext moved to another row does not open. No other module sees a key.
 
+mod logins;
+
 use crate::domain::id::{ServerId, TenantId, random};
 use crate::domain::integration::Integration;
 use crate::domain::issuance::Issuance;
@@ -68,6 +70,10 @@ pub enum Kind<'a> {
     SigningKey,
     /// What an MCP server calls the session of this subject that has this hash here.
     McpSession(&'a str, &'a Subject),
+    /// What the client of this subject's session that has this hash here said in its handshake.
+    McpClient(&'a str, &'a Subject),
+    /// What the client of this subject brings back with its request of this digest.
+    RequestState(&'a Subject, &'a str),
     /// The tools that this subject, or all subjects without a credential of their own, found under this fingerprint.
     Tools(Option<&'a Subject>, &'a str),
 }
@@ -304,6 +310,28 @@ impl TenantKey {
         Ok(text.into())
     }
 
+    /// Seals what leaves Hawser and comes back, such as the content of a cookie, for one purpose.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the cipher fails.
+    pub fn seal_token(&self, purpose: &str, plain: &[u8]) -> Result<SecretString> {
+        let sealed = encrypt(&self.bytes, &aad(&["token", purpose]), plain)?;
+        Ok(BASE64URL_NOPAD.encode(&sealed.0).into())
+    }
+
+    /// Opens what [`Self::seal_token`] has sealed for this purpose; `None` for anything else.
+    pub fn open_token(&self, purpose: &str, text: &str) -> Option<Zeroizing<Vec<u8>>> {
+        let sealed = Sealed(BASE64URL_NOPAD.decode(text.as_bytes()).ok()?);
+        decrypt(&self.bytes, &aad(&["token", purpose]), &sealed).ok()
+    }
+
+    /// 256 bits that follow from a text and a purpose, for whoever has the key alone: base64url.
+    pub fn derive(&self, purpose: &str, text: &str) -> SecretString {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.bytes.as_slice());
+        let tag = hmac::sign(&key, &aad(&["derived", purpose, text]));
+        BASE64URL_NOPAD.encode(tag.as_ref()).into()
+    }
+
     /// Whether a MAC is valid for a text.
     pub fn verify_mac(&self, text: &str, mac: &Mac) -> bool {
         decrypt(&self.bytes, &aad(&["mark", text]), &mac.sealed).is_ok()
@@ -458,6 +486,22 @@ fn value_aad(tenant: &TenantId, server: ServerId, kind: Kind<'_>) -> Vec<u8> {
             tenant.as_str(),
             &ulid,
             id_hash,
+            subject.kind().as_str(),
+            subject.id(),
+        ]),
+        Kind::McpClient(id_hash, subject) => aad(&[
+            "mcp-client",
+            tenant.as_str(),
+            &ulid,
+            id_hash,
+            subject.kind().as_str(),
+            subject.id(),
+        ]),
+        Kind::RequestState(subject, digest) => aad(&[
+            "request-state",
+            tenant.as_str(),
+            &ulid,
+            digest,
             subject.kind().as_str(),
             subject.id(),
         ]),

@@ -128,6 +128,37 @@ impl Event {
     }
 }
 
+/// How far a stream has been passed on, so that an event of our own can stand behind those of its server.
+#[derive(Debug, Default)]
+pub struct Position {
+    /// The last bytes that were passed on.
+    tail: Vec<u8>,
+}
+
+impl Position {
+    /// As many bytes as the end of an event may have.
+    const TAIL: usize = 4;
+
+    /// Takes note of a piece of the stream.
+    pub fn pass(&mut self, piece: &[u8]) {
+        self.tail
+            .extend_from_slice(&piece[piece.len().saturating_sub(Self::TAIL)..]);
+        self.tail
+            .drain(..self.tail.len().saturating_sub(Self::TAIL));
+    }
+
+    /// Whether an event may be said here.
+    pub fn is_between_events(&self) -> bool {
+        let ends: [&[u8]; 2] = [b"\n\n", b"\n\r\n"];
+        self.tail.is_empty() || ends.iter().any(|end| self.tail.ends_with(end))
+    }
+}
+
+/// An event of the usual type that says this message, which has no ends of lines.
+pub fn event_of(message: &serde_json::Value) -> String {
+    format!("event: message\ndata: {message}\n\n")
+}
+
 /// Whether an answer is a stream of events.
 pub fn is_event_stream(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|kind| {
@@ -154,6 +185,27 @@ fn field_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn an_event_of_our_own_breaks_none() {
+        for (passed, between) in [
+            (vec![], true),
+            (vec!["data: 1\n\n"], true),
+            (vec!["data: 1\r\n\r\n"], true),
+            (vec!["data: 1\n", "\n"], true),
+            (vec!["data: 1\n\n", ""], true),
+            (vec!["id: 1\n"], false),
+            (vec!["id: 1\r\n"], false),
+            (vec!["id: 1\r\r"], false),
+            (vec!["data: 1\n\n", "d"], false),
+        ] {
+            let mut position = Position::default();
+            passed
+                .iter()
+                .for_each(|piece| position.pass(piece.as_bytes()));
+            assert_eq!(position.is_between_events(), between, "{passed:?}");
+        }
+    }
 
     fn split(pieces: &[&str]) -> Vec<String> {
         let mut events = Events::new(1000);

@@ -70,7 +70,7 @@ class Hawser:
         self.folder = folder
         self.log = open(log or folder / "log", "ab")
         self.process = subprocess.Popen(
-            [HAWSER, "--listen", "127.0.0.1:0", "--data-dir", folder / "data"], stdout=subprocess.PIPE, stderr=self.log,
+            [HAWSER, "--listen", "127.0.0.1:0", "--data-dir", folder / "data", "--no-sign-in"], stdout=subprocess.PIPE, stderr=self.log,
             env={**os.environ, "RUST_LOG": "warn", **(env or {})}, preexec_fn=before,
         )
         line = self.process.stdout.readline()

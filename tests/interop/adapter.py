@@ -109,6 +109,10 @@ class Client:
         answer = self.post(message, headers)
         said = next((one for one in messages(answer) if one.get("id") == self.number), {})
         if "result" in said:
+            texts = [one.get("text", "") for one in said["result"].get("content", [])]
+            words = " ".join(texts).split() if said["result"].get("isError") else []
+            if page := next((word for word in words if "/oauth/start?session=" in word), None):
+                raise Wanted(page)
             return said["result"]
         error = said.get("error") or {}
         data = error.get("data") if isinstance(error.get("data"), dict) else {}

@@ -5,7 +5,8 @@
 It connects and lists the tools: {"version": ..., "tools": [...]}. Then each line of the input is a call, {"tool": ...,
 "arguments": {...}}, and each line of the output its end, {"text": ..., "progress": [...]}, or {"error": {...}} with what
 the server or the way to it said. The session is open as long as the input. Whatever a server asks of the client is
-answered: its model says the prompt again, its user agrees and fills in the form, and it has one root.
+answered: its model says the prompt again, its user agrees and fills in the form, and it has one root. An address that the
+user is asked to open is told with the end of the call, {"asked": [...]}, and the user goes there later.
 """
 
 import asyncio
@@ -33,7 +34,14 @@ def sampled(params):
     )
 
 
+# The addresses that the user was asked to open during a call.
+asked = []
+
+
 def filled_in(params):
+    if params.mode == "url":
+        asked.append(params.url)
+        return mcp_types.ElicitResult(action="cancel")
     examples = {"string": "text", "integer": 2, "number": 2.5, "boolean": True}
     fields = params.requested_schema["properties"].items()
     content = {name: schema.get("default", examples[schema["type"]]) for name, schema in fields}
@@ -123,10 +131,12 @@ async def main():
             say(version=library.version(), tools=await library.tools())
             while line := await asyncio.to_thread(sys.stdin.readline):
                 call = json.loads(line)
+                asked.clear()
                 try:
-                    say(**await library.call(call["tool"], call["arguments"]))
+                    end = await library.call(call["tool"], call["arguments"])
                 except Exception as error:
-                    say(error=failure(error))
+                    end = {"error": failure(error)}
+                say(**end, **({"asked": asked} if asked else {}))
     except Exception as error:
         say(error=failure(error))
 

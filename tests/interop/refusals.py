@@ -37,11 +37,11 @@ class Use:
 
 
 def refused(answer, reason):
-    """Insists on Hawser's refusal; the consent's URL, if it has one."""
-    error = answer.get("error") or {}
-    data = error.get("data") or {}
-    assert (error.get("code"), data.get("reason")) == (-32001, reason), answer
-    return data.get("consentUrl")
+    """Insists that Hawser tells the caller to connect; the consent's URL, if it has one. `reason` is why it is needed."""
+    if asked := answer.get("asked"):
+        return asked[-1]
+    assert answer.get("is_error"), (reason, answer)
+    return next((word for word in answer["text"].split() if "/oauth/start?session=" in word), None)
 
 
 def added(answer):
@@ -94,7 +94,7 @@ def refused_at_every_call(world):
     use = Use(world, "dynamic", TOO_LITTLE)
     for _ in range(3):
         with use.client() as client:
-            refused(client.hello, "credential_refused")
+            refused(client.call("add", **SUM), "credential_refused")
     # The consent's, and what replaced it once.
     assert [token["grantType"] for token in use.since.tokens()] == ["authorization_code", "refresh_token"]
     assert use.status() == "authenticated"
@@ -106,7 +106,7 @@ def step_up(world, site):
     (first,) = use.since.tokens()
     assert first["scope"] == "mcp:read", first
     with use.client() as client:
-        url = refused(client.hello, "scope_insufficient")
+        url = refused(client.call("add", **SUM), "scope_insufficient")
         use.consent(url)
     asked = use.since.requests("/auth", "GET")[-1]["query"]
     assert set(asked["scope"].split()) >= {"mcp:read", "mcp:tools"}, asked
@@ -123,7 +123,7 @@ def step_up_in_vain(world):
     """The caller does not grant the scope that the server wants: nobody sends them there again and again."""
     use = Use(world, "withheld", TOO_LITTLE)
     with use.client() as client:
-        use.consent(refused(client.hello, "scope_insufficient"))
+        use.consent(refused(client.call("add", **SUM), "scope_insufficient"))
     with use.client() as client:
-        assert refused(client.hello, "scope_insufficient") is None, client.hello
+        assert refused(client.call("add", **SUM), "scope_insufficient") is None, client.hello
     assert len(use.since.requests("/auth", "GET")) == 2

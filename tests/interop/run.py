@@ -30,6 +30,7 @@ import own_issuer
 import pages
 import parts
 import refusals
+import signing_in
 import streams
 from contracts import ALL, LANGSMITH, MCP, Kambrium, LangSmith, TrueFoundry
 from parts import (
@@ -113,13 +114,15 @@ class World:
         """One with a public https URL: without it there is no client ID metadata document."""
         return self.start_hawser("public", [WITH_PUBLIC_URL, PUBLIC], PUBLIC)
 
-    def start_hawser(self, name, options=(), public=None, title=None):
+    def start_hawser(self, name, options=(), public=None, title=None, sign_in=False):
         """The title is what every integration is called; by default each has its own."""
         catalogue = self.folder / f"{name}-integrations.json"
         integrations = {site.name: self.integration(site, title) for site in self.sites.values()}
         catalogue.write_text(json.dumps({"integrations": integrations}))
         options = [WITH_CATALOGUE, str(catalogue), *options]
-        hawser = Hawser(self.command, self.folder / f"{name}-data", self.folder / f"{name}.log", options, public)
+        hawser = Hawser(
+            self.command, self.folder / f"{name}-data", self.folder / f"{name}.log", options, public, sign_in
+        )
         self.hawsers.append(hawser)
         return hawser
 
@@ -613,6 +616,7 @@ scenario(refusals.revoked_elsewhere)
 scenario(refusals.refused_at_every_call)
 each_of("site", ["named", "unnamed"])(refusals.step_up)
 scenario(refusals.step_up_in_vain)
+scenario(signing_in.an_address_alone_is_enough)
 
 
 # ---- Streams

@@ -2,7 +2,7 @@
 
 use crate::harness::{Browser, Ground, Hawser};
 use crate::issuer::Issuer;
-use crate::upstream::{MODERN, call, consent, consent_url, message, oauth, register, send, user};
+use crate::upstream::{MODERN, ask, consent, consent_url, message, oauth, register, send, user};
 use hawser_core::domain::allowed_issuers::AllowedIssuers;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -98,7 +98,7 @@ async fn configured_endpoints_are_judged_by_where_they_are() {
 
     let own = configured(&other, "client_credentials");
     let mcp = register(&hawser, "docs", &good.mcp_url(), own).await;
-    let answer = call(&user(&hawser, "ada"), &mcp).await;
+    let answer = ask(&user(&hawser, "ada"), &mcp).await;
     assert_eq!(
         answer.json()["error"]["data"]["reason"],
         "refresh_failed",
@@ -168,7 +168,7 @@ async fn an_issuer_that_is_taken_off_the_list_refreshes_nothing_and_is_still_tol
         "what is stored serves until its end: {answer:?}"
     );
     before.pass(60);
-    let answer = send(&ada, &mcp, &[MODERN], message("tools/list")).await;
+    let answer = ask(&ada, &mcp).await;
     assert_eq!(
         answer.json()["error"]["data"]["reason"],
         "refresh_failed",

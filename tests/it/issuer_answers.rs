@@ -97,7 +97,11 @@ impl Stage {
 
     /// A call of a user: what becomes of it shows whether the token that there is serves.
     async fn call(&self, user: &str) -> u16 {
-        upstream::call(&self.user(user), &self.id).await.status
+        let answer = upstream::ask(&self.user(user), &self.id).await;
+        match answer.json()["error"]["data"]["reason"] {
+            Value::Null => answer.status,
+            _ => 403,
+        }
     }
 
     /// Disconnects a user, and lets the revocation come to its end; the outcomes on the receipt.

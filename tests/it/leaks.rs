@@ -179,14 +179,14 @@ fn says_why(answer: &Answer, end: End, session: Option<&str>) {
         End::Replace | End::Rotate => assert_eq!(answer.status, 200, "{end:?}: {answer:?}"),
         End::DeleteByTruefoundry | End::DeleteByLangsmith | End::DeleteByKambrium => {
             let text = "MCP server not found or not accessible";
-            is_refused(answer, 404, -32001, text, Value::Null);
+            is_refused(answer, 200, -32001, text, Value::Null);
         }
         End::SwitchOff => {
             let data = json!({"error": "Connection disabled"});
-            is_refused(answer, 403, -32001, "Access denied", data);
+            is_refused(answer, 200, -32001, "Access denied", data);
         }
         _ => {
-            assert_eq!(answer.status, 403, "{end:?}: {answer:?}");
+            assert_eq!(answer.status, 200, "{end:?}: {answer:?}");
             let reason = answer.json()["error"]["data"]["reason"].clone();
             let moved = [End::Move].contains(&end);
             let expected = if moved { "server_changed" } else { "revoked" };
@@ -347,7 +347,8 @@ async fn a_call_on_its_way_may_finish_and_leaves_nothing_behind() {
             if method == "tools/call" || end != End::DeleteByKambrium {
                 assert_eq!((answer.status, answer.text.as_str()), (200, "{}"));
             } else {
-                assert_eq!(answer.status, 404, "no session of a deleted server");
+                let error = answer.json()["error"].clone();
+                assert!(error.is_object(), "no session of a deleted server");
             }
             sessions.extend(answer.header(SESSION));
         }

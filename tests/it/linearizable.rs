@@ -149,7 +149,7 @@ impl Running {
     fn start(data: &Path) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_hawser"))
             .current_dir(data)
-            .args(["--listen", "127.0.0.1:0", "--data-dir"])
+            .args(["--no-sign-in", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data)
             .env("RUST_LOG", "error")
             .env_remove("AWS_PROFILE")

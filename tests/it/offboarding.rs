@@ -54,7 +54,7 @@ async fn everything_of_one_subject_goes_and_nothing_of_others() {
     let dry = admin.delete(&format!("{ADA}?dryRun=true")).await;
     dry.is(
         200,
-        json!({"data": {"dryRun": true, "removed": {"oauthRecords": 1, "overrides": 2}, "subjects": 1,
+        json!({"data": {"dryRun": true, "removed": {"oauthRecords": 1, "overrides": 2, "logins": 0}, "subjects": 1,
                         "issuers": [{"issuer": "as.example", "oauthRecords": 1, "supportsRevocation": false}],
                         "subjectType": "user", "subjectId": "ada", "nearMatches": []}}),
     );
@@ -66,7 +66,7 @@ async fn everything_of_one_subject_goes_and_nothing_of_others() {
         (
             200,
             json!("in_progress"),
-            json!({"oauthRecords": 1, "overrides": 2})
+            json!({"oauthRecords": 1, "overrides": 2, "logins": 0})
         )
     );
     let data = answer.json()["data"].clone();
@@ -96,7 +96,7 @@ async fn everything_of_one_subject_goes_and_nothing_of_others() {
         (
             200,
             json!("complete"),
-            json!({"oauthRecords": 0, "overrides": 0})
+            json!({"oauthRecords": 0, "overrides": 0, "logins": 0})
         )
     );
     hawser.run_workers().await;
@@ -206,7 +206,7 @@ async fn dies_at(ground: &Arc<Ground>, cut: Cut, k: usize) -> bool {
         let receipt = &listed[0];
         let expected = (
             &json!("complete"),
-            &json!({"oauthRecords": 0, "overrides": 3}),
+            &json!({"oauthRecords": 0, "overrides": 3, "logins": 0}),
         );
         assert_eq!(
             (&receipt["state"], &receipt["removed"]),

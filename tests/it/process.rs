@@ -35,8 +35,11 @@ fn hawser(data: &Path) -> Command {
 }
 
 impl Running {
+    /// Where whoever has the address of a consent gives it.
     pub fn start(data: &Path, log: &Path) -> Self {
-        Self::start_as(hawser(data), log)
+        let mut command = hawser(data);
+        command.arg("--no-sign-in");
+        Self::start_as(command, log)
     }
 
     fn start_as(mut command: Command, log: &Path) -> Self {

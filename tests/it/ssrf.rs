@@ -191,7 +191,7 @@ async fn who_registers_a_server_reaches_nothing_inside() {
         let mut own = own;
         own["grant_type"] = "client_credentials".into();
         if let Some(mcp) = put("https://public.example/mcp", own).await {
-            let answer = call(&ada, &mcp).await;
+            let answer = ask(&ada, &mcp).await;
             assert_eq!(
                 answer.json()["error"]["data"]["reason"],
                 "refresh_failed",

@@ -352,7 +352,11 @@ impl End {
     fn is_told(self, answer: &Answer, session: &str) {
         match self {
             Self::Token | Self::KeyRevoked | Self::KeyExpired => {
-                assert_eq!(answer.header("www-authenticate").as_deref(), Some("Bearer"));
+                let challenge = answer.header("www-authenticate").unwrap();
+                assert!(
+                    challenge.starts_with("Bearer error=\"invalid_token\""),
+                    "{challenge}"
+                );
                 let mut error = answer.json()["error"].clone();
                 assert_eq!(answer.json()["id"], Value::Null);
                 if self == Self::Token {

@@ -350,6 +350,26 @@ pub async fn call(caller: &Caller, server: &str) -> Answer {
     send(caller, server, &[MODERN], message("tools/list")).await
 }
 
+/// A request that is no part of a handshake and calls no tool.
+pub async fn ask(caller: &Caller, server: &str) -> Answer {
+    send(caller, server, &[MODERN], message("resources/list")).await
+}
+
+/// The address in the text of a tool's result that tells a caller to connect.
+pub fn told(answer: &Answer) -> Option<String> {
+    let result = answer.json()["result"].clone();
+    assert_eq!(
+        (answer.status, &result["isError"]),
+        (200, &json!(true)),
+        "{answer:?}"
+    );
+    let text = result["content"][0]["text"].as_str().unwrap();
+    let address = text
+        .split_whitespace()
+        .find(|word| word.contains("/oauth/start?session="));
+    address.map(str::to_owned)
+}
+
 pub async fn send(caller: &Caller, server: &str, headers: &[(&str, &str)], body: Value) -> Answer {
     let path = format!("/mcp/{server}");
     caller

@@ -195,7 +195,7 @@ async fn an_offboarding_goes_on_over_many_short_invocations() {
         (&after["state"], &after["removed"]),
         (
             &json!("complete"),
-            &json!({"oauthRecords": 0, "overrides": SERVERS})
+            &json!({"oauthRecords": 0, "overrides": SERVERS, "logins": 0})
         )
     );
     hawser.run_workers().await;

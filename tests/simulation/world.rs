@@ -400,6 +400,7 @@ impl World {
             key_service: KeyServiceConfig::Kms("key".to_owned()),
             public_urls: vec![BASE.to_owned()],
             gateway_url: Some(BASE.to_owned()),
+            sign_in: Default::default(),
             allow_loopback_http: false,
             ..hawser_local::config(&fixed().identity).unwrap()
         };

@@ -380,7 +380,7 @@ put, authorize, show, start, finish, invoke, disconnect, delete, ls_create, ls_u
         "kambrium-create-connection"))
 sweep = Function("workers-sweep", env)
 
-MCP, MESSAGE = "/api/svc/v1/mcp", {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+MCP, MESSAGE = "/api/svc/v1/mcp", {"jsonrpc": "2.0", "id": 1, "method": "resources/list"}
 
 
 def register(url, auth=None):
@@ -391,10 +391,13 @@ def register(url, auth=None):
     return made["json"]["data"]["id"] if made["statusCode"] == 200 else None
 
 
-def call(server, status=502):
+def call(server, status=502, refused=False):
+    """A call. `refused`: no credential can be had for it, which a caller is told in the body of a 200."""
     answer = invoke("POST", f"/mcp/{server}", MESSAGE, token=token)
-    assert answer["statusCode"] == status, answer
-    if status == 502:
+    assert answer["statusCode"] == (200 if refused else status), answer
+    if refused:
+        assert answer["json"]["error"]["code"] == -32001, answer
+    elif status == 502:
         assert answer["json"]["error"] == {"code": -32603, "message": "The MCP server cannot be reached"}, answer
 
 
@@ -448,7 +451,7 @@ for i, host in enumerate(hosts()):
                         "client_secret": "s"}):
         server = register(url, auth)
         if server:
-            call(server, 403 if auth else 502)
+            call(server, refused=auth is not None)
     body = {"name": f"ls{i}", "url": url}
     made = ls_create("POST", "/v1/deepagents/mcp-servers", body, token=token)
     assert made["statusCode"] in (201, 422), made
@@ -501,7 +504,7 @@ for field in FIELDS[:7]:
 for _ in range(5):
     host = turning()
     server = register(f"https://{host}/mcp")
-    call(server, 403)
+    call(server, refused=True)
     Evil.seen.clear()
     call(server)
     assert Evil.seen == [], "the second call has gone to the first one's place"

@@ -2,9 +2,12 @@
 //! are refused.
 
 use super::headers::Mirrored;
-use hawser_core::domain::json::Members;
+use hawser_core::domain::id::hash;
+use hawser_core::domain::json::{Exact, Members, raw};
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// The envelope of a JSON-RPC message.
@@ -15,6 +18,9 @@ pub struct Message {
     pub id: Value,
     /// Its method, if it is a request or a notification.
     pub method: Option<String>,
+    /// Whether it is a message at all.
+    #[serde(skip)]
+    pub is_one: bool,
 }
 
 /// What a message asks for, if it is unambiguous.
@@ -67,8 +73,74 @@ impl Message {
         if !message.id.is_string() && !message.id.is_number() {
             message.id = Value::Null;
         }
+        message.is_one = message.method.is_some() || !message.id.is_null();
         message
     }
+}
+
+/// What Hawser reads of a request's parameters where it answers itself; what has another form is as good as absent.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Params {
+    /// What a request of the stateless era says of itself.
+    #[serde(rename = "_meta")]
+    pub meta: Value,
+    /// The tool or prompt.
+    pub name: Value,
+    /// What a client brings back of an earlier answer.
+    pub request_state: Value,
+    /// What its user has answered to questions of an earlier answer.
+    pub input_responses: Value,
+    /// What a client subscribes to.
+    pub notifications: Value,
+}
+
+/// The members of a request's parameters that change when it is repeated.
+const OF_ONE_TRY: [&str; 3] = ["_meta", "inputResponses", "requestState"];
+
+/// The parameters of a body that was read as a [`Message`].
+pub fn params<T: DeserializeOwned + Default>(body: &[u8]) -> T {
+    #[derive(Deserialize)]
+    struct Request<T> {
+        params: T,
+    }
+    serde_json::from_slice(body).map_or_else(|_| T::default(), |request: Request<T>| request.params)
+}
+
+/// A digest of what a request asks for, the same each time that it is repeated.
+pub fn digest(method: &str, body: &[u8]) -> String {
+    let mut members = params::<Members>(body).0;
+    members.retain(|(name, _)| !OF_ONE_TRY.contains(&name.as_str()));
+    members.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let exact = members
+        .into_iter()
+        .map(|(name, value)| (name, Exact::of(&value)));
+    let asked: Vec<(String, Exact)> = exact.collect();
+    hash(&json!([method, asked]).to_string())
+}
+
+/// The same body without a request state and without the answer to the question of this key. `None` if it is no request.
+pub fn without_answer(body: &[u8], key: &str) -> Option<Vec<u8>> {
+    let mut message: Members = serde_json::from_slice(body).ok()?;
+    for (name, params) in &mut message.0 {
+        if name == "params" {
+            let mut members: Members = serde_json::from_str(params.get()).ok()?;
+            members.0.retain(|(name, _)| name != "requestState");
+            for (name, answers) in &mut members.0 {
+                if name == "inputResponses" {
+                    let mut left: Members = serde_json::from_str(answers.get()).ok()?;
+                    left.0.retain(|(name, _)| name != key);
+                    *answers = raw(&left);
+                }
+            }
+            let is_empty = |value: &RawValue| value.get() == "{}";
+            members
+                .0
+                .retain(|(name, value)| name != "inputResponses" || !is_empty(value));
+            *params = raw(&members);
+        }
+    }
+    serde_json::to_vec(&message).ok()
 }
 
 impl Content {
@@ -214,6 +286,60 @@ mod tests {
         ] {
             assert_eq!(content(body), expected, "{body}");
         }
+    }
+
+    #[test]
+    fn a_request_has_one_digest_however_often_it_is_repeated() {
+        let digest_of = |params: &str| {
+            digest(
+                "tools/call",
+                format!(r#"{{"id":1,"params":{params}}}"#).as_bytes(),
+            )
+        };
+        let first = digest_of(r#"{"name":"a","arguments":{"n":12345678901234567890123}}"#);
+        for same in [
+            r#"{"arguments":{ "n" : 12345678901234567890123 },"name":"a"}"#,
+            r#"{"name":"a","arguments":{"n":12345678901234567890123},"_meta":{"x":1},"requestState":"s","inputResponses":{}}"#,
+        ] {
+            assert_eq!(digest_of(same), first, "{same}");
+        }
+        for other in [
+            r#"{"name":"a","arguments":{"n":12345678901234567890124}}"#,
+            r#"{"name":"b","arguments":{"n":12345678901234567890123}}"#,
+            r#"{"name":"a","arguments":{"n":12345678901234567890123},"x":1}"#,
+            r#"{"name":"a"}"#,
+        ] {
+            assert_ne!(digest_of(other), first, "{other}");
+        }
+        assert_ne!(
+            digest("prompts/get", br#"{"params":{"name":"a"}}"#),
+            digest_of(r#"{"name":"a"}"#)
+        );
+    }
+
+    #[test]
+    fn an_answer_to_us_is_taken_out_and_nothing_else() {
+        let body = |params: &str| {
+            format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#)
+        };
+        for (sent, left) in [
+            (
+                r#"{"name":"a","inputResponses":{"ours":{"action":"accept"}},"requestState":"hawser:x"}"#,
+                r#"{"name":"a"}"#,
+            ),
+            (
+                r#"{"inputResponses":{"ours":{},"theirs":{"n":12345678901234567890123}},"name":"a"}"#,
+                r#"{"inputResponses":{"theirs":{"n":12345678901234567890123}},"name":"a"}"#,
+            ),
+            (
+                r#"{"name":"a","arguments":{"requestState":1}}"#,
+                r#"{"name":"a","arguments":{"requestState":1}}"#,
+            ),
+        ] {
+            let stripped = without_answer(body(sent).as_bytes(), "ours").unwrap();
+            assert_eq!(String::from_utf8(stripped).unwrap(), body(left));
+        }
+        assert!(without_answer(b"x", "ours").is_none());
     }
 
     #[test]

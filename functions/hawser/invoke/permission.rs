@@ -37,6 +37,17 @@ pub fn manages(caller: &Caller, server: &Server) -> bool {
             || caller.scopes.contains(kambrium::ADMIN))
 }
 
+/// Whether a caller's credential is Kambrium's: one of a connection, or one whose only words are that contract's. Its refusals
+/// have the statuses of that contract (Kambrium 15). A person who has signed in for an MCP client has none.
+pub fn is_kambrium(caller: &Caller) -> bool {
+    let others = !caller.roles.is_empty() || langsmith::Permission::Invoke.is_of(caller);
+    let has_scopes = [READ]
+        .into_iter()
+        .chain(CALL)
+        .any(|one| caller.scopes.contains(one));
+    caller.bound_to.is_some() || has_scopes && !others && caller.login.is_none()
+}
+
 /// The tools that a caller's permissions allow at a server.
 ///
 /// # Errors

@@ -1,11 +1,13 @@
 //! How a call is refused: JSON-RPC errors, in Kambrium's words where it has them (Kambrium 15). None of them is a 400, by
 //! which clients tell the revision that a server speaks.
 
-use crate::http::{Code, Response, Streamed, json, streamed, with_header, with_retry};
+use super::rpc;
+use crate::http::{Code, Response, Streamed, streamed, with_header, with_retry};
+use hawser_core::domain::application::SCOPE;
 use hawser_core::domain::error::{Error, Unauthenticated};
-use lambda_http::Body;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use tracing::error;
 
 /// A call that is not passed on.
@@ -15,6 +17,36 @@ pub struct Refused {
     pub(super) problem: Problem,
     /// The id of the message, or null.
     pub(super) id: Value,
+    /// Whether a client is told in the body of a 200, as far as the problem allows: clients of MCP take any other status for
+    /// the end of the connection, and never show why (Inbound 3.6).
+    pub(super) in_body: bool,
+    /// Where the metadata of the resource is that was called, if that is known.
+    pub(super) metadata: Option<String>,
+}
+
+impl Refused {
+    /// The same of the resource whose metadata is there.
+    #[must_use]
+    pub(super) fn of_resource(self, metadata: Option<String>) -> Self {
+        Self { metadata, ..self }
+    }
+
+    /// What the caller can do about it (RFC 6750 3, RFC 9728 5.1): sign in, sign in anew, or get more scopes.
+    fn challenge(&self) -> Option<String> {
+        let (error, scope) = match &self.problem {
+            Problem::Domain(Error::Unauthenticated(Unauthenticated::Missing)) => (None, SCOPE),
+            Problem::Domain(Error::Unauthenticated(_)) => (Some("invalid_token"), SCOPE),
+            Problem::ScopeMissing(scope) => (Some("insufficient_scope"), *scope),
+            Problem::PermissionMissing => (Some("insufficient_scope"), SCOPE),
+            _ => return None,
+        };
+        let error = error.map(|word| format!("error=\"{word}\""));
+        let metadata = self.metadata.as_ref();
+        let metadata = metadata.map(|url| format!("resource_metadata=\"{url}\""));
+        let scope = Some(format!("scope=\"{scope}\""));
+        let all: Vec<String> = [error, metadata, scope].into_iter().flatten().collect();
+        Some(format!("Bearer {}", all.join(", ")))
+    }
 }
 
 /// Why a call is not passed on, or not answered by its server.
@@ -53,6 +85,16 @@ pub(super) enum Problem {
     LegacySseTransport,
     /// The call has come through another Hawser, or this one, more than once.
     LoopDetected,
+    /// The server does not answer a handshake as it should.
+    SessionRefused,
+    /// The parameters of an `initialize` are longer than what is kept.
+    HandshakeTooLong,
+    /// What a client brings back was made for another subject, server, consent or request, or is over.
+    StateRefused,
+    /// The person has refused to connect, or has put it off.
+    NotConnected {
+        declined: bool,
+    },
     /// Whatever the operation said.
     Domain(Error),
 }
@@ -68,6 +110,8 @@ impl From<Problem> for Refused {
         Self {
             problem,
             id: Value::Null,
+            in_body: false,
+            metadata: None,
         }
     }
 }
@@ -76,6 +120,36 @@ impl From<Problem> for Refused {
 type Parts = (u16, &'static str, i32, &'static str, Value);
 
 impl Problem {
+    /// Whether an authenticated caller is told in the body of a 200 (Inbound 3.6).
+    fn fits_in_a_body(&self) -> bool {
+        matches!(
+            self,
+            Self::Disabled
+                | Self::ToolNotOffered { .. }
+                | Self::Passthrough
+                | Self::NoCredential { .. }
+                | Self::HandshakeTooLong
+                | Self::StateRefused
+                | Self::NotConnected { .. }
+                | Self::Domain(Error::ServerNotFound)
+        )
+    }
+
+    /// The message, with the address of a consent where there is one: clients show nothing else.
+    fn message(&self, plain: &'static str) -> Cow<'static, str> {
+        match self {
+            Self::NoCredential {
+                consent_url: Some(url),
+                ..
+            } => format!(
+                "This MCP server needs a credential: open {} to connect, then try again",
+                url.expose_secret()
+            )
+            .into(),
+            _ => plain.into(),
+        }
+    }
+
     fn parts(&self) -> Parts {
         let none = Value::Null;
         match self {
@@ -156,15 +230,47 @@ impl Problem {
                 consent_url,
             } => {
                 let mut data = json!({"reason": reason});
-                let message = match consent_url {
-                    Some(url) => {
-                        data["consentUrl"] = url.expose_secret().into();
-                        "This MCP server needs a credential: open consentUrl to connect"
-                    }
-                    None => "This MCP server needs a credential that is not stored here",
-                };
+                if let Some(url) = consent_url {
+                    data["consentUrl"] = url.expose_secret().into();
+                }
+                let message = "This MCP server needs a credential that is not stored here";
                 (403, reason, -32001, message, data)
             }
+            Self::SessionRefused => (
+                502,
+                "session_refused",
+                -32603,
+                "The MCP server does not open a session as it should",
+                none,
+            ),
+            Self::HandshakeTooLong => (
+                400,
+                "handshake_too_long",
+                -32602,
+                "The parameters of initialize are longer than 64 KiB",
+                none,
+            ),
+            Self::StateRefused => (
+                403,
+                "request_state_refused",
+                -32602,
+                "The requestState is over, or is not this request's",
+                none,
+            ),
+            Self::NotConnected { declined: true } => (
+                403,
+                "consent_declined",
+                -32001,
+                "Connecting to this MCP server was declined",
+                json!({"reason": "consent_declined"}),
+            ),
+            Self::NotConnected { declined: false } => (
+                403,
+                "consent_cancelled",
+                -32001,
+                "Connecting to this MCP server was cancelled",
+                json!({"reason": "consent_cancelled"}),
+            ),
             Self::Unreachable => (
                 502,
                 "upstream_unreachable",
@@ -234,26 +340,32 @@ impl Problem {
 }
 
 impl From<Refused> for Response<Streamed> {
-    fn from(Refused { problem, id }: Refused) -> Self {
+    fn from(refused: Refused) -> Self {
+        let challenge = refused.challenge();
+        let Refused {
+            problem,
+            id,
+            in_body,
+            ..
+        } = refused;
         let (status, word, code, message, data) = problem.parts();
         if let Problem::Domain(cause) = &problem
             && status >= 500
         {
             error!(%cause, "the request failed");
         }
-        let mut error = json!({"code": code, "message": message});
-        if !data.is_null() {
-            error["data"] = data;
-        }
         // Whoever is unknown learns nothing of what was sent.
         let id = if status == 401 { Value::Null } else { id };
-        let mut response: Response<Body> =
-            json(status, &json!({"jsonrpc": "2.0", "id": id, "error": error}));
+        let in_body = in_body && !id.is_null() && problem.fits_in_a_body();
+        let status = if in_body { 200 } else { status };
+        let mut response = rpc::error(status, &id, code, &problem.message(message), data);
         response.extensions_mut().insert(Code(word));
         streamed(match problem {
             Problem::MethodNotAllowed(allow) => with_header(response, "allow", allow),
-            _ if status == 401 => with_header(response, "www-authenticate", "Bearer"),
-            _ => with_retry(response),
+            _ => match challenge {
+                Some(challenge) => with_header(response, "www-authenticate", &challenge),
+                None => with_retry(response),
+            },
         })
     }
 }

@@ -27,8 +27,20 @@ const MAX_INSPECTED_BYTES: usize = 4 << 20;
 pub enum Denied {
     /// For this.
     Problem(Problem),
-    /// Its server does not even list its tools.
+    /// Its server has not got it, or has refused what it carries.
     Refusal(Refusal),
+}
+
+impl Denied {
+    /// Of a request of our own that failed. `bad_answer` says what the server should have answered.
+    pub fn of(failure: Failure, bad_answer: Problem) -> Self {
+        match failure {
+            Failure::Refused(refusal) => Self::Refusal(refusal),
+            Failure::BadAnswer => Self::Problem(bad_answer),
+            Failure::LegacySseTransport => Self::Problem(Problem::LegacySseTransport),
+            Failure::Failed(error) => Self::Problem(error.into()),
+        }
+    }
 }
 
 impl From<Problem> for Denied {
@@ -58,10 +70,7 @@ pub async fn refuse(
         Err(_) if connection.disabled_tools.contains(&tool::id_of(name)) => {
             return Err(not_offered(name, &[], connection).into());
         }
-        Err(Failure::Refused(refusal)) => return Err(Denied::Refusal(refusal)),
-        Err(Failure::BadAnswer) => return Err(Problem::ToolsUnreadable.into()),
-        Err(Failure::LegacySseTransport) => return Err(Problem::LegacySseTransport.into()),
-        Err(Failure::Failed(error)) => return Err(Problem::from(error).into()),
+        Err(failure) => return Err(Denied::of(failure, Problem::ToolsUnreadable)),
     };
     // A server may list two tools of one name; which of them it will call is not known.
     let called: Vec<_> = tools.iter().filter(|tool| tool.name == *name).collect();

@@ -5,6 +5,7 @@ pub mod aws;
 pub mod identity;
 pub mod limits;
 pub mod server;
+pub mod sign_in;
 pub mod store;
 pub mod template;
 
@@ -16,6 +17,17 @@ use std::io::Error;
 
 /// The table's name in the embedded store.
 pub const TABLE: &str = "hawser";
+
+/// The permissions of whoever may do everything (LangSmith).
+pub const ALL_PERMISSIONS: [&str; 5] = [
+    "mcp-servers:create",
+    "mcp-servers:read",
+    "mcp-servers:update",
+    "mcp-servers:delete",
+    "mcp-servers:invoke",
+];
+/// Likewise the scopes (Kambrium).
+pub const ALL_SCOPES: [&str; 3] = ["mgmt.read", "mgmt.write", "mgmt.admin"];
 
 /// The integrations that connections can be made from locally until others are applied.
 pub const CATALOGUE: &str = include_str!("../catalogue.json");
@@ -45,6 +57,7 @@ pub fn config(identity: &Identity) -> Result<Config, Error> {
         ui_origin: None,
         private_hosts: PrivateHosts::default(),
         allowed_issuers: Default::default(),
+        sign_in: Default::default(),
         allow_loopback_http: true,
     })
 }

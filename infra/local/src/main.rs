@@ -16,12 +16,16 @@ use hawser_core::domain::time::{Clock, Timestamp};
 use hawser_core::egress::PrivateHosts;
 use hawser_core::operations::integrations::{self, Kind};
 use hawser_core::operations::{audit_log, integrity, subjects};
-use hawser_core::state::config::{Config, KeyServiceConfig};
+use hawser_core::state::config::{
+    Config, DEFAULT_SCOPES, KeyServiceConfig, ListedApplication, ProviderConfig, ProviderSecret,
+    SignInConfig, SignInPlace,
+};
 use hawser_core::table::Table;
 use hawser_local::identity::{self, Identity};
 use hawser_local::limits::raise_files;
+use hawser_local::sign_in::TENANT;
 use hawser_local::store::{Store, private_file};
-use hawser_local::{TABLE, config, server};
+use hawser_local::{ALL_PERMISSIONS, ALL_SCOPES, TABLE, config, server};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,24 +37,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tracing::warn;
+use url::{Host, Url};
 
-/// The tenant that the credentials printed at start belong to.
-const TENANT: &str = "local";
 /// The label of the API key printed at start; the next start replaces it.
 const START_KEY: &str = "printed at start";
 /// How often the store is rid of what has expired.
 const FORGETTING: Duration = Duration::from_secs(600);
 /// How long the credentials printed at start serve, in seconds.
 const START_LIFETIME: i64 = 86_400;
-
-const ALL_PERMISSIONS: [&str; 5] = [
-    "mcp-servers:create",
-    "mcp-servers:read",
-    "mcp-servers:update",
-    "mcp-servers:delete",
-    "mcp-servers:invoke",
-];
-const ALL_SCOPES: [&str; 3] = ["mgmt.read", "mgmt.write", "mgmt.admin"];
 
 /// A control plane for MCP server connections.
 #[derive(Parser)]
@@ -65,7 +59,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Start the local server (the default)
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Print a token of the local server
     Token(Token),
     /// Check the table for orphaned items and verify the audit logs: one JSON object a line, then the figures; fails if
@@ -142,12 +136,33 @@ struct Serve {
     /// With --jwt-issuer: take the client_id of a token without an audience for one
     #[arg(long)]
     audience_by_client_id: bool,
-    /// With --jwt-issuer: the tenant of tokens that name none
+    /// With --jwt-issuer or --sign-in-issuer: the tenant of tokens that name none
     #[arg(long, default_value = TENANT)]
     default_tenant: String,
-    /// With --jwt-issuer: read something from another claim than usual, such as roles=cognito:groups
+    /// With --jwt-issuer or --sign-in-issuer: read something from another claim than usual, such as roles=cognito:groups
     #[arg(long = "claim")]
     claims: Vec<String>,
+    /// Let people sign in at this OpenID provider, not at the page for development
+    #[arg(long, requires = "sign_in_client_id")]
+    sign_in_issuer: Option<String>,
+    /// With --sign-in-issuer: the client that is registered there, with the redirect URI PUBLIC_URL/oauth/signed-in
+    #[arg(long, requires = "sign_in_issuer")]
+    sign_in_client_id: Option<String>,
+    /// With --sign-in-issuer: a file with the secret of that client (default: it has none)
+    #[arg(long, requires = "sign_in_issuer")]
+    sign_in_secret_file: Option<PathBuf>,
+    /// With --sign-in-issuer: what the provider is asked for
+    #[arg(long, default_value = DEFAULT_SCOPES)]
+    sign_in_scopes: String,
+    /// Let nobody sign in
+    #[arg(long, conflicts_with = "sign_in_issuer")]
+    no_sign_in: bool,
+    /// Let no application register itself
+    #[arg(long)]
+    no_application_registration: bool,
+    /// Applications that may ask for a sign-in, a JSON file: a list as in HAWSER_APPLICATIONS
+    #[arg(long)]
+    applications: Option<PathBuf>,
     /// Which issuers the servers of a tenant may use, a JSON file: {"TENANT": ["https://..."]}, * for all other tenants
     /// (default: any)
     #[arg(long)]
@@ -155,10 +170,16 @@ struct Serve {
 }
 
 impl Serve {
-    fn config(&self, identity: &Identity, url: &str) -> Outcome<Config> {
+    fn config(&self, identity: &Identity, url: &str, listen: SocketAddr) -> Outcome<Config> {
         let public_url = self.public_url.as_deref().unwrap_or(url);
         let mut config = config(identity)?;
         config.public_urls = vec![public_url.trim_end_matches('/').to_owned()];
+        // A client that was given the other name of this machine asks for tokens by that.
+        if self.public_url.is_none() && listen.ip().is_loopback() {
+            let other = format!("http://localhost:{}", listen.port());
+            config.public_urls.push(other);
+        }
+        config.sign_in = self.sign_in(public_url, listen)?;
         config.gateway_url = Some(public_url.to_owned());
         config
             .client_metadata_url
@@ -175,23 +196,75 @@ impl Serve {
         Ok(config)
     }
 
-    /// The issuer whose tokens are accepted beside those of `hawser token`.
-    fn tokens(&self) -> Outcome<Option<TokenConfig>> {
-        let Some(issuer) = &self.jwt_issuer else {
-            return Ok(None);
+    /// How people and applications sign in. The page for development believes everyone, so it is there only where nobody from
+    /// elsewhere can be: also not by a public address that leads here.
+    fn sign_in(&self, public_url: &str, listen: SocketAddr) -> Outcome<SignInConfig> {
+        let host = Url::parse(public_url).ok();
+        let is_here = host.as_ref().is_some_and(|url| match url.host() {
+            Some(Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(Host::Ipv6(ip)) => ip.is_loopback(),
+            Some(Host::Domain(name)) => name == "localhost",
+            None => false,
+        });
+        let place = match (&self.sign_in_issuer, &self.sign_in_client_id) {
+            (Some(issuer), Some(client_id)) => {
+                let secret = match &self.sign_in_secret_file {
+                    None => None,
+                    Some(file) => {
+                        let text = std::fs::read_to_string(file)?;
+                        Some(ProviderSecret::Given(text.trim().into()))
+                    }
+                };
+                SignInPlace::Provider(Box::new(ProviderConfig {
+                    tokens: TokenConfig {
+                        issuer: issuer.clone(),
+                        audiences: vec![client_id.clone()],
+                        audience_by_client_id: false,
+                        keys: KeySet::Discovered,
+                        claims: self.claims()?,
+                        default_tenant: Some(tenant_id(&self.default_tenant)?),
+                    },
+                    client_id: client_id.clone(),
+                    secret,
+                    scopes: self.sign_in_scopes.clone(),
+                }))
+            }
+            _ if self.no_sign_in || !is_here || !listen.ip().is_loopback() => SignInPlace::Nowhere,
+            _ => SignInPlace::Development,
         };
+        Ok(SignInConfig {
+            place,
+            registration: !self.no_application_registration,
+            applications: match &self.applications {
+                None => Vec::new(),
+                Some(file) => ListedApplication::parse_list(&std::fs::read_to_string(file)?)?,
+            },
+            ..SignInConfig::default()
+        })
+    }
+
+    /// The claims that tokens are read by.
+    fn claims(&self) -> Outcome<ClaimNames> {
         let mut claims = ClaimNames::default();
         for pair in &self.claims {
             let (name, claim) = pair.split_once('=').ok_or("--claim must be NAME=CLAIM")?;
             let place = claims.named(name);
             *place.ok_or_else(|| format!("--claim: nothing is called {name}"))? = claim.to_owned();
         }
+        Ok(claims)
+    }
+
+    /// The issuer whose tokens are accepted beside those of `hawser token`.
+    fn tokens(&self) -> Outcome<Option<TokenConfig>> {
+        let Some(issuer) = &self.jwt_issuer else {
+            return Ok(None);
+        };
         Ok(Some(TokenConfig {
             issuer: issuer.clone(),
             audiences: self.jwt_audience.clone(),
             audience_by_client_id: self.audience_by_client_id,
             keys: KeySet::Discovered,
-            claims,
+            claims: self.claims()?,
             default_tenant: Some(tenant_id(&self.default_tenant)?),
         }))
     }
@@ -361,7 +434,7 @@ fn said(error: &(dyn Error + 'static)) -> String {
 async fn run(cli: Cli) -> Outcome {
     match cli.command {
         None => serve(cli.serve).await,
-        Some(Command::Serve(options)) => serve(options).await,
+        Some(Command::Serve(options)) => serve(*options).await,
         Some(Command::Token(options)) => token(&options),
         Some(Command::Audit {
             at,
@@ -390,7 +463,7 @@ async fn serve(options: Serve) -> Outcome {
     let client = aws_sdk_dynamodb::Client::from_conf(store.client_config().build());
     let listener = TcpListener::bind(options.listen).await?;
     let url = format!("http://{}", listener.local_addr()?);
-    let config = options.config(&identity, &url)?;
+    let config = options.config(&identity, &url, listener.local_addr()?)?;
     let app = App::new(config, client, |_| unreachable!("the key is a file's"))?.share();
     match &options.integrations {
         Some(file) => drop(integrations::apply(&app, &offers(file, true)?, false).await?),
@@ -482,6 +555,7 @@ fn announce(url: &str, admin_token: &str, api_key: &str) -> Outcome {
          curl -sX POST {url}/v1/deepagents/mcp-servers -H 'X-Api-Key: {api_key}' \\\n  \
          -d '{{\"name\":\"wiki\",\"url\":\"https://wiki.example/mcp\"}}'\n\n\
          curl -s {url}/api/svc/v1/mcp -H 'Authorization: Bearer {admin_token}'\n\n\
+         An MCP client needs the address of a server alone, such as {url}/mcp/wiki, and signs in in your browser.\n\n\
          Ctrl-C ends it."
     );
     let ready = json!({"event": "ready", "url": url, "tenant": TENANT, "adminToken": admin_token, "apiKey": api_key});

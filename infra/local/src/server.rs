@@ -2,13 +2,14 @@
 //! that finishes deletions.
 
 use crate::limits::{Limits, Shortage};
+use crate::sign_in;
 use crate::template::{Router, Template};
 use bytes::Bytes;
 use hawser_core::App;
 use hawser_core::operations::audit_log;
 use hawser_core::operations::scheduler::process_due;
-use hawser_functions::Streamed;
 use hawser_functions::runtime::guard;
+use hawser_functions::{Streamed, streamed};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -127,6 +128,11 @@ async fn answer(
     };
     let (endpoint, parameters) = router.find(parts.method.as_str(), parts.uri.path());
     let request = Request::from_parts(parts, body).with_path_parameters(parameters);
+    if let Some(page) = sign_in::answer(app, &request).await {
+        let mut page = streamed(page);
+        guard(page.headers_mut());
+        return page;
+    }
     endpoint.answer(app, request).await
 }
 

@@ -49,7 +49,8 @@ const STAGES: &[Stage] = &[
         script: "
             cargo clippy --locked --all-targets -- --deny warnings
             cargo clippy --locked --package hawser-simulation --all-targets -- --deny warnings
-            cargo clippy --locked --package xtask --all-targets -- --deny warnings",
+            cargo clippy --locked --package xtask --all-targets -- --deny warnings
+            RUSTDOCFLAGS='--deny warnings' cargo doc --locked --no-deps",
     },
     Stage {
         name: "tests",

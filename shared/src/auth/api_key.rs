@@ -112,6 +112,7 @@ fn caller_of(tenant: TenantId, key: ApiKey) -> Result<Caller> {
         bound_to: key.bound_to,
         is_service_key: key.owner.is_none(),
         key: Sortable::parse_ulid(&key.id),
+        login: None,
         is_client: false,
         token_ends: None,
     })

@@ -150,6 +150,7 @@ impl ClientToken {
             bound_to: Some(server.number),
             is_service_key: false,
             key: None,
+            login: None,
             is_client: true,
             token_ends: Some(end),
         })

@@ -4,12 +4,13 @@
 use crate::Result;
 use crate::auth::api_key::PresentedKey;
 use crate::auth::client_token::ClientToken;
+use crate::auth::login_token::LoginToken;
 use crate::domain::caller::Caller;
 use crate::domain::error::Unauthenticated;
 use crate::domain::id::TenantId;
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
-use crate::table::{Found, Key, api_keys, servers};
+use crate::table::{Found, Key, api_keys, logins, servers};
 
 /// Credentials as a request presented them.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub enum Presented {
     Key(PresentedKey),
     /// A token of a connection's own client, whose server has not been read yet.
     Client(ClientToken),
+    /// A token of ours whose login has not been read yet.
+    Login(Box<LoginToken>),
 }
 
 impl Presented {
@@ -41,7 +44,7 @@ impl Presented {
         match self {
             Self::Caller(caller) => caller.bound_to,
             Self::Key(key) => key.bound_to,
-            Self::Client(_) => None,
+            Self::Client(_) | Self::Login(_) => None,
         }
     }
 
@@ -51,6 +54,7 @@ impl Presented {
             Self::Caller(caller) => &caller.tenant,
             Self::Key(key) => &key.tenant,
             Self::Client(token) => &token.tenant,
+            Self::Login(token) => token.tenant(),
         }
     }
 
@@ -60,6 +64,7 @@ impl Presented {
             Self::Caller(caller) => Ok(caller.subject()),
             Self::Key(key) => Err(&key.id),
             Self::Client(token) => Err(&token.client),
+            Self::Login(token) => Ok(token.subject()),
         }
     }
 
@@ -74,6 +79,7 @@ impl Presented {
                 connection.chain([own]).collect()
             }
             Self::Client(token) => vec![servers::key(&token.tenant, token.server)],
+            Self::Login(token) => vec![logins::key(token.tenant(), token.login())],
         };
         for key in needed {
             if !keys.contains(&key) {
@@ -85,7 +91,7 @@ impl Presented {
     /// Authenticates the caller with the items that [`Self::required_keys`] named.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] when it is unknown, revoked, expired, or has another secret; [`Error::Internal`].
+    /// [`crate::Error::Unauthenticated`] when it is unknown, revoked, expired, or has another secret; [`crate::Error::Internal`].
     pub fn authenticate(self, found: &Found, now: Timestamp) -> Result<Caller> {
         match self {
             Self::Caller(caller) => {
@@ -94,6 +100,7 @@ impl Presented {
             }
             Self::Key(key) => key.authenticate(found, now),
             Self::Client(token) => token.authenticate(found, now),
+            Self::Login(token) => token.authenticate(found, now),
         }
     }
 }

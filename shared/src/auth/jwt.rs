@@ -173,6 +173,55 @@ impl Verifier {
     /// [`Unauthenticated::InvalidToken`], [`Unauthenticated::Expired`], [`Unauthenticated::NoTenant`];
     /// [`Error::Unavailable`] when the key set cannot be fetched.
     pub async fn verify(&self, token: &str, now: Timestamp) -> Result<Caller> {
+        self.verify_for(token, &[], now).await
+    }
+
+    /// The same for a token that may also be meant for one of these resources, besides the configured audiences (Inbound 1).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn verify_for(
+        &self,
+        token: &str,
+        resources: &[String],
+        now: Timestamp,
+    ) -> Result<Caller> {
+        let claims = self.claims(token).await?;
+        if !self.config.is_meant(&claims, resources) {
+            return Err(Unauthenticated::InvalidToken.into());
+        }
+        let caller = caller(&self.config, &claims, "access")?;
+        caller.check_end(now)?;
+        Ok(caller)
+    }
+
+    /// Whom an ID token speaks of that answers a request of ours with this nonce (OpenID Connect Core 1.0, 3.1.3.7). The
+    /// audiences of the configuration are the client that asked.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    pub async fn verify_id_token(
+        &self,
+        token: &str,
+        nonce: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Caller> {
+        let claims = self.claims(token).await?;
+        let text = |name: &str| claims.get(name).and_then(Value::as_str);
+        let is_ours = |id: &str| self.config.audiences.iter().any(|one| one == id);
+        // Where a token is issued to another client, this one has been handed it.
+        let presented = text("azp").is_none_or(is_ours);
+        let answers = nonce.is_none_or(|nonce| text("nonce") == Some(nonce));
+        if !(self.config.is_meant(&claims, &[]) && presented && answers) {
+            return Err(Unauthenticated::InvalidToken.into());
+        }
+        let caller = caller(&self.config, &claims, "id")?;
+        caller.check_end(now)?;
+        Ok(caller)
+    }
+
+    /// The claims of a token of this issuer whose signature is good and whose time has come.
+    async fn claims(&self, token: &str) -> Result<Map<String, Value>> {
         let header = decode_header(token).map_err(|_| Unauthenticated::InvalidToken)?;
         if !is_plain_token(&header) {
             return Err(Unauthenticated::InvalidToken.into());
@@ -183,22 +232,16 @@ impl Verifier {
         let mut rules = Validation::new(algorithm);
         rules.leeway = LEEWAY.unsigned_abs();
         rules.validate_nbf = true;
-        // Checked below: whoever holds a token that was good is told when it ended.
+        // Checked by the caller's end: whoever holds a token that was good is told when it ended.
         rules.validate_exp = false;
         rules.set_issuer(&[&self.config.issuer]);
-        // Below: not every issuer states one.
+        // By [`TokenConfig::is_meant`]: not every issuer states one.
         rules.validate_aud = false;
         rules.set_required_spec_claims(&["exp", "iss"]);
         let decoding = DecodingKey::from_jwk(&key).map_err(|_| Unauthenticated::InvalidToken)?;
-        let claims = decode::<Map<String, Value>>(token, &decoding, &rules)
-            .map_err(|_| Unauthenticated::InvalidToken)?
-            .claims;
-        if !self.config.is_meant(&claims) {
-            return Err(Unauthenticated::InvalidToken.into());
-        }
-        let caller = caller(&self.config, &claims)?;
-        caller.check_end(now)?;
-        Ok(caller)
+        let decoded = decode::<Map<String, Value>>(token, &decoding, &rules);
+        let decoded = decoded.map_err(|_| Unauthenticated::InvalidToken)?;
+        Ok(decoded.claims)
     }
 
     async fn key(&self, kid: &str) -> Result<Option<Jwk>> {
@@ -290,15 +333,19 @@ async fn fetch<T: DeserializeOwned>(client: &reqwest::Client, url: &str) -> Resu
 
 impl TokenConfig {
     /// Whether a token is for us: by its audience, or, where it states none and the operator says so, by its client.
-    fn is_meant(&self, claims: &Map<String, Value>) -> bool {
-        let is_ours = |value: &Value| {
+    fn is_meant(&self, claims: &Map<String, Value>, resources: &[String]) -> bool {
+        let is_one_of = |all: &[String], value: &Value| {
             let text = value.as_str();
-            text.is_some_and(|text| self.audiences.iter().any(|one| one == text))
+            text.is_some_and(|text| all.iter().any(|one| one == text))
         };
+        let is_configured = |value: &Value| is_one_of(&self.audiences, value);
+        let is_ours = |value: &Value| is_configured(value) || is_one_of(resources, value);
         match claims.get("aud") {
             Some(Value::Array(all)) => all.iter().any(is_ours),
             Some(one) => is_ours(one),
-            None => self.audience_by_client_id && claims.get("client_id").is_some_and(is_ours),
+            None => {
+                self.audience_by_client_id && claims.get("client_id").is_some_and(is_configured)
+            }
         }
     }
 }
@@ -315,7 +362,7 @@ fn claim<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
 /// Whether a token is one for access whose header asks for nothing that is not done here. An extension that must be
 /// understood is none that is (RFC 7515 4.1.11), and what another type says, a logout token for one, was not said to let
 /// anybody in (RFC 8725 3.11, RFC 9068 2.1).
-fn is_plain_token(header: &Header) -> bool {
+pub(crate) fn is_plain_token(header: &Header) -> bool {
     let kind = header.typ.as_deref().unwrap_or("JWT").to_ascii_lowercase();
     let kind = kind.strip_prefix("application/").unwrap_or(&kind);
     header.crit.is_none() && matches!(kind, "jwt" | "at+jwt")
@@ -338,9 +385,13 @@ fn algorithm(key: &Jwk) -> Option<Algorithm> {
 }
 
 /// Reads the claims of a verified token (TrueFoundry 2.2, Kambrium 11 and 13).
-fn caller(config: &TokenConfig, claims: &Map<String, Value>) -> Result<Caller, Unauthenticated> {
+fn caller(
+    config: &TokenConfig,
+    claims: &Map<String, Value>,
+    token_use: &str,
+) -> Result<Caller, Unauthenticated> {
     use Unauthenticated::InvalidToken;
-    if claims.get("token_use").is_some_and(|v| v != "access") {
+    if claims.get("token_use").is_some_and(|v| v != token_use) {
         return Err(InvalidToken);
     }
     let names = &config.claims;
@@ -419,6 +470,7 @@ fn caller(config: &TokenConfig, claims: &Map<String, Value>) -> Result<Caller, U
         bound_to,
         is_service_key: false,
         key: None,
+        login: None,
         is_client: false,
         token_ends: Some(ends),
     })

@@ -4,3 +4,4 @@ pub mod api_key;
 pub mod client_token;
 pub mod credentials;
 pub mod jwt;
+pub mod login_token;

@@ -3,6 +3,7 @@
 use crate::domain::error::Unauthenticated;
 use crate::domain::event::Who;
 use crate::domain::id::{Sortable, TenantId};
+use crate::domain::login::Identity;
 use crate::domain::subject::{Actor, Subject};
 use crate::domain::time::Timestamp;
 use std::collections::BTreeSet;
@@ -35,6 +36,8 @@ pub struct Caller {
     pub is_service_key: bool,
     /// The id of the API key that it came with, if it came with one.
     pub key: Option<Sortable>,
+    /// The login whose token it came with, if it came with one.
+    pub login: Option<Sortable>,
     /// Whether it came with a token of its connection's own client.
     pub is_client: bool,
     /// The `exp` of the token that it came with, if it came with one.
@@ -57,6 +60,20 @@ impl Caller {
         &self.actor.subject
     }
 
+    /// The person, as logins keep them.
+    pub fn identity(&self) -> Identity {
+        Identity {
+            subject: self.actor.subject.clone(),
+            email: self.email.clone(),
+            username: self.username.clone(),
+            display_name: self.actor.display_name.clone(),
+            roles: self.roles.clone(),
+            teams: self.teams.clone(),
+            permissions: self.permissions.clone(),
+            scopes: self.scopes.clone(),
+        }
+    }
+
     /// Refuses a caller whose token has ended.
     pub(crate) fn check_end(&self, now: Timestamp) -> Result<(), Unauthenticated> {
         match self.token_ends {
@@ -71,6 +88,7 @@ impl From<&Caller> for Who {
         Self::Subject {
             subject: caller.subject().clone(),
             key: caller.key,
+            login: caller.login,
             client: caller.is_client,
         }
     }

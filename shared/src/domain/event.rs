@@ -1,5 +1,5 @@
-//! The audit log: one event for every change of a server, a credential, an API key, a session or an integration, written in
-//! the transaction that makes the change. No field of an event can hold a secret: each is an id, a subject, or a word of a
+//! The audit log: one event for every change of a server, a credential, an API key, a session, a login or an integration,
+//! written in the transaction that makes the change. No field of an event can hold a secret: each is an id, a subject, or a word of a
 //! closed list.
 //!
 //! The events of a tenant and month are chained afterwards, in the order in which the worker meets them: the link of each is
@@ -9,6 +9,7 @@
 use super::consent_failure::ConsentFailure;
 use super::credential::Source;
 use super::id::{ServerId, Sortable, TenantId, hash};
+use super::login::LoginEnd;
 use super::revocation;
 use super::session::Session;
 use super::subject::Subject;
@@ -45,6 +46,15 @@ pub struct Event {
     /// The consent that it concerns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<Sortable>,
+    /// The login that it concerns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<Sortable>,
+    /// The application of that login, by its `client_id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application: Option<String>,
+    /// Why that login ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<LoginEnd>,
     /// The receipt that says more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Sortable>,
@@ -70,6 +80,9 @@ pub enum Who {
         /// The API key that it used, if it used one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         key: Option<Sortable>,
+        /// The login whose token it used, if it used one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        login: Option<Sortable>,
         /// Whether it was the OAuth client of the subject's connection.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         client: bool,
@@ -192,6 +205,21 @@ pub enum Action {
     /// A session with an MCP server was closed by its client.
     #[serde(rename = "mcp-session.closed")]
     McpSessionClosed,
+    /// A person has allowed an application to get tokens.
+    #[serde(rename = "login.allowed")]
+    LoginAllowed,
+    /// An application got its first tokens.
+    #[serde(rename = "login.created")]
+    LoginCreated,
+    /// An application got new tokens.
+    #[serde(rename = "login.refreshed")]
+    LoginRefreshed,
+    /// The identity provider has vouched for the subject of a login anew.
+    #[serde(rename = "login.vouched")]
+    LoginVouched,
+    /// A login has ended.
+    #[serde(rename = "login.ended")]
+    LoginEnded,
     /// An integration came into the catalogue.
     #[serde(rename = "integration.added")]
     IntegrationAdded,
@@ -325,6 +353,9 @@ impl Event {
             source: None,
             key: None,
             session: None,
+            login: None,
+            application: None,
+            cause: None,
             receipt: None,
             reason: None,
             integration: None,
@@ -374,6 +405,21 @@ impl Event {
     #[must_use]
     pub fn of_key(mut self, id: &str) -> Self {
         self.key = Sortable::parse_ulid(id);
+        self
+    }
+
+    /// Of this login of this application.
+    #[must_use]
+    pub fn of_login(mut self, login: Sortable, client_id: &str) -> Self {
+        self.login = Some(login);
+        self.application = Some(client_id.to_owned());
+        self
+    }
+
+    /// An end of a login for this cause.
+    #[must_use]
+    pub const fn caused_by(mut self, cause: LoginEnd) -> Self {
+        self.cause = Some(cause);
         self
     }
 
@@ -449,6 +495,12 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     session_id: Option<Sortable>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    login_id: Option<Sortable>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<LoginEnd>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     receipt_id: Option<Sortable>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<ConsentFailure>,
@@ -466,6 +518,8 @@ struct LineActor<'a> {
     id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key_id: Option<Sortable>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    login_id: Option<Sortable>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     client: bool,
 }
@@ -476,6 +530,7 @@ impl<'a> LineActor<'a> {
             r#type: kind,
             id: None,
             key_id: None,
+            login_id: None,
             client: false,
         }
     }
@@ -487,11 +542,13 @@ impl<'a> Line<'a> {
             Who::Subject {
                 subject,
                 key,
+                login,
                 client,
             } => LineActor {
                 r#type: subject.kind().as_str(),
                 id: Some(subject.id()),
                 key_id: *key,
+                login_id: *login,
                 client: *client,
             },
             Who::Worker { worker } => LineActor {
@@ -514,6 +571,9 @@ impl<'a> Line<'a> {
             auth_source: event.source.map(Source::as_str),
             key_id: event.key,
             session_id: event.session,
+            login_id: event.login,
+            client_id: event.application.as_deref(),
+            cause: event.cause,
             receipt_id: event.receipt,
             reason: event.reason,
             integration: event.integration.as_deref(),
@@ -564,6 +624,7 @@ mod tests {
         let actor = Who::Subject {
             subject: ada.clone(),
             key: None,
+            login: None,
             client: false,
         };
         let mut event = Event::new(now, &tenant, actor, Action::CredentialRemoved)

@@ -91,6 +91,31 @@ pub struct SecretReference {
     pub json_key: Option<String>,
 }
 
+impl SecretReference {
+    /// Reads the ARN of a secret of Secrets Manager or of a parameter of Parameter Store; behind `#`, the member that it is of
+    /// the JSON object that is stored there.
+    pub fn parse_arn(text: &str) -> Option<Self> {
+        let (arn, member) = match text.split_once('#') {
+            Some((arn, member)) => (arn, Some(member)),
+            None => (text, None),
+        };
+        let parts: Vec<&str> = arn.splitn(6, ':').collect();
+        let &["arn", _, service, _, _, resource] = parts.as_slice() else {
+            return None;
+        };
+        let store = match service {
+            "secretsmanager" if resource.starts_with("secret:") => SecretStore::Secretsmanager,
+            "ssm" if resource.starts_with("parameter/") => SecretStore::Ssm,
+            _ => return None,
+        };
+        Some(Self {
+            store,
+            id: arn.to_owned(),
+            json_key: member.map(str::to_owned),
+        })
+    }
+}
+
 /// The stores that a secret may be in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -3,6 +3,7 @@
 use crate::domain::credential::{Credential, Grant, Override};
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::issuance::Provider;
+use crate::domain::login::Login;
 use crate::domain::reason::Reason;
 use crate::domain::receipt::Counts;
 use crate::domain::revocation::Revocation;
@@ -151,6 +152,11 @@ impl Offboarding {
             Credential::Override(_) => true,
             Credential::Grant(grant) => self.number == 0 || grant.offboardings < self.number,
         }
+    }
+
+    /// Whether this offboarding ends a login. It does not end one whose sign-in came after it.
+    pub const fn ends(&self, login: &Login) -> bool {
+        login.approval.offboardings < self.number
     }
 
     /// Whether a consent was begun before it.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// How long a session may last, in seconds.
 pub const MCP_SESSION_LIFETIME: i64 = 24 * 3600;
 
-/// A session that an MCP server has opened for one subject.
+/// A session of one subject with an MCP server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct McpSession {
     /// SHA-256 of the id that the subject was given, lower-case hexadecimal.
@@ -23,19 +23,56 @@ pub struct McpSession {
     pub subject: Subject,
     /// The server's auth revision when it was opened.
     pub auth_revision: u64,
-    /// The fingerprint of the call that opened it; the session is void under another one.
+    /// The fingerprint of the call that opened it, or of one without a credential while it is pending; the session is void
+    /// under another one.
     #[serde(rename = "fence")]
     pub fingerprint: String,
     /// When it was opened.
     pub at: Timestamp,
-    /// The server's own id of it, sealed.
+    /// How far it is.
+    #[serde(default)]
+    pub phase: McpPhase,
+    /// Whether its client opens addresses for people.
+    #[serde(default)]
+    pub opens_urls: bool,
+    /// The revision that the server agreed on, if the session was opened there after the client's handshake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The consent that its client was last told of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elicitation: Option<String>,
+    /// What its phase says, sealed.
     pub sealed: Sealed,
     /// Housekeeping alone: DynamoDB removes it some time after this second.
     pub ttl: i64,
 }
 
+/// How far a session is, and what of it is sealed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum McpPhase {
+    /// Open at the server: the server's own id of it.
+    #[default]
+    Open,
+    /// Open at the server, which gave it no id: nothing.
+    Unnamed,
+    /// Hawser has answered the handshake, because the subject had no usable credential: what the client said in it.
+    Pending,
+}
+
+impl McpPhase {
+    /// As stored.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Unnamed => "unnamed",
+            Self::Pending => "pending",
+        }
+    }
+}
+
 impl McpSession {
-    /// Whether this subject may use it under this fingerprint.
+    /// Whether this subject may use it under this fingerprint. That of a pending session is the one without a credential.
     pub fn serves(&self, subject: &Subject, fingerprint: &str, now: Timestamp) -> bool {
         self.subject == *subject
             && self.fingerprint == fingerprint

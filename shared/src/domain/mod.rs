@@ -4,6 +4,7 @@
 pub mod address;
 pub mod allowed_issuers;
 pub mod api_key;
+pub mod application;
 pub mod caller;
 pub mod consent_failure;
 pub mod credential;
@@ -16,6 +17,7 @@ pub mod integration;
 pub mod issuance;
 pub mod job;
 pub mod json;
+pub mod login;
 pub mod mcp_session;
 pub mod reason;
 pub mod receipt;

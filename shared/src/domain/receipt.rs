@@ -1,7 +1,7 @@
 //! Receipts: the lasting, secret-free record of what was taken away.
 
 use crate::domain::credential::Source;
-use crate::domain::id::ServerId;
+use crate::domain::id::{ServerId, Sortable};
 use crate::domain::revocation::{Outcome, Unsupported};
 use crate::domain::subject::{Actor, Subject};
 use crate::domain::time::Timestamp;
@@ -95,12 +95,20 @@ pub struct PresentedToken {
     pub attempts: u32,
 }
 
-/// How many credentials of each source.
+/// How many credentials of each source, and how many logins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Counts {
     pub oauth: u64,
     pub overrides: u64,
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub logins: u64,
+}
+
+/// Whether there is none to be counted. Receipts from before there were logins say nothing of them.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Counts {
@@ -137,6 +145,16 @@ pub enum Removed {
         /// Whose.
         #[serde(flatten)]
         subject: Subject,
+    },
+    /// One login.
+    Login {
+        /// Whose.
+        #[serde(flatten)]
+        subject: Subject,
+        /// Which.
+        login: Sortable,
+        /// The application that it was for.
+        client_id: String,
     },
     /// Every credential at a living server.
     All {

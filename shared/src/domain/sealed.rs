@@ -1,5 +1,7 @@
 //! Sealed values and wrapped keys as they are stored. Only `seal` makes and opens them.
 
+use super::id::hash;
+use crate::{Error, Result};
 use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::DecodingKey;
 use serde::{Deserialize, Serialize};
@@ -9,6 +11,18 @@ use std::fmt;
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Sealed(#[serde(with = "serde_bytes")] pub(crate) Vec<u8>);
+
+impl Sealed {
+    /// As text, for those who hold it in our place.
+    pub fn to_text(&self) -> String {
+        BASE64URL_NOPAD.encode(&self.0)
+    }
+
+    /// From [`Self::to_text`].
+    pub fn from_text(text: &str) -> Option<Self> {
+        BASE64URL_NOPAD.decode(text.as_bytes()).ok().map(Self)
+    }
+}
 
 impl fmt::Debug for Sealed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -70,5 +84,61 @@ impl SigningKey {
         };
         let (x, y) = coordinates.split_at_checked(32)?;
         DecodingKey::from_ec_components(&BASE64URL_NOPAD.encode(x), &BASE64URL_NOPAD.encode(y)).ok()
+    }
+}
+
+/// What the ids of these keys begin with.
+const KID_PREFIX: &str = "hwj_";
+
+/// A pair of keys that the deployment signs access tokens with (ES256). The private half is sealed by the operator's key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenKey {
+    /// Rises by one with each rotation; the highest signs.
+    pub number: u32,
+    /// Its `kid`.
+    pub kid: String,
+    /// The number of the operator's key that seals it.
+    pub tenant_key: u32,
+    /// The two halves.
+    pub pair: SigningKey,
+}
+
+impl TokenKey {
+    /// The `kid` of the key with this number and this public half.
+    pub fn kid_of(number: u32, public: &str) -> String {
+        let digest = hash(public);
+        format!("{KID_PREFIX}{number}_{}", &digest[..16])
+    }
+
+    /// The number of the key that has this `kid`, if the `kid` is one of ours.
+    pub fn number_of(kid: &str) -> Option<u32> {
+        let (number, digest) = kid.strip_prefix(KID_PREFIX)?.split_once('_')?;
+        let is_digest = digest.len() == 16 && digest.bytes().all(|b| b.is_ascii_hexdigit());
+        number.parse().ok().filter(|_| is_digest)
+    }
+
+    /// What signatures are verified with.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the stored key is not one.
+    pub fn public(&self) -> Result<DecodingKey> {
+        let public = self.pair.public();
+        public.ok_or_else(|| Error::internal("a token key is not a point of P-256"))
+    }
+
+    /// The coordinates of the public half, base64url (RFC 7518 6.2.1).
+    ///
+    /// # Errors
+    /// As [`Self::public`].
+    pub fn coordinates(&self) -> Result<(String, String)> {
+        let point = BASE64URL_NOPAD.decode(self.pair.public.as_bytes());
+        let point = point.map_err(|_| Error::internal("a token key is not base64url"))?;
+        match point.as_slice() {
+            [4, coordinates @ ..] if coordinates.len() == 64 => {
+                let (x, y) = coordinates.split_at(32);
+                Ok((BASE64URL_NOPAD.encode(x), BASE64URL_NOPAD.encode(y)))
+            }
+            _ => Err(Error::internal("a token key is not a point of P-256")),
+        }
     }
 }

@@ -32,7 +32,7 @@ const WORDS: [&str; 12] = [
 ];
 
 /// The `error` of an answer, if it is a known word; else the empty string.
-fn known(error: Option<&str>) -> &'static str {
+pub(crate) fn known(error: Option<&str>) -> &'static str {
     let said = error.unwrap_or_default();
     WORDS.into_iter().find(|word| *word == said).unwrap_or("")
 }

@@ -67,6 +67,8 @@ pub struct Tokens {
     pub access: SecretString,
     /// `refresh_token`; `None` in a refresh means that the old one stays (MCP authorization 6.8).
     pub refresh: Option<SecretString>,
+    /// `id_token` (OpenID Connect Core 1.0), which says who has signed in; not verified.
+    pub id_token: Option<SecretString>,
     /// Seconds until the access token ends, at most ten years; zero if it has ended already.
     pub expires_in: Option<i64>,
     /// The scopes granted; `None` means as asked.
@@ -386,6 +388,7 @@ fn read(fetched: &Fetched, auth: ClientAuth) -> Result<Tokens, TokenFailure> {
             Ok(Tokens {
                 access,
                 refresh,
+                id_token: members.secret("id_token"),
                 expires_in: lifetime.map(|n| n.clamp(0, LONGEST_LIFETIME)),
                 scopes: scopes.filter(|scopes| length(scopes) <= LARGEST_SCOPES),
                 auth,

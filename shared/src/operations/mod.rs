@@ -1,13 +1,16 @@
 //! What Hawser does, in the words of no contract. Each operation is one decision and at most one transaction; what has
 //! been read for a caller cannot be used before a contract's rule has permitted it.
 
+pub mod applications;
 pub mod audit_log;
+pub mod authorization;
 pub mod clients;
 pub mod consent;
 pub mod credentials;
 pub mod grants;
 pub mod integrations;
 pub mod integrity;
+pub mod logins;
 pub mod providers;
 pub mod proxy;
 mod purge;
@@ -17,9 +20,11 @@ pub mod scheduler;
 mod sealed_tokens;
 pub mod servers;
 pub mod sessions;
+pub mod sign_in;
 pub mod subjects;
 pub mod tokens;
 pub mod tools;
+pub mod upstream_sessions;
 mod verifications;
 
 use crate::domain::address::host;
@@ -57,6 +62,11 @@ impl<T> Unchecked<T> {
     /// Something found for a caller.
     pub fn new(caller: Caller, found: T) -> Self {
         Self { caller, found }
+    }
+
+    /// Who asked, which is known before any rule.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     /// Applies the contract's rule.

@@ -36,6 +36,7 @@ pub async fn find(app: &App, who: Presented, id: ServerId) -> Result<Unchecked<O
     // Whom an API key speaks for is known only once its item has been read.
     let known = match &who {
         Presented::Caller(caller) => Some(caller.subject().clone()),
+        Presented::Login(token) => Some(token.subject().clone()),
         Presented::Key(_) | Presented::Client(_) => None,
     };
     let own = known.iter().map(|known| provider_key(&tenant, id, known));

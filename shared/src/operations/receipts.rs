@@ -81,9 +81,9 @@ pub async fn list(
 /// Managers of the tenant may read all receipts, others those of which they are the actor or the subject.
 pub fn may_read(caller: &Caller, receipt: &Receipt) -> bool {
     let concerned = match &receipt.removed {
-        Removed::Credential { subject, .. } | Removed::Subject { subject } => {
-            subject == caller.subject()
-        }
+        Removed::Credential { subject, .. }
+        | Removed::Subject { subject }
+        | Removed::Login { subject, .. } => subject == caller.subject(),
         Removed::Server { .. } | Removed::All { .. } => false,
     };
     caller.manages_tenant() || receipt.actor.subject == *caller.subject() || concerned

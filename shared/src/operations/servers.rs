@@ -620,8 +620,11 @@ async fn reject_voiding_change(
         Counts {
             oauth: 0,
             overrides: 0,
+            ..
         } => Ok(()),
-        Counts { oauth, overrides } => Err(Error::WouldVoidCredentials { oauth, overrides }),
+        Counts {
+            oauth, overrides, ..
+        } => Err(Error::WouldVoidCredentials { oauth, overrides }),
     }
 }
 

@@ -1,11 +1,12 @@
-//! Offboarding: removes all credentials of one subject on every server of the tenant.
+//! Offboarding: removes all credentials of one subject on every server of the tenant, and ends the subject's logins.
 
 use super::credentials::AtServer;
-use super::{ATTEMPTS, DeletionPreview, Permitted, Tries};
+use super::{ATTEMPTS, DeletionPreview, Permitted, Tries, logins};
 use crate::domain::credential::Credential;
 use crate::domain::event::{Action, Event, Who, Worker};
 use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::job::Offboarding;
+use crate::domain::login::LoginEnd;
 use crate::domain::reason::Reason;
 use crate::domain::receipt::{Counts, Outcomes, Receipt, Removed};
 use crate::domain::server::{Auth, Server};
@@ -14,6 +15,7 @@ use crate::domain::subject::{Actor, Subject, SubjectType};
 use crate::state::app::App;
 use crate::table;
 use crate::table::credentials::Outcome;
+use crate::table::logins::Ended;
 use crate::table::reasons::Kept;
 use crate::{Error, Result};
 use futures_util::future::try_join_all;
@@ -35,7 +37,7 @@ const LOOKING_AROUND: Duration = Duration::from_secs(5);
 /// How long a call works on it; what is left then goes on in the background.
 const CALL_TIME_LIMIT: Duration = Duration::from_secs(20);
 
-/// Removes every credential of a subject, and its pending consents. Each is out of every read path as soon as it is
+/// Removes every credential of a subject, its logins and its pending consents. Each is out of every read path as soon as it is
 /// counted on the receipt; the work item is stored first, so the offboarding completes even if this process dies.
 ///
 /// # Errors
@@ -146,7 +148,14 @@ pub async fn preview_offboarding(
     tenant: &TenantId,
     subject: &Subject,
 ) -> Result<DeletionPreview> {
-    let mut preview = DeletionPreview::default();
+    let logins = logins::list(app, tenant, Some(subject)).await?.len();
+    let mut preview = DeletionPreview {
+        counts: Counts {
+            logins: u64::try_from(logins).unwrap_or(u64::MAX),
+            ..Counts::default()
+        },
+        ..DeletionPreview::default()
+    };
     let mut after = None;
     loop {
         let servers = app
@@ -155,6 +164,7 @@ pub async fn preview_offboarding(
             .await?;
         let (servers, last) = servers;
         if last.is_none() {
+            preview.subjects = preview.subjects.max(u64::from(logins > 0));
             return Ok(preview);
         }
         after = last;
@@ -216,6 +226,12 @@ pub(super) async fn run(app: &App, begun: &Offboarding, until: Instant) -> Resul
     let tenant = &offboarding.tenant;
     let mut after = offboarding.after;
     let mut failure = None;
+    match end_logins(app, &offboarding).await {
+        Ok(true) => {}
+        Ok(false) => return app.table.finish_offboarding(begun, app.now()).await,
+        Err(error @ (Error::Unavailable(_) | Error::Contended)) => return Err(error),
+        Err(error) => failure = Some(error),
+    }
     loop {
         let (found, last) = app
             .table
@@ -252,6 +268,31 @@ pub(super) async fn run(app: &App, begun: &Offboarding, until: Instant) -> Resul
             };
         }
     }
+}
+
+/// Ends the subject's logins, except those that began with a sign-in after the offboarding. None can begin with one from before,
+/// because the count of offboardings has risen. Returns `false` if the receipt is already closed.
+async fn end_logins(app: &App, offboarding: &Offboarding) -> Result<bool> {
+    let Offboarding {
+        tenant,
+        subject,
+        receipt,
+        ..
+    } = offboarding;
+    let (logins, unreadable) = app.table.logins_of(tenant, subject).await?;
+    for login in logins {
+        if !offboarding.ends(&login) {
+            continue;
+        }
+        let event = logins::of_login(&login, app.now(), Worker::Offboarding, Action::LoginEnded)?
+            .caused_by(LoginEnd::Offboarded)
+            .under(Some(receipt));
+        let ended = app.table.offboard_login(&login, receipt, &event).await?;
+        if ended == Ended::ReceiptClosed {
+            return Ok(false);
+        }
+    }
+    unreadable.map_or(Ok(true), Err)
 }
 
 /// Removes the subject's credentials at some servers. Returns `false` if the receipt is already closed.

@@ -4,6 +4,7 @@ use crate::auth::api_key::{PresentedKey, is_api_key, is_personal};
 use crate::auth::client_token::ClientToken;
 use crate::auth::credentials::Presented;
 use crate::auth::jwt::Verifier;
+use crate::auth::login_token::{LoginToken, kid};
 use crate::domain::allowed_issuers::AllowedIssuers;
 use crate::domain::caller::Caller;
 use crate::domain::error::Unauthenticated;
@@ -19,7 +20,9 @@ use crate::state::catalogue::Copies;
 use crate::state::circuit_breaker::CircuitBreaker;
 use crate::state::config::{Config, KeyServiceConfig};
 use crate::state::leases::Leases;
+use crate::state::sign_in::SignIn;
 use crate::state::tasks::Tasks;
+use crate::state::token_keys::TokenKeys;
 use crate::table::{Found, Key, Table};
 use crate::{Error, Result};
 use aws_config::timeout::TimeoutConfig;
@@ -55,6 +58,8 @@ pub struct App {
     pub ui_origin: Option<String>,
     /// Which issuers a tenant's servers may use.
     pub allowed_issuers: AllowedIssuers,
+    /// How people and applications sign in here.
+    pub sign_in: SignIn,
     /// Whether a server may be registered at `http` on loopback; only under the local server.
     pub allow_loopback_http: bool,
     /// The one way out, for every address learned from anywhere.
@@ -65,6 +70,8 @@ pub struct App {
     pub stream_check: Duration,
     /// How long an event stream may be silent before a comment is sent on it.
     pub keep_alive: Duration,
+    /// How long a repeated request waits for the consent of its subject.
+    pub consent_wait: Duration,
     /// How long a server may take to list its tools, over all its pages.
     pub listing_limit: Duration,
     /// How long whoever would register a client waits for someone else who does, and seems to be gone.
@@ -83,6 +90,7 @@ pub struct App {
     pub(crate) process_cache: ProcessCache,
     pub(crate) circuit_breaker: CircuitBreaker,
     pub(crate) leases: Leases,
+    pub(crate) token_keys: TokenKeys,
     own: Weak<Self>,
     key_service: KeyService,
     tenant_keys: TenantKeys,
@@ -154,11 +162,13 @@ impl App {
             allowed_origins: config.allowed_origins,
             ui_origin: config.ui_origin,
             allowed_issuers: config.allowed_issuers,
+            sign_in: SignIn::new(config.sign_in, config.allow_loopback_http)?,
             allow_loopback_http: config.allow_loopback_http,
             egress,
             clock: Clock::System,
             stream_check: Duration::from_secs(5),
             keep_alive: Duration::from_secs(30),
+            consent_wait: Duration::from_secs(20),
             listing_limit: Duration::from_secs(20),
             registration_wait: Duration::from_secs(8),
             calls: Arc::new(Semaphore::new(CALLS)),
@@ -170,6 +180,7 @@ impl App {
             process_cache: ProcessCache::default(),
             circuit_breaker: CircuitBreaker::default(),
             leases: Leases::default(),
+            token_keys: TokenKeys::default(),
             own: Weak::new(),
             key_service,
             tenant_keys: TenantKeys::default(),
@@ -213,11 +224,12 @@ impl App {
     }
 
     /// Takes a bearer token: verified, or to be settled by its item if it is one of ours. An API key may be sent as one
-    /// (Inbound 1.4).
+    /// (Inbound 1.4). `resources` are the addresses of what the request is for: a token of the operator's issuer may be meant for
+    /// one of them (Inbound 1.3), and a login's token is for one of them or for the whole deployment.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`], or [`Error::Unavailable`] when the issuer's keys cannot be fetched.
-    pub async fn present_token(&self, token: &str) -> Result<Presented> {
+    pub async fn present_token(&self, token: &str, resources: &[String]) -> Result<Presented> {
         if let Some(token) = ClientToken::read(token) {
             return Ok(Presented::Client(token));
         }
@@ -230,9 +242,18 @@ impl App {
             let pointer = pointer.ok_or(Unauthenticated::InvalidToken)?;
             return Ok(Presented::Key(PresentedKey::personal(hash, pointer)));
         }
+        if let Some(kid) = kid(token)
+            && let Some(key) = self.verifying_key(&kid).await?
+        {
+            let token = LoginToken::verify(token, &key, self.now())?;
+            if !token.is_for_deployment() && !token.is_for(resources) {
+                return Err(Unauthenticated::InvalidToken.into());
+            }
+            return Ok(Presented::Login(Box::new(token)));
+        }
         let verifier = Verifier::of(&self.verifiers, token).ok_or(Unauthenticated::InvalidToken)?;
         verifier
-            .verify(token, self.now())
+            .verify_for(token, resources, self.now())
             .await
             .map(|caller| Presented::Caller(Box::new(caller)))
     }
@@ -288,6 +309,34 @@ impl App {
         self.tenant_key(tenant, wrapped.tenant_key)
             .await?
             .unwrap_data_key(tenant, server, wrapped)
+    }
+
+    /// The operator's own key, for what belongs to no tenant: registrations of applications, cookies of people who sign in.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Internal`].
+    pub(crate) async fn operator_key(&self) -> Result<TenantKey> {
+        self.current_tenant_key(&TenantId::operator()).await
+    }
+
+    /// The same, if there is one: what was sealed here was sealed with it.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn existing_operator_key(&self) -> Result<Option<TenantKey>> {
+        let operator = TenantId::operator();
+        if let Some(key) = self.tenant_keys.get(&operator, TENANT_KEY) {
+            return Ok(Some(key));
+        }
+        if self
+            .table
+            .tenant_key(&operator, TENANT_KEY)
+            .await?
+            .is_none()
+        {
+            return Ok(None);
+        }
+        self.tenant_key(&operator, TENANT_KEY).await.map(Some)
     }
 
     /// The key of a tenant that new servers use, made if the tenant has none. Of two made at once the first stays.

@@ -5,9 +5,12 @@ use crate::auth::jwt::ClaimNames;
 use crate::auth::jwt::KeySet;
 use crate::auth::jwt::TokenConfig;
 use crate::domain::allowed_issuers::AllowedIssuers;
-use crate::domain::id::TenantId;
+use crate::domain::application::is_usable_redirect;
+use crate::domain::id::{TenantId, is_plain_text};
+use crate::domain::integration::SecretReference;
 use crate::egress::PrivateHosts;
 use secrecy::SecretString;
+use serde::Deserialize;
 use std::fmt;
 use url::Url;
 
@@ -44,8 +47,117 @@ pub struct Config {
     pub private_hosts: PrivateHosts,
     /// `HAWSER_ALLOWED_ISSUERS`: which issuers the servers of a tenant may use, as JSON (default: any).
     pub allowed_issuers: AllowedIssuers,
+    /// How people and applications sign in here.
+    pub sign_in: SignInConfig,
     /// Whether a server may be registered at `http` on loopback. No variable: only the local server sets it.
     pub allow_loopback_http: bool,
+}
+
+/// How people and applications sign in here (Inbound 2).
+#[derive(Clone, Debug)]
+pub struct SignInConfig {
+    /// Where people sign in.
+    pub place: SignInPlace,
+    /// `HAWSER_AUTHORIZATION_SERVER`: an authorization server that is named to MCP clients in place of ours, because it can do
+    /// all that they need (default: ours, where people can sign in).
+    pub authorization_server: Option<String>,
+    /// `HAWSER_APPLICATION_REGISTRATION` (`yes`): whether applications may register themselves.
+    pub registration: bool,
+    /// `HAWSER_APPLICATIONS`: applications that the operator lists, as JSON (default: none).
+    pub applications: Vec<ListedApplication>,
+}
+
+impl Default for SignInConfig {
+    fn default() -> Self {
+        Self {
+            place: SignInPlace::Nowhere,
+            authorization_server: None,
+            registration: true,
+            applications: Vec::new(),
+        }
+    }
+}
+
+/// Where people sign in.
+#[derive(Clone, Debug)]
+pub enum SignInPlace {
+    /// They cannot.
+    Nowhere,
+    /// At the operator's OpenID provider.
+    Provider(Box<ProviderConfig>),
+    /// At the local server's page for development, which believes whoever is there. No variable: only the local server sets it.
+    Development,
+}
+
+/// The operator's OpenID provider, and the client that is registered there for this deployment.
+#[derive(Clone, Debug)]
+pub struct ProviderConfig {
+    /// Whose ID tokens are accepted: `HAWSER_SIGN_IN_ISSUER` for the audience `HAWSER_SIGN_IN_CLIENT_ID`, read by the same
+    /// claims as the tokens of APIs.
+    pub tokens: TokenConfig,
+    /// `HAWSER_SIGN_IN_CLIENT_ID`.
+    pub client_id: String,
+    /// The client's secret; a public client has none.
+    pub secret: Option<ProviderSecret>,
+    /// `HAWSER_SIGN_IN_SCOPES` (default: `openid profile email`).
+    pub scopes: String,
+}
+
+/// Where the secret of the client at the provider is.
+#[derive(Clone, Debug)]
+pub enum ProviderSecret {
+    /// `HAWSER_SIGN_IN_SECRET_ARN`: in Secrets Manager or in Parameter Store.
+    Reference(SecretReference),
+    /// In the settings of the local server.
+    Given(SecretString),
+}
+
+/// An application that the operator lists.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListedApplication {
+    /// Its `client_id`.
+    pub client_id: String,
+    /// Its name for people.
+    pub name: String,
+    /// Where a browser may be sent with a code.
+    pub redirect_uris: Vec<String>,
+    /// SHA-256 of its secret, lower-case hexadecimal; a public client has none.
+    #[serde(default)]
+    pub client_secret_sha256: Option<String>,
+}
+
+impl ListedApplication {
+    /// Reads a JSON list of them.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse_list(text: &str) -> Result<Vec<Self>, String> {
+        let all: Vec<Self> = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        for one in &all {
+            let id = &one.client_id;
+            let secret = one.client_secret_sha256.as_deref();
+            let is_hash = |text: &str| {
+                text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+            };
+            if !is_plain_text(id, 255) || id.contains("://") {
+                return Err("a client_id is empty, too long or an address".to_owned());
+            }
+            if let Some(uri) = one
+                .redirect_uris
+                .iter()
+                .find(|uri| !is_usable_redirect(uri))
+            {
+                return Err(format!("{id}: {uri} is no redirect URI"));
+            }
+            if one.redirect_uris.is_empty() || secret.is_some_and(|text| !is_hash(text)) {
+                return Err(format!(
+                    "{id}: redirect_uris or client_secret_sha256 is wrong"
+                ));
+            }
+        }
+        Ok(all)
+    }
 }
 
 /// Where tenant keys are wrapped.
@@ -84,6 +196,7 @@ impl Config {
             ui_origin: None,
             private_hosts: PrivateHosts::default(),
             allowed_issuers: AllowedIssuers::default(),
+            sign_in: SignInConfig::default(),
             allow_loopback_http: false,
         }
     }
@@ -108,8 +221,9 @@ impl Config {
                 .map(str::to_owned)
                 .collect()
         };
-        let switch = |name: &str| match optional(name).as_deref() {
-            None | Some("no") => Ok(false),
+        let switch = |name: &str, default: bool| match optional(name).as_deref() {
+            None => Ok(default),
+            Some("no") => Ok(false),
             Some("yes") => Ok(true),
             Some(_) => Err(ConfigError(format!("{name} must be yes or no"))),
         };
@@ -132,7 +246,7 @@ impl Config {
             None => Vec::new(),
             Some(issuer) => vec![TokenConfig {
                 audiences: list_of(&required("HAWSER_JWT_AUDIENCE")?),
-                audience_by_client_id: switch("HAWSER_AUDIENCE_BY_CLIENT_ID")?,
+                audience_by_client_id: switch("HAWSER_AUDIENCE_BY_CLIENT_ID", false)?,
                 keys: match (optional("HAWSER_JWKS_URL"), optional("HAWSER_JWKS")) {
                     (Some(url), None) if url.starts_with("https://") => KeySet::Url(url),
                     (None, Some(text)) => {
@@ -156,12 +270,7 @@ impl Config {
                     }
                 },
                 claims: claims(optional),
-                default_tenant: match optional("HAWSER_DEFAULT_TENANT") {
-                    None => None,
-                    Some(name) => Some(TenantId::parse(&name).ok_or_else(|| {
-                        ConfigError("HAWSER_DEFAULT_TENANT is no tenant".to_owned())
-                    })?),
-                },
+                default_tenant: default_tenant(optional)?,
                 issuer,
             }],
         };
@@ -186,9 +295,75 @@ impl Config {
                     ConfigError(wrong.to_owned())
                 })?,
             },
+            sign_in: sign_in(&optional, switch)?,
             allow_loopback_http: false,
         })
     }
+}
+
+/// How people and applications sign in.
+fn sign_in(
+    optional: &impl Fn(&str) -> Option<String>,
+    switch: impl Fn(&str, bool) -> Result<bool, ConfigError>,
+) -> Result<SignInConfig, ConfigError> {
+    let wrong = |text: &str| ConfigError(text.to_owned());
+    let place = match optional("HAWSER_SIGN_IN_ISSUER") {
+        None => SignInPlace::Nowhere,
+        Some(issuer) if !issuer.starts_with("https://") => {
+            return Err(wrong("HAWSER_SIGN_IN_ISSUER must be https"));
+        }
+        Some(issuer) => {
+            let client_id = optional("HAWSER_SIGN_IN_CLIENT_ID")
+                .ok_or_else(|| wrong("HAWSER_SIGN_IN_CLIENT_ID is not set"))?;
+            let secret = match optional("HAWSER_SIGN_IN_SECRET_ARN") {
+                None => None,
+                Some(arn) => Some(ProviderSecret::Reference(
+                    SecretReference::parse_arn(&arn).ok_or_else(|| {
+                        wrong("HAWSER_SIGN_IN_SECRET_ARN is no ARN of a secret or a parameter")
+                    })?,
+                )),
+            };
+            let tokens = TokenConfig {
+                issuer,
+                audiences: vec![client_id.clone()],
+                audience_by_client_id: false,
+                keys: KeySet::Discovered,
+                claims: claims(optional),
+                default_tenant: default_tenant(optional)?,
+            };
+            SignInPlace::Provider(Box::new(ProviderConfig {
+                tokens,
+                client_id,
+                secret,
+                scopes: optional("HAWSER_SIGN_IN_SCOPES")
+                    .unwrap_or_else(|| DEFAULT_SCOPES.to_owned()),
+            }))
+        }
+    };
+    Ok(SignInConfig {
+        place,
+        authorization_server: optional("HAWSER_AUTHORIZATION_SERVER"),
+        registration: switch("HAWSER_APPLICATION_REGISTRATION", true)?,
+        applications: match optional("HAWSER_APPLICATIONS") {
+            None => Vec::new(),
+            Some(text) => ListedApplication::parse_list(&text)
+                .map_err(|why| ConfigError(format!("HAWSER_APPLICATIONS: {why}")))?,
+        },
+    })
+}
+
+/// What a provider is asked for where the operator says nothing else.
+pub const DEFAULT_SCOPES: &str = "openid profile email";
+
+fn default_tenant(
+    optional: impl Fn(&str) -> Option<String>,
+) -> Result<Option<TenantId>, ConfigError> {
+    let Some(name) = optional("HAWSER_DEFAULT_TENANT") else {
+        return Ok(None);
+    };
+    let tenant = TenantId::parse(&name);
+    let wrong = || ConfigError("HAWSER_DEFAULT_TENANT is no tenant".to_owned());
+    tenant.map(Some).ok_or_else(wrong)
 }
 
 /// Origins as browsers send them. One that none would send is a mistake.

@@ -6,5 +6,8 @@ pub mod call_limits;
 pub(crate) mod catalogue;
 pub(crate) mod circuit_breaker;
 pub mod config;
+mod keys;
 pub(crate) mod leases;
+pub mod sign_in;
 pub mod tasks;
+pub(crate) mod token_keys;

@@ -3,6 +3,7 @@
 mod repair;
 
 use super::integrations::Stored;
+use super::logins::LoginPointer;
 use super::{DUE_INDEX, ENTITY, Item, PK, SK, Table, decode, failed, keys};
 use crate::Result;
 use crate::domain::api_key::{ApiKey, PersonalTokenPointer};
@@ -13,9 +14,10 @@ use crate::domain::integration::{ClientSecret, Integration};
 use crate::domain::issuance::{ClientRecord, Provider};
 use crate::domain::job::Verification;
 use crate::domain::job::{Offboarding, Sweep, Tombstone};
+use crate::domain::login::{AuthorizationCode, Login};
 use crate::domain::receipt::Receipt;
 use crate::domain::revocation::{RETRY_WINDOW_SECONDS, Revocation};
-use crate::domain::sealed::WrappedKey;
+use crate::domain::sealed::{SealedSecret, TokenKey, WrappedKey};
 use crate::domain::server::Server;
 use crate::domain::session::Session;
 use crate::domain::time::Timestamp;
@@ -53,9 +55,9 @@ pub enum Kind {
     ItemsWithoutServer,
     /// A server that has both its record and a tombstone.
     PartiallyDeleted,
-    /// A pointer item (of a name, a number, a provider id or a personal access token) whose target does not exist.
+    /// A pointer item (of a name, a number, a provider id, a personal access token or a login) whose target does not exist.
     DanglingPointer,
-    /// A server, a provider or an API key whose pointer item is missing.
+    /// A server, a provider, an API key or a login whose pointer item is missing.
     MissingPointer,
     /// Work, or an unchained event, that lacks its attributes of the secondary index.
     NotIndexed,
@@ -197,6 +199,12 @@ enum StoredItem {
     TenantKey {
         number: u32,
     },
+    Login(Box<Login>),
+    #[serde(rename = "login-lead")]
+    LoginPointer(LoginPointer),
+    #[serde(rename = "login-code")]
+    AuthorizationCode(Box<AuthorizationCode>),
+    TokenKey(Box<TokenKey>),
     Integration(Box<Stored>),
     #[serde(other)]
     Other,
@@ -383,16 +391,39 @@ impl ScanState {
             StoredItem::TenantKey { number } => {
                 self.keys.insert((pk, keys::tenant_key_sort_key(number)));
             }
+            // The table forgets the two at the same instant, but not both at once.
+            StoredItem::Login(login) if login.ttl < self.now.seconds() => {}
+            StoredItem::LoginPointer(pointer) if pointer.ttl < self.now.seconds() => {}
+            StoredItem::Login(login) => {
+                let pointer = keys::login_pointer_sort_key(login.subject(), login.id);
+                let own = format!("{pk}#{}", place.1);
+                self.match_pointer((pk, pointer), own, PointerEnd::Owner(place));
+                self.needs_key_of(&login.tenant, login.approval.provider_token.as_ref());
+                let previous = login.previous.as_ref();
+                self.keys_needed.extend(previous.map(|token| {
+                    let tenant = keys::tenant_partition(&login.tenant);
+                    (tenant, keys::tenant_key_sort_key(token.tenant_key))
+                }));
+            }
+            StoredItem::LoginPointer(pointer) => {
+                let target = format!("{pk}#{}", keys::login_sort_key(pointer.login));
+                self.match_pointer(place, target, PointerEnd::Pointer);
+            }
+            StoredItem::AuthorizationCode(code) => {
+                self.needs_key_of(&code.tenant, code.approval.provider_token.as_ref());
+            }
+            StoredItem::TokenKey(key) => {
+                let sealing = keys::tenant_key_sort_key(key.tenant_key);
+                self.keys_needed.insert((pk, sealing));
+            }
             StoredItem::Integration(stored) => {
                 let Integration { address, oauth, .. } = stored.integration;
                 let sealed = match oauth.and_then(|oauth| oauth.client_secret) {
                     Some(ClientSecret::Sealed(secret)) => Some(secret),
                     _ => None,
                 };
-                for secret in [address, sealed].into_iter().flatten() {
-                    let operator = keys::tenant_partition(&TenantId::operator());
-                    let key = keys::tenant_key_sort_key(secret.tenant_key);
-                    self.keys_needed.insert((operator, key));
+                for secret in [address, sealed] {
+                    self.needs_key_of(&TenantId::operator(), secret.as_ref());
                 }
             }
             StoredItem::Receipt(_)
@@ -435,6 +466,13 @@ impl ScanState {
     fn needs_key(&mut self, tenant: &str, sealed: &WrappedKey) {
         let key = keys::tenant_key_sort_key(sealed.tenant_key);
         self.keys_needed.insert((tenant.to_owned(), key));
+    }
+
+    fn needs_key_of(&mut self, tenant: &TenantId, sealed: Option<&SealedSecret>) {
+        self.keys_needed.extend(sealed.map(|secret| {
+            let key = keys::tenant_key_sort_key(secret.tenant_key);
+            (keys::tenant_partition(tenant), key)
+        }));
     }
 
     /// Drops a pointer and its target once both were scanned.

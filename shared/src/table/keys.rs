@@ -38,6 +38,12 @@ pub(crate) const SWEEPS: &str = "SWEEP#";
 pub(crate) const CLIENTS: &str = "CLIENT#";
 /// Sort-key prefix of the heads of a tenant's audit logs, one for each month.
 pub(crate) const AUDIT_LOG_HEADS: &str = "AUDIT#";
+/// Sort-key prefix of the logins in a tenant's partition.
+pub(crate) const LOGINS: &str = "LOGIN#";
+/// Sort-key prefix of the pointers from subjects to their logins.
+pub(crate) const LOGIN_POINTERS: &str = "LOGINOF#";
+/// Sort-key prefix of the keys that access tokens are signed with, in the operator's partition.
+pub(crate) const TOKEN_KEYS: &str = "TOKENKEY#";
 /// Partition of the operator's catalogue.
 const CATALOGUE: &str = "CATALOGUE";
 /// Sort-key prefix of the integrations in it.
@@ -121,6 +127,15 @@ pub(crate) fn subject(tenant: &TenantId, subject: &Subject) -> Key {
     )
 }
 
+/// What a subject has allowed to applications.
+pub(crate) fn remembered_applications(tenant: &TenantId, subject: &Subject) -> Key {
+    let kind = subject.kind().as_str();
+    key(
+        tenant_partition(tenant),
+        format!("REMEMBERED#{kind}#{}", part(subject.id())),
+    )
+}
+
 pub(crate) fn counter(tenant: &TenantId) -> Key {
     key(tenant_partition(tenant), "COUNTER")
 }
@@ -132,6 +147,45 @@ pub(crate) fn api_key(tenant: &TenantId, id: &str) -> Key {
 /// Key of the pointer from the hash of a personal access token to its tenant and API key.
 pub(crate) fn personal(hash: &str) -> Key {
     key(format!("PAT#{}", part(hash)), "PAT")
+}
+
+pub(crate) fn login(tenant: &TenantId, id: Sortable) -> Key {
+    key(tenant_partition(tenant), login_sort_key(id))
+}
+
+pub(crate) fn login_sort_key(id: Sortable) -> String {
+    format!("{LOGINS}{}", id.ulid())
+}
+
+/// Key of the pointer from a subject to one of its logins.
+pub(crate) fn login_pointer(tenant: &TenantId, subject: &Subject, id: Sortable) -> Key {
+    key(
+        tenant_partition(tenant),
+        login_pointer_sort_key(subject, id),
+    )
+}
+
+pub(crate) fn login_pointer_sort_key(subject: &Subject, id: Sortable) -> String {
+    format!("{}{}", logins_of(subject), id.ulid())
+}
+
+/// Sort-key prefix of the pointers to the logins of a subject.
+pub(crate) fn logins_of(subject: &Subject) -> String {
+    let kind = subject.kind().as_str();
+    format!("{LOGIN_POINTERS}{kind}#{}#", part(subject.id()))
+}
+
+/// Key of the authorization code with this hash, whose text names no tenant.
+pub(crate) fn authorization_code(hash: &str) -> Key {
+    key(format!("CODE#{}", part(hash)), "CODE")
+}
+
+/// Key of a key that access tokens are signed with.
+pub(crate) fn token_key(number: u32) -> Key {
+    key(
+        tenant_partition(&TenantId::operator()),
+        format!("{TOKEN_KEYS}{number:010}"),
+    )
 }
 
 pub(crate) fn tenant_key(tenant: &TenantId, number: u32) -> Key {

@@ -1,10 +1,10 @@
 //! Sessions with MCP servers in their server's partition.
 
-use super::{Condition, Found, Key, Table, Write, audit_log, encode, keys};
+use super::{Condition, Found, Key, Table, Write, audit_log, encode, keys, s};
 use crate::Result;
 use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
-use crate::domain::mcp_session::McpSession;
+use crate::domain::mcp_session::{McpPhase, McpSession};
 use crate::table::guard;
 
 /// Key of a session.
@@ -45,6 +45,33 @@ impl Table {
             audit_log::put(event)?,
         ];
         self.write_if(writes).await
+    }
+
+    /// Replaces a pending session by the same one, opened at the server, as long as the server stands as it was read. Returns
+    /// `false` if it does not, or if the session was opened or closed meanwhile.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn open_mcp_session(&self, opened: &McpSession, event: &Event) -> Result<bool> {
+        let (tenant, server) = (&opened.tenant, opened.server);
+        let key = key(tenant, server, &opened.id_hash);
+        let pending = Condition::Has(vec![("phase", s(McpPhase::Pending.as_str()))]);
+        let writes = vec![
+            Write::Put(encode(&key, "mcp-session", opened)?, pending),
+            guard::require_server(tenant, server, Some(opened.auth_revision)),
+            audit_log::put(event)?,
+        ];
+        self.write_if(writes).await
+    }
+
+    /// Notes the consent that a session's client was told of. A session that is gone needs no note.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn note_elicitation(&self, session: &McpSession, consent: &str) -> Result<()> {
+        let key = key(&session.tenant, session.server, &session.id_hash);
+        let told = vec![("elicitation", s(consent))];
+        self.update(key, told, Condition::Exists).await.map(drop)
     }
 
     /// Forgets a session.

@@ -17,7 +17,11 @@ pub(crate) fn put(tenant: &TenantId, receipt: &Receipt) -> Result<Write> {
 
 /// Counts more credentials on a receipt.
 pub(crate) fn count(tenant: &TenantId, receipt: &str, more: Counts) -> Write {
-    let fields = [("oauth", more.oauth), ("overrides", more.overrides)];
+    let fields = [
+        ("oauth", more.oauth),
+        ("overrides", more.overrides),
+        ("logins", more.logins),
+    ];
     let fields = fields.into_iter().filter(|(_, more)| *more > 0);
     Write::Update(Update {
         key: keys::receipt(tenant, receipt),

@@ -1,15 +1,22 @@
 //! What concerns a subject at all servers, in the tenant's partition: how often it was offboarded.
 
 use super::reasons::OFFBOARDINGS;
-use super::{Condition, ENTITY, Found, Key, Table, Update, Write, keys, readable, s};
+use super::{Condition, ENTITY, Found, Key, Table, Update, Write, keys, n, readable, s};
 use crate::Result;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::subject::{Subject, SubjectType};
+use crate::domain::time::Timestamp;
 use serde::Deserialize;
+
+/// When the last offboarding was asked for.
+const OFFBOARDED_AT: &str = "offboarded_at";
 
 #[derive(Deserialize)]
 struct Counted {
     offboardings: u64,
+    /// None where an older version has counted.
+    #[serde(default)]
+    offboarded_at: Option<Timestamp>,
 }
 
 /// Key of a subject.
@@ -25,6 +32,15 @@ impl Found {
     pub fn offboardings(&self, tenant: &TenantId, subject: &Subject) -> Result<u64> {
         let counted: Option<Counted> = self.get(&key(tenant, subject))?;
         Ok(counted.map_or(0, |one| one.offboardings))
+    }
+
+    /// When a subject was offboarded last, if its item was read.
+    ///
+    /// # Errors
+    /// [`crate::Error::Internal`] when the item is corrupt.
+    pub fn offboarded_at(&self, tenant: &TenantId, subject: &Subject) -> Result<Option<Timestamp>> {
+        let counted: Option<Counted> = self.get(&key(tenant, subject))?;
+        Ok(counted.and_then(|one| one.offboarded_at))
     }
 }
 
@@ -49,13 +65,14 @@ impl Table {
 }
 
 /// Counts one more offboarding of a subject, if there have been so many.
-pub(crate) fn count(tenant: &TenantId, subject: &Subject, read: u64) -> Write {
+pub(crate) fn count(tenant: &TenantId, subject: &Subject, read: u64, at: Timestamp) -> Write {
     Write::Update(Update {
         key: key(tenant, subject),
         set: vec![
             (ENTITY, s("subject")),
             ("subject_type", s(subject.kind().as_str())),
             ("subject_id", s(subject.id())),
+            (OFFBOARDED_AT, n(at.micros())),
         ],
         count: Vec::new(),
         next: vec![OFFBOARDINGS],

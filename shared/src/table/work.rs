@@ -4,7 +4,7 @@
 
 use super::{
     Condition, DUE_INDEX, DUE_INDEX_NAME, Item, Key, Table, Update, Write, WriteError, audit_log,
-    failed, keys, revocations, s, subjects,
+    failed, keys, remembered_applications, revocations, s, subjects,
 };
 use crate::domain::credential::{Grant, Override, Source};
 use crate::domain::event::Event;
@@ -421,7 +421,13 @@ impl Table {
             receipts::put(&offboarding.tenant, receipt)?,
             due(&key, "offboarding", offboarding, offboarding.at)?,
             audit_log::put(event)?,
-            subjects::count(tenant, subject, offboarding.number.saturating_sub(1)),
+            subjects::count(
+                tenant,
+                subject,
+                offboarding.number.saturating_sub(1),
+                offboarding.at,
+            ),
+            remembered_applications::forget(tenant, subject),
         ];
         self.write_if(writes).await
     }

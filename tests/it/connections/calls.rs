@@ -8,10 +8,10 @@ use hawser_core::domain::tool::id_of;
 use serde_json::{Value, json};
 
 #[track_caller]
-fn is_not_offered(answer: &Answer, name: &str, offered: &[&str]) {
+fn is_not_offered(answer: &Answer, status: u16, name: &str, offered: &[&str]) {
     let suggestion = "Use one of available_tools, or ask the owner of the connection to enable it.";
     let data = json!({"tool_name": name, "available_tools": offered, "suggestion": suggestion});
-    is_refused(answer, 403, -32002, "Tool not available", data);
+    is_refused(answer, status, -32002, "Tool not available", data);
 }
 
 #[tokio::test]
@@ -23,10 +23,11 @@ async fn a_read_connection_calls_tools_that_only_read() {
         .to_string();
     let hawser = &scene.hawser;
     // Whoever it is, whatever else they may do.
-    for caller in [
-        user(hawser, "bob"),
-        hawser.admin("acme"),
-        scoped(hawser, "ada", "mcp.read"),
+    for (caller, status) in [
+        (user(hawser, "bob"), 200),
+        (hawser.admin("acme"), 200),
+        // Kambrium's own credentials get its statuses.
+        (scoped(hawser, "ada", "mcp.read"), 403),
     ] {
         let reached = async |name: &str| {
             let before = scene.upstream.count();
@@ -52,7 +53,7 @@ async fn a_read_connection_calls_tools_that_only_read() {
             "",
         ] {
             let (answer, reached) = reached(name).await;
-            is_not_offered(&answer, name, &["search", "look"]);
+            is_not_offered(&answer, status, name, &["search", "look"]);
             assert!(!reached);
         }
     }
@@ -130,7 +131,7 @@ async fn no_spelling_of_a_call_gets_around_a_switch() {
     );
     let offered = ["get_deals", "Zap", "look"];
     let answer = send(&bob, &id, &[MODERN], tool_call("search")).await;
-    is_not_offered(&answer, "search", &offered);
+    is_not_offered(&answer, 200, "search", &offered);
     let before = scene.upstream.count();
     let in_params = |params: &str| {
         format!(r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{params}}}"#)
@@ -166,7 +167,12 @@ async fn no_spelling_of_a_call_gets_around_a_switch() {
     ] {
         for headers in [&[MODERN][..], &[]] {
             let answer = bob.send("POST", &path, headers, body.clone().into()).await;
-            assert_eq!(answer.status, 403, "{body} {answer:?}");
+            let status = if answer.json()["id"].is_null() {
+                403
+            } else {
+                200
+            };
+            assert_eq!(answer.status, status, "{body} {answer:?}");
             assert_eq!(answer.json()["error"]["code"], -32002, "{body}");
         }
     }
@@ -199,13 +205,9 @@ async fn no_spelling_of_a_call_gets_around_a_switch() {
     let fresh = scene.connect(off).await.to_string();
     scene.upstream.answers(|_| Reply::new(401, vec![], ""));
     let answer = send(&bob, &fresh, &[MODERN], tool_call("search")).await;
-    is_not_offered(&answer, "search", &[]);
+    is_not_offered(&answer, 200, "search", &[]);
     let answer = send(&bob, &fresh, &[MODERN], tool_call("look")).await;
-    assert_eq!(
-        answer.json()["error"]["data"]["reason"],
-        "credential_refused",
-        "{answer:?}"
-    );
+    assert_eq!(crate::upstream::told(&answer), None);
 }
 
 #[tokio::test]
@@ -418,17 +420,22 @@ async fn a_body_is_passed_on_in_no_other_reading_than_ours() {
         assert_eq!(kind.as_deref(), Some("application/json"));
     }
     let encoded = |name: &str| format!("=?base64?{}?=", BASE64.encode(name.as_bytes()));
-    for (method, name, status) in [
-        ("tools/call", "look".to_owned(), 200),
-        ("tools/call", encoded("look"), 200),
-        ("tools/call", "Zap".to_owned(), 403),
-        ("tools/call", encoded("Zap"), 403),
-        ("tools/list", "look".to_owned(), 403),
+    for (method, name, code) in [
+        ("tools/call", "look".to_owned(), 0),
+        ("tools/call", encoded("look"), 0),
+        ("tools/call", "Zap".to_owned(), -32002),
+        ("tools/call", encoded("Zap"), -32002),
+        ("tools/list", "look".to_owned(), -32002),
     ] {
         let headers = [MODERN, ("mcp-method", method), ("mcp-name", &name)];
         let before = scene.upstream.count();
         let answer = send(&bob, &id, &headers, tool_call("look")).await;
-        assert_eq!(answer.status, status, "{method} {name}: {answer:?}");
-        assert_eq!(scene.upstream.count() - before, usize::from(status == 200));
+        let refused = answer.json()["error"]["code"].as_i64().unwrap_or_default();
+        assert_eq!(
+            (answer.status, refused),
+            (200, code),
+            "{method} {name}: {answer:?}"
+        );
+        assert_eq!(scene.upstream.count() - before, usize::from(code == 0));
     }
 }

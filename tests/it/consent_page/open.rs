@@ -14,13 +14,7 @@ async fn who_retries_gets_one_consent_and_is_not_locked_out() {
         json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "x"}});
     let mut addresses = BTreeSet::new();
     for _ in 0..25 {
-        let refused = ada.post(&proxy, message.clone()).await.json();
-        addresses.insert(
-            refused["error"]["data"]["consentUrl"]
-                .as_str()
-                .unwrap()
-                .to_owned(),
-        );
+        addresses.insert(crate::upstream::told(&ada.post(&proxy, message.clone()).await).unwrap());
     }
     // The person's own click on Connect, whatever it returns to.
     addresses.insert(stage.endpoint("ada").await);
@@ -37,15 +31,12 @@ async fn who_retries_gets_one_consent_and_is_not_locked_out() {
     // Many at once.
     let calls = (0..12).map(|_| {
         let (eve, proxy, message) = (stage.user("eve"), proxy.clone(), message.clone());
-        tokio::spawn(async move { eve.post(&proxy, message).await.json() })
+        tokio::spawn(async move { eve.post(&proxy, message).await })
     });
     let mut addresses = BTreeSet::new();
     for call in calls.collect::<Vec<_>>() {
-        let refused = call.await.unwrap();
         // Whoever lost every race gets it with the next try.
-        if let Some(url) = refused["error"]["data"]["consentUrl"].as_str() {
-            addresses.insert(url.to_owned());
-        }
+        addresses.extend(crate::upstream::told(&call.await.unwrap()));
     }
     assert_eq!(addresses.len(), 1);
     assert_eq!(stage.sessions().await, 3, "ada's, bob's, eve's");

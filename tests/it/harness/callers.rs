@@ -32,7 +32,7 @@ impl Hawser {
     pub async fn authenticated_caller(&self, tenant: &str, subject: &str) -> caller::Caller {
         let claims = json!({"tenantName": tenant, "sub": subject, "exp": now() + 600});
         let token = self.ground.identity.token(claims).unwrap();
-        let who = self.app.present_token(&token).await.unwrap();
+        let who = self.app.present_token(&token, &[]).await.unwrap();
         self.app.identify(who).await.unwrap()
     }
 

@@ -45,7 +45,8 @@ use tracing::warn;
 /// The path of our own page that starts a consent.
 pub const START_PATH: &str = "/oauth/start";
 
-/// How many consents a subject may start at a server within the lifetime of one, and how many different ones may be offered.
+/// How many consents a subject may start at a server within the lifetime of one, and how many for different scopes may be
+/// offered to its providers.
 const MAX_CONSENTS: usize = 20;
 /// How often a consent is tried to be begun while others begin it too.
 const ATTEMPTS: usize = 3;
@@ -190,9 +191,10 @@ async fn get_or_create_session(
                 url,
             });
         }
-        let recent = recent(app, tenant, server.id, subject).await?;
-        let offered = recent.iter().filter(|one| one.phase == Phase::Offered);
-        if offered.count() >= MAX_CONSENTS {
+        // Only the scopes of a provider's consent are the caller's to choose, so that there may be many at a time.
+        if let Origin::Langsmith { .. } = origin
+            && offered_to_providers(app, tenant, server.id, subject).await? >= MAX_CONSENTS
+        {
             return Err(Error::TooManyConsents);
         }
         let mut session = new_session(app, tenant, server, subject, origin.clone()).await?;
@@ -260,6 +262,20 @@ async fn recent(
     app.table
         .sessions_since(tenant, server, subject, since, READ)
         .await
+}
+
+/// How many consents for other scopes are offered to a subject's providers at a server.
+async fn offered_to_providers(
+    app: &App,
+    tenant: &TenantId,
+    server: ServerId,
+    subject: &Subject,
+) -> Result<usize> {
+    let recent = recent(app, tenant, server, subject).await?;
+    let offered = recent.iter().filter(|one| {
+        one.phase == Phase::Offered && matches!(one.origin, Origin::Langsmith { .. })
+    });
+    Ok(offered.count())
 }
 
 /// Starts a consent. The issuer is not contacted before the button of the consent page is pressed. `base` is our public

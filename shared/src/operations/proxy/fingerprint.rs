@@ -3,6 +3,8 @@
 use crate::domain::credential::Records;
 use crate::domain::id::{TenantId, hash};
 use crate::domain::server::Server;
+use crate::domain::status::{Status, status};
+use crate::domain::time::Timestamp;
 use crate::operations::credentials::AtServer;
 use crate::state::app::App;
 use crate::{Error, Result};
@@ -49,4 +51,16 @@ pub(super) async fn is_unchanged(app: &App, tenant: &TenantId, at: &AtServer) ->
         }
         None => Ok(false),
     }
+}
+
+/// The fingerprint of calls to a server without a credential of their subject.
+pub(super) fn without_credential(server: &Server) -> Result<String> {
+    fingerprint(server, &Records::default())
+}
+
+/// Whether a subject has a credential now that it did not have under this fingerprint.
+pub(super) fn has_new_credential(at: &AtServer, before: &str, now: Timestamp) -> Result<bool> {
+    let status = status(&at.server, &at.records, now);
+    let usable = !matches!(status, Status::Required { .. });
+    Ok(usable && fingerprint(&at.server, &at.records)? != before)
 }

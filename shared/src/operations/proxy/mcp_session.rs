@@ -1,22 +1,44 @@
 //! Sessions of MCP: the client knows an id of ours, the table has the server's own, sealed.
 
-use super::fingerprint::fingerprint;
+use super::fingerprint::{fingerprint, without_credential};
 use crate::domain::caller::Caller;
 use crate::domain::event::{Action, Event};
 use crate::domain::id::{hash, random};
-use crate::domain::mcp_session::{MCP_SESSION_LIFETIME, McpSession};
+use crate::domain::mcp_session::{MCP_SESSION_LIFETIME, McpPhase, McpSession};
 use crate::domain::time::Timestamp;
+use crate::mcp;
 use crate::operations::Permitted;
 use crate::operations::credentials::AtServer;
 use crate::operations::servers::data_key;
 use crate::seal::Kind;
 use crate::state::app::App;
-use crate::table::servers as server_table;
+use crate::table::{mcp_sessions, servers as server_table};
 use crate::{Error, Result};
 use data_encoding::BASE64URL_NOPAD;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
 
-/// Stores a session that the server has just opened and returns our own id for it.
+/// The longest parameters of an `initialize` that are kept for a session, in bytes.
+const MAX_CLIENT_BYTES: usize = 64 << 10;
+
+/// What a session is called at its server.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Its id, if the server gave one.
+    pub id: Option<SecretString>,
+    /// The revision that its messages name, where it may be another than their client's.
+    pub version: Option<String>,
+}
+
+/// What is stored of a new session.
+struct NewSession<'a> {
+    phase: McpPhase,
+    opens_urls: bool,
+    secret: &'a [u8],
+}
+
+/// Stores a session that the server has just opened and returns our own id for it. `opens_urls` says whether its client
+/// opens addresses for people.
 ///
 /// # Errors
 /// [`Error::ServerNotFound`] when the server has just gone, [`Error::Contended`] when its authentication has just
@@ -25,27 +47,70 @@ pub async fn keep_session(
     app: &App,
     at: &Permitted<AtServer>,
     upstream: &str,
+    opens_urls: bool,
 ) -> Result<SecretString> {
-    let (
-        tenant,
-        AtServer {
-            server,
-            subject,
-            records,
-        },
-    ) = (&at.caller.tenant, &at.found);
+    let new = NewSession {
+        phase: McpPhase::Open,
+        opens_urls,
+        secret: upstream.as_bytes(),
+    };
+    add_session(app, at, new).await
+}
+
+/// Stores a session whose handshake Hawser answers, with what its client said in it; returns our id for it. `None` if the
+/// client said more than is kept.
+///
+/// # Errors
+/// As [`keep_session`].
+pub async fn begin_session(
+    app: &App,
+    at: &Permitted<AtServer>,
+    client: &Value,
+) -> Result<Option<SecretString>> {
+    let said = client.to_string();
+    if said.len() > MAX_CLIENT_BYTES {
+        return Ok(None);
+    }
+    let new = NewSession {
+        phase: McpPhase::Pending,
+        opens_urls: mcp::opens_urls(&client["capabilities"]),
+        secret: said.as_bytes(),
+    };
+    add_session(app, at, new).await.map(Some)
+}
+
+async fn add_session(
+    app: &App,
+    at: &Permitted<AtServer>,
+    new: NewSession<'_>,
+) -> Result<SecretString> {
+    let (tenant, found) = (&at.caller.tenant, &at.found);
+    let (server, subject) = (&found.server, &found.subject);
     let id = BASE64URL_NOPAD.encode(&random::<32>()?);
     let (id_hash, now) = (hash(&id), app.now());
-    let kind = Kind::McpSession(&id_hash, subject);
+    let (kind, fingerprint) = match new.phase {
+        McpPhase::Pending => (
+            Kind::McpClient(&id_hash, subject),
+            without_credential(server)?,
+        ),
+        McpPhase::Open | McpPhase::Unnamed => (
+            Kind::McpSession(&id_hash, subject),
+            fingerprint(server, &found.records)?,
+        ),
+    };
     let key = data_key(app, tenant, server).await?;
     let session = McpSession {
         tenant: tenant.clone(),
         server: server.id,
         subject: subject.clone(),
         auth_revision: server.auth_revision,
-        fingerprint: fingerprint(server, records)?,
+        fingerprint,
         at: now,
-        sealed: key.seal(tenant, server.id, kind, upstream.as_bytes())?,
+        phase: new.phase,
+        opens_urls: new.opens_urls,
+        version: None,
+        elicitation: None,
+        sealed: key.seal(tenant, server.id, kind, new.secret)?,
         ttl: now.plus_seconds(MCP_SESSION_LIFETIME).seconds(),
         id_hash,
     };
@@ -61,6 +126,75 @@ pub async fn keep_session(
         None => Err(Error::ServerNotFound),
         Some(_) => Err(Error::Contended),
     }
+}
+
+/// What the client of a pending session said in its handshake.
+pub(in crate::operations) async fn client_said(
+    app: &App,
+    at: &Permitted<AtServer>,
+    session: &McpSession,
+) -> Result<Value> {
+    let (tenant, server) = (&at.caller.tenant, &at.found.server);
+    let kind = Kind::McpClient(&session.id_hash, &session.subject);
+    let key = data_key(app, tenant, server).await?;
+    let said = key.open(tenant, server.id, kind, &session.sealed)?;
+    serde_json::from_slice(&said)
+        .map_err(|_| Error::internal("what an MCP client said does not decode"))
+}
+
+/// Stores what a pending session is called at the server that has just opened it. Returns `false` if it is not pending any
+/// more, or the server has just changed.
+pub(in crate::operations) async fn keep_opened(
+    app: &App,
+    at: &Permitted<AtServer>,
+    session: &McpSession,
+    upstream: &Upstream,
+) -> Result<bool> {
+    let (tenant, server) = (&at.caller.tenant, &at.found.server);
+    let id = upstream.id.as_ref().map(|id| id.expose_secret());
+    let kind = Kind::McpSession(&session.id_hash, &session.subject);
+    let key = data_key(app, tenant, server).await?;
+    let secret = id.unwrap_or_default().as_bytes();
+    let opened = McpSession {
+        phase: match id {
+            Some(_) => McpPhase::Open,
+            None => McpPhase::Unnamed,
+        },
+        fingerprint: fingerprint(server, &at.found.records)?,
+        version: upstream.version.clone(),
+        sealed: key.seal(tenant, server.id, kind, secret)?,
+        ..session.clone()
+    };
+    let event = of_mcp_session(&at.caller, &opened, app.now(), Action::McpSessionOpened)?;
+    app.table.open_mcp_session(&opened, &event).await
+}
+
+/// What a session is called at its server that was pending a moment ago, and that another request has opened.
+pub(in crate::operations) async fn opened_by_another(
+    app: &App,
+    at: &Permitted<AtServer>,
+    session: &McpSession,
+) -> Result<Upstream> {
+    let (tenant, server) = (&at.caller.tenant, &at.found.server);
+    let key = mcp_sessions::key(tenant, server.id, &session.id_hash);
+    let found = app.table.read(vec![key]).await?;
+    let now = found.mcp_session(tenant, server.id, &session.id_hash)?;
+    let expected = fingerprint(server, &at.found.records)?;
+    match now.filter(|now| now.phase != McpPhase::Pending && now.fingerprint == expected) {
+        Some(now) => upstream(app, at, &now).await,
+        None => Err(Error::Contended),
+    }
+}
+
+/// Notes the consent that a session's client was told of, so that an open stream of the session says when it is done.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub async fn note_elicitation(app: &App, session: &McpSession, consent: &str) -> Result<()> {
+    if session.elicitation.as_deref() == Some(consent) {
+        return Ok(());
+    }
+    app.table.note_elicitation(session, consent).await
 }
 
 /// Deletes a session that its client has closed.
@@ -82,20 +216,24 @@ fn of_mcp_session(
     Ok(event.at(session.server).of(&session.subject))
 }
 
-/// The server's own id of a session.
-///
-/// # Errors
-/// [`Error::Unavailable`], [`Error::Internal`].
-pub async fn upstream_session(
+/// What a session that is open at its server is called there.
+pub(in crate::operations) async fn upstream(
     app: &App,
     at: &Permitted<AtServer>,
     session: &McpSession,
-) -> Result<SecretString> {
+) -> Result<Upstream> {
     let (tenant, server) = (&at.caller.tenant, &at.found.server);
+    let version = session.version.clone();
+    if session.phase == McpPhase::Unnamed {
+        return Ok(Upstream { id: None, version });
+    }
     let kind = Kind::McpSession(&session.id_hash, &session.subject);
     let key = data_key(app, tenant, server).await?;
     let id = key.open(tenant, server.id, kind, &session.sealed)?;
-    std::str::from_utf8(&id)
-        .map(SecretString::from)
-        .map_err(|_| Error::internal("an MCP session id is not UTF-8"))
+    let id =
+        std::str::from_utf8(&id).map_err(|_| Error::internal("an MCP session id is not UTF-8"))?;
+    Ok(Upstream {
+        id: Some(id.into()),
+        version,
+    })
 }

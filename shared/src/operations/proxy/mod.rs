@@ -9,13 +9,16 @@ mod credential;
 mod fingerprint;
 mod headers;
 mod mcp_session;
+mod request_state;
 mod target;
 mod watch;
 
 pub(super) use fingerprint::outbound_fingerprint;
-pub use mcp_session::{close_session, keep_session, upstream_session};
+pub use mcp_session::{Upstream, begin_session, close_session, keep_session, note_elicitation};
+pub(super) use mcp_session::{client_said, keep_opened, opened_by_another, upstream};
+pub use request_state::{REQUEST_STATE_PREFIX, RequestState};
 pub use target::{AtCall, Target, find};
-pub use watch::Watch;
+pub use watch::{Ending, Watch};
 
 use super::credentials::AtServer;
 use super::grants;
@@ -112,7 +115,7 @@ pub enum Refusal {
 /// Forwards a call with the caller's stored credential; returns as soon as the response has begun.
 ///
 /// # Errors
-/// [`Error::ServerNotFound`] when the server has just gone; [`Error::Unavailable`], [`Error::Internal`].
+/// [`crate::Error::ServerNotFound`] when the server has just gone; [`crate::Error::Unavailable`], [`crate::Error::Internal`].
 pub async fn forward(
     app: &App,
     tenant: &TenantId,

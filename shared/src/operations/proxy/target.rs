@@ -1,11 +1,11 @@
 //! How a call names its server, and the one read that finds all that the call needs.
 
-use super::fingerprint::fingerprint;
+use super::fingerprint::{fingerprint, without_credential};
 use crate::auth::credentials::Presented;
 use crate::domain::caller::Caller;
 use crate::domain::error::Unauthenticated;
 use crate::domain::id::{ServerId, hash};
-use crate::domain::mcp_session::McpSession;
+use crate::domain::mcp_session::{McpPhase, McpSession};
 use crate::domain::server::Server;
 use crate::domain::time::Timestamp;
 use crate::operations::Unchecked;
@@ -31,12 +31,13 @@ pub enum Target {
 }
 
 impl Target {
-    /// Reads `mcp-<ULID>`, a UUID or a number.
+    /// Reads `mcp-<ULID>`, a UUID or a number; anything else is a name.
     pub fn parse(text: &str) -> Self {
         let id = ServerId::parse_prefixed(text).or_else(|| ServerId::parse_uuid(text));
         let digits = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
         let number = || text.parse().ok().filter(|_| digits).map(Self::Number);
-        id.map(Self::Id).or_else(number).unwrap_or(Self::Unknown)
+        let name = || Self::Name(text.to_owned());
+        id.map(Self::Id).or_else(number).unwrap_or_else(name)
     }
 
     /// The server that a credential is bound to.
@@ -66,7 +67,10 @@ impl AtCall {
         let Some(session) = &self.session else {
             return Ok(None);
         };
-        let fingerprint = fingerprint(&self.at.server, &self.at.records)?;
+        let fingerprint = match session.phase {
+            McpPhase::Pending => without_credential(&self.at.server)?,
+            McpPhase::Open | McpPhase::Unnamed => fingerprint(&self.at.server, &self.at.records)?,
+        };
         Ok(Some(session).filter(|session| session.serves(&self.at.subject, &fingerprint, now)))
     }
 }

@@ -41,7 +41,7 @@ const HEADER_MISMATCH: i64 = -32020;
 const MISSING_CAPABILITY: i64 = -32021;
 const UNSUPPORTED_VERSION: i64 = -32022;
 
-/// A client of one server, for one list of its tools.
+/// A client of one server, for one list of its tools or the handshake of one session.
 pub struct McpClient<'a> {
     app: &'a App,
     tenant: &'a TenantId,
@@ -54,9 +54,11 @@ pub struct McpClient<'a> {
 }
 
 /// What a session has agreed on; nothing where requests stand alone.
-struct Session {
-    version: String,
-    id: Option<SecretString>,
+pub struct Session {
+    /// The revision.
+    pub version: String,
+    /// Its id, if the server gave one.
+    pub id: Option<SecretString>,
 }
 
 /// What was answered to what was sent.
@@ -181,6 +183,14 @@ impl<'a> McpClient<'a> {
         let params = json!({
             "protocolVersion": mcp::LAST_WITH_SESSIONS, "capabilities": {}, "clientInfo": mcp::client_info(),
         });
+        let session = self.open_session(params).await?;
+        let tools = self.pages(Some(&session)).await;
+        self.close(session).await;
+        tools?.ok_or(Failure::BadAnswer)
+    }
+
+    /// Opens a session by a handshake with these parameters.
+    pub async fn open_session(&mut self, params: Value) -> Result<Session, Failure> {
         let (reply, headers) = self.ask(INITIALIZE, params, None).await?;
         let Reply::Result(result) = reply else {
             return Err(Failure::BadAnswer);
@@ -191,23 +201,25 @@ impl<'a> McpClient<'a> {
             version: agreed.protocol_version,
             id: id.and_then(|id| id.to_str().ok()).map(SecretString::from),
         };
-        let tools = match mcp::is_revision(&session.version) {
-            true => self.initialize_and_list(&session).await,
+        let message = json!({"jsonrpc": "2.0", "method": INITIALIZED});
+        let told = match mcp::is_revision(&session.version) {
+            true => self
+                .send(Method::POST, INITIALIZED, Some(&message), Some(&session))
+                .await
+                .map(drop),
             false => Err(Failure::BadAnswer),
         };
-        self.close(session).await;
-        tools
-    }
-
-    async fn initialize_and_list(&mut self, session: &Session) -> Result<Vec<Tool>, Failure> {
-        let message = json!({"jsonrpc": "2.0", "method": INITIALIZED});
-        self.send(Method::POST, INITIALIZED, Some(&message), Some(session))
-            .await?;
-        self.pages(Some(session)).await?.ok_or(Failure::BadAnswer)
+        match told {
+            Ok(()) => Ok(session),
+            Err(failure) => {
+                self.close(session).await;
+                Err(failure)
+            }
+        }
     }
 
     /// Closes a session. Failures are ignored.
-    async fn close(&mut self, session: Session) {
+    pub async fn close(&mut self, session: Session) {
         if session.id.is_some() {
             let end = std::mem::replace(&mut self.end, Instant::now() + CLOSE_TIMEOUT);
             let _ = self.send(Method::DELETE, "", None, Some(&session)).await;

@@ -6,11 +6,12 @@
 //! called, and what a server shows to one subject is not for others. A list that does not fit into one item,
 //! compressed, is fetched each time.
 
-mod mcp_client;
+pub(super) mod mcp_client;
 
 use super::credentials::AtServer;
 use super::proxy::{self, Refusal};
 use super::servers::data_key;
+use crate::domain::address::origin;
 use crate::domain::credential::Records;
 use crate::domain::event::Who;
 use crate::domain::id::TenantId;
@@ -23,6 +24,7 @@ use crate::domain::tool::CachedToolList;
 use crate::domain::tool::Tool;
 use crate::seal::Kind;
 use crate::state::app::App;
+use crate::state::cache::locked;
 use crate::table::tools::key;
 use crate::{Error, Result};
 use mcp_client::McpClient;
@@ -36,6 +38,8 @@ pub const TOOLS_LIMIT: usize = 2000;
 const BYTES_LIMIT: usize = 4 << 20;
 /// How long a list serves, in seconds.
 const LIFETIME: i64 = 300;
+/// How long it is kept, in seconds: the last one that is shared is shown to whoever is not connected yet.
+const KEPT_LIFETIME: i64 = 24 * 3600;
 /// The most bytes of a list that is kept, compressed: DynamoDB's own limit is 400 KiB with all attribute names.
 const KEPT_LIMIT: usize = 380 * 1024;
 /// Fast enough for a request, and names and schemas repeat themselves.
@@ -108,6 +112,26 @@ pub async fn list(
     Ok(tools)
 }
 
+/// The tools that a server last listed to anyone, where it lists the same to all subjects. What is listed with a subject's own
+/// credential is for that subject alone.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub async fn last_shared(app: &App, tenant: &TenantId, at: &AtServer) -> Result<Option<Vec<Tool>>> {
+    let place = Place::of(at)?;
+    if place.owner.is_some() {
+        return Ok(None);
+    }
+    let kept = place.stored(app, tenant, at).await?;
+    Ok(kept.map(|tools| tools.all))
+}
+
+/// Whether a server is known to want sessions. Only what this process has seen.
+pub fn wants_sessions(app: &App, at: &AtServer) -> bool {
+    let origin = origin(&at.server.url);
+    locked(&app.process_cache.with_sessions).contains_key(&origin)
+}
+
 /// Whether a server that refused a call speaks the unsupported HTTP+SSE transport of 2024-11-05. Asks it once more.
 pub async fn uses_legacy_sse_transport(
     app: &App,
@@ -156,12 +180,18 @@ impl<'a> Place<'a> {
 
     /// The cached list, if it is still valid.
     async fn kept(&self, app: &App, tenant: &TenantId, at: &AtServer) -> Result<Option<Tools>> {
+        let stored = self.stored(app, tenant, at).await?;
+        Ok(stored.filter(|tools| app.now() < tools.fetched_at.plus_seconds(LIFETIME)))
+    }
+
+    /// The cached list, however old it is.
+    async fn stored(&self, app: &App, tenant: &TenantId, at: &AtServer) -> Result<Option<Tools>> {
         let id = at.server.id;
         let key = key(tenant, id, self.owner);
         let Some(kept) = app.table.read(vec![key.clone()]).await?.tools(&key)? else {
             return Ok(None);
         };
-        if kept.fingerprint != self.fingerprint || app.now() >= kept.at.plus_seconds(LIFETIME) {
+        if kept.fingerprint != self.fingerprint {
             return Ok(None);
         }
         let opener = data_key(app, tenant, &at.server).await?;
@@ -201,7 +231,7 @@ impl<'a> Place<'a> {
             fingerprint: self.fingerprint.clone(),
             at: tools.fetched_at,
             sealed: sealer.seal(tenant, server.id, self.kind(), &packed)?,
-            ttl: tools.fetched_at.plus_seconds(LIFETIME).seconds(),
+            ttl: tools.fetched_at.plus_seconds(KEPT_LIFETIME).seconds(),
         };
         let key = key(tenant, server.id, self.owner);
         let expected_server = (server.id, server.auth_revision);

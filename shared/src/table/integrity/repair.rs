@@ -8,6 +8,7 @@ use crate::domain::event::{Action, Event, Outcome, Worker};
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::issuance::Provider;
 use crate::domain::job::{Sweep, Tombstone};
+use crate::domain::login::Login;
 use crate::domain::receipt::Receipt;
 use crate::domain::revocation::{self, Revocation};
 use crate::domain::server::Numbered;
@@ -16,6 +17,7 @@ use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 use crate::table::api_keys;
 use crate::table::clients::{self, ProviderPointer};
+use crate::table::logins::{self, LoginPointer};
 use crate::table::receipts;
 use crate::table::servers::{self, Named};
 use crate::table::{
@@ -39,6 +41,9 @@ impl Table {
             pk: orphan.partition.clone(),
             sk: orphan.key.clone().unwrap_or_default(),
         };
+        if orphan.kind == Kind::Expired {
+            return self.remove_expired(&key, now).await;
+        }
         let Some((tenant, server)) = keys::owners(&orphan.partition) else {
             return match orphan.kind {
                 Kind::DanglingPointer => self.remove_personal_token_pointer(&key).await,
@@ -53,14 +58,19 @@ impl Table {
         match (orphan.kind, server) {
             (Kind::ItemsWithoutServer, Some(server)) => repair.remove_all(server).await,
             (Kind::PartiallyDeleted, Some(server)) => repair.finish_deletion(server).await,
+            (Kind::DanglingPointer, None) if key.sk.starts_with(keys::LOGIN_POINTERS) => {
+                repair.remove_login_pointer(&key).await
+            }
             (Kind::DanglingPointer, None) => repair.remove_pointer(&key).await,
             (Kind::MissingPointer, None) if key.sk.starts_with(keys::API_KEYS) => {
                 repair.restore_api_key_pointer(&key).await
             }
+            (Kind::MissingPointer, None) if key.sk.starts_with(keys::LOGINS) => {
+                repair.restore_login_pointer(&key).await
+            }
             (Kind::MissingPointer, None) => repair.restore_server_pointers(&key).await,
             (Kind::MissingPointer, Some(_)) => repair.restore_provider_pointer(&key).await,
             (Kind::NotIndexed, _) => repair.index(&key).await,
-            (Kind::Expired, _) => repair.remove_expired(&key).await,
             (Kind::OrphanedApiKey, None) => repair.remove_key(&key).await,
             (Kind::NeverSwept, Some(server)) => repair.sweep(server).await,
             (Kind::NeverComplete, None) => repair.close_receipt(&key, false).await,
@@ -82,6 +92,21 @@ impl Table {
             Write::Check(keys::api_key(&to.tenant, &to.id), Condition::Absent),
         ];
         self.write_if(writes).await
+    }
+
+    /// Removes an item whose TTL is long past.
+    async fn remove_expired(&self, key: &Key, now: Timestamp) -> Result<bool> {
+        #[derive(Deserialize)]
+        struct Ends {
+            ttl: i64,
+        }
+        match self.read(vec![key.clone()]).await?.get(key)? {
+            Some(Ends { ttl }) if ttl + TTL_GRACE_SECONDS < now.seconds() => {
+                let unchanged = Condition::Has(vec![("ttl", n(ttl))]);
+                self.delete(key, unchanged).await
+            }
+            _ => Ok(false),
+        }
     }
 }
 
@@ -317,6 +342,32 @@ impl Repair<'_> {
         .await
     }
 
+    /// Removes the pointer of a login that does not exist.
+    async fn remove_login_pointer(&self, pointer: &Key) -> Result<bool> {
+        let Some(LoginPointer { login, .. }) = self.read(pointer).await? else {
+            return Ok(false);
+        };
+        let to_it = Condition::Has(vec![("login", s(login.ulid()))]);
+        self.write(vec![
+            Write::Delete(pointer.clone(), to_it),
+            Write::Check(keys::login(self.tenant, login), Condition::Absent),
+        ])
+        .await
+    }
+
+    /// Writes the pointer of a login, by which its subject's are found.
+    async fn restore_login_pointer(&self, key: &Key) -> Result<bool> {
+        let Some(login) = self.read::<Login>(key).await? else {
+            return Ok(false);
+        };
+        let unchanged = Condition::Has(vec![("refresh_hash", s(&login.refresh_hash))]);
+        self.write(vec![
+            logins::put_pointer(&login)?,
+            Write::Check(key.clone(), unchanged),
+        ])
+        .await
+    }
+
     /// Removes an API key that is bound to a deleted server. Numbers are never reused.
     async fn remove_key(&self, key: &Key) -> Result<bool> {
         let Some(own) = self.read::<ApiKey>(key).await? else {
@@ -360,20 +411,6 @@ impl Repair<'_> {
         self.table
             .update(key.clone(), set, Condition::Lacks("chain"))
             .await
-    }
-
-    async fn remove_expired(&self, key: &Key) -> Result<bool> {
-        #[derive(Deserialize)]
-        struct Ends {
-            ttl: i64,
-        }
-        match self.read::<Ends>(key).await? {
-            Some(Ends { ttl }) if ttl + TTL_GRACE_SECONDS < self.now.seconds() => {
-                let unchanged = Condition::Has(vec![("ttl", n(ttl))]);
-                self.table.delete(key, unchanged).await
-            }
-            _ => Ok(false),
-        }
     }
 
     /// Writes a sweep that removes all void credentials of a server.

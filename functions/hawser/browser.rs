@@ -1,0 +1,74 @@
+//! What ties a request to a browser of ours: cookies, and what the browser says of where it comes from.
+
+use crate::http::{Request, header};
+use hawser_core::App;
+use hawser_core::domain::time::CONSENT_LIFETIME;
+use url::Url;
+
+/// Name of the cookie with this id: only our own host over https can set it, where we are reached so.
+fn cookie_name(base: &str, id: &str) -> String {
+    let prefix = if base.starts_with("https://") {
+        "__Host-"
+    } else {
+        ""
+    };
+    format!("{prefix}hawser-{id}")
+}
+
+/// The header that sets a cookie for ten minutes.
+pub fn set_cookie(base: &str, id: &str, value: &str) -> String {
+    let secure = if base.starts_with("https://") {
+        "; Secure"
+    } else {
+        ""
+    };
+    let name = cookie_name(base, id);
+    format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={CONSENT_LIFETIME}{secure}")
+}
+
+/// Whether the browser has sent a cookie with this id, whatever the base.
+pub fn has_cookie(request: &Request, id: &str) -> bool {
+    ["https://", "http://"]
+        .iter()
+        .any(|base| cookie_of(request, base, id).is_some())
+}
+
+/// The value of the cookie that [`set_cookie`] has set under this id.
+pub fn cookie_of(request: &Request, base: &str, id: &str) -> Option<String> {
+    cookie_named(request, &cookie_name(base, id))
+}
+
+/// The header that takes such a cookie away.
+pub fn unset_cookie(base: &str, id: &str) -> String {
+    let secure = if base.starts_with("https://") {
+        "; Secure"
+    } else {
+        ""
+    };
+    let name = cookie_name(base, id);
+    format!("{name}=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0{secure}")
+}
+
+fn cookie_named(request: &Request, name: &str) -> Option<String> {
+    header(request, "cookie")?.split(';').find_map(|pair| {
+        let (n, value) = pair.trim().split_once('=')?;
+        (n == name).then(|| value.to_owned())
+    })
+}
+
+/// Whether a browser says that a request comes from another site than ours. What it does not say is left to the cookie and
+/// the token.
+pub fn is_cross_site(app: &App, request: &Request, base: &str) -> bool {
+    let origin_of = |url: &str| Url::parse(url).map(|url| url.origin());
+    let is_ours = |sent: &str| {
+        let ours = app.public_urls.iter().map(String::as_str).chain([base]);
+        origin_of(sent).is_ok_and(|sent| {
+            sent.is_tuple()
+                && ours
+                    .into_iter()
+                    .any(|own| origin_of(own).as_ref() == Ok(&sent))
+        })
+    };
+    header(request, "sec-fetch-site").is_some_and(|site| site != "same-origin")
+        || header(request, "origin").is_some_and(|origin| !is_ours(&origin))
+}

@@ -1,0 +1,40 @@
+//! `GET /.well-known/oauth-protected-resource...`: what an MCP client that was given an address alone has to know of it
+//! (RFC 9728; Inbound 1.1).
+
+use super::Problem;
+use super::resource::{METADATA_PATH, base_of, bases};
+use crate::http::{Request, Response, json, with_header};
+use hawser_core::App;
+use hawser_core::domain::application::SCOPE;
+use lambda_http::Body;
+use serde_json::json;
+
+/// Returns 200 with the document, whether there is such a server or not. Nothing is read, and nobody is asked who they are.
+///
+/// # Errors
+/// [`Problem::NoMetadata`] where this deployment does not know under which address it is reached.
+pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
+    let base = base_of(app, request).ok_or(Problem::NoMetadata)?;
+    let path = request.uri().path();
+    let path = path.strip_prefix(METADATA_PATH).unwrap_or_default();
+    let mut document = json!({
+        "resource": format!("{base}{path}"),
+        "scopes_supported": [SCOPE],
+        "bearer_methods_supported": ["header"],
+        "resource_name": "Hawser",
+    });
+    let named = app.sign_in.authorization_server.clone();
+    let own = || {
+        let own = bases(app, request).into_iter().next();
+        own.filter(|_| app.sign_in.is_offered())
+    };
+    if let Some(server) = named.or_else(own) {
+        document["authorization_servers"] = json!([server]);
+    }
+    Ok(public(&document))
+}
+
+/// A document for everyone, which may be kept for five minutes.
+pub(super) fn public(document: &serde_json::Value) -> Response<Body> {
+    with_header(json(200, document), "cache-control", "public, max-age=300")
+}

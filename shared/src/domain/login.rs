@@ -1,0 +1,279 @@
+//! A login: what a person has allowed an application to do in their name, from the day on which they allowed it until it
+//! ends. Its item stands behind every token that was issued for it, so a login that has ended ends them all.
+
+use super::id::{Sortable, TenantId};
+use super::sealed::SealedSecret;
+use super::subject::{Actor, Subject};
+use super::time::Timestamp;
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::BASE64URL_NOPAD;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// How long an authorization code serves, in seconds (Inbound 2.21).
+pub const CODE_LIFETIME: i64 = 60;
+/// How long a login stands that is not refreshed, in seconds (Inbound 2.28).
+pub const IDLE_LIFETIME: i64 = 30 * 24 * 3600;
+/// How long roles serve that the identity provider does not vouch for anew, in seconds (Inbound 2.27).
+pub const ROLES_LIFETIME: i64 = 24 * 3600;
+/// How long the refresh token before the current one is answered like the first time, in seconds
+/// (docs/decisions/0033-a-refresh-is-answered-again-for-a-minute.md).
+pub const REPEAT_WINDOW: i64 = 60;
+/// How long the record of a code or a login stays in the table after its end, in seconds, where nothing removes it before.
+pub const KEPT_AFTER_END: i64 = 24 * 3600;
+
+/// A person, as the identity provider has vouched for them: the claims that API tokens carry, too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Who.
+    pub subject: Subject,
+    /// E-mail address, if the provider vouches for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// Username.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// Name for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    /// TrueFoundry tenant roles.
+    #[serde(default)]
+    pub roles: BTreeSet<String>,
+    /// TrueFoundry teams.
+    #[serde(default)]
+    pub teams: BTreeSet<String>,
+    /// LangSmith permissions.
+    #[serde(default)]
+    pub permissions: BTreeSet<String>,
+    /// Kambrium scopes.
+    #[serde(default)]
+    pub scopes: BTreeSet<String>,
+}
+
+impl Identity {
+    /// As records name the person.
+    pub fn actor(&self) -> Actor {
+        Actor {
+            subject: self.subject.clone(),
+            slug: self.email.clone().or_else(|| self.username.clone()),
+            display_name: self.display_name.clone(),
+            key_label: None,
+        }
+    }
+
+    /// The same person without anything that a role, a team, a permission or a scope allows.
+    #[must_use]
+    pub fn without_roles(self) -> Self {
+        Self {
+            roles: BTreeSet::new(),
+            teams: BTreeSet::new(),
+            permissions: BTreeSet::new(),
+            scopes: BTreeSet::new(),
+            ..self
+        }
+    }
+}
+
+/// An application, as the person saw it who allowed it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllowedApplication {
+    /// Its `client_id`.
+    pub client_id: String,
+    /// The name that it gives itself, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The host that the browser was sent back to.
+    pub redirect_host: String,
+}
+
+/// What was allowed: to whom, by whom, for what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// The person.
+    pub identity: Identity,
+    /// The application.
+    pub application: AllowedApplication,
+    /// The base of the deployment where it was allowed: `iss` of its tokens.
+    pub issuer: String,
+    /// What its tokens may be for (RFC 8707), at least one.
+    pub resources: Vec<String>,
+    /// The scopes that were allowed.
+    #[serde(default)]
+    pub scopes: BTreeSet<String>,
+    /// When the identity provider has last vouched for the person.
+    pub vouched_at: Timestamp,
+    /// How often the person had been offboarded when they signed in: an offboarding since then voids the approval.
+    pub offboardings: u64,
+    /// The provider's refresh token, by which it is asked anew, if it gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_token: Option<SealedSecret>,
+}
+
+/// The PKCE challenge of an authorization request, by the method `S256`: no other is taken (RFC 7636 4.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CodeChallenge(String);
+
+impl CodeChallenge {
+    /// Reads a challenge: the base64url of 32 bytes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?;
+        (bytes.len() == 32).then(|| Self(text.to_owned()))
+    }
+
+    /// Whether it was made of this verifier, which has 43 to 128 unreserved characters (RFC 7636 4.1).
+    pub fn is_met_by(&self, verifier: &str) -> bool {
+        let is_unreserved = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+        let is_verifier =
+            (43..=128).contains(&verifier.len()) && verifier.bytes().all(is_unreserved);
+        let made = BASE64URL_NOPAD.encode(digest(&SHA256, verifier.as_bytes()).as_ref());
+        is_verifier && verify_slices_are_equal(made.as_bytes(), self.0.as_bytes()).is_ok()
+    }
+}
+
+impl Approval {
+    /// The person at this instant: without roles where nobody has vouched for them lately.
+    pub fn identity_at(&self, now: Timestamp) -> Identity {
+        let identity = self.identity.clone();
+        if now < self.vouched_at.plus_seconds(ROLES_LIFETIME) {
+            identity
+        } else {
+            identity.without_roles()
+        }
+    }
+}
+
+/// An authorization code, known by the SHA-256 of its text. It becomes one login.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AuthorizationCode {
+    /// SHA-256 of the code, lower-case hexadecimal.
+    pub hash: String,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The id of the login that it becomes.
+    pub login: Sortable,
+    /// What was allowed; once it is used, without the provider's token.
+    pub approval: Approval,
+    /// Where the code was sent, exactly as the application asked for it.
+    pub redirect_uri: String,
+    /// What its verifier has to meet.
+    pub code_challenge: CodeChallenge,
+    /// When it ends unused.
+    pub ends_at: Timestamp,
+    /// When it was used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used_at: Option<Timestamp>,
+    /// When the table may forget it, in seconds since the epoch.
+    pub ttl: i64,
+}
+
+/// The refresh token before the current one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreviousToken {
+    /// SHA-256 of its text.
+    pub hash: String,
+    /// When the current one took its place.
+    pub replaced_at: Timestamp,
+    /// The number of the tenant key that the current one is derived by.
+    pub tenant_key: u32,
+}
+
+/// A login. It stands as long as its item does.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Login {
+    /// Its id.
+    pub id: Sortable,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// What was allowed.
+    pub approval: Approval,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// When the application last got tokens for it.
+    pub refreshed_at: Timestamp,
+    /// SHA-256 of what all its refresh tokens have in common: who knows that has had one of them.
+    pub family_hash: String,
+    /// SHA-256 of the current refresh token. It changes with every refresh, so it is also the version of the item.
+    pub refresh_hash: String,
+    /// The one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<PreviousToken>,
+    /// When the table may forget it, in seconds since the epoch.
+    pub ttl: i64,
+}
+
+impl Login {
+    /// Whose it is.
+    pub const fn subject(&self) -> &Subject {
+        &self.approval.identity.subject
+    }
+
+    /// When it ends unless it is refreshed.
+    pub const fn ends_at(&self) -> Timestamp {
+        self.refreshed_at.plus_seconds(IDLE_LIFETIME)
+    }
+
+    /// Whether it has ended by itself.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.ends_at() <= now
+    }
+
+    /// When the table may forget a login that was refreshed at this instant.
+    pub const fn ttl_from(refreshed_at: Timestamp) -> i64 {
+        refreshed_at
+            .plus_seconds(IDLE_LIFETIME + KEPT_AFTER_END)
+            .seconds()
+    }
+}
+
+/// Why a login ended before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LoginEnd {
+    /// Its subject or an admin has ended it.
+    Removed,
+    /// Its application has revoked a token of it.
+    Revoked,
+    /// Its subject was offboarded.
+    Offboarded,
+    /// A refresh token was used again.
+    RefreshTokenReused,
+    /// Its authorization code was used again.
+    CodeReused,
+    /// The identity provider no longer vouches for its subject.
+    NotVouched,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_challenge_is_met_by_its_verifier_alone() {
+        // RFC 7636, appendix B.
+        let challenge =
+            CodeChallenge::parse("E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM").unwrap();
+        let verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+        assert!(challenge.is_met_by(verifier));
+        for other in [
+            "",
+            "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM",
+            &verifier[1..],
+            &format!("{verifier}A"),
+        ] {
+            assert!(!challenge.is_met_by(other), "{other}");
+        }
+        // Made of a verifier that is none.
+        let short = BASE64URL_NOPAD.encode(digest(&SHA256, b"short").as_ref());
+        assert!(!CodeChallenge::parse(&short).unwrap().is_met_by("short"));
+        for text in [
+            "",
+            "plain",
+            verifier.trim_end_matches('k'),
+            "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw+cM",
+        ] {
+            assert_eq!(CodeChallenge::parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The next tokens of a login (RFC 6749 6): its refresh token is replaced, and the identity provider is asked who the person is
+//! now.
+
+use super::super::{ATTEMPTS, Tries};
+use super::tokens::{Refusal, Tokens, is_same, login_of_token, narrowed, sign};
+use super::{end_because, of_login, of_person};
+use crate::auth::login_token::RefreshToken;
+use crate::domain::event::Action;
+use crate::domain::login::{Identity, Login, LoginEnd, PreviousToken, REPEAT_WINDOW};
+use crate::operations::sign_in::{self, Vouched};
+use crate::state::app::App;
+use crate::{Error, Result};
+use secrecy::{ExposeSecret, SecretString};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::warn;
+
+/// How often, and for how long, what the provider says is tried to be stored while the store does not answer.
+const LOST_ANSWERS: u32 = 5;
+const STORING: Duration = Duration::from_secs(8);
+
+/// A refresh token that an application presents. The application has been authenticated.
+#[derive(Debug)]
+pub struct Refresh {
+    /// The application.
+    pub client_id: String,
+    /// The refresh token.
+    pub token: SecretString,
+    /// What the access token is to be for; all that was allowed if there are none.
+    pub resources: Vec<String>,
+    /// The scopes that it is to have; all that were allowed if there are none.
+    pub scopes: BTreeSet<String>,
+}
+
+/// What a refresh token is to its login.
+enum Standing {
+    /// The current one.
+    Current,
+    /// The one before, so shortly after it was replaced that the answer may have been lost; with the number of the key that
+    /// the current one is derived by.
+    Repeated(u32),
+    /// One of its older ones.
+    Reused,
+}
+
+fn standing(app: &App, login: &Login, token: &RefreshToken) -> Standing {
+    let presented = token.hash();
+    if is_same(&presented, &login.refresh_hash) {
+        return Standing::Current;
+    }
+    match &login.previous {
+        Some(previous)
+            if is_same(&presented, &previous.hash)
+                && app.now() < previous.replaced_at.plus_seconds(REPEAT_WINDOW) =>
+        {
+            Standing::Repeated(previous.tenant_key)
+        }
+        _ => Standing::Reused,
+    }
+}
+
+/// The next tokens of a login. The refresh token is replaced; the one before gets the same answer for a minute, and any use of
+/// an older one ends the login (docs/decisions/0033-a-refresh-is-answered-again-for-a-minute.md). The identity provider is
+/// asked who the person is now, where it gave a way to ask.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Contended`], [`Error::Internal`].
+pub async fn refresh(app: &App, asked: Refresh) -> Result<Result<Tokens, Refusal>> {
+    // Once it is begun it is finished: what the provider gives must not be lost because the application has gone.
+    app.to_its_end(|app| async move { refresh_to_its_end(app, asked).await })
+        .await
+}
+
+async fn refresh_to_its_end(app: Arc<App>, asked: Refresh) -> Result<Result<Tokens, Refusal>> {
+    let Some(token) = RefreshToken::parse(asked.token.expose_secret()) else {
+        return Ok(Err(Refusal::InvalidGrant));
+    };
+    for _ in 0..ATTEMPTS {
+        let Some(login) = login_of_token(&app, &token).await? else {
+            return Ok(Err(Refusal::InvalidGrant));
+        };
+        if login.approval.application.client_id != asked.client_id || login.is_over(app.now()) {
+            return Ok(Err(Refusal::InvalidGrant));
+        }
+        let (key, is_current) = match standing(&app, &login, &token) {
+            Standing::Current => (app.current_tenant_key(&login.tenant).await?, true),
+            Standing::Repeated(number) => (app.tenant_key(&login.tenant, number).await?, false),
+            Standing::Reused => {
+                end_because(&app, &login, LoginEnd::RefreshTokenReused).await?;
+                return Ok(Err(Refusal::InvalidGrant));
+            }
+        };
+        let (resources, scopes) = (asked.resources.clone(), asked.scopes.clone());
+        let (resources, scopes) = match narrowed(&login.approval, resources, scopes) {
+            Ok(allowed) => allowed,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let secret = key.next_refresh_secret(&login.tenant, login.id, token.text());
+        let next = token.followed_by(&secret);
+        let tokens = sign(&app, &login, &next, &resources, scopes).await?;
+        if !is_current {
+            return Ok(Ok(tokens));
+        }
+        if let Some(renewed) = replace_token(&app, &login, &next, key.number()).await? {
+            let vouched = ask_provider(&app, renewed).await?;
+            return Ok(vouched.then_some(tokens).ok_or(Refusal::InvalidGrant));
+        }
+        // Refreshed or ended at the same time: the next read shows it.
+    }
+    Err(Error::Contended)
+}
+
+/// Stores that this is the refresh token of a login now. `None` if it was refreshed or ended since it was read.
+async fn replace_token(
+    app: &App,
+    read: &Login,
+    next: &RefreshToken,
+    tenant_key: u32,
+) -> Result<Option<Login>> {
+    let now = app.now();
+    let renewed = Login {
+        refreshed_at: now,
+        refresh_hash: next.hash(),
+        previous: Some(PreviousToken {
+            hash: read.refresh_hash.clone(),
+            replaced_at: now,
+            tenant_key,
+        }),
+        ttl: Login::ttl_from(now),
+        ..read.clone()
+    };
+    let who = of_person(read.subject(), Some(read.id));
+    let event = of_login(read, now, who, Action::LoginRefreshed)?;
+    let table = &app.table;
+    let replaced = table.replace_login(&renewed, &read.refresh_hash, &event);
+    Ok(replaced.await?.then_some(renewed))
+}
+
+/// Asks the provider who the person is now, and stores what it says. Returns `false` if it vouches for them no longer: the
+/// login has ended then. Where nothing can be asked or stored now, what was known before stands.
+async fn ask_provider(app: &App, login: Login) -> Result<bool> {
+    let Some(sealed) = &login.approval.provider_token else {
+        return Ok(true);
+    };
+    let asked = async {
+        let key = app.tenant_key(&login.tenant, sealed.tenant_key).await?;
+        let token = key.open_for_login(&login.tenant, login.id, &sealed.sealed)?;
+        sign_in::vouch(app, &login.tenant, login.subject(), &token).await
+    };
+    match asked.await {
+        Ok(Vouched::For(now)) => {
+            let (identity, token) = (&now.identity, now.refresh_token.as_ref());
+            let mut tries = Tries::some(LOST_ANSWERS, STORING);
+            while let Err(cause) = store(app, &login, identity, token).await {
+                if !tries.wait().await {
+                    warn!(%cause, login = ?login.id, "what the provider says of a login is lost");
+                    break;
+                }
+            }
+            Ok(true)
+        }
+        Ok(Vouched::NoMore) => {
+            end_because(app, &login, LoginEnd::NotVouched).await?;
+            Ok(false)
+        }
+        Ok(Vouched::Unknown) => Ok(true),
+        Err(cause) => {
+            warn!(%cause, login = ?login.id, "the provider of a login could not be asked");
+            Ok(true)
+        }
+    }
+}
+
+/// Stores who the person of a login is now, unless it was refreshed again, which asks the provider anew, or has ended.
+async fn store(
+    app: &App,
+    login: &Login,
+    identity: &Identity,
+    provider_token: Option<&SecretString>,
+) -> Result<()> {
+    let now = app.now();
+    let mut vouched = login.clone();
+    vouched.approval.identity = identity.clone();
+    vouched.approval.vouched_at = now;
+    if let Some(token) = provider_token {
+        let key = app.current_tenant_key(&login.tenant).await?;
+        let sealed = key.seal_for_login(&login.tenant, login.id, token)?;
+        vouched.approval.provider_token = Some(sealed);
+    }
+    let who = of_person(login.subject(), Some(login.id));
+    let event = of_login(login, now, who, Action::LoginVouched)?;
+    let table = &app.table;
+    let stored = table.replace_login(&vouched, &login.refresh_hash, &event);
+    stored.await.map(drop)
+}

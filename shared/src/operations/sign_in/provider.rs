@@ -1,0 +1,154 @@
+//! Asking the operator's OpenID provider, as the client that is registered there for this deployment.
+
+use super::{Attempt, SIGNED_IN_PATH, SignInFailure};
+use crate::domain::caller::Caller;
+use crate::domain::endpoint_method::ClientAuth;
+use crate::domain::error::Unauthenticated;
+use crate::domain::issuance::{Client, ClientSource};
+use crate::oauth::discovery::{self, Issuer};
+use crate::oauth::request::authorization_url;
+use crate::oauth::token::{Class, Credentials, Endpoint, TokenFailure, Tokens};
+use crate::state::app::App;
+use crate::state::config::ProviderSecret;
+use crate::state::sign_in::Provider;
+use crate::{Error, Result};
+use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::BASE64URL_NOPAD;
+use secrecy::{ExposeSecret, SecretString};
+use std::time::{Duration, Instant};
+use tracing::warn;
+
+/// How long the provider's metadata and its client's secret serve before they are read again.
+const PROVIDER_SERVES: Duration = Duration::from_secs(300);
+
+impl Provider {
+    /// The address of the sign-in.
+    pub(super) async fn address(
+        &self,
+        app: &App,
+        base: &str,
+        attempt: &Attempt,
+    ) -> Result<String, SignInFailure> {
+        let metadata = self.metadata(app).await?;
+        let verifier = attempt.part("verifier");
+        let challenge = BASE64URL_NOPAD.encode(digest(&SHA256, verifier.as_bytes()).as_ref());
+        let parameters = [
+            ("response_type", "code"),
+            ("client_id", &self.config.client_id),
+            ("redirect_uri", &format!("{base}{SIGNED_IN_PATH}")),
+            ("scope", &self.config.scopes),
+            ("state", &attempt.state()),
+            ("nonce", &attempt.part("nonce")),
+            ("code_challenge", &challenge),
+            ("code_challenge_method", "S256"),
+        ];
+        authorization_url(&metadata.authorization_endpoint, &parameters)
+            .ok_or(SignInFailure::Untrusted("its metadata cannot be used"))
+    }
+
+    /// What the provider says of itself: read anew every few minutes, and while it does not answer as it was.
+    pub(super) async fn metadata(&self, app: &App) -> Result<Issuer, SignInFailure> {
+        let mut kept = self.metadata.lock().await;
+        if let Some((metadata, at)) = &*kept
+            && at.elapsed() < PROVIDER_SERVES
+        {
+            return Ok(metadata.clone());
+        }
+        match discovery::issuer(&app.egress, &self.config.tokens.issuer).await {
+            Ok(metadata) => {
+                *kept = Some((metadata.clone(), Instant::now()));
+                Ok(metadata)
+            }
+            Err(why) => match &*kept {
+                Some((metadata, _)) if why == discovery::Failure::TryLater => Ok(metadata.clone()),
+                _ if why == discovery::Failure::TryLater => Err(SignInFailure::Unreachable),
+                _ => {
+                    warn!(?why, "the metadata of the identity provider cannot be used");
+                    Err(SignInFailure::Untrusted("its metadata cannot be used"))
+                }
+            },
+        }
+    }
+
+    async fn secret(&self, app: &App) -> Result<Option<SecretString>> {
+        let reference = match &self.config.secret {
+            None => return Ok(None),
+            Some(ProviderSecret::Given(secret)) => return Ok(Some(secret.clone())),
+            Some(ProviderSecret::Reference(reference)) => reference,
+        };
+        let mut kept = self.secret.lock().await;
+        if let Some((secret, at)) = &*kept
+            && at.elapsed() < PROVIDER_SERVES
+        {
+            return Ok(Some(secret.clone()));
+        }
+        let secret = app.secret_stores.read(reference).await?;
+        *kept = Some((secret.clone(), Instant::now()));
+        Ok(Some(secret))
+    }
+
+    /// Asks the token endpoint as our client there.
+    pub(super) async fn ask(
+        &self,
+        app: &App,
+        metadata: &Issuer,
+        question: impl AsyncFnOnce(&Endpoint<'_>) -> Result<Tokens, TokenFailure>,
+    ) -> Result<Tokens, SignInFailure> {
+        let secret = self.secret(app).await?;
+        let ways = match secret {
+            Some(_) => ClientAuth::ways(metadata.token_auth_methods.as_deref()),
+            None => vec![ClientAuth::None],
+        };
+        let client = Client::new(
+            self.config.client_id.clone(),
+            ways,
+            ClientSource::PreRegistered,
+        );
+        let endpoint = Endpoint {
+            url: &metadata.token_endpoint,
+            credentials: Credentials {
+                client: &client,
+                secret: secret.as_ref(),
+            },
+            resource: None,
+            extra: &[],
+        };
+        let failure = match question(&endpoint).await {
+            Ok(tokens) => return Ok(tokens),
+            Err(failure) => failure,
+        };
+        let (class, status, word) = (failure.class, failure.status, failure.word);
+        warn!(
+            ?class,
+            ?status,
+            word,
+            "the identity provider gave no tokens"
+        );
+        if class == Class::InvalidClient {
+            // The operator may have replaced it.
+            *self.secret.lock().await = None;
+        }
+        Err(match class {
+            Class::Transient => SignInFailure::Unreachable,
+            Class::InvalidGrant => SignInFailure::Refused("invalid_grant"),
+            _ => SignInFailure::Refused(word),
+        })
+    }
+
+    pub(super) async fn verify(
+        &self,
+        app: &App,
+        id_token: &SecretString,
+        nonce: Option<&str>,
+    ) -> Result<Caller, SignInFailure> {
+        let verified = self
+            .verifier
+            .verify_id_token(id_token.expose_secret(), nonce, app.now());
+        verified.await.map_err(|error| match error {
+            Error::Unauthenticated(Unauthenticated::NoTenant) => SignInFailure::NoTenant,
+            Error::Unauthenticated(_) => SignInFailure::Untrusted("its ID token is not valid"),
+            Error::Unavailable(_) => SignInFailure::Unreachable,
+            error => SignInFailure::Failed(error),
+        })
+    }
+}

@@ -1,0 +1,39 @@
+//! Sessions whose handshake Hawser has answered are opened at their server later, with what their client had said, by the first
+//! request that has a credential to carry.
+
+use super::Permitted;
+use super::credentials::AtServer;
+use super::proxy::{self, Upstream};
+use super::tools::Failure;
+use super::tools::mcp_client::McpClient;
+use crate::domain::mcp_session::{McpPhase, McpSession};
+use crate::state::app::App;
+
+/// What a session is called at its server. One that is still pending is opened there first.
+///
+/// # Errors
+/// [`Failure`]; in [`Failure::Failed`] [`crate::Error::Contended`] when the session or its server has just changed,
+/// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+pub async fn at_upstream(
+    app: &App,
+    at: &Permitted<AtServer>,
+    session: &McpSession,
+) -> Result<Upstream, Failure> {
+    if session.phase != McpPhase::Pending {
+        return Ok(proxy::upstream(app, at, session).await?);
+    }
+    let said = proxy::client_said(app, at, session).await?;
+    let who = (&at.caller).into();
+    let mut client = McpClient::new(app, &at.caller.tenant, &at.found, who);
+    let opened = client.open_session(said).await?;
+    let upstream = Upstream {
+        id: opened.id.clone(),
+        version: Some(opened.version.clone()),
+    };
+    if proxy::keep_opened(app, at, session, &upstream).await? {
+        return Ok(upstream);
+    }
+    // What another request has opened is the session.
+    client.close(opened).await;
+    Ok(proxy::opened_by_another(app, at, session).await?)
+}

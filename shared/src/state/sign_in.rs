@@ -1,0 +1,126 @@
+//! How people and applications sign in here: the settings, and what of the identity provider and of applications was read a
+//! short while ago.
+
+use crate::Result;
+use crate::auth::jwt::Verifier;
+use crate::domain::application::Application;
+use crate::egress::Egress;
+use crate::oauth::discovery::Issuer;
+use crate::state::config::{ListedApplication, ProviderConfig, SignInConfig, SignInPlace};
+use secrecy::SecretString;
+use std::collections::HashMap;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex as AsyncMutex;
+
+/// How many documents are kept.
+const DOCUMENTS: usize = 256;
+/// How many are fetched at once; others wait for their turn, within their time.
+const DOCUMENTS_AT_ONCE: usize = 8;
+/// How long a document may take.
+const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How people and applications sign in here.
+pub struct SignIn {
+    /// Where people do.
+    pub place: Place,
+    /// The authorization server that is named to MCP clients in place of ours.
+    pub authorization_server: Option<String>,
+    /// Whether applications may register themselves.
+    pub registration: bool,
+    /// Those that the operator lists.
+    pub applications: Vec<ListedApplication>,
+    pub(crate) documents: Documents,
+    allow_loopback_http: bool,
+    /// The way out to metadata documents, once it is needed.
+    to_documents: OnceLock<Egress>,
+}
+
+/// Where people sign in.
+pub enum Place {
+    /// They cannot.
+    Nowhere,
+    /// At the operator's OpenID provider.
+    Provider(Box<Provider>),
+    /// At the local server's page for development.
+    Development,
+}
+
+/// The operator's OpenID provider.
+pub struct Provider {
+    pub(crate) config: ProviderConfig,
+    pub(crate) verifier: Verifier,
+    pub(crate) metadata: AsyncMutex<Option<(Issuer, Instant)>>,
+    pub(crate) secret: AsyncMutex<Option<(SecretString, Instant)>>,
+}
+
+impl SignIn {
+    /// As it is configured.
+    ///
+    /// # Errors
+    /// [`crate::Error::Internal`] when no HTTP client can be made.
+    pub fn new(config: SignInConfig, allow_loopback_http: bool) -> Result<Self> {
+        Ok(Self {
+            place: match config.place {
+                SignInPlace::Nowhere => Place::Nowhere,
+                SignInPlace::Development => Place::Development,
+                SignInPlace::Provider(config) => Place::Provider(Box::new(Provider {
+                    verifier: Verifier::new(config.tokens.clone(), allow_loopback_http)?,
+                    config: *config,
+                    metadata: AsyncMutex::default(),
+                    secret: AsyncMutex::default(),
+                })),
+            },
+            authorization_server: config.authorization_server,
+            registration: config.registration,
+            applications: config.applications,
+            documents: Documents::default(),
+            allow_loopback_http,
+            to_documents: OnceLock::new(),
+        })
+    }
+
+    /// The way out to metadata documents. Anybody can name one, so it leads to no private host, and has few places and little
+    /// time of its own.
+    ///
+    /// # Errors
+    /// [`crate::Error::Internal`] when no HTTP client can be made.
+    pub(crate) fn to_documents(&self) -> Result<&Egress> {
+        if let Some(egress) = self.to_documents.get() {
+            return Ok(egress);
+        }
+        let egress = Egress::new(self.allow_loopback_http)?;
+        let egress = egress.limited(DOCUMENTS_AT_ONCE, DOCUMENT_TIMEOUT);
+        Ok(self.to_documents.get_or_init(|| egress))
+    }
+
+    /// Whether people can sign in here.
+    pub const fn is_offered(&self) -> bool {
+        !matches!(self.place, Place::Nowhere)
+    }
+}
+
+/// Metadata documents of applications that were fetched a short while ago, in this process.
+#[derive(Debug, Default)]
+pub struct Documents(Mutex<HashMap<String, (Application, Instant)>>);
+
+impl Documents {
+    pub(crate) fn get(&self, client_id: &str) -> Option<Application> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (application, until) = kept.get(client_id)?;
+        (Instant::now() < *until).then(|| application.clone())
+    }
+
+    pub(crate) fn put(&self, application: &Application, serves: Duration) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        kept.retain(|_, (_, until)| now < *until);
+        if kept.len() >= DOCUMENTS {
+            let first = kept.iter().min_by_key(|(_, (_, until))| *until);
+            let first = first.map(|(client_id, _)| client_id.clone());
+            kept.remove(&first.unwrap_or_default());
+        }
+        let entry = (application.clone(), now + serves);
+        kept.insert(application.client_id.clone(), entry);
+    }
+}

@@ -1,0 +1,243 @@
+//! Logins in their tenant's partition, each with a pointer under its subject, and the authorization codes that become
+//! logins. A code becomes one login at most; a login is refreshed from the refresh token that was read, and is over once its
+//! item is gone.
+
+use super::reasons::OFFBOARDINGS;
+use super::{
+    Condition, Found, Key, Table, Write, WriteError, audit_log, encode, keys, receipts, s,
+};
+use crate::domain::event::Event;
+use crate::domain::id::{Sortable, TenantId};
+use crate::domain::login::{AuthorizationCode, Login};
+use crate::domain::receipt::{Counts, Receipt};
+use crate::domain::subject::Subject;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Keys that one read may name.
+const READ_AT_ONCE: usize = 100;
+
+/// The pointer from a subject to one of its logins.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct LoginPointer {
+    /// The login.
+    pub login: Sortable,
+    /// When the table may forget it, in seconds since the epoch.
+    pub ttl: i64,
+}
+
+/// How an attempt to end a login went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It has ended now.
+    Now,
+    /// It had ended before.
+    Before,
+    /// The receipt that it was to be counted on is closed.
+    ReceiptClosed,
+}
+
+/// Key of a login.
+pub fn key(tenant: &TenantId, id: Sortable) -> Key {
+    keys::login(tenant, id)
+}
+
+/// Key of the authorization code with this hash.
+pub fn code_key(hash: &str) -> Key {
+    keys::authorization_code(hash)
+}
+
+impl Found {
+    /// The login with this id, if it was read and exists.
+    ///
+    /// # Errors
+    /// [`crate::Error::Internal`] when the item is corrupt.
+    pub fn login(&self, tenant: &TenantId, id: Sortable) -> Result<Option<Login>> {
+        self.get(&key(tenant, id))
+    }
+
+    /// The authorization code with this hash, if it was read and exists.
+    ///
+    /// # Errors
+    /// [`crate::Error::Internal`] when the item is corrupt.
+    pub fn authorization_code(&self, hash: &str) -> Result<Option<AuthorizationCode>> {
+        self.get(&code_key(hash))
+    }
+}
+
+/// A login's own item, in the place of one with this refresh token, or of none.
+fn put(login: &Login, replacing: Option<&str>) -> Result<Write> {
+    let item = encode(&key(&login.tenant, login.id), "login", login)?;
+    let condition = replacing.map_or(Condition::Absent, |hash| {
+        Condition::Has(vec![("refresh_hash", s(hash))])
+    });
+    Ok(Write::Put(item, condition))
+}
+
+/// The pointer of a login. It is written with each refresh, so that both expire together.
+pub(super) fn put_pointer(login: &Login) -> Result<Write> {
+    let pointer = LoginPointer {
+        login: login.id,
+        ttl: login.ttl,
+    };
+    let item = encode(&pointer_key(login), "login-lead", &pointer)?;
+    Ok(Write::Put(item, Condition::Any))
+}
+
+fn pointer_key(login: &Login) -> Key {
+    keys::login_pointer(&login.tenant, login.subject(), login.id)
+}
+
+/// Nobody has offboarded the subject since they signed in.
+fn require_subject(tenant: &TenantId, subject: &Subject, offboardings: u64) -> Write {
+    let unchanged = Condition::Counts(OFFBOARDINGS, offboardings);
+    Write::Check(keys::subject(tenant, subject), unchanged)
+}
+
+fn removal(login: &Login) -> [Write; 2] {
+    [
+        Write::Delete(key(&login.tenant, login.id), Condition::Exists),
+        Write::Delete(pointer_key(login), Condition::Any),
+    ]
+}
+
+impl Table {
+    /// Adds an authorization code. Returns `false` if its subject was offboarded since they signed in.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn add_authorization_code(
+        &self,
+        code: &AuthorizationCode,
+        event: &Event,
+    ) -> Result<bool> {
+        let approval = &code.approval;
+        let subject = &approval.identity.subject;
+        let item = encode(&code_key(&code.hash), "login-code", code)?;
+        let writes = vec![
+            require_subject(&code.tenant, subject, approval.offboardings),
+            Write::Put(item, Condition::Absent),
+            audit_log::put(event)?,
+        ];
+        self.write_if(writes).await
+    }
+
+    /// Begins a login and marks the code that it comes of as used. Returns `false` if the code was used meanwhile, or its
+    /// subject offboarded.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn begin_login(
+        &self,
+        used: &AuthorizationCode,
+        login: &Login,
+        event: &Event,
+    ) -> Result<bool> {
+        let offboardings = login.approval.offboardings;
+        let item = encode(&code_key(&used.hash), "login-code", used)?;
+        let writes = vec![
+            require_subject(&login.tenant, login.subject(), offboardings),
+            Write::Put(item, Condition::Lacks("used_at")),
+            put(login, None)?,
+            put_pointer(login)?,
+            audit_log::put(event)?,
+        ];
+        self.write_if(writes).await
+    }
+
+    /// Replaces a login whose refresh token is the one that was read. Returns `false` if it was refreshed meanwhile, or has
+    /// ended.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn replace_login(
+        &self,
+        login: &Login,
+        refresh_hash: &str,
+        event: &Event,
+    ) -> Result<bool> {
+        let writes = vec![
+            put(login, Some(refresh_hash))?,
+            put_pointer(login)?,
+            audit_log::put(event)?,
+        ];
+        self.write_if(writes).await
+    }
+
+    /// Ends a login, with a receipt if there is one. Returns `false` if it had ended before.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn end_login(
+        &self,
+        login: &Login,
+        receipt: Option<&Receipt>,
+        event: &Event,
+    ) -> Result<bool> {
+        let mut writes: Vec<Write> = removal(login).into();
+        writes.push(audit_log::put(event)?);
+        let receipt = receipt.map(|receipt| receipts::put(&login.tenant, receipt));
+        writes.extend(receipt.transpose()?);
+        self.write_if(writes).await
+    }
+
+    /// Ends a login of a subject that is being offboarded, counted on the receipt of that.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn offboard_login(
+        &self,
+        login: &Login,
+        receipt: &str,
+        event: &Event,
+    ) -> Result<Ended> {
+        let one = Counts {
+            logins: 1,
+            ..Counts::default()
+        };
+        let mut writes = vec![receipts::count(&login.tenant, receipt, one)];
+        writes.extend(removal(login));
+        writes.push(audit_log::put(event)?);
+        match self.write(writes).await {
+            Ok(()) => Ok(Ended::Now),
+            Err(WriteError::Refused(at)) if at.contains(&0) => Ok(Ended::ReceiptClosed),
+            Err(WriteError::Refused(_)) => Ok(Ended::Before),
+            Err(WriteError::Failed(error)) => Err(error),
+        }
+    }
+
+    /// All logins of a tenant, oldest first, without those that cannot be read.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn logins(&self, tenant: &TenantId) -> Result<Vec<Login>> {
+        self.query(keys::tenant_partition(tenant), keys::LOGINS)
+            .await
+    }
+
+    /// The logins of one subject, oldest first, and why one of them cannot be read, if one cannot.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn logins_of(
+        &self,
+        tenant: &TenantId,
+        subject: &Subject,
+    ) -> Result<(Vec<Login>, Option<Error>)> {
+        let prefix = keys::logins_of(subject);
+        let partition = keys::tenant_partition(tenant);
+        let pointers: Vec<LoginPointer> = self.query(partition, &prefix).await?;
+        let (mut logins, mut unreadable) = (Vec::new(), None);
+        for some in pointers.chunks(READ_AT_ONCE) {
+            let wanted = some.iter().map(|pointer| key(tenant, pointer.login));
+            let found = self.read(wanted.collect()).await?;
+            for pointer in some {
+                match found.login(tenant, pointer.login) {
+                    Ok(login) => logins.extend(login),
+                    Err(error) => drop(unreadable.get_or_insert(error)),
+                }
+            }
+        }
+        Ok((logins, unreadable))
+    }
+}

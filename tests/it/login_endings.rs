@@ -1,0 +1,401 @@
+//! The ends of logins: whoever ends one, none of its tokens is taken afterwards, whatever is on its way or dies meanwhile.
+
+use crate::harness::{Answer, Cut, Ground, Hawser, ample};
+use crate::logins::*;
+use crate::upstream::{MODERN, Reply, Upstream, call, open, register, send, soon};
+use aws_sdk_dynamodb::types::AttributeValue;
+use hawser_core::operations::integrity::examine;
+use hawser_core::operations::scheduler::process_due;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+const ADA: &str = "/v1/subjects/user/ada/credentials";
+/// Callers at once, and how often.
+const CALLERS: usize = 50;
+const ROUNDS: usize = 8;
+
+/// Tokens of somebody who may call servers and has no role.
+async fn plain(hawser: &Hawser, user: &str) -> Tokens {
+    let mut allowed = allowed(hawser, "acme", user).await;
+    allowed.identity.roles.clear();
+    signed_in_as(hawser, allowed).await
+}
+
+async fn events(hawser: &Hawser, action: &str) -> Vec<Value> {
+    let answer = hawser.admin("acme").get("/v1/audit").await.json();
+    let mut events = answer["data"].as_array().unwrap().clone();
+    events.retain(|event| event["action"] == action);
+    events
+}
+
+/// Ends the login of these tokens in one of the ways in which that can be asked for.
+async fn end(hawser: &Hawser, how: &str, id: &str, tokens: &Tokens) -> Answer {
+    let admin = hawser.admin("acme");
+    match how {
+        "by its subject" => {
+            let path = format!("/v1/logins/{id}");
+            tokens.caller(hawser).delete(&path).await
+        }
+        "by an admin" => admin.delete(&format!("/v1/logins/{id}")).await,
+        "by its refresh token" => revoke(hawser, &tokens.refresh).await,
+        "by its access token" => revoke(hawser, &tokens.access).await,
+        "by offboarding" => admin.delete(ADA).await,
+        _ => panic!("{how}"),
+    }
+}
+
+const WAYS: [(&str, &str); 5] = [
+    ("by its subject", "removed"),
+    ("by an admin", "removed"),
+    ("by its refresh token", "revoked"),
+    ("by its access token", "revoked"),
+    ("by offboarding", "offboarded"),
+];
+
+#[tokio::test]
+async fn a_login_that_was_ended_is_refused_at_once_and_has_a_receipt_and_an_event() {
+    for (how, cause) in WAYS {
+        let hawser = Hawser::start().await;
+        let tokens = plain(&hawser, "user:ada").await;
+        let other = plain(&hawser, "user:bob").await;
+        let id = only(&tokens.caller(&hawser)).await;
+        let ended = end(&hawser, how, &id, &tokens).await;
+        assert_eq!(ended.status, 200, "{how}: {ended:?}");
+        assert!(!works(&hawser, &tokens).await, "{how}");
+        is_refused(
+            &refresh(&hawser, &tokens.refresh).await,
+            400,
+            "invalid_grant",
+        );
+        assert!(works(&hawser, &other).await, "{how}");
+        let admin = hawser.admin("acme");
+        assert_eq!(listed(&admin).await.len(), 1, "{how}");
+        let again = admin.delete(&format!("/v1/logins/{id}")).await;
+        assert_eq!(again.status, 404, "{how}");
+        let receipts = admin
+            .get("/v1/receipts?subjectType=user&subjectId=ada")
+            .await;
+        let receipts = receipts.json()["data"].as_array().unwrap().clone();
+        assert_eq!(receipts.len(), 1, "{how}");
+        let removed = json!({"oauthRecords": 0, "overrides": 0, "logins": 1});
+        assert_eq!(
+            (&receipts[0]["removed"], &receipts[0]["state"]),
+            (&removed, &json!("complete")),
+            "{how}"
+        );
+        if cause != "offboarded" {
+            assert_eq!(receipts[0]["loginId"], id.as_str());
+            assert_eq!(receipts[0]["kind"], "end-login");
+        }
+        let told = events(&hawser, "login.ended").await;
+        assert_eq!(told.len(), 1, "{how}");
+        assert_eq!(
+            (
+                &told[0]["cause"],
+                &told[0]["loginId"],
+                &told[0]["receiptId"]
+            ),
+            (&json!(cause), &json!(id), &receipts[0]["id"])
+        );
+        let left = hawser.ground().items().await;
+        let of_login = |item: &&Value| item["SK"].as_str().unwrap().ends_with(&id);
+        assert_eq!(left.iter().filter(of_login).count(), 0, "{how}: {left:?}");
+        hawser.run_workers().await;
+    }
+}
+
+#[tokio::test]
+async fn a_login_is_seen_and_ended_by_its_subject_and_by_managers_alone() {
+    let hawser = Hawser::start().await;
+    let (ada, bob) = (
+        plain(&hawser, "user:ada").await,
+        plain(&hawser, "user:bob").await,
+    );
+    let (ada, bob) = (ada.caller(&hawser), bob.caller(&hawser));
+    let (hers, his) = (only(&ada).await, only(&bob).await);
+    let path = format!("/v1/logins/{hers}");
+    assert_eq!(bob.delete(&path).await.status, 404);
+    let of_ada = "/v1/logins?subjectType=user&subjectId=ada";
+    assert_eq!(bob.get(of_ada).await.status, 403);
+    assert_eq!(ada.get(of_ada).await.json()["data"][0]["id"], hers.as_str());
+    let admin = hawser.admin("acme");
+    let ids = |answer: Answer| -> Vec<Value> {
+        let data = answer.json()["data"].as_array().unwrap().clone();
+        data.iter().map(|one| one["id"].clone()).collect()
+    };
+    assert_eq!(
+        ids(admin.get("/v1/logins").await),
+        [json!(his), json!(hers)]
+    );
+    assert_eq!(ids(admin.get(of_ada).await), [json!(hers)]);
+    let page = admin.get("/v1/logins?limit=1").await;
+    assert_eq!(page.json()["next"], his.as_str());
+    let next = format!("/v1/logins?limit=1&before={his}");
+    let rest = admin.get(&next).await;
+    assert_eq!(
+        (ids(rest.clone()), &rest.json()["next"]),
+        (vec![json!(hers)], &Value::Null)
+    );
+    assert_eq!(ids(hawser.admin("other").get("/v1/logins").await).len(), 0);
+    let one = admin.get(of_ada).await.json()["data"][0].clone();
+    assert_eq!(
+        (&one["clientName"], &one["redirectHost"], &one["resources"]),
+        (&json!("Agent"), &json!("127.0.0.1"), &json!([hawser.url]))
+    );
+    let dry = admin.delete(&format!("{path}?dryRun=true")).await;
+    let removed = json!({"oauthRecords": 0, "overrides": 0, "logins": 1});
+    dry.is(
+        200,
+        json!({"data": {"dryRun": true, "removed": removed, "subjects": 1, "issuers": []}}),
+    );
+    let dry = admin.delete(&format!("{ADA}?dryRun=true")).await.json();
+    assert_eq!(dry["data"]["removed"], removed);
+    assert_eq!(
+        admin.delete(&format!("{path}?dryrun=true")).await.status,
+        400
+    );
+    assert_eq!(ada.get("/v1/receipts").await.status, 200);
+    let ended = admin.delete(&path).await;
+    assert_eq!(ended.status, 200);
+    let receipt = ended.header("hawser-receipt").unwrap();
+    assert_eq!(ended.json()["data"]["id"], receipt.as_str());
+    let bad = admin.delete("/v1/logins/nothing").await;
+    assert_eq!(bad.status, 404);
+}
+
+#[tokio::test]
+async fn calls_with_a_login_cost_one_read() {
+    let (hawser, upstream) = (Hawser::start().await, Upstream::start().await);
+    let wiki = register(&hawser, "wiki", &upstream.url, json!({})).await;
+    let tokens = sign_in(&hawser, "user:ada").await;
+    let ada = tokens.caller(&hawser);
+    let status = format!("/api/svc/v1/mcp/{wiki}/auth/status?subjectId=ada&subjectType=user");
+    assert_eq!(call(&ada, &wiki).await.status, 200);
+    hawser.wire.arm(None);
+    assert_eq!(call(&ada, &wiki).await.status, 200);
+    assert_eq!(hawser.wire.operations(), ["BatchGetItem"]);
+    hawser.wire.arm(None);
+    assert_eq!(ada.get(&status).await.status, 200);
+    assert_eq!(hawser.wire.operations(), ["BatchGetItem"]);
+    // What has been ended is refused by that read.
+    let id = only(&ada).await;
+    assert_eq!(ada.delete(&format!("/v1/logins/{id}")).await.status, 200);
+    hawser.wire.arm(None);
+    assert_eq!(call(&ada, &wiki).await.status, 401);
+    assert_eq!(hawser.wire.operations(), ["BatchGetItem"]);
+}
+
+/// Many callers call all the time; once the answer to the end of their login has come, nothing that is sent from then on
+/// reaches the server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_call_that_begins_after_the_end_reaches_the_server() {
+    let (hawser, upstream) = (Hawser::start().await, Upstream::start().await);
+    let hawser = Arc::new(hawser);
+    let wiki = register(&hawser, "wiki", &upstream.url, json!({})).await;
+    for round in 0..ROUNDS {
+        let (how, _) = WAYS[round % WAYS.len()];
+        let tokens = plain(&hawser, "user:ada").await;
+        let id = only(&tokens.caller(&hawser)).await;
+        let over = Arc::new(AtomicBool::new(false));
+        let served = Arc::new(AtomicUsize::new(0));
+        let mut callers = Vec::new();
+        for number in 0..CALLERS {
+            let (over, served) = (over.clone(), served.clone());
+            let (caller, wiki) = (tokens.caller(&hawser), wiki.clone());
+            callers.push(tokio::spawn(async move {
+                for nth in 0.. {
+                    let late = over.load(Ordering::SeqCst);
+                    let body = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/list",
+                                      "params": {"round": round, "caller": number, "nth": nth, "late": late}});
+                    let status = send(&caller, &wiki, &[MODERN], body).await.status;
+                    match status {
+                        200 => drop(served.fetch_add(1, Ordering::SeqCst)),
+                        // Too many at once, which says nothing of the login; ended while it was on its way.
+                        503 | 409 | 500 => {}
+                        401 => {}
+                        other => panic!("{other}"),
+                    }
+                    if late {
+                        assert_eq!(status, 401, "{how}");
+                        return;
+                    }
+                }
+            }));
+        }
+        soon(async {
+            while served.load(Ordering::SeqCst) < CALLERS {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert_eq!(end(&hawser, how, &id, &tokens).await.status, 200, "{how}");
+        over.store(true, Ordering::SeqCst);
+        for caller in callers {
+            caller.await.unwrap();
+        }
+    }
+    let late = upstream.seen().into_iter().map(|seen| seen.message());
+    let late: Vec<_> = late.filter(|one| one["params"]["late"] == true).collect();
+    assert_eq!(late, Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn an_open_stream_ends_with_its_login() {
+    for (how, _) in WAYS {
+        let hawser = Hawser::start_with(|app| app.stream_check = Duration::from_millis(20)).await;
+        let upstream = Upstream::start().await;
+        let wiki = register(&hawser, "wiki", &upstream.url, json!({})).await;
+        let tokens = plain(&hawser, "user:ada").await;
+        let ada = tokens.caller(&hawser);
+        let id = only(&ada).await;
+        let (reply, stream) = Reply::stream();
+        upstream.reply(reply);
+        let mut answer = open(&hawser, &ada, "POST", &wiki, &[MODERN]).await;
+        assert_eq!(answer.status(), 200);
+        stream.send("data: 1\n\n");
+        assert!(soon(answer.chunk()).await.unwrap().is_some());
+        // A refresh ends nothing.
+        let tokens = Tokens::of(&refresh(&hawser, &tokens.refresh).await);
+        stream.send("data: 2\n\n");
+        assert!(soon(answer.chunk()).await.unwrap().is_some());
+        assert_eq!(end(&hawser, how, &id, &tokens).await.status, 200, "{how}");
+        assert!(!matches!(soon(answer.chunk()).await, Ok(Some(_))), "{how}");
+        soon(stream.closed()).await;
+    }
+}
+
+/// Ends a login with the wire cut at a request, restarts, and sees that it has ended or not, wholly. Returns whether the cut
+/// was reached.
+async fn dies_at(how: &str, cut: Cut, k: usize) -> bool {
+    let ground = Ground::new().await;
+    let hawser = Hawser::on(ground.clone()).await;
+    let tokens = plain(&hawser, "user:ada").await;
+    let other = plain(&hawser, "user:bob").await;
+    let id = only(&tokens.caller(&hawser)).await;
+    let logins = async || {
+        let mut items = ground.items().await;
+        items.retain(|item| item["SK"].as_str().unwrap().starts_with("LOGIN"));
+        items
+    };
+    let before = logins().await;
+    hawser.wire.arm(Some(cut));
+    let answer = end(&hawser, how, &id, &tokens).await;
+    let reached = hawser.wire.sent().len() > k;
+    hawser.die().await;
+
+    let next = Hawser::on(ground.clone()).await;
+    // What was begun durably goes on without the call.
+    while process_due(&next.app, ample()).await.unwrap() {}
+    assert!(works(&next, &other).await);
+    let receipts = next.admin("acme").get("/v1/receipts").await.json();
+    let receipts = receipts["data"].as_array().unwrap().len();
+    let told = events(&next, "login.ended").await.len();
+    if works(&next, &tokens).await {
+        assert!(reached && answer.status >= 500, "{how} {cut:?}: {answer:?}");
+        assert_eq!((logins().await, told), (before, 0), "{how} {cut:?}");
+        assert_eq!(receipts, 0, "{how} {cut:?}");
+        let again = end(&next, how, &id, &tokens).await;
+        assert_eq!(again.status, 200, "{how} {cut:?}");
+    } else {
+        assert_eq!((receipts, told), (1, 1), "{how} {cut:?}");
+        assert_eq!(logins().await.len(), 2, "{how} {cut:?}: item and pointer");
+    }
+    assert!(!works(&next, &tokens).await);
+    next.run_workers().await;
+    reached
+}
+
+#[tokio::test]
+async fn an_end_survives_a_crash_anywhere() {
+    for (how, _) in WAYS {
+        for cut in [Cut::Before as fn(usize) -> Cut, Cut::After, Cut::Answer] {
+            let mut k = 0;
+            while dies_at(how, cut(k), k).await {
+                k += 1;
+            }
+            assert!(
+                k > 1,
+                "{how}: an end reads and writes, which is not {k} requests"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn tokens_that_are_asked_for_while_the_process_dies_are_one_line_of_tokens() {
+    for cut in [Cut::Before as fn(usize) -> Cut, Cut::After, Cut::Answer] {
+        for k in 0.. {
+            let ground = Ground::new().await;
+            let hawser = Hawser::on(ground.clone()).await;
+            let code = code(&hawser, allowed(&hawser, "acme", "user:ada").await).await;
+            hawser.wire.arm(Some(cut(k)));
+            let redeemed = redeem(&hawser, &code).await;
+            let mut reached = hawser.wire.sent().len() > k;
+            hawser.wire.arm(None);
+            if redeemed.status != 200 {
+                // Nothing begun, or a login whose tokens nobody got, which ends when the code comes again.
+                redeem(&hawser, &code).await;
+            }
+            let tokens = sign_in(&hawser, "user:bob").await;
+            hawser.wire.arm(Some(cut(k)));
+            let first = refresh(&hawser, &tokens.refresh).await;
+            reached |= hawser.wire.sent().len() > k;
+            hawser.die().await;
+            let next = Hawser::on(ground.clone()).await;
+            assert!([200, 503, 500].contains(&first.status), "{first:?}");
+            // Its answer was lost, or it was not carried out: asking again helps either way.
+            let again = Tokens::of(&refresh(&next, &tokens.refresh).await);
+            if first.status == 200 {
+                assert_eq!(again.refresh, Tokens::of(&first).refresh);
+            }
+            let last = Tokens::of(&refresh(&next, &again.refresh).await);
+            assert!(works(&next, &last).await);
+            next.run_workers().await;
+            if !reached {
+                assert!(k > 2);
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_integrity_check_knows_logins_and_mends_their_pointers() {
+    let hawser = Hawser::start().await;
+    let client = hawser.ground().dynamodb();
+    let (ada, bob) = (
+        plain(&hawser, "user:ada").await,
+        plain(&hawser, "user:bob").await,
+    );
+    let (hers, his) = (
+        only(&ada.caller(&hawser)).await,
+        only(&bob.caller(&hawser)).await,
+    );
+    for sk in [format!("LOGIN#{hers}"), format!("LOGINOF#user#bob#{his}")] {
+        let delete = client.delete_item().table_name(hawser_local::TABLE);
+        let delete = delete.key("PK", AttributeValue::S("T#acme".to_owned()));
+        delete
+            .key("SK", AttributeValue::S(sk))
+            .send()
+            .await
+            .unwrap();
+    }
+    assert!(!works(&hawser, &ada).await);
+    let (table, now) = (&hawser.app.table, hawser.app.now());
+    let report = examine(table, None, now, true).await.unwrap();
+    let found: Vec<_> = report
+        .orphans
+        .iter()
+        .map(|(one, mended)| (one.kind.as_str(), *mended))
+        .collect();
+    assert_eq!(
+        found,
+        [("dangling-pointer", true), ("missing-pointer", true)]
+    );
+    hawser.run_workers().await;
+    let path = "/v1/subjects/user/bob/credentials";
+    assert_eq!(hawser.admin("acme").delete(path).await.status, 200);
+    assert!(!works(&hawser, &bob).await);
+}
