@@ -1,6 +1,7 @@
 //! Reading requests and writing answers, as far as every contract does it the same way.
 
 use bytes::Bytes;
+use data_encoding::BASE64;
 use hawser_core::App;
 use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::consent_failure::FailedConsent;
@@ -14,6 +15,7 @@ use lambda_http::http::header::{
 };
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, RequestExt};
+use secrecy::SecretString;
 use serde::Serialize;
 
 pub use lambda_http::{Request, Response};
@@ -150,7 +152,7 @@ pub fn public_base(app: &App, request: &Request) -> Option<String> {
     configured.or_else(|| gateway_base(request))
 }
 
-/// The base that the gateway, or the function's own URL, was reached under.
+/// The base that the HTTP API was reached under; a request of the REST API names none.
 fn gateway_base(request: &Request) -> Option<String> {
     match request.request_context_ref()? {
         RequestContext::ApiGatewayV2(context) => {
@@ -317,4 +319,21 @@ pub fn with_cookie(mut response: Response<Body>, cookie: &str) -> Response<Body>
         response.headers_mut().append(SET_COOKIE, cookie);
     }
     response
+}
+
+/// The id and secret of an OAuth client, from HTTP Basic (RFC 6749 2.3.1: each encoded as in a form).
+pub fn basic_credentials(header: &str) -> Option<(String, SecretString)> {
+    let (scheme, credentials) = header.trim().split_once(' ')?;
+    let is_basic = scheme.eq_ignore_ascii_case("basic");
+    let credentials = is_basic.then(|| credentials.trim())?;
+    let text = String::from_utf8(BASE64.decode(credentials.as_bytes()).ok()?).ok()?;
+    let (client, secret) = text.split_once(':')?;
+    Some((decoded(client), decoded(secret).into()))
+}
+
+fn decoded(part: &str) -> String {
+    let text = part.replace('+', " ");
+    percent_encoding::percent_decode_str(&text)
+        .decode_utf8_lossy()
+        .into_owned()
 }

@@ -1,10 +1,9 @@
 //! Running one endpoint as a Lambda function, and what happens around every request wherever it runs.
 
-use crate::cors;
 use crate::gateway::{self, Event, Streaming, Unreadable};
 use crate::http::{Code, Streamed, buffered, streamed, with_retry};
 use crate::keep_alive::KeepAlive;
-use crate::{Endpoint, Handler, Request, Response};
+use crate::{Endpoint, Handler, Request, Response, cors};
 use bytes::Bytes;
 use hawser_core::App;
 use hawser_core::sse::is_event_stream;

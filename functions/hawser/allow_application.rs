@@ -10,8 +10,8 @@ use hawser_core::operations::authorization::{open_question, remember};
 use hawser_core::operations::sign_in::SignInFailure;
 use lambda_http::Body;
 
-/// Returns 303 back to the application: with a code, or with `access_denied`. Only the browser that has signed in can answer,
-/// and once.
+/// Returns 303 back to the application: with a code, or with `access_denied`. Only the browser that has signed in can answer, as
+/// long as it has its cookie, which the answer takes away.
 ///
 /// # Errors
 /// [`Refusal`].

@@ -2,8 +2,7 @@
 
 use super::Problem;
 use super::protected_resource::public;
-use super::resource::bases;
-use crate::http::{Request, Response};
+use crate::http::{Request, Response, public_base};
 use hawser_core::App;
 use hawser_core::domain::application::{ApplicationAuth, OFFLINE_ACCESS, SCOPE};
 use lambda_http::Body;
@@ -14,7 +13,7 @@ use serde_json::json;
 /// # Errors
 /// [`Problem::NoSignIn`] where people cannot sign in.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
-    let base = bases(app, request).into_iter().next();
+    let base = public_base(app, request);
     let base = base
         .filter(|_| app.sign_in.is_offered())
         .ok_or(Problem::NoSignIn)?;

@@ -17,13 +17,22 @@ fn cookie_name(base: &str, id: &str) -> String {
 
 /// The header that sets a cookie for ten minutes.
 pub fn set_cookie(base: &str, id: &str, value: &str) -> String {
+    cookie(base, id, value, CONSENT_LIFETIME)
+}
+
+/// The header that takes such a cookie away.
+pub fn unset_cookie(base: &str, id: &str) -> String {
+    cookie(base, id, "", 0)
+}
+
+fn cookie(base: &str, id: &str, value: &str, seconds: i64) -> String {
     let secure = if base.starts_with("https://") {
         "; Secure"
     } else {
         ""
     };
     let name = cookie_name(base, id);
-    format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={CONSENT_LIFETIME}{secure}")
+    format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={seconds}{secure}")
 }
 
 /// Whether the browser has sent a cookie with this id, whatever the base.
@@ -36,17 +45,6 @@ pub fn has_cookie(request: &Request, id: &str) -> bool {
 /// The value of the cookie that [`set_cookie`] has set under this id.
 pub fn cookie_of(request: &Request, base: &str, id: &str) -> Option<String> {
     cookie_named(request, &cookie_name(base, id))
-}
-
-/// The header that takes such a cookie away.
-pub fn unset_cookie(base: &str, id: &str) -> String {
-    let secure = if base.starts_with("https://") {
-        "; Secure"
-    } else {
-        ""
-    };
-    let name = cookie_name(base, id);
-    format!("{name}=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0{secure}")
 }
 
 fn cookie_named(request: &Request, name: &str) -> Option<String> {

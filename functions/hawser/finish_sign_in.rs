@@ -1,8 +1,7 @@
 //! `GET /oauth/signed-in`: the operator's OpenID provider sends the browser back (Inbound 2.4).
 
-use super::resource::bases;
 use super::sign_in::{Refusal, attempt_cookie, once, signed_in};
-use crate::http::{Request, Response, query};
+use crate::http::{Request, Response, public_base, query};
 use hawser_core::App;
 use hawser_core::operations::sign_in::{Answer, SignInFailure, finish};
 use lambda_http::Body;
@@ -22,7 +21,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
         error: optional("error")?,
         iss: optional("iss")?,
     };
-    let base = bases(app, request).into_iter().next();
+    let base = public_base(app, request);
     let base = base.ok_or(Refusal::NotOffered)?;
     let cookie = attempt_cookie(request, &base, &state).ok_or(SignInFailure::Foreign)?;
     let (who, goal) = finish(app, &base, answer, &cookie).await?;

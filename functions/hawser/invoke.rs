@@ -25,17 +25,16 @@ use crate::http::{self, Request, Response, Streamed};
 use crate::route::capture;
 use futures_util::future::{Either, select};
 use handshake::Farewell;
-use hawser_core::App;
 use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::error::Error;
 use hawser_core::domain::mcp_session::{McpPhase, McpSession};
 use hawser_core::domain::server::{Connection, Server};
 use hawser_core::egress::coding::Decoder;
-use hawser_core::mcp;
 use hawser_core::operations::credentials::AtServer;
 use hawser_core::operations::proxy::{self, AtCall, Call, Refusal, Target, Upstream, Watch};
 use hawser_core::operations::{Permitted, Unchecked, tools, upstream_sessions};
 use hawser_core::sse::is_event_stream;
+use hawser_core::{App, mcp};
 use inbound::{Inbound, is_modern};
 use lambda_http::http::header::CONTENT_ENCODING;
 use lambda_http::http::{Method, StatusCode};
@@ -186,7 +185,7 @@ async fn pass_on(
     if let Some(answer) = connect::connected(app, inbound, &allowed).await? {
         return Ok(answer);
     }
-    // The body is parsed only if there is something to filter.
+    // What is asked for is judged only if there is something to filter.
     let inspects = allowed.hiding().is_some() || allowed.reach != Reach::All;
     let content = inspects.then(|| inbound.content());
     let session = allowed.session.as_ref().map(|(_, session)| session);

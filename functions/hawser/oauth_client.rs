@@ -2,9 +2,9 @@
 //! RFC 6749 5.2 does.
 
 use crate::http::{
-    self, BODY_LIMIT, Code, Request, Response, header, json, with_header, with_retry,
+    self, BODY_LIMIT, Code, Request, Response, basic_credentials, header, json, with_header,
+    with_retry,
 };
-use data_encoding::BASE64;
 use hawser_core::App;
 use hawser_core::domain::error::Error;
 use hawser_core::operations::applications;
@@ -146,7 +146,8 @@ impl Form {
                 return Err(OauthProblem::InvalidRequest(twice));
             }
             (Some(header), named, None) => {
-                let (client_id, secret) = basic(&header).ok_or(OauthProblem::InvalidClient)?;
+                let (client_id, secret) =
+                    basic_credentials(&header).ok_or(OauthProblem::InvalidClient)?;
                 if named.is_some_and(|named| named != client_id) {
                     return Err(OauthProblem::InvalidClient);
                 }
@@ -162,21 +163,4 @@ impl Form {
             false => Err(OauthProblem::InvalidClient),
         }
     }
-}
-
-/// The client's id and secret, from HTTP Basic (RFC 6749 2.3.1: each encoded as in a form).
-fn basic(header: &str) -> Option<(String, SecretString)> {
-    let (scheme, credentials) = header.trim().split_once(' ')?;
-    let is_basic = scheme.eq_ignore_ascii_case("basic");
-    let credentials = is_basic.then(|| credentials.trim())?;
-    let text = String::from_utf8(BASE64.decode(credentials.as_bytes()).ok()?).ok()?;
-    let (client, secret) = text.split_once(':')?;
-    Some((decoded(client), decoded(secret).into()))
-}
-
-fn decoded(part: &str) -> String {
-    let text = part.replace('+', " ");
-    percent_encoding::percent_decode_str(&text)
-        .decode_utf8_lossy()
-        .into_owned()
 }

@@ -2,8 +2,8 @@
 //! (RFC 9728; Inbound 1.1).
 
 use super::Problem;
-use super::resource::{METADATA_PATH, base_of, bases};
-use crate::http::{Request, Response, json, with_header};
+use super::resource::{METADATA_PATH, base_of};
+use crate::http::{Request, Response, json, public_base, with_header};
 use hawser_core::App;
 use hawser_core::domain::application::SCOPE;
 use lambda_http::Body;
@@ -25,7 +25,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
     });
     let named = app.sign_in.authorization_server.clone();
     let own = || {
-        let own = bases(app, request).into_iter().next();
+        let own = public_base(app, request);
         own.filter(|_| app.sign_in.is_offered())
     };
     if let Some(server) = named.or_else(own) {

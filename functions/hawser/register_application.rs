@@ -1,10 +1,9 @@
 //! `POST /oauth/register`: an application registers itself (RFC 7591; Inbound 2.2).
 
 use crate::http::{BODY_LIMIT, Code, Request, Response, body, json, with_header};
-use hawser_core::App;
-use hawser_core::Error;
 use hawser_core::domain::application::{ApplicationAuth, OFFLINE_ACCESS, SCOPE};
 use hawser_core::operations::applications::{NotRegistered, read_registration, register};
+use hawser_core::{App, Error};
 use lambda_http::Body;
 use secrecy::ExposeSecret;
 use serde_json::json;

@@ -59,8 +59,8 @@ pub fn path_of<'a>(bases: &[String], resource: &'a str) -> Option<&'a str> {
     (!path.is_empty()).then_some(path)
 }
 
-/// Where the metadata of what a request calls is, if there is any and that can be told: a function at an address of its own does
-/// not know where the rest is.
+/// Where the metadata of what a request calls is, if there is any and that can be told: without a configured base, what is reached
+/// through the REST API does not know the address of the HTTP API.
 pub fn metadata_url(app: &App, request: &Request) -> Option<String> {
     let path = request.uri().path();
     if !CALLED.iter().any(|one| capture(one, path).is_some()) {

@@ -7,7 +7,7 @@ use super::consent::SESSION_COOKIE;
 use super::invoke::server_at;
 pub use super::refusal::Refusal;
 use super::resource::{bases, path_of};
-use crate::http::{BODY_LIMIT, Request, Response, body, form, query, with_cookie};
+use crate::http::{BODY_LIMIT, Request, Response, body, form, public_base, query, with_cookie};
 use crate::page::{Button, Question, redirect};
 use hawser_core::App;
 use hawser_core::auth::credentials::Presented;
@@ -41,7 +41,7 @@ pub fn attempt_cookie(request: &Request, base: &str, state: &str) -> Option<Stri
 /// # Errors
 /// [`SignInFailure::Foreign`].
 pub async fn attempt(app: &App, request: &Request, state: &str) -> Result<(Goal, String), Refusal> {
-    let base = bases(app, request).into_iter().next();
+    let base = public_base(app, request);
     let base = base.ok_or(Refusal::NotOffered)?;
     let cookie = attempt_cookie(request, &base, state).ok_or(SignInFailure::Foreign)?;
     Ok((sign_in::goal(app, state, &cookie).await?, cookie))
@@ -66,7 +66,7 @@ pub fn once(request: &Request, name: &str) -> Result<String, Refusal> {
 
 /// Whether a browser says that a request comes from another site than ours.
 pub fn is_cross_site(app: &App, request: &Request) -> bool {
-    let base = bases(app, request).into_iter().next().unwrap_or_default();
+    let base = public_base(app, request).unwrap_or_default();
     browser::is_cross_site(app, request, &base)
 }
 
@@ -75,7 +75,7 @@ pub fn is_cross_site(app: &App, request: &Request) -> bool {
 /// # Errors
 /// [`Refusal`].
 pub async fn begin(app: &App, request: &Request, goal: Goal) -> Result<Response<Body>, Refusal> {
-    let base = bases(app, request).into_iter().next();
+    let base = public_base(app, request);
     let base = base.ok_or(Refusal::NotOffered)?;
     let begun = sign_in::begin(app, &base, goal).await?;
     let cookie = set_cookie(
@@ -291,21 +291,5 @@ async fn servers(
 
 /// Somebody who has signed in, as operations know callers.
 fn caller_of(who: &SignedIn) -> Caller {
-    let identity = who.identity.clone();
-    Caller {
-        tenant: who.tenant.clone(),
-        actor: identity.actor(),
-        email: identity.email,
-        username: identity.username,
-        roles: identity.roles,
-        teams: identity.teams,
-        permissions: identity.permissions,
-        scopes: identity.scopes,
-        bound_to: None,
-        is_service_key: false,
-        key: None,
-        login: None,
-        is_client: false,
-        token_ends: None,
-    }
+    Caller::person(who.tenant.clone(), who.identity.clone())
 }

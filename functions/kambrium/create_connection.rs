@@ -16,9 +16,8 @@ use hawser_core::domain::server::{
     AccessType, ApiKeyHeader, Auth, AuthLevel, HeaderSpec, LangsmithFields, OauthConfig, Place,
     Secrets,
 };
-use hawser_core::operations::consent;
-use hawser_core::operations::integrations;
 use hawser_core::operations::servers::{self, Draft, DraftConnection, DraftName};
+use hawser_core::operations::{consent, integrations};
 use lambda_http::Body;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;

@@ -2,7 +2,6 @@
 //! RFC 6749 5.2.
 
 use crate::http::{self, BODY_LIMIT, Code, Request, Response, header, json, with_header};
-use data_encoding::BASE64;
 use hawser_core::App;
 use hawser_core::auth::client_token::LIFETIME;
 use hawser_core::domain::error::Error;
@@ -73,29 +72,12 @@ fn client(request: &Request) -> Result<(String, SecretString), Problem> {
         let sent = sent_id.zip(sent_secret.map(SecretString::from));
         return sent.ok_or(Problem::InvalidClient);
     }
-    let (id, secret) = basic(request).ok_or(Problem::InvalidClient)?;
+    let header = header(request, "authorization").unwrap_or_default();
+    let (id, secret) = http::basic_credentials(&header).ok_or(Problem::InvalidClient)?;
     if sent_secret.is_some() || sent_id.is_some_and(|sent| sent != id) {
         return Err(Problem::InvalidRequest);
     }
     Ok((id, secret))
-}
-
-/// The client's id and secret, from HTTP Basic (RFC 6749 2.3.1: each encoded as in a form).
-fn basic(request: &Request) -> Option<(String, SecretString)> {
-    let header = header(request, "authorization")?;
-    let (scheme, credentials) = header.trim().split_once(' ')?;
-    let credentials = scheme
-        .eq_ignore_ascii_case("basic")
-        .then(|| credentials.trim())?;
-    let text = String::from_utf8(BASE64.decode(credentials.as_bytes()).ok()?).ok()?;
-    let (client, secret) = text.split_once(':')?;
-    let decoded = |part: &str| {
-        let mut pairs = url::form_urlencoded::parse(part.as_bytes());
-        pairs
-            .next()
-            .map_or_else(String::new, |(name, _)| name.into_owned())
-    };
-    Some((decoded(client), decoded(secret).into()))
 }
 
 /// A parameter of the form; the empty one is none.

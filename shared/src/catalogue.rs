@@ -4,11 +4,9 @@
 use crate::domain::address::redacted;
 use crate::domain::endpoint_method::RevocationMethod;
 use crate::domain::header::is_token;
-use crate::domain::integration::ClientSecret;
-use crate::domain::integration::Integration;
-use crate::domain::integration::IntegrationOauth;
-use crate::domain::integration::SecretReference;
-use crate::domain::integration::SecretStore;
+use crate::domain::integration::{
+    ClientSecret, Integration, IntegrationOauth, SecretReference, SecretStore,
+};
 use crate::domain::json::Members;
 use crate::domain::server::{ApiKeyHeader, RevocationConfig};
 use secrecy::SecretString;

@@ -34,13 +34,13 @@ def sampled(params):
     )
 
 
-# The addresses that the user was asked to open during a call.
+# The addresses that the user was asked to open during a call, each with what was said of it.
 asked = []
 
 
 def filled_in(params):
     if params.mode == "url":
-        asked.append(params.url)
+        asked.append({"url": params.url, "message": params.message})
         return mcp_types.ElicitResult(action="cancel")
     examples = {"string": "text", "integer": 2, "number": 2.5, "boolean": True}
     fields = params.requested_schema["properties"].items()

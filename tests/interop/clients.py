@@ -20,9 +20,22 @@ class Called:
     def __init__(self, hawser, upstream, id, carried=None):
         self.hawser, self.upstream, self.id, self.carried = hawser, upstream, id, carried or {}
         shown = hawser.call(200, "GET", f"{MCP}/{id}").json["data"]
+        self.name = shown["manifest"]["name"]
         # The only address that a client of this contract knows.
         self.url = shown["proxyUrl"]
-        assert self.url == f"{hawser.url}/mcp/v1/{shown['manifest']['name']}/mcp", shown
+        assert self.url == f"{hawser.url}/mcp/v1/{self.name}/mcp", shown
+
+    def is_told(self, text):
+        """Whether a caller without a credential is told so by Hawser, in the result of a tool."""
+        return text.startswith((
+            f"{self.name} is not connected yet. Open this address in a browser, connect there, and try again: ",
+            f"{self.name} needs a credential that is not stored here. Ask those who manage it to store one, and try again.",
+        ))
+
+    def is_asked(self, question):
+        """Whether it is Hawser that asks its user to open an address."""
+        words = f"{self.name} is not connected yet. Open the page to connect it: it says who is connected to what."
+        return question["message"] == words and question["url"].startswith(f"{self.hawser.url}/oauth/start?session=")
 
     def install(self, subject, own):
         body = {"subjectId": subject, "subjectType": "user", "authOverride": own}
@@ -213,15 +226,28 @@ def server_starts_anew(world, library):
 
 
 def ends(world):
-    """Each a server, a call, and what ends the caller's credential there; with what a call is told afterwards."""
+    """Each a server, a call, what ends the caller's credential there, and whether the server is then gone as well."""
     server = with_grant(world)
-    yield server, ("add", {"a": 2, "b": 3}), lambda: server.disconnect("caller", "oauth")
+    yield server, ("add", {"a": 2, "b": 3}), lambda: server.disconnect("caller", "oauth"), False
     server = with_override(world)
-    yield server, ("test_simple_text", {}), lambda: server.disconnect("caller", "auth-override")
+    yield server, ("test_simple_text", {}), lambda: server.disconnect("caller", "auth-override"), False
     server = with_headers(world)
-    yield server, ("test_simple_text", {}), server.delete
+    yield server, ("test_simple_text", {}), server.delete, True
     server = with_grant(world)
-    yield server, ("add", {"a": 2, "b": 3}), server.delete
+    yield server, ("add", {"a": 2, "b": 3}), server.delete, True
+
+
+NOT_FOUND = "MCP server not found or not accessible"
+
+
+def is_of_hawser(server, answer, gone):
+    """Whether what the end of a call says is Hawser's: that there is no such server, or session, or how to connect."""
+    if error := answer.get("error"):
+        words = [NOT_FOUND] if gone else ["Connecting to this MCP server was cancelled"]
+        # In the session era the session ends with what it rests on. A client that starts anew by itself wraps what it is told.
+        words += ["Authentication failed"]
+        return any(word in error["message"] for word in words)
+    return not gone and answer["is_error"] and server.is_told(answer["text"])
 
 
 def await_stream(server, start, mode):
@@ -236,7 +262,7 @@ def await_stream(server, start, mode):
 def end_between_calls(world, library, mode):
     """In one open session of a real client: the second call does not reach the server."""
     headers = {"Authorization": f"Bearer {caller(world)}"}
-    for server, (tool, arguments), end in ends(world):
+    for server, (tool, arguments), end, gone in ends(world):
         start = len(server.upstream.requests())
         with Client(world.tools, world.folder, library, mode, server.url, headers) as client:
             first = client.call(tool, **arguments)
@@ -246,7 +272,8 @@ def end_between_calls(world, library, mode):
             seen = len(server.upstream.requests())
             second = client.call(tool, **arguments)
             # A client that can be told no other way is told in the result of a tool.
-            assert second.get("error") or second["is_error"], f"answered: {second}"
+            assert is_of_hawser(server, second, gone), f"answered: {second}"
+            assert all(server.is_asked(question) for question in second.get("asked", [])), second
         # What the client does when it leaves included.
         leaked = server.upstream.requests()[seen:]
         assert not leaked, f"has arrived after the end: {leaked}"
@@ -294,11 +321,11 @@ class Caller(threading.Thread):
             }
             message = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": meta}}
             begun = time.monotonic()
-            status = send("POST", self.server.url, message, headers).status
-            self.calls.append((number, begun, status))
+            answer = send("POST", self.server.url, message, headers)
+            self.calls.append((number, begun, answer))
 
     def after(self, moment):
-        return [(number, status) for number, begun, status in list(self.calls) if begun > moment]
+        return [(number, answer) for number, begun, answer in list(self.calls) if begun > moment]
 
 
 ROUNDS, CALLERS = 6, 8
@@ -307,9 +334,9 @@ ROUNDS, CALLERS = 6, 8
 def end_under_calls(world):
     """While many are calling: of the calls that begin after the end, none reaches the server."""
     for turn in range(ROUNDS):
-        for server, _, end in ends(world):
+        for server, _, end, gone in ends(world):
             callers = [Caller(server, caller(world)) for _ in range(CALLERS)]
-            wait_for("everybody has called", lambda: all(200 in [call[2] for call in one.calls] for one in callers), 120)
+            wait_for("everybody has called", lambda: all(200 in [call[2].status for call in one.calls] for one in callers), 120)
             end()
             ended = time.monotonic()
             wait_for("everybody has called again", lambda: all(len(one.after(ended)) > 1 for one in callers), 120)
@@ -322,6 +349,11 @@ def end_under_calls(world):
             leaked = [call for call in later if call[0] in arrived]
             assert not leaked, f"round {turn}: {leaked} of {len(later)} have arrived after the end"
             # Hawser answers lists itself where there is no credential.
-            assert {status for _, status in later} <= {200, 404}, later
+            for _, answer in later:
+                assert answer.status == 200, answer
+                if gone:
+                    assert answer.json["error"] == {"code": -32001, "message": NOT_FOUND}, answer
+                else:
+                    assert [tool["name"] for tool in answer.json["result"]["tools"]] == ["connect"], answer
             before = [number for one in callers for number, begun, _ in one.calls if begun <= ended]
             assert arrived & set(before), "nothing has arrived at all"

@@ -36,11 +36,12 @@ class Use:
         return [each["authorization"].removeprefix("Bearer ") for each in headers]
 
 
-def refused(answer, reason):
-    """Insists that Hawser tells the caller to connect; the consent's URL, if it has one. `reason` is why it is needed."""
+def refused(use, answer):
+    """Insists that Hawser tells the caller to connect, in its own words; the consent's URL, if it has one."""
     if asked := answer.get("asked"):
-        return asked[-1]
-    assert answer.get("is_error"), (reason, answer)
+        assert all(use.called.is_asked(question) for question in asked), answer
+        return asked[-1]["url"]
+    assert answer.get("is_error") and use.called.is_told(answer["text"]), answer
     return next((word for word in answer["text"].split() if "/oauth/start?session=" in word), None)
 
 
@@ -78,10 +79,10 @@ def revoked_elsewhere(world):
         added(client.call("add", **SUM))
         use.site.issuer.end(grant=first["grantId"])
         assert not use.site.issuer.introspect(first["accessToken"])["active"]
-        refused(client.call("add", **SUM), "invalid_grant")
+        refused(use, client.call("add", **SUM))
         # What was refused is not sent once more.
         seen = len(use.site.server.requests())
-        url = refused(client.call("add", **SUM), "invalid_grant")
+        url = refused(use, client.call("add", **SUM))
         assert not use.arrived(seen), "a token that was refused has arrived again"
         assert use.status() == "invalid_grant"
         use.consent(url)
@@ -94,7 +95,7 @@ def refused_at_every_call(world):
     use = Use(world, "dynamic", TOO_LITTLE)
     for _ in range(3):
         with use.client() as client:
-            refused(client.call("add", **SUM), "credential_refused")
+            refused(use, client.call("add", **SUM))
     # The consent's, and what replaced it once.
     assert [token["grantType"] for token in use.since.tokens()] == ["authorization_code", "refresh_token"]
     assert use.status() == "authenticated"
@@ -106,7 +107,7 @@ def step_up(world, site):
     (first,) = use.since.tokens()
     assert first["scope"] == "mcp:read", first
     with use.client() as client:
-        url = refused(client.call("add", **SUM), "scope_insufficient")
+        url = refused(use, client.call("add", **SUM))
         use.consent(url)
     asked = use.since.requests("/auth", "GET")[-1]["query"]
     assert set(asked["scope"].split()) >= {"mcp:read", "mcp:tools"}, asked
@@ -123,7 +124,7 @@ def step_up_in_vain(world):
     """The caller does not grant the scope that the server wants: nobody sends them there again and again."""
     use = Use(world, "withheld", TOO_LITTLE)
     with use.client() as client:
-        use.consent(refused(client.call("add", **SUM), "scope_insufficient"))
+        use.consent(refused(use, client.call("add", **SUM)))
     with use.client() as client:
-        assert refused(client.call("add", **SUM), "scope_insufficient") is None, client.hello
+        assert refused(use, client.call("add", **SUM)) is None, client.hello
     assert len(use.since.requests("/auth", "GET")) == 2

@@ -73,7 +73,7 @@ async fn values_of_a_query_are_shown_to_nobody_and_kept_on_the_way_back() {
             let more = json!({"tags": {"sent": sent}});
             let again = admin.put(MCP, put_body(&name, &sent, more)).await;
             assert_eq!(again.status, 200, "{again:?}");
-            assert_eq!(call(&ada, &mcp).await.status, 200);
+            is_served(&ada, &mcp).await;
             assert_eq!(upstream.last().path, format!("/mcp?{query}"));
         }
     }
@@ -248,7 +248,7 @@ async fn neither_issuers_nor_browsers_are_told_the_values() {
         assert!(!at_issuer.contains("s3cret"), "{at_issuer}");
         let page = browser.open(&issuer.approve(&at_issuer).await).await;
         assert_eq!(page.status, 200, "{page:?}");
-        assert_eq!(call(&user(&hawser, "ada"), &mcp).await.status, 200);
+        is_served(&user(&hawser, "ada"), &mcp).await;
         is_nowhere(&hawser, "s3cret").await;
     }
     let told = issuer.log();
@@ -280,7 +280,7 @@ async fn an_address_stored_before_is_shown_redacted_and_sealed_by_the_next_chang
         plant(&hawser, &mcp, &old).await;
         let url = format!("{}?key=<REDACTED>", upstream.url);
         assert_eq!(shown(&admin, &mcp).await, url);
-        assert_eq!(call(&ada, &mcp).await.status, 200);
+        is_served(&ada, &mcp).await;
         assert_eq!(upstream.last().path, "/mcp?key=s3cret");
         let uuid = id.uuid();
         let answer = match way {
@@ -302,7 +302,7 @@ async fn an_address_stored_before_is_shown_redacted_and_sealed_by_the_next_chang
         assert_eq!(answer.status, 200, "{way}: {answer:?}");
         is_nowhere(&hawser, "s3cret").await;
         // It has not moved, so nobody is disconnected.
-        assert_eq!(call(&ada, &mcp).await.status, 200, "{way}");
+        is_served(&ada, &mcp).await;
         assert_eq!(upstream.last().path, "/mcp?key=s3cret");
         assert_eq!(shown(&admin, &mcp).await, url);
     }
@@ -322,7 +322,7 @@ async fn a_changed_query_value_counts_as_a_changed_address() {
     assert_eq!(put(&url("two")).await.status, 417);
     assert_eq!(put(&url("<REDACTED>")).await.status, 200);
     assert_eq!(put(&url("one")).await.status, 200);
-    assert_eq!(call(&ada, &mcp).await.status, 200);
+    is_served(&ada, &mcp).await;
     // Sessions end with what they rest on.
     let mcp = register(&hawser, "wiki", &url("two"), auth).await;
     let headers = [(SESSION, session.as_str())];
@@ -501,11 +501,7 @@ async fn an_opened_private_server_is_called() {
     {
         let hawser = strict(ground.clone(), &[entry]).await;
         let mcp = register(&hawser, &format!("server-{i}"), &upstream.url, json!({})).await;
-        assert_eq!(
-            call(&user(&hawser, "ada"), &mcp).await.status,
-            200,
-            "{entry}"
-        );
+        is_served(&user(&hawser, "ada"), &mcp).await;
         assert_eq!(list(&hawser.admin("acme"), &upstream.url).await.status, 200);
         // The list counts when a call is made, not when its server was registered.
         let before = upstream.count();

@@ -4,13 +4,11 @@
 use crate::budget::Used;
 use crate::harness::{Answer, Browser, Form, Ground, Hawser, Page, per_user};
 use crate::identity_provider::Provider;
+use crate::logins::{CHALLENGE, REDIRECT};
 use hawser_core::state::config::ListedApplication;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use url::Url;
-
-pub const REDIRECT: &str = "http://127.0.0.1:7777/callback";
-pub const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
 /// A Hawser whose people sign in at a provider, with a server called `wiki`.
 pub struct Stage {
@@ -66,6 +64,13 @@ impl Stage {
             }
         }
         url.into()
+    }
+
+    /// Asserts that nothing is remembered that anybody has allowed.
+    async fn remembers_nothing(&self) {
+        let mut left = self.hawser.ground().items().await;
+        left.retain(|item| item["entity"] == "remembered-applications");
+        assert_eq!(left, Vec::<Value>::new());
     }
 
     /// Signs somebody in: the page that asks, or where the browser goes at once, and the address at which it was shown.
@@ -269,11 +274,7 @@ async fn what_was_allowed_is_not_asked_again_unless_it_widens() {
     let admin = stage.hawser.admin("acme");
     let gone = admin.delete("/v1/subjects/user/ada/credentials").await;
     assert_eq!(gone.status, 200, "{gone:?}");
-    let left = stage.hawser.ground().items().await;
-    assert!(
-        left.iter()
-            .all(|item| item["entity"] != "remembered-applications")
-    );
+    stage.remembers_nothing().await;
     let (_, page) = stage
         .sign_in(
             &mut Browser::new(),
@@ -295,11 +296,7 @@ async fn declining_goes_back_with_a_word() {
     assert_eq!(back["error"], "access_denied");
     assert_eq!(back["iss"], stage.hawser.url);
     assert!(!back.contains_key("code"));
-    let left = stage.hawser.ground().items().await;
-    assert!(
-        left.iter()
-            .all(|item| item["entity"] != "remembered-applications")
-    );
+    stage.remembers_nothing().await;
 }
 
 #[tokio::test]
@@ -317,11 +314,7 @@ async fn an_offboarding_between_sign_in_and_button_wins() {
     assert_eq!(gone.status, 200, "{gone:?}");
     let answer = decide(&mut browser, &at, &page, "allow").await;
     assert_eq!(answer.status, 403, "{answer:?}");
-    let left = stage.hawser.ground().items().await;
-    assert!(
-        left.iter()
-            .all(|item| item["entity"] != "remembered-applications")
-    );
+    stage.remembers_nothing().await;
 }
 
 #[tokio::test]
@@ -435,7 +428,7 @@ async fn an_operator_decides_which_applications_may_ask() {
 }
 
 #[tokio::test]
-async fn where_nobody_signs_in_nothing_of_it_is_there() {
+async fn without_sign_in_its_endpoints_refuse() {
     let hawser = Hawser::start().await;
     let anyone = hawser.anonymous();
     let document = anyone

@@ -1,10 +1,9 @@
 //! What each call costs in requests to the store, that every read is strongly consistent, and that each function's
 //! policy allows exactly what it does.
 
-use crate::application_sign_in;
 use crate::harness::{Answer, Browser, Caller, Hawser, Registered, Sent, ample, per_user};
 use crate::issuer::{Fault, Issuer};
-use crate::logins;
+use crate::{application_sign_in, logins};
 use data_encoding::BASE64;
 use hawser_core::domain::id::TenantId;
 use hawser_core::domain::subject::Subject;

@@ -3,12 +3,10 @@
 use crate::application_sign_in::{decide, taken_back};
 use crate::harness::{Browser, Form, Ground, Hawser, Page, of_operator, per_user, posted};
 use crate::issuer::Issuer;
-use crate::logins::{self, Tokens};
+use crate::logins::{self, CHALLENGE, Tokens};
 use crate::upstream::Upstream;
 use hawser_core::state::config::{SignInConfig, SignInPlace};
 use serde_json::{Value, json};
-
-const CHALLENGE: &str = crate::application_sign_in::CHALLENGE;
 
 async fn start() -> Hawser {
     let settings = SignInConfig {

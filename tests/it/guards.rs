@@ -2,8 +2,7 @@
 //! is written. docs/RELIABILITY.md lists which test is for which condition.
 
 use crate::harness::{Cut, Hawser, ample, per_user};
-use hawser_core::domain::credential::Credential;
-use hawser_core::domain::credential::Grant;
+use hawser_core::domain::credential::{Credential, Grant};
 use hawser_core::domain::event::{Action, Event};
 use hawser_core::domain::id::{ServerId, Sortable, TenantId};
 use hawser_core::domain::job::{Offboarding, Work};

@@ -38,6 +38,8 @@ struct State {
     replaced: usize,
     /// Whether it fails.
     away: bool,
+    /// Whether it gives no ID token when it is asked anew.
+    nameless: bool,
 }
 
 /// The provider.
@@ -152,6 +154,11 @@ impl Provider {
         self.state.lock().unwrap().away = away;
     }
 
+    /// Whether from now on it does not say whom it vouches for.
+    pub fn is_nameless(&self, nameless: bool) {
+        self.state.lock().unwrap().nameless = nameless;
+    }
+
     /// The forms that its token endpoint was sent.
     pub fn asked(&self) -> Vec<HashMap<String, String>> {
         self.state.lock().unwrap().asked.clone()
@@ -213,8 +220,10 @@ fn refreshed(identity: &Identity, state: &mut State, token: &str) -> (u16, Value
         return (400, json!({"error": "invalid_grant"}));
     };
     state.replaced += 1;
-    let id_token = identity.token(claims).unwrap();
-    let answer = json!({"access_token": "at", "token_type": "Bearer", "expires_in": 600,
-                        "refresh_token": refresh_token(state.replaced), "id_token": id_token});
+    let mut answer = json!({"access_token": "at", "token_type": "Bearer", "expires_in": 600,
+                            "refresh_token": refresh_token(state.replaced)});
+    if !state.nameless {
+        answer["id_token"] = identity.token(claims).unwrap().into();
+    }
     (200, answer)
 }

@@ -1,8 +1,7 @@
 //! `hawser serve --jwt-issuer`: tokens of an OpenID Connect issuer whose key set is found by its metadata.
 
 use crate::harness::{Ground, Hawser, now};
-use hawser_core::auth::jwt::ClaimNames;
-use hawser_core::auth::jwt::{KeySet, TokenConfig};
+use hawser_core::auth::jwt::{ClaimNames, KeySet, TokenConfig};
 use hawser_core::domain::id::TenantId;
 use hawser_local::identity::Identity;
 use serde_json::{Value, json};

@@ -3,7 +3,7 @@
 use crate::harness::{Ground, Hawser};
 use crate::identity_provider::{CLIENT, Provider};
 use crate::logins::*;
-use serde_json::{Value, json};
+use serde_json::json;
 
 struct Stage {
     hawser: Hawser,
@@ -86,12 +86,10 @@ async fn a_provider_that_vouches_no_longer_or_for_another_ends_the_login() {
         let refused = refresh(&stage.hawser, &stage.tokens.refresh).await;
         is_refused(&refused, 400, "invalid_grant");
         assert!(!works(&stage.hawser, &stage.tokens).await);
-        let admin = stage.hawser.admin("acme");
-        let events = admin.get("/v1/audit").await.json();
-        let events = events["data"].as_array().unwrap().iter();
-        let ended: Vec<&Value> = events.filter(|e| e["action"] == "login.ended").collect();
+        let ended = ends(&stage.hawser).await;
         assert_eq!(ended.len(), 1);
         assert_eq!(ended[0]["cause"], "not-vouched");
+        let admin = stage.hawser.admin("acme");
         assert_eq!(listed(&admin).await.len(), 0);
     }
 }
@@ -112,6 +110,24 @@ async fn while_the_provider_is_away_roles_serve_for_a_day() {
     stage.vouches_for("ada", &["admin"]);
     stage.refresh().await;
     assert!(stage.is_admin().await);
+}
+
+#[tokio::test]
+async fn a_provider_that_names_nobody_is_asked_again_by_the_token_that_it_gave() {
+    let mut stage = Stage::set().await;
+    stage.vouches_for("ada", &["admin"]);
+    stage.provider.is_nameless(true);
+    stage.refresh().await;
+    assert!(stage.is_admin().await, "what it said before stands");
+    stage.hawser.pass(DAY);
+    stage.refresh().await;
+    assert!(!stage.is_admin().await, "but for a day alone");
+    stage.provider.is_nameless(false);
+    stage.vouches_for("ada", &["admin"]);
+    stage.refresh().await;
+    assert!(stage.is_admin().await);
+    let expected = ["", "-1", "-2"].map(|end| format!("provider-refresh{end}"));
+    assert_eq!(stage.sent(), expected);
 }
 
 #[tokio::test]

@@ -153,6 +153,14 @@ pub async fn only(caller: &Caller) -> String {
     listed[0]["id"].as_str().unwrap().to_owned()
 }
 
+/// The events of logins of `acme` that have ended, newest first.
+pub async fn ends(hawser: &Hawser) -> Vec<Value> {
+    let answer = hawser.admin("acme").get("/v1/audit").await.json();
+    let mut events = answer["data"].as_array().unwrap().clone();
+    events.retain(|event| event["action"] == "login.ended");
+    events
+}
+
 /// Whether an access token is taken.
 pub async fn works(hawser: &Hawser, tokens: &Tokens) -> bool {
     let status = tokens.caller(hawser).get("/v1/receipts").await.status;

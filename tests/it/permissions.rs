@@ -2,6 +2,7 @@
 //! refusal that changes anything.
 
 use crate::harness::{Caller, Hawser, Registered, now, of_trail, per_user};
+use crate::logins;
 use hawser_functions::ENDPOINTS;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -312,7 +313,7 @@ const ROWS: [(&str, [u16; 20]); 49] = [
     (
         "hawser-end-login",
         [
-            401, 401, 401, 401, 404, 404, 404, 404, 404, 404, 404, 404, 404, 404, 404, 404, 404,
+            401, 401, 401, 401, 404, 404, 200, 200, 404, 404, 404, 404, 404, 404, 404, 404, 404,
             404, 401, 401,
         ],
     ),
@@ -394,19 +395,29 @@ struct Scene<'a> {
     server: Registered,
     name: String,
     receipt: String,
+    login: String,
 }
 
 impl<'a> Scene<'a> {
-    /// `open`: that asks for no credential.
-    async fn new(hawser: &'a Hawser, name: String, open: bool) -> Self {
+    /// What an endpoint is asked about.
+    async fn new(hawser: &'a Hawser, name: String, endpoint: &str) -> Self {
         let admin = hawser.admin("acme");
-        if open {
+        let mut login = String::new();
+        if endpoint == "hawser-end-login" {
+            // The newest is first.
+            let ada = logins::sign_in(hawser, "user:ada").await.caller(hawser);
+            let all = logins::listed(&ada).await;
+            login = all[0]["id"].as_str().unwrap().to_owned();
+        }
+        // Whether a call is let through shows where it then needs nothing more: nobody is there to answer it.
+        if endpoint == "hawser-invoke" {
             let server = admin.register(&name, Value::Null, &[]).await;
             return Self {
                 hawser,
                 server,
                 name,
                 receipt: String::new(),
+                login,
             };
         }
         let server = admin.register(&name, per_user(), &["ada", "bob"]).await;
@@ -423,6 +434,7 @@ impl<'a> Scene<'a> {
             server,
             name,
             receipt,
+            login,
         }
     }
 
@@ -487,7 +499,7 @@ impl<'a> Scene<'a> {
             ),
             ("{provider}", "mail".to_owned()),
             ("{integration}", "mail".to_owned()),
-            ("{loginId}", "01KF0FV2HRF8BR7TAB0BC6YCDE".to_owned()),
+            ("{loginId}", self.login.clone()),
             ("{subjectType}", "user".to_owned()),
             ("{subjectId}", "ada".to_owned()),
         ];
@@ -558,15 +570,20 @@ async fn contents(hawser: &Hawser) -> Vec<Value> {
 async fn ask(hawser: &Hawser, endpoint: &str, method: &str, route: &str) -> Vec<u16> {
     let mut statuses = Vec::new();
     for (kind, name) in KINDS.iter().enumerate() {
-        // Whether a call is let through shows where it then needs nothing more: nobody is there to answer it.
-        let open = endpoint == "hawser-invoke";
-        let scene = Scene::new(hawser, format!("server-{kind}"), open).await;
+        let scene = Scene::new(hawser, format!("server-{kind}"), endpoint).await;
         let caller = scene.caller(kind).await;
         let (query, body) = scene.request(endpoint);
         let path = format!("{}{query}", scene.path(route));
         let before = contents(hawser).await;
         let answer = caller.send(method, &path, &[], body.into()).await;
-        if answer.status >= 400 {
+        let said: Value = serde_json::from_str(&answer.text).unwrap_or_default();
+        // A call that finds no server is told in the body of a 200, and there is no server that would answer one with a 200.
+        if endpoint == "hawser-invoke" && answer.status == 200 {
+            let error =
+                json!({"code": -32001, "message": "MCP server not found or not accessible"});
+            assert_eq!(said["error"], error, "{name} at {path}: {answer:?}");
+        }
+        if answer.status >= 400 || said["error"]["code"].is_i64() {
             let same = contents(hawser).await == before;
             assert!(
                 same,

@@ -61,7 +61,7 @@ impl Sent<'_> {
 }
 
 /// What the function for calls answers to the REST API, in whole.
-async fn call(hawser: &Hawser, event: Value) -> (u16, HeaderMap, Value) {
+pub async fn call(hawser: &Hawser, event: Value) -> (u16, HeaderMap, Value) {
     let event: Event = serde_json::from_value(event).unwrap();
     let answer = endpoint("hawser-invoke")
         .stream_event(&hawser.app, event)

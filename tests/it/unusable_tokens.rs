@@ -2,7 +2,9 @@
 
 use crate::harness::{Browser, Hawser};
 use crate::issuer::{Fault, Issuer};
-use crate::upstream::{MODERN, call, consent, consent_url, message, oauth, register, send, user};
+use crate::upstream::{
+    MODERN, consent, consent_url, is_served, message, oauth, register, send, user,
+};
 use serde_json::{Value, json};
 
 const MCP: &str = "/api/svc/v1/mcp";
@@ -70,7 +72,7 @@ async fn unusable_tokens_of_an_exchange_are_revoked_and_the_consent_fails() {
         );
     }
     consent(&issuer, &consent_url(&hawser, &mcp, "ada").await).await;
-    assert_eq!(call(&user(&hawser, "ada"), &mcp).await.status, 200);
+    is_served(&user(&hawser, "ada"), &mcp).await;
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io::Error;
+use std::panic::Location;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -355,6 +356,19 @@ pub async fn ask(caller: &Caller, server: &str) -> Answer {
     send(caller, server, &[MODERN], message("resources/list")).await
 }
 
+/// Asserts that a request reaches its server and is answered by that: it is none that Hawser answers itself.
+#[track_caller]
+pub fn is_served(caller: &Caller, server: &str) -> impl Future<Output = ()> {
+    let from = Location::caller();
+    async move {
+        let answer = ask(caller, server).await;
+        assert_eq!(answer.status, 200, "{from}: {answer:?}");
+        let said = answer.json();
+        let is_result = said["result"].is_object() && said.get("error").is_none();
+        assert!(is_result, "{from}: {answer:?}");
+    }
+}
+
 /// The address in the text of a tool's result that tells a caller to connect.
 pub fn told(answer: &Answer) -> Option<String> {
     let result = answer.json()["result"].clone();
@@ -403,6 +417,7 @@ pub fn is_refused(answer: &Answer, status: u16, code: i64, message: &str, data: 
         assert_eq!(answer.header(name).as_deref(), Some(expected));
     }
 }
+
 /// Sends a call on a connection of its own and returns with the head of its answer.
 pub async fn open(
     hawser: &Hawser,

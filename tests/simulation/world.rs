@@ -1,8 +1,7 @@
 //! Processes, their clocks, and the one way in which anything happens between them and the rest of the world: a step.
 
-use crate::guards;
 use crate::internet::Internet;
-use crate::store;
+use crate::{guards, store};
 use dynoxide::Database;
 use hawser_core::App;
 use hawser_core::domain::time::Clock;

@@ -379,6 +379,8 @@ put, authorize, show, start, finish, invoke, disconnect, delete, ls_create, ls_u
         "truefoundry-disconnect-subject", "truefoundry-delete-server", "langsmith-create-server", "langsmith-update-server",
         "kambrium-create-connection"))
 sweep = Function("workers-sweep", env)
+# Where applications sign people in, it reads what these say of themselves. Its provider is nowhere, and is asked for nothing before.
+let_in = Function("hawser-authorize", env | {"HAWSER_SIGN_IN_ISSUER": "https://sign-in.example", "HAWSER_SIGN_IN_CLIENT_ID": "c"})
 
 MCP, MESSAGE = "/api/svc/v1/mcp", {"jsonrpc": "2.0", "id": 1, "method": "resources/list"}
 
@@ -392,11 +394,12 @@ def register(url, auth=None):
 
 
 def call(server, status=502, refused=False):
-    """A call. `refused`: no credential can be had for it, which a caller is told in the body of a 200."""
+    """A call. `refused`: no credential can be had for it, which a caller is told in the body of a 200, with the reason."""
     answer = invoke("POST", f"/mcp/{server}", MESSAGE, token=token)
     assert answer["statusCode"] == (200 if refused else status), answer
     if refused:
-        assert answer["json"]["error"]["code"] == -32001, answer
+        error = answer["json"]["error"]
+        assert error["code"] == -32001 and error["data"]["reason"], answer
     elif status == 502:
         assert answer["json"]["error"] == {"code": -32603, "message": "The MCP server cannot be reached"}, answer
 
@@ -432,6 +435,14 @@ def live():
     return granted
 
 
+def application(document):
+    """An application whose id is the address of this document asks for a sign-in; the page that says what is wrong."""
+    query = {"response_type": "code", "client_id": document, "redirect_uri": "https://editor.example/cb", "state": "s",
+             "code_challenge": "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM", "code_challenge_method": "S256"}
+    page = let_in("GET", "/oauth/authorize", query=urllib.parse.urlencode(query))
+    return page["statusCode"], page["body"]
+
+
 def silent(*why):
     gone = judge.verdict()
     assert gone == [], (gone, *why)
@@ -443,8 +454,14 @@ call(register("https://[2606:4700::1]/mcp"))
 assert judge.verdict() == ["1.2.3.4", "2606:4700::1"]
 assert live() and "/revoke" in Evil.seen and "/token" in Evil.seen
 silent("the true flow")
+status, page = application("https://1.2.3.4/client.json")
+assert status == 503 and "cannot be read at the moment" in page, page
+assert set(judge.verdict()) == {"1.2.3.4"}
+status, page = application(f"{EVIL}/client.json")
+assert status == 400 and "there is no document" in page and "/client.json" in Evil.seen, page
+silent("the true document")
 
-tried = 0
+tried, documents = 0, 0
 for i, host in enumerate(hosts()):
     url = f"https://{host}/mcp"
     for auth in (None, {"type": "oauth2", "grant_type": "client_credentials", "token_url": url, "client_id": "c",
@@ -466,11 +483,18 @@ for i, host in enumerate(hosts()):
                      token=token)
     assert made["statusCode"] in (400, 502), made
     silent(url)
+    # An address in any other spelling than its own is no id of an application.
+    status, page = application(f"https://{host}/client.json")
+    documents += status == 503
+    known = {503: "cannot be read at the moment", 400: "is not known here"}
+    assert known.get(status, "?") in page, (status, page)
+    silent("document", url)
+assert documents > 50, documents
 assert tried > 60, tried
 # The keys of connections are tried at their servers.
 sweep.invoke(sweep.template)
 silent("keys")
-print(f"registrations: nothing inside heard of {i + 1} hosts")
+print(f"registrations: nothing inside heard of {i + 1} hosts, nor from {documents} documents")
 
 FIELDS = ["challenge", "authorization_servers", "authorization_endpoint", "token_endpoint", "registration_endpoint",
           "revocation_endpoint", "registration_client_uri", "jwks_uri", "introspection_endpoint",

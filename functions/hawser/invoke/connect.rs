@@ -1,22 +1,19 @@
 //! How a person is reached whose subject has no usable credential at a server: in the way that the client declares
 //! (Inbound 3.1, 3.2).
 
-use super::Allowed;
 use super::handshake::{self, CONNECT};
 use super::inbound::Inbound;
 use super::message::{digest, without_answer};
-use super::permission;
 use super::problem::Problem;
 use super::relay::Over;
-use super::rpc;
+use super::{Allowed, permission, rpc};
 use crate::http::{Code, Response, Streamed, streamed};
-use hawser_core::App;
 use hawser_core::domain::error::Error;
 use hawser_core::domain::reason::Reason;
-use hawser_core::mcp;
 use hawser_core::operations::proxy::{self, REQUEST_STATE_PREFIX, Refusal, RequestState};
 use hawser_core::operations::tools::{self, CachePolicy};
 use hawser_core::operations::{Permitted, consent};
+use hawser_core::{App, mcp};
 use lambda_http::Body;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -119,7 +116,7 @@ async fn offer(app: &App, allowed: &Allowed, lack: Lack) -> Result<Option<Offer>
     let at = &allowed.at;
     // Who has no more than a connection's own credentials is not sent to consent in its owner's place.
     let consents = lack.consent_helps && at.caller.bound_to.is_none();
-    // A function of its own is reached at another address than the pages of a consent.
+    // Calls come through another API than the pages of a consent.
     let Some(base) = app.public_urls.first().filter(|_| consents) else {
         return Ok(None);
     };
@@ -226,8 +223,8 @@ pub async fn connected(
     inbound: &Inbound<'_>,
     allowed: &Allowed,
 ) -> Result<Option<Response<Streamed>>, Problem> {
-    let is_call = inbound.asks() == Some("tools/call") && inbound.params().name == CONNECT;
-    if !is_call || permission::is_kambrium(&allowed.at.caller) {
+    let calls = inbound.asks() == Some("tools/call");
+    if !calls || permission::is_kambrium(&allowed.at.caller) || inbound.params().name != CONNECT {
         return Ok(None);
     }
     let (caller, at) = (&allowed.at.caller, &allowed.at.found);
@@ -259,7 +256,7 @@ impl Retry {
         let state = params.request_state.as_str()?;
         state.starts_with(REQUEST_STATE_PREFIX).then(|| Self {
             state: state.to_owned(),
-            answers: params.input_responses,
+            answers: params.input_responses.clone(),
             digest: digest(inbound.asks().unwrap_or_default(), inbound.body()),
         })
     }

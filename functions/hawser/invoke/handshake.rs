@@ -1,12 +1,11 @@
 //! The handshake of a client whose subject has no usable credential yet: Hawser answers it itself, so that the client stays
 //! and can be told how to connect (Inbound 3.4, 3.5).
 
-use super::Allowed;
 use super::inbound::Inbound;
 use super::message::params;
 use super::problem::Problem;
 use super::relay::{Over, Relay};
-use super::rpc;
+use super::{Allowed, rpc};
 use crate::http::{Response, Streamed, empty, streamed};
 use bytes::Bytes;
 use hawser_core::App;
@@ -186,8 +185,7 @@ pub fn opening(inbound: &Inbound<'_>, allowed: &Allowed) -> Option<Bytes> {
     }
     let listens = inbound.modern && inbound.asks() == Some("subscriptions/listen");
     listens.then(|| {
-        let wanted = inbound.params().notifications["toolsListChanged"] == true;
-        let agreed = if wanted {
+        let agreed = if inbound.subscribes_to_tools() {
             json!({"toolsListChanged": true})
         } else {
             json!({})
@@ -224,8 +222,7 @@ impl Farewell {
         if inbound.is_sent_by(&Method::GET) {
             return Self::Session;
         }
-        let listens = inbound.modern && inbound.asks() == Some("subscriptions/listen");
-        if listens && inbound.params().notifications["toolsListChanged"] == true {
+        if inbound.subscribes_to_tools() {
             Self::Subscription(inbound.message.id.clone())
         } else {
             Self::None

@@ -5,14 +5,14 @@ use super::headers;
 use super::message::{Content, Message, Params, params};
 use super::problem::{Problem, Refused};
 use crate::http::{self, Request};
-use hawser_core::App;
 use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::caller::Caller;
-use hawser_core::mcp;
 use hawser_core::operations::Unchecked;
 use hawser_core::operations::proxy::{self, AtCall, Call, Target, Upstream};
+use hawser_core::{App, mcp};
 use lambda_http::http::header::CONTENT_TYPE;
 use lambda_http::http::{HeaderValue, Method};
+use std::sync::OnceLock;
 
 /// Methods whose answer may wait for a person.
 const MAY_WAIT: [&str; 3] = ["prompts/get", "resources/read", "tools/call"];
@@ -25,6 +25,7 @@ pub struct Inbound<'a> {
     pub message: Message,
     /// Of a revision without sessions.
     pub modern: bool,
+    params: OnceLock<Params>,
 }
 
 /// Whether a request is of a revision without sessions.
@@ -40,6 +41,7 @@ impl<'a> Inbound<'a> {
             target,
             message: Message::read(http::body(request)),
             modern: is_modern(request),
+            params: OnceLock::new(),
         }
     }
 
@@ -66,9 +68,16 @@ impl<'a> Inbound<'a> {
         self.asks().is_some_and(|method| MAY_WAIT.contains(&method))
     }
 
-    /// What Hawser reads of its parameters.
-    pub fn params(&self) -> Params {
-        params(self.body())
+    /// What Hawser reads of its parameters, once that is needed.
+    pub fn params(&self) -> &Params {
+        self.params.get_or_init(|| params(self.body()))
+    }
+
+    /// Whether it is a subscription that wants to be told of other tools.
+    pub fn subscribes_to_tools(&self) -> bool {
+        self.modern
+            && self.asks() == Some("subscriptions/listen")
+            && self.params().notifications["toolsListChanged"] == true
     }
 
     /// Our id of the session that it names.

@@ -244,7 +244,7 @@ impl Problem {
                 none,
             ),
             Self::HandshakeTooLong => (
-                400,
+                403,
                 "handshake_too_long",
                 -32602,
                 "The parameters of initialize are longer than 64 KiB",

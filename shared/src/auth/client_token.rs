@@ -7,8 +7,7 @@
 
 use crate::domain::caller::Caller;
 use crate::domain::error::Unauthenticated;
-use crate::domain::id::{ServerId, Sortable, TenantId};
-use crate::domain::id::{base32, unbase32};
+use crate::domain::id::{ServerId, Sortable, TenantId, base32, unbase32};
 use crate::domain::sealed::SigningKey;
 use crate::domain::server::Server;
 use crate::domain::subject::Actor;

@@ -1,8 +1,7 @@
 //! Bearer tokens of one OIDC issuer: signature against its key set, the algorithm given by the key and never by the
 //! token, `iss`, `aud`, `exp` and `nbf` checked with 60 s of leeway.
 
-use crate::domain::caller::Caller;
-use crate::domain::caller::LEEWAY;
+use crate::domain::caller::{Caller, LEEWAY};
 use crate::domain::error::Unauthenticated;
 use crate::domain::id::TenantId;
 use crate::domain::subject::{Actor, Subject, SubjectType};

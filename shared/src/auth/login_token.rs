@@ -146,11 +146,6 @@ impl LoginToken {
         self.claims.sid
     }
 
-    /// The application that it was issued to.
-    pub fn client_id(&self) -> &str {
-        &self.claims.client_id
-    }
-
     /// Whether it is for the deployment as a whole: for the base that has issued it.
     pub fn is_for_deployment(&self) -> bool {
         self.is_for(std::slice::from_ref(&self.claims.iss))
@@ -193,22 +188,10 @@ impl LoginToken {
         if !is_its_own || login.is_over(now) {
             return Err(Unauthenticated::InvalidToken.into());
         }
-        let identity = login.approval.identity_at(now);
         Ok(Caller {
-            tenant,
-            actor: identity.actor(),
-            email: identity.email,
-            username: identity.username,
-            roles: identity.roles,
-            teams: identity.teams,
-            permissions: identity.permissions,
-            scopes: identity.scopes,
-            bound_to: None,
-            is_service_key: false,
-            key: None,
             login: Some(login.id),
-            is_client: false,
             token_ends: Some(end),
+            ..Caller::person(tenant, login.approval.identity_at(now))
         })
     }
 }

@@ -8,7 +8,7 @@ use crate::domain::subject::{Actor, Subject};
 use crate::domain::time::Timestamp;
 use std::collections::BTreeSet;
 
-/// In seconds.
+/// How far the clock of a token's issuer may be off, in seconds.
 pub(crate) const LEEWAY: i64 = 60;
 
 /// The authenticated subject of a request, with what it may do under each contract.
@@ -45,6 +45,26 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// A person, as an identity provider or a login says who they are.
+    pub fn person(tenant: TenantId, identity: Identity) -> Self {
+        Self {
+            tenant,
+            actor: identity.actor(),
+            email: identity.email,
+            username: identity.username,
+            roles: identity.roles,
+            teams: identity.teams,
+            permissions: identity.permissions,
+            scopes: identity.scopes,
+            bound_to: None,
+            is_service_key: false,
+            key: None,
+            login: None,
+            is_client: false,
+            token_ends: None,
+        }
+    }
+
     /// Whether the caller administers the tenant (TrueFoundry 2.1).
     pub fn is_tenant_admin(&self) -> bool {
         self.roles.contains("admin")

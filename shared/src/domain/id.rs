@@ -4,8 +4,7 @@
 use super::time::Timestamp;
 use crate::{Error, Result};
 use aws_lc_rs::digest::{SHA256, digest};
-use data_encoding::BASE32_NOPAD;
-use data_encoding::HEXLOWER;
+use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use uuid::Uuid;

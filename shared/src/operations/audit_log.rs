@@ -3,8 +3,7 @@
 //! A worker behind the stream chains events, so that requests do not contend for the head of a chain. The change or
 //! removal of an event before it is chained, within seconds, cannot be detected.
 
-use crate::domain::event::AuditLogHead;
-use crate::domain::event::{Event, Link, Month};
+use crate::domain::event::{AuditLogHead, Event, Link, Month};
 use crate::domain::id::{Sortable, TenantId};
 use crate::state::app::App;
 use crate::table::audit_log::{MOST_AT_ONCE, Stray, shards};

@@ -4,21 +4,20 @@ use super::servers::data_key;
 use super::{Permitted, Unchecked};
 use crate::auth::credentials::Presented;
 use crate::domain::caller::Caller;
-use crate::domain::credential::Credential;
-use crate::domain::credential::{Override, OverrideValue, Records, Source, new_version};
+use crate::domain::credential::{
+    Credential, Override, OverrideValue, Records, Source, new_version,
+};
 use crate::domain::event::{Action, Event};
 use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::reason::Reason;
 use crate::domain::receipt::{Counts, Outcomes, Receipt, Removed};
-use crate::domain::server::Numbered;
-use crate::domain::server::{Auth, Server};
+use crate::domain::server::{Auth, Numbered, Server};
 use crate::domain::subject::Subject;
 use crate::seal::Kind;
 use crate::state::app::App;
 use crate::table::credentials::{Outcome, record_keys};
 use crate::table::reasons::Kept;
-use crate::table::servers;
-use crate::table::{Found, Key, Table};
+use crate::table::{Found, Key, Table, servers};
 use crate::{Error, Result};
 use std::collections::HashMap;
 

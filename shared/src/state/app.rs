@@ -162,7 +162,7 @@ impl App {
             allowed_origins: config.allowed_origins,
             ui_origin: config.ui_origin,
             allowed_issuers: config.allowed_issuers,
-            sign_in: SignIn::new(config.sign_in, config.allow_loopback_http)?,
+            sign_in: SignIn::new(config.sign_in, config.allow_loopback_http),
             allow_loopback_http: config.allow_loopback_http,
             egress,
             clock: Clock::System,
@@ -283,17 +283,20 @@ impl App {
     /// # Errors
     /// [`Error::Unavailable`]; [`Error::Internal`] when there is none of that number.
     pub(crate) async fn tenant_key(&self, tenant: &TenantId, number: u32) -> Result<TenantKey> {
+        let found = self.find_tenant_key(tenant, number).await?;
+        found.ok_or_else(|| Error::internal("a tenant key is missing"))
+    }
+
+    async fn find_tenant_key(&self, tenant: &TenantId, number: u32) -> Result<Option<TenantKey>> {
         if let Some(key) = self.tenant_keys.get(tenant, number) {
-            return Ok(key);
+            return Ok(Some(key));
         }
-        let wrapped = self
-            .table
-            .tenant_key(tenant, number)
-            .await?
-            .ok_or_else(|| Error::internal("a tenant key is missing"))?;
+        let Some(wrapped) = self.table.tenant_key(tenant, number).await? else {
+            return Ok(None);
+        };
         let key = self.key_service.unwrap_tenant_key(tenant, &wrapped).await?;
         self.tenant_keys.put(tenant, &key);
-        Ok(key)
+        Ok(Some(key))
     }
 
     /// The data key of a server, living or dead.
@@ -324,19 +327,8 @@ impl App {
     /// # Errors
     /// As there.
     pub(crate) async fn existing_operator_key(&self) -> Result<Option<TenantKey>> {
-        let operator = TenantId::operator();
-        if let Some(key) = self.tenant_keys.get(&operator, TENANT_KEY) {
-            return Ok(Some(key));
-        }
-        if self
-            .table
-            .tenant_key(&operator, TENANT_KEY)
-            .await?
-            .is_none()
-        {
-            return Ok(None);
-        }
-        self.tenant_key(&operator, TENANT_KEY).await.map(Some)
+        self.find_tenant_key(&TenantId::operator(), TENANT_KEY)
+            .await
     }
 
     /// The key of a tenant that new servers use, made if the tenant has none. Of two made at once the first stays.
@@ -344,13 +336,11 @@ impl App {
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
     pub(crate) async fn current_tenant_key(&self, tenant: &TenantId) -> Result<TenantKey> {
-        if let Some(key) = self.tenant_keys.get(tenant, TENANT_KEY) {
+        if let Some(key) = self.find_tenant_key(tenant, TENANT_KEY).await? {
             return Ok(key);
         }
-        if self.table.tenant_key(tenant, TENANT_KEY).await?.is_none() {
-            let (_, wrapped) = self.key_service.new_tenant_key(tenant, TENANT_KEY).await?;
-            self.table.add_tenant_key(tenant, &wrapped).await?;
-        }
+        let (_, wrapped) = self.key_service.new_tenant_key(tenant, TENANT_KEY).await?;
+        self.table.add_tenant_key(tenant, &wrapped).await?;
         self.tenant_key(tenant, TENANT_KEY).await
     }
 }

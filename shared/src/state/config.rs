@@ -1,9 +1,7 @@
 //! What an operator sets. Every variable is named here and nowhere else; one that is missing or wrong stops the start
 //! with its name. None of them holds a secret.
 
-use crate::auth::jwt::ClaimNames;
-use crate::auth::jwt::KeySet;
-use crate::auth::jwt::TokenConfig;
+use crate::auth::jwt::{ClaimNames, KeySet, TokenConfig};
 use crate::domain::allowed_issuers::AllowedIssuers;
 use crate::domain::application::is_usable_redirect;
 use crate::domain::id::{TenantId, is_plain_text};

@@ -49,23 +49,37 @@ pub enum Place {
 /// The operator's OpenID provider.
 pub struct Provider {
     pub(crate) config: ProviderConfig,
-    pub(crate) verifier: Verifier,
+    allow_loopback_http: bool,
+    /// What verifies its ID tokens, once one comes.
+    verifier: OnceLock<Verifier>,
     pub(crate) metadata: AsyncMutex<Option<(Issuer, Instant)>>,
     pub(crate) secret: AsyncMutex<Option<(SecretString, Instant)>>,
 }
 
-impl SignIn {
-    /// As it is configured.
+impl Provider {
+    /// What verifies the ID tokens of the provider. Functions in which nobody signs in do not pay for it.
     ///
     /// # Errors
     /// [`crate::Error::Internal`] when no HTTP client can be made.
-    pub fn new(config: SignInConfig, allow_loopback_http: bool) -> Result<Self> {
-        Ok(Self {
+    pub(crate) fn verifier(&self) -> Result<&Verifier> {
+        if let Some(verifier) = self.verifier.get() {
+            return Ok(verifier);
+        }
+        let verifier = Verifier::new(self.config.tokens.clone(), self.allow_loopback_http)?;
+        Ok(self.verifier.get_or_init(|| verifier))
+    }
+}
+
+impl SignIn {
+    /// As it is configured.
+    pub fn new(config: SignInConfig, allow_loopback_http: bool) -> Self {
+        Self {
             place: match config.place {
                 SignInPlace::Nowhere => Place::Nowhere,
                 SignInPlace::Development => Place::Development,
                 SignInPlace::Provider(config) => Place::Provider(Box::new(Provider {
-                    verifier: Verifier::new(config.tokens.clone(), allow_loopback_http)?,
+                    allow_loopback_http,
+                    verifier: OnceLock::new(),
                     config: *config,
                     metadata: AsyncMutex::default(),
                     secret: AsyncMutex::default(),
@@ -77,7 +91,7 @@ impl SignIn {
             documents: Documents::default(),
             allow_loopback_http,
             to_documents: OnceLock::new(),
-        })
+        }
     }
 
     /// The way out to metadata documents. Anybody can name one, so it leads to no private host, and has few places and little

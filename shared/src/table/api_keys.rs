@@ -3,8 +3,7 @@
 
 use super::{Condition, Found, Key, Table, Write, audit_log, encode, keys};
 use crate::Result;
-use crate::domain::api_key::ApiKey;
-use crate::domain::api_key::PersonalTokenPointer;
+use crate::domain::api_key::{ApiKey, PersonalTokenPointer};
 use crate::domain::event::Event;
 use crate::domain::id::TenantId;
 

@@ -6,8 +6,7 @@ use super::{
     key_of, keys, n, s,
 };
 use crate::Result;
-use crate::domain::event::AuditLogHead;
-use crate::domain::event::{Event, Month};
+use crate::domain::event::{AuditLogHead, Event, Month};
 use crate::domain::id::{Sortable, TenantId};
 use serde::Deserialize;
 use tracing::error;

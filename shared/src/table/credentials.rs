@@ -1,13 +1,11 @@
 //! Credentials in their server's partition: overrides, grants, and the kept reason why there is none.
 
-use super::receipts;
 use super::{
     Condition, Found, Item, Key, Table, Write, WriteError, audit_log, encode, keys, n, readable,
-    revocations, s, sessions,
+    receipts, revocations, s, sessions,
 };
 use crate::Result;
-use crate::domain::credential::Credential;
-use crate::domain::credential::{Grant, KeptReason, Override, Records, Source, Stored};
+use crate::domain::credential::{Credential, Grant, KeptReason, Override, Records, Source, Stored};
 use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::job::Sweep;
@@ -18,10 +16,7 @@ use crate::domain::session::{Phase, Session};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 use crate::table::guard;
-use crate::table::reasons::AUTH_REVISION;
-use crate::table::reasons::Kept;
-use crate::table::reasons::OFFBOARDINGS;
-use crate::table::reasons::REMOVALS;
+use crate::table::reasons::{AUTH_REVISION, Kept, REMOVALS};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -243,15 +238,11 @@ impl Table {
         let item = credential_item(tenant, grant.server, &grant.subject, Source::Oauth, grant)?;
         let condition = replacing.grant.as_ref().map_or(Condition::Absent, as_read);
         let reason = keys::kept_reason(tenant, grant.server, &grant.subject);
-        let subject = keys::subject(tenant, &grant.subject);
         let mut writes = vec![
             Write::Put(item, condition),
             guard::require_server(tenant, grant.server, Some(grant.auth_revision)),
             Write::Check(reason, Condition::Counts(REMOVALS, session.removals)),
-            Write::Check(
-                subject,
-                Condition::Counts(OFFBOARDINGS, session.offboardings),
-            ),
+            guard::require_subject(tenant, &grant.subject, session.offboardings),
             sessions::step(session, Phase::Exchanging, Phase::Completed),
             audit_log::put(event)?,
         ];

@@ -2,9 +2,9 @@
 //! logins. A code becomes one login at most; a login is refreshed from the refresh token that was read, and is over once its
 //! item is gone.
 
-use super::reasons::OFFBOARDINGS;
 use super::{
-    Condition, Found, Key, Table, Write, WriteError, audit_log, encode, keys, receipts, s,
+    Condition, Found, Key, SK, Table, Write, WriteError, audit_log, encode, guard, keys, receipts,
+    s,
 };
 use crate::domain::event::Event;
 use crate::domain::id::{Sortable, TenantId};
@@ -15,7 +15,7 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Keys that one read may name.
-const READ_AT_ONCE: usize = 100;
+const READ_AT_ONCE: i32 = 100;
 
 /// The pointer from a subject to one of its logins.
 #[derive(Debug, Serialize, Deserialize)]
@@ -88,12 +88,6 @@ fn pointer_key(login: &Login) -> Key {
     keys::login_pointer(&login.tenant, login.subject(), login.id)
 }
 
-/// Nobody has offboarded the subject since they signed in.
-fn require_subject(tenant: &TenantId, subject: &Subject, offboardings: u64) -> Write {
-    let unchanged = Condition::Counts(OFFBOARDINGS, offboardings);
-    Write::Check(keys::subject(tenant, subject), unchanged)
-}
-
 fn removal(login: &Login) -> [Write; 2] {
     [
         Write::Delete(key(&login.tenant, login.id), Condition::Exists),
@@ -115,7 +109,7 @@ impl Table {
         let subject = &approval.identity.subject;
         let item = encode(&code_key(&code.hash), "login-code", code)?;
         let writes = vec![
-            require_subject(&code.tenant, subject, approval.offboardings),
+            guard::require_subject(&code.tenant, subject, approval.offboardings),
             Write::Put(item, Condition::Absent),
             audit_log::put(event)?,
         ];
@@ -136,7 +130,7 @@ impl Table {
         let offboardings = login.approval.offboardings;
         let item = encode(&code_key(&used.hash), "login-code", used)?;
         let writes = vec![
-            require_subject(&login.tenant, login.subject(), offboardings),
+            guard::require_subject(&login.tenant, login.subject(), offboardings),
             Write::Put(item, Condition::Lacks("used_at")),
             put(login, None)?,
             put_pointer(login)?,
@@ -225,19 +219,29 @@ impl Table {
         subject: &Subject,
     ) -> Result<(Vec<Login>, Option<Error>)> {
         let prefix = keys::logins_of(subject);
-        let partition = keys::tenant_partition(tenant);
-        let pointers: Vec<LoginPointer> = self.query(partition, &prefix).await?;
-        let (mut logins, mut unreadable) = (Vec::new(), None);
-        for some in pointers.chunks(READ_AT_ONCE) {
-            let wanted = some.iter().map(|pointer| key(tenant, pointer.login));
-            let found = self.read(wanted.collect()).await?;
-            for pointer in some {
-                match found.login(tenant, pointer.login) {
+        let (mut logins, mut unreadable, mut after) = (Vec::new(), None, None);
+        loop {
+            let partition = keys::tenant_partition(tenant);
+            let page = self.query_page(partition, &prefix, after, READ_AT_ONCE);
+            let (items, next) = page.await?;
+            // A pointer says by its key which login it leads to, whatever else can be read of it.
+            let ids = items.iter().filter_map(|item| {
+                let id = item.get(SK)?.as_s().ok()?.strip_prefix(&prefix)?;
+                Sortable::parse_ulid(id)
+            });
+            let ids: Vec<Sortable> = ids.collect();
+            let wanted = ids.iter().map(|id| key(tenant, *id)).collect();
+            let found = self.read(wanted).await?;
+            for id in ids {
+                match found.login(tenant, id) {
                     Ok(login) => logins.extend(login),
                     Err(error) => drop(unreadable.get_or_insert(error)),
                 }
             }
+            after = next;
+            if after.is_none() {
+                return Ok((logins, unreadable));
+            }
         }
-        Ok((logins, unreadable))
     }
 }

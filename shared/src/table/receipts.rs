@@ -2,9 +2,7 @@
 
 use super::{Condition, SK, Table, Update, Write, encode, failed, keys, n, readable, s};
 use crate::domain::id::TenantId;
-use crate::domain::receipt::Counts;
-use crate::domain::receipt::PresentedToken;
-use crate::domain::receipt::Receipt;
+use crate::domain::receipt::{Counts, PresentedToken, Receipt};
 use crate::domain::revocation::Outcome;
 use crate::domain::time::Timestamp;
 use crate::{Error, Result};

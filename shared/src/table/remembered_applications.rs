@@ -1,8 +1,7 @@
 //! What a subject has allowed to applications, in one item of the tenant's partition, so that it is not asked again. It goes in
 //! the transaction that offboards the subject, and does not count at another number of offboardings.
 
-use super::reasons::OFFBOARDINGS;
-use super::{Condition, Found, Key, Table, Write, encode, keys, subjects};
+use super::{Condition, Found, Key, Table, Write, encode, guard, keys};
 use crate::Result;
 use crate::domain::application::Remembered;
 use crate::domain::id::TenantId;
@@ -38,10 +37,9 @@ impl Table {
         let own = key(tenant, &remembered.subject);
         let condition = read.map_or(Condition::Absent, Condition::version);
         let item = encode(&own, "remembered-applications", remembered)?;
-        let count = Condition::Counts(OFFBOARDINGS, remembered.offboardings);
         self.write_if(vec![
             Write::Put(item, condition),
-            Write::Check(subjects::key(tenant, &remembered.subject), count),
+            guard::require_subject(tenant, &remembered.subject, remembered.offboardings),
         ])
         .await
     }

@@ -1,9 +1,8 @@
 //! Revocations in their server's partition, and in the index of due work until they are settled.
 
 use super::due::due_item;
-use super::receipts;
 use super::{
-    Condition, Found, Key, Table, Update, Write, WriteError, audit_log, keys, s, sessions,
+    Condition, Found, Key, Table, Update, Write, WriteError, audit_log, keys, receipts, s, sessions,
 };
 use crate::Result;
 use crate::domain::credential::{Grant, Source};

@@ -1,18 +1,17 @@
 //! Servers in their tenant's partition: the record itself, the items that make its name and number unique, and the
 //! counter.
 
-use super::verifications;
-use super::{Condition, Found, Key, Table, Write, WriteError, decode, encode, keys, n, s};
-use super::{audit_log, clients, receipts, sessions};
+use super::{
+    Condition, Found, Key, Table, Write, WriteError, audit_log, clients, decode, encode, keys, n,
+    receipts, s, sessions, verifications,
+};
 use crate::domain::consent_failure::FailedConsent;
 use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::issuance::ClientRecord;
-use crate::domain::job::Verification;
-use crate::domain::job::{Sweep, Tombstone};
+use crate::domain::job::{Sweep, Tombstone, Verification};
 use crate::domain::receipt::Receipt;
-use crate::domain::server::Numbered;
-use crate::domain::server::Server;
+use crate::domain::server::{Numbered, Server};
 use crate::domain::session::Session;
 use crate::{Error, Result};
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;

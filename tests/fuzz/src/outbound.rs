@@ -40,10 +40,8 @@ pub fn metadata(data: &[u8]) {
         }
         1 => {
             if let Ok(found) = run(discovery::issuer(&egress, "https://as.example")) {
-                assert!(discovery::is_same_issuer(
-                    &found.issuer,
-                    "https://as.example"
-                ));
+                let spellings = ["https://as.example", "https://as.example/"];
+                assert!(spellings.contains(&found.issuer.as_str()));
                 for url in [&found.authorization_endpoint, &found.token_endpoint] {
                     assert!(egress.check(url).is_ok(), "{url}");
                 }

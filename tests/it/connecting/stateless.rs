@@ -147,7 +147,7 @@ async fn once_connected_the_server_gets_the_request_without_what_was_ours() {
 }
 
 #[tokio::test]
-async fn who_refuses_or_puts_it_off_is_answered_so() {
+async fn a_declined_or_cancelled_question_is_refused_with_its_reason() {
     let (hawser, issuer, mcp) = quick().await;
     let ada = user(&hawser, "ada");
     let question = asked(&ask_stateless(&ada, &mcp, &request(json!({}))).await);

@@ -55,7 +55,7 @@ async fn an_open_stream_says_when_the_consent_is_done() {
 }
 
 #[tokio::test]
-async fn a_subscription_says_so_too() {
+async fn a_subscription_says_when_the_consent_is_done() {
     let (hawser, issuer, mcp) = watchful().await;
     let ada = user(&hawser, "ada");
     let listen = |wanted: Value| {

@@ -83,7 +83,7 @@ async fn a_step_up_asks_for_what_is_wanted_besides_and_is_not_repeated() {
     let mut granted = issuer.issued().last().unwrap().scopes.clone();
     granted.sort_unstable();
     assert_eq!(granted, ["mcp:read", "mcp:write"]);
-    assert_eq!(call(&ada, &mcp).await.status, 200);
+    is_served(&ada, &mcp).await;
     // Refused all the same: another consent would end like this one.
     issuer.fault(Fault {
         status: Some(403),

@@ -171,7 +171,7 @@ async fn a_call_costs_one_read_when_warm() {
     for (caller, cold) in [(user(&hawser, "ada"), 1), (key, 2)] {
         for reads in [cold, 1, 1] {
             hawser.wire.arm(None);
-            assert_eq!(call(&caller, &mcp).await.status, 200);
+            is_served(&caller, &mcp).await;
             assert_eq!(hawser.wire.operations(), vec!["BatchGetItem"; reads]);
         }
     }

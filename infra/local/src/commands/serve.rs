@@ -6,19 +6,18 @@ use super::at::{DataFolder, tenant_id};
 use super::integrations::offers;
 use super::token::Holder;
 use clap::Args;
-use hawser_core::App;
 use hawser_core::auth::jwt::{ClaimNames, KeySet, TokenConfig};
-use hawser_core::catalogue;
 use hawser_core::domain::allowed_issuers::AllowedIssuers;
 use hawser_core::domain::event::Action;
 use hawser_core::domain::id::TenantId;
 use hawser_core::domain::subject::Subject;
-use hawser_core::egress::PrivateHosts;
+use hawser_core::egress::{PrivateHosts, is_loopback};
 use hawser_core::operations::integrations;
 use hawser_core::state::config::{
     Config, DEFAULT_SCOPES, ListedApplication, ProviderConfig, ProviderSecret, SignInConfig,
     SignInPlace,
 };
+use hawser_core::{App, catalogue};
 use hawser_local::identity::{self, Identity};
 use hawser_local::limits::raise_files;
 use hawser_local::sign_in::TENANT;
@@ -32,7 +31,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tracing::warn;
-use url::{Host, Url};
+use url::Url;
 
 /// How often the store is rid of what has expired.
 const FORGETTING: Duration = Duration::from_secs(600);
@@ -140,13 +139,7 @@ impl Serve {
     /// How people and applications sign in. The page for development believes everyone, so it is there only where nobody from
     /// elsewhere can be: also not by a public address that leads here.
     fn sign_in(&self, public_url: &str, listen: SocketAddr) -> Outcome<SignInConfig> {
-        let host = Url::parse(public_url).ok();
-        let is_here = host.as_ref().is_some_and(|url| match url.host() {
-            Some(Host::Ipv4(ip)) => ip.is_loopback(),
-            Some(Host::Ipv6(ip)) => ip.is_loopback(),
-            Some(Host::Domain(name)) => name == "localhost",
-            None => false,
-        });
+        let is_here = Url::parse(public_url).is_ok_and(|url| is_loopback(&url));
         let place = match (&self.sign_in_issuer, &self.sign_in_client_id) {
             (Some(issuer), Some(client_id)) => {
                 let secret = match &self.sign_in_secret_file {

@@ -1,10 +1,9 @@
 //! The callback of a consent: it is accepted once, its code exchanged once, and the tokens stored or revoked.
 
-use super::super::Tries;
 use super::super::clients::{self, Settings};
 use super::super::credentials::AtServer;
-use super::super::grants;
 use super::super::servers::{data_key, open_with};
+use super::super::{Tries, grants};
 use super::{Ticket, end, find_ticket, log_end, record_client_use, record_outcome};
 use crate::domain::address::host;
 use crate::domain::consent_failure::ConsentFailure;

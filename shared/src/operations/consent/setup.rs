@@ -2,8 +2,7 @@
 
 use super::super::clients::{self, Search, SelectedClient, Settings, integration_callback};
 use super::ticket;
-use crate::domain::address::without_query;
-use crate::domain::address::{host, origin};
+use crate::domain::address::{host, origin, without_query};
 use crate::domain::endpoint_method::ClientAuth;
 use crate::domain::error::OauthSetup;
 use crate::domain::id::{ServerId, TenantId, random};

@@ -16,8 +16,8 @@ use crate::domain::caller::Caller;
 use crate::domain::event::{Action, Event, Who};
 use crate::domain::id::{Sortable, TenantId, hash, random};
 use crate::domain::login::{
-    AllowedApplication, Approval, AuthorizationCode, CODE_LIFETIME, CodeChallenge, Identity,
-    KEPT_AFTER_END, Login, LoginEnd,
+    AllowedApplication, Approval, AuthorizationCode, CODE_LIFETIME, CodeChallenge, Identity, Login,
+    LoginEnd,
 };
 use crate::domain::receipt::{Counts, Outcomes, Receipt, Removed};
 use crate::domain::sealed::TokenKey;
@@ -106,7 +106,7 @@ pub async fn authorize(app: &App, allowed: Allowed) -> Result<Option<SecretStrin
         code_challenge: allowed.code_challenge,
         ends_at,
         used_at: None,
-        ttl: ends_at.plus_seconds(KEPT_AFTER_END).seconds(),
+        ttl: ends_at.seconds(),
         tenant,
     };
     let added = app.table.add_authorization_code(&code, &event).await?;

@@ -9,6 +9,7 @@ use crate::domain::event::Action;
 use crate::domain::login::{Identity, Login, LoginEnd, PreviousToken, REPEAT_WINDOW};
 use crate::operations::sign_in::{self, Vouched};
 use crate::state::app::App;
+use crate::table::logins::key;
 use crate::{Error, Result};
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeSet;
@@ -148,49 +149,85 @@ async fn ask_provider(app: &App, login: Login) -> Result<bool> {
         let token = key.open_for_login(&login.tenant, login.id, &sealed.sealed)?;
         sign_in::vouch(app, &login.tenant, login.subject(), &token).await
     };
-    match asked.await {
-        Ok(Vouched::For(now)) => {
-            let (identity, token) = (&now.identity, now.refresh_token.as_ref());
-            let mut tries = Tries::some(LOST_ANSWERS, STORING);
-            while let Err(cause) = store(app, &login, identity, token).await {
-                if !tries.wait().await {
-                    warn!(%cause, login = ?login.id, "what the provider says of a login is lost");
-                    break;
-                }
-            }
-            Ok(true)
-        }
+    let (identity, token) = match asked.await {
+        Ok(Vouched::For(now)) => (Some(now.identity), now.refresh_token),
+        Ok(Vouched::Unknown(token)) => (None, token),
         Ok(Vouched::NoMore) => {
+            // Another refresh may have asked with the same token, which the provider takes once.
+            let now = current(app, &login).await?;
+            if now.is_some_and(|now| !is_as_vouched(&now, &login)) {
+                return Ok(true);
+            }
             end_because(app, &login, LoginEnd::NotVouched).await?;
-            Ok(false)
+            return Ok(false);
         }
-        Ok(Vouched::Unknown) => Ok(true),
         Err(cause) => {
             warn!(%cause, login = ?login.id, "the provider of a login could not be asked");
-            Ok(true)
+            return Ok(true);
+        }
+    };
+    if identity.is_some() || token.is_some() {
+        let mut tries = Tries::some(LOST_ANSWERS, STORING);
+        while let Err(cause) = store(app, &login, identity.as_ref(), token.as_ref()).await {
+            if !tries.wait().await {
+                warn!(%cause, login = ?login.id, "what the provider says of a login is lost");
+                break;
+            }
         }
     }
+    Ok(true)
 }
 
-/// Stores who the person of a login is now, unless it was refreshed again, which asks the provider anew, or has ended.
+/// The login as it is stored now.
+async fn current(app: &App, login: &Login) -> Result<Option<Login>> {
+    let found = app.table.read(vec![key(&login.tenant, login.id)]).await?;
+    found.login(&login.tenant, login.id)
+}
+
+/// Whether nothing that a provider has said was stored between two states of a login.
+fn is_as_vouched(one: &Login, other: &Login) -> bool {
+    one.approval.provider_token == other.approval.provider_token
+        && one.approval.vouched_at == other.approval.vouched_at
+}
+
+/// Stores what the provider says of a login: who the person is, and what it is asked by next. Where it was refreshed since
+/// `asked` was read, that is kept; where the provider has said more since then, or the login has ended, nothing is stored.
 async fn store(
     app: &App,
-    login: &Login,
-    identity: &Identity,
+    asked: &Login,
+    identity: Option<&Identity>,
     provider_token: Option<&SecretString>,
 ) -> Result<()> {
-    let now = app.now();
-    let mut vouched = login.clone();
-    vouched.approval.identity = identity.clone();
-    vouched.approval.vouched_at = now;
-    if let Some(token) = provider_token {
-        let key = app.current_tenant_key(&login.tenant).await?;
-        let sealed = key.seal_for_login(&login.tenant, login.id, token)?;
-        vouched.approval.provider_token = Some(sealed);
+    let sealed = match provider_token {
+        None => None,
+        Some(token) => {
+            let key = app.current_tenant_key(&asked.tenant).await?;
+            Some(key.seal_for_login(&asked.tenant, asked.id, token)?)
+        }
+    };
+    let mut read = asked.clone();
+    for _ in 0..ATTEMPTS {
+        let now = app.now();
+        let mut next = read.clone();
+        let mut action = Action::LoginRefreshed;
+        if let Some(identity) = identity {
+            next.approval.identity = identity.clone();
+            next.approval.vouched_at = now;
+            action = Action::LoginVouched;
+        }
+        if sealed.is_some() {
+            next.approval.provider_token.clone_from(&sealed);
+        }
+        let who = of_person(read.subject(), Some(read.id));
+        let event = of_login(&read, now, who, action)?;
+        let stored = app.table.replace_login(&next, &read.refresh_hash, &event);
+        if stored.await? {
+            return Ok(());
+        }
+        match current(app, asked).await? {
+            Some(now) if is_as_vouched(&now, asked) => read = now,
+            _ => return Ok(()),
+        }
     }
-    let who = of_person(login.subject(), Some(login.id));
-    let event = of_login(login, now, who, Action::LoginVouched)?;
-    let table = &app.table;
-    let stored = table.replace_login(&vouched, &login.refresh_hash, &event);
-    stored.await.map(drop)
+    Err(Error::Contended)
 }

@@ -5,7 +5,7 @@ use crate::Result;
 use crate::auth::login_token::{Issuing, LIFETIME, LoginToken, RefreshToken, issue, kid};
 use crate::domain::event::Action;
 use crate::domain::id::hash;
-use crate::domain::login::{Approval, AuthorizationCode, Login, LoginEnd};
+use crate::domain::login::{Approval, AuthorizationCode, KEPT_AFTER_END, Login, LoginEnd};
 use crate::state::app::App;
 use crate::table::logins::{code_key, key};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -66,10 +66,14 @@ pub(super) fn narrowed(
     resources: Vec<String>,
     scopes: BTreeSet<String>,
 ) -> Result<(Vec<String>, BTreeSet<String>), Refusal> {
-    let allows = |one: &String| approval.resources.contains(one);
-    if !resources.iter().all(allows) {
-        return Err(Refusal::InvalidTarget);
-    }
+    // A final slash says nothing (Inbound 2.24); the token names what was allowed as it was allowed.
+    let bare = |one: &str| one.trim_end_matches('/').to_owned();
+    let allowed = |asked: &String| {
+        let mut allowed = approval.resources.iter();
+        allowed.find(|one| bare(one) == bare(asked)).cloned()
+    };
+    let asked: Option<Vec<String>> = resources.iter().map(allowed).collect();
+    let resources = asked.ok_or(Refusal::InvalidTarget)?;
     if !scopes.is_subset(&approval.scopes) {
         return Err(Refusal::InvalidScope);
     }
@@ -131,6 +135,8 @@ pub async fn redeem(app: &App, asked: Redemption) -> Result<Result<Tokens, Refus
     let tokens = sign(app, &login, &refresh, &resources, scopes).await?;
     let mut used = code;
     used.used_at = Some(now);
+    // A used one shows when it comes again.
+    used.ttl = now.plus_seconds(KEPT_AFTER_END).seconds();
     used.approval.provider_token = None;
     let who = of_person(login.subject(), Some(login.id));
     let event = of_login(&login, now, who, Action::LoginCreated)?;

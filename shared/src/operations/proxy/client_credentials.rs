@@ -11,8 +11,7 @@ use crate::domain::server::{OauthConfig, Secrets, Server};
 use crate::oauth::token::{self, Class, Credentials, Endpoint};
 use crate::operations::clients::Settings;
 use crate::state::app::App;
-use crate::state::cache::ClientCredentialsToken;
-use crate::state::cache::locked;
+use crate::state::cache::{ClientCredentialsToken, locked};
 use crate::{Error, Result};
 use tracing::warn;
 

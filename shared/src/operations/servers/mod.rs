@@ -14,13 +14,12 @@ use crate::auth::credentials::Presented;
 use crate::domain::error::UnusableAddress;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::job::Verification;
-use crate::domain::server::Numbered;
-use crate::domain::server::{Secrets, Server};
+use crate::domain::server::{Numbered, Secrets, Server};
 use crate::domain::time::Timestamp;
 use crate::egress::{NotAllowed, is_loopback};
 use crate::seal::{DataKey, Kind};
 use crate::state::app::App;
-use crate::table::servers::{self};
+use crate::table::servers;
 use crate::{Error, Result};
 use url::Url;
 

@@ -239,8 +239,8 @@ pub enum Vouched {
     For(Box<SignedIn>),
     /// It does not let them in any more.
     NoMore,
-    /// It says nothing now: it does not answer, or gave nothing to ask by.
-    Unknown,
+    /// It says nothing now that could be used. What it may have given to ask by, it takes in the place of the old one.
+    Unknown(Option<SecretString>),
 }
 
 /// Asks the provider anew for a subject, by the refresh token that it gave.
@@ -254,35 +254,38 @@ pub async fn vouch(
     refresh_token: &SecretString,
 ) -> Result<Vouched> {
     let Place::Provider(provider) = &app.sign_in.place else {
-        return Ok(Vouched::Unknown);
+        return Ok(Vouched::Unknown(None));
     };
+    let mut next = None;
     let asked = async {
         let metadata = provider.metadata(app).await?;
         let tokens = provider.ask(app, &metadata, async |endpoint| {
             token::refresh(&app.egress, endpoint, refresh_token).await
         });
         let tokens = tokens.await?;
+        next = tokens.refresh;
         let Some(id_token) = &tokens.id_token else {
             return Err(SignInFailure::Untrusted("it gave no ID token"));
         };
         let caller = provider.verify(app, id_token, None).await?;
         let now = app.now();
-        Ok(SignedIn::of(caller, tokens.refresh, now, now))
+        Ok(SignedIn::of(caller, next.clone(), now, now))
     };
-    Ok(match asked.await {
+    let asked = asked.await;
+    Ok(match asked {
         Ok(now) if now.tenant == *tenant && now.identity.subject == *subject => {
             Vouched::For(Box::new(now))
         }
         // Whoever that is, it is not the person who allowed this; and one who has lost the tenant is nobody here.
         Ok(_) | Err(SignInFailure::Declined | SignInFailure::NoTenant) => Vouched::NoMore,
         Err(SignInFailure::Refused("invalid_grant" | "access_denied")) => Vouched::NoMore,
-        Err(SignInFailure::Failed(error)) => return Err(error),
+        Err(SignInFailure::Failed(error)) if next.is_none() => return Err(error),
         Err(why) => {
             warn!(
                 ?why,
                 "the identity provider was asked for a subject in vain"
             );
-            Vouched::Unknown
+            Vouched::Unknown(next)
         }
     })
 }

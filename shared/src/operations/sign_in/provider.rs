@@ -141,9 +141,8 @@ impl Provider {
         id_token: &SecretString,
         nonce: Option<&str>,
     ) -> Result<Caller, SignInFailure> {
-        let verified = self
-            .verifier
-            .verify_id_token(id_token.expose_secret(), nonce, app.now());
+        let verifier = self.verifier()?;
+        let verified = verifier.verify_id_token(id_token.expose_secret(), nonce, app.now());
         verified.await.map_err(|error| match error {
             Error::Unauthenticated(Unauthenticated::NoTenant) => SignInFailure::NoTenant,
             Error::Unauthenticated(_) => SignInFailure::Untrusted("its ID token is not valid"),

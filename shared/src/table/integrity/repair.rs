@@ -11,17 +11,15 @@ use crate::domain::job::{Sweep, Tombstone};
 use crate::domain::login::Login;
 use crate::domain::receipt::Receipt;
 use crate::domain::revocation::{self, Revocation};
-use crate::domain::server::Numbered;
-use crate::domain::server::Server;
+use crate::domain::server::{Numbered, Server};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
-use crate::table::api_keys;
 use crate::table::clients::{self, ProviderPointer};
 use crate::table::logins::{self, LoginPointer};
-use crate::table::receipts;
 use crate::table::servers::{self, Named};
 use crate::table::{
-    Condition, DUE_INDEX, Item, Key, Table, Write, audit_log, decode, encode, key_of, keys, n, s,
+    Condition, DUE_INDEX, Item, Key, Table, Write, api_keys, audit_log, decode, encode, key_of,
+    keys, n, receipts, s,
 };
 use crate::{Error, Result};
 use serde::Deserialize;
