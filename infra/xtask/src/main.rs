@@ -17,6 +17,7 @@ Commands:
   ci --list                         The stages
   interop [ARGS]                    Hawser between real clients, servers, issuer and browser (.ci/interop)
   conformance [ARGS]                Both sides of the MCP conformance suite (.ci/conformance)
+  aws-like [ARGS]                   Stacks, and the integration suite, on another emulator of AWS (.ci/aws-like)
   bench [ARGS]                      The benchmarks, such as: bench --small
   new-endpoint NAME [METHOD PATH]   Writes the places that name an endpoint, such as:
                                     new-endpoint hawser-list-things GET /v1/things
@@ -48,6 +49,7 @@ fn run(arguments: &[&str]) -> Outcome {
         ["conformance", rest @ ..] => {
             checked(Command::new(root().join(".ci/conformance")).args(rest))
         }
+        ["aws-like", rest @ ..] => checked(Command::new(root().join(".ci/aws-like")).args(rest)),
         ["bench", rest @ ..] => {
             let bench = ["bench", "--locked", "--package", "hawser-local", "--bench"];
             let mut command = Command::new("cargo");
