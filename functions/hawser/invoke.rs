@@ -30,8 +30,10 @@ use hawser_core::domain::error::Error;
 use hawser_core::domain::mcp_session::{McpPhase, McpSession};
 use hawser_core::domain::server::{Connection, Server};
 use hawser_core::egress::coding::Decoder;
-use hawser_core::operations::credentials::AtServer;
-use hawser_core::operations::proxy::{self, AtCall, Call, Refusal, Target, Upstream, Watch};
+use hawser_core::operations::credentials::ServerAndRecords;
+use hawser_core::operations::proxy::{
+    self, AtCall, Call, PermissionWatcher, Refusal, Target, Upstream,
+};
 use hawser_core::operations::{Permitted, Unchecked, tools, upstream_sessions};
 use hawser_core::sse::is_event_stream;
 use hawser_core::{App, mcp};
@@ -41,7 +43,7 @@ use lambda_http::http::{Method, StatusCode};
 use message::{Content, params};
 use permission::Reach;
 use problem::Problem;
-use relay::{Over, Relay};
+use relay::{EndSignal, Relay};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use std::pin::pin;
@@ -144,7 +146,7 @@ fn names(path: &str, connection: &Connection) -> bool {
 
 /// A call that its caller may make.
 struct Allowed {
-    at: Permitted<AtServer>,
+    at: Permitted<ServerAndRecords>,
     reach: Reach,
     /// The session that it names, by our id.
     session: Option<(String, McpSession)>,
@@ -189,10 +191,11 @@ async fn pass_on(
     let inspects = allowed.hiding().is_some() || allowed.reach != Reach::All;
     let content = inspects.then(|| inbound.content());
     let session = allowed.session.as_ref().map(|(_, session)| session);
-    let watch = Watch::new(app, inbound.who.clone(), &allowed.at.found)?.of_session(session);
+    let watch =
+        PermissionWatcher::new(app, inbound.who.clone(), &allowed.at.found)?.of_session(session);
     let prepared = prepare(app, &allowed, content.as_ref(), &watch).await;
     let farewell = Farewell::of(inbound);
-    let mut over: Over = Box::pin(async move { farewell.said(watch.until_over().await) });
+    let mut over: EndSignal = Box::pin(async move { farewell.said(watch.until_over().await) });
     let upstream = match prepared {
         Ok(upstream) => upstream,
         Err(Denied::Problem(problem)) => return Err(problem),
@@ -259,7 +262,7 @@ async fn prepare(
     app: &App,
     allowed: &Allowed,
     content: Option<&Content>,
-    watch: &Watch,
+    watch: &PermissionWatcher,
 ) -> Result<Option<Upstream>, Denied> {
     if let Some(content) = content {
         tool_filter::refuse(app, &allowed.at, allowed.reach, content).await?;
@@ -289,7 +292,7 @@ async fn prepare(
 async fn require_usable(
     app: &App,
     inbound: &Inbound<'_>,
-    at: &Permitted<AtServer>,
+    at: &Permitted<ServerAndRecords>,
     status: StatusCode,
 ) -> Result<(), Problem> {
     // Statuses that nobody knows mean nothing to the caller, and some break the gateway between us.
@@ -344,7 +347,7 @@ async fn follow_session(
 async fn relayed(
     mut response: Response<()>,
     answer: reqwest::Response,
-    over: Over,
+    over: EndSignal,
     hiding: Option<&Connection>,
     content: Option<&Content>,
 ) -> Result<Response<Streamed>, Problem> {
@@ -370,9 +373,9 @@ async fn relayed(
 /// response is dropped.
 async fn forward(
     app: &App,
-    at: &Permitted<AtServer>,
+    at: &Permitted<ServerAndRecords>,
     call: Call,
-    over: &mut Over,
+    over: &mut EndSignal,
 ) -> Result<Result<reqwest::Response, Refusal>, Problem> {
     let sent = pin!(proxy::forward(app, &at.caller.tenant, &at.found, call));
     match select(sent, over).await {

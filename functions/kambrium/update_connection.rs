@@ -11,7 +11,7 @@ use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::server::{
     AccessType, ApiKeyHeader, Auth, KeyCheck, Place, Secrets, Server,
 };
-use hawser_core::operations::credentials::{self, AtServer};
+use hawser_core::operations::credentials::{self, ServerAndRecords};
 use hawser_core::operations::retry_on_contention;
 use hawser_core::operations::servers::{self, Voiding};
 use lambda_http::Body;
@@ -77,7 +77,7 @@ async fn attempt(
     who: Presented,
     number: Number,
     update: &Update,
-) -> Result<AtServer, Refusal> {
+) -> Result<ServerAndRecords, Refusal> {
     let found = find(app, who, &CALL, number).await?;
     let at = credentials::load_of_owner(app, &found).await?;
     let before = at.server;
@@ -101,7 +101,7 @@ async fn attempt(
     let secrets = secrets.as_ref();
     let caller = &found.caller;
     let server = servers::change(app, caller, &before, after, secrets, Voiding::Refused).await?;
-    Ok(AtServer { server, ..at })
+    Ok(ServerAndRecords { server, ..at })
 }
 
 impl Update {

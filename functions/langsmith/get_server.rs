@@ -5,7 +5,7 @@ use super::problem::Problem;
 use super::{Permission, admit, server_id};
 use crate::http::{Request, Response, json};
 use hawser_core::App;
-use hawser_core::operations::providers::{self, AtServer};
+use hawser_core::operations::providers::{self, ServerAndProvider};
 use lambda_http::Body;
 
 /// Returns 200 with the server.
@@ -15,7 +15,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
         .await?
         .permit(|caller, _| Permission::Read.require(caller))?
         .existing()?;
-    let AtServer { server, provider } = &at.found;
+    let ServerAndProvider { server, provider } = &at.found;
     Ok(json(
         200,
         &McpServer::open(app, &at.caller, server, provider.as_ref()).await?,

@@ -11,7 +11,7 @@ use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::address::origin;
 use hawser_core::domain::id::ServerId;
 use hawser_core::domain::server::{Auth, Place, Secrets, Server};
-use hawser_core::operations::providers::{self, AtServer};
+use hawser_core::operations::providers::{self, ServerAndProvider};
 use hawser_core::operations::retry_on_contention;
 use hawser_core::operations::servers::{self, Voiding};
 use lambda_http::Body;
@@ -52,7 +52,7 @@ async fn attempt(
         .await?
         .permit(|caller, _| Permission::Update.require(caller))?
         .existing()?;
-    let AtServer {
+    let ServerAndProvider {
         server: before,
         provider,
     } = &at.found;

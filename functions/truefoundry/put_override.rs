@@ -14,7 +14,7 @@ use hawser_core::domain::credential::OverrideValue;
 use hawser_core::domain::id::ServerId;
 use hawser_core::domain::server::{Auth, Server};
 use hawser_core::domain::subject::Subject;
-use hawser_core::operations::credentials::{self, AtServer};
+use hawser_core::operations::credentials::{self, ServerAndRecords};
 use hawser_core::operations::retry_on_contention;
 use lambda_http::Body;
 use secrecy::SecretString;
@@ -154,7 +154,7 @@ impl Sent {
 async fn resolve(
     app: &App,
     caller: &Caller,
-    at: &AtServer,
+    at: &ServerAndRecords,
     sent: &Sent,
 ) -> Result<OverrideValue, Problem> {
     let stored = match &at.records.header_override {

@@ -13,7 +13,7 @@ use hawser_core::domain::session::{Phase, Session};
 use hawser_core::domain::subject::Subject;
 use hawser_core::operations::scheduler::process;
 use hawser_core::table::credentials::{Granting, Outcome, record_keys};
-use hawser_core::table::reasons::Kept;
+use hawser_core::table::reasons::StoredReason;
 use hawser_core::table::revocations::Discarded;
 use serde_json::json;
 
@@ -170,7 +170,7 @@ async fn a_refusal_is_kept_at_the_count_of_removals_that_its_consent_began_at() 
     let other = scene.session("exchanging").await;
     assert_eq!(scene.put(&other, "v1").await, Outcome::Done);
     scene.disconnect().await;
-    let kept = Kept {
+    let kept = StoredReason {
         subject: &scene.subject,
         reason: Reason::ConsentDenied,
         at: scene.hawser.app.now(),
@@ -270,7 +270,7 @@ async fn nothing_is_counted_on_a_receipt_that_is_closed() {
     session.offboardings = 1;
     assert_eq!(scene.put(&session, "v1").await, Outcome::Done);
     let grant = scene.grant().await.unwrap();
-    let kept = Kept {
+    let kept = StoredReason {
         subject: &scene.subject,
         reason: Reason::Revoked,
         at: scene.hawser.app.now(),
@@ -356,8 +356,8 @@ async fn exchanged_tokens_are_revoked_only_where_their_consent_can_complete_no_m
 }
 
 impl Scene {
-    fn kept(&self) -> Kept<'_> {
-        Kept {
+    fn kept(&self) -> StoredReason<'_> {
+        StoredReason {
             subject: &self.subject,
             reason: Reason::Revoked,
             at: self.hawser.app.now(),

@@ -5,7 +5,7 @@ use super::handshake::{self, CONNECT};
 use super::inbound::Inbound;
 use super::message::{digest, without_answer};
 use super::problem::Problem;
-use super::relay::Over;
+use super::relay::EndSignal;
 use super::{Allowed, permission, rpc};
 use crate::http::{Code, Response, Streamed, streamed};
 use hawser_core::domain::error::Error;
@@ -72,7 +72,7 @@ pub async fn answer(
     inbound: &Inbound<'_>,
     allowed: Allowed,
     refusal: Refusal,
-    over: Over,
+    over: EndSignal,
 ) -> Result<Response<Streamed>, Problem> {
     let lack = Lack::of(&allowed, refusal)?;
     let reason = lack.reason;

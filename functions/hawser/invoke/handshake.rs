@@ -4,7 +4,7 @@
 use super::inbound::Inbound;
 use super::message::params;
 use super::problem::Problem;
-use super::relay::{Over, Relay};
+use super::relay::{EndSignal, Relay};
 use super::{Allowed, rpc};
 use crate::http::{Response, Streamed, empty, streamed};
 use bytes::Bytes;
@@ -197,8 +197,8 @@ pub fn opening(inbound: &Inbound<'_>, allowed: &Allowed) -> Option<Bytes> {
 }
 
 /// A stream of our own, which says that the tools have changed when the subject is connected.
-pub fn stream(opening: Bytes, over: Over) -> Response<Streamed> {
-    let mut response = Response::new(Relay::own(opening, over).boxed());
+pub fn stream(opening: Bytes, over: EndSignal) -> Response<Streamed> {
+    let mut response = Response::new(Relay::stream_of_ours(opening, over).boxed());
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

@@ -16,7 +16,7 @@ use std::task::{Context, Poll, ready};
 const DECODED: usize = 8 << 20;
 
 /// Resolves when a response must be cut off, with the events that are its last; none for other bodies.
-pub type Over = Pin<Box<dyn Future<Output = Bytes> + Send>>;
+pub type EndSignal = Pin<Box<dyn Future<Output = Bytes> + Send>>;
 
 /// The body of a server's answer, or a stream of events of our own.
 pub struct Relay {
@@ -24,7 +24,7 @@ pub struct Relay {
     opening: Option<Bytes>,
     /// The server's; `None` if nothing more comes before the end.
     body: Option<reqwest::Body>,
-    over: Option<Over>,
+    over: Option<EndSignal>,
     /// Of a stream of events.
     events: Option<Events>,
     decoder: Option<Decoder>,
@@ -42,7 +42,7 @@ struct Events {
 
 impl Relay {
     /// The body of a response as it arrives; it is cut off when its watch resolves.
-    pub fn new(answer: reqwest::Response, over: Over) -> Self {
+    pub fn new(answer: reqwest::Response, over: EndSignal) -> Self {
         let headers = answer.headers();
         let encoded = headers.contains_key(CONTENT_ENCODING);
         let is_stream = is_event_stream(headers);
@@ -61,7 +61,7 @@ impl Relay {
     }
 
     /// A stream of our own: it opens with this and then says nothing until it is over.
-    pub fn own(opening: Bytes, over: Over) -> Self {
+    pub fn stream_of_ours(opening: Bytes, over: EndSignal) -> Self {
         Self {
             opening: Some(opening),
             events: Some(Events::default()),

@@ -10,7 +10,7 @@ use hawser_core::domain::json::Members;
 use hawser_core::domain::server::Connection;
 use hawser_core::domain::tool::{self, Tool};
 use hawser_core::operations::Permitted;
-use hawser_core::operations::credentials::AtServer;
+use hawser_core::operations::credentials::ServerAndRecords;
 use hawser_core::operations::proxy::Refusal;
 use hawser_core::operations::tools::{self, CachePolicy, Failure, Tools};
 use hawser_core::sse::{Event, Events};
@@ -53,7 +53,7 @@ impl From<Problem> for Denied {
 /// call.
 pub async fn refuse(
     app: &App,
-    at: &Permitted<AtServer>,
+    at: &Permitted<ServerAndRecords>,
     reach: Reach,
     content: &Content,
 ) -> Result<(), Denied> {
@@ -97,7 +97,7 @@ fn not_offered(name: &str, tools: &[Tool], connection: &Connection) -> Problem {
 /// The tools of a server, fetched again if the tool in question is not in the cached list.
 async fn tools_including(
     app: &App,
-    at: &Permitted<AtServer>,
+    at: &Permitted<ServerAndRecords>,
     name: &str,
 ) -> Result<Tools, Failure> {
     let (caller, found) = (&at.caller, &at.found);

@@ -18,7 +18,7 @@ use crate::oauth::owner::IssuerHints;
 use crate::oauth::registration::{self, Deregistered};
 use crate::seal::{DataKey, Kind};
 use crate::state::app::App;
-use crate::state::catalogue::Offered;
+use crate::state::catalogue::CatalogueEntry;
 use crate::{Error, Result};
 use secrecy::SecretString;
 use std::cmp::Reverse;
@@ -89,7 +89,7 @@ impl Settings {
         app: &App,
         server: &Server,
         secrets: &Secrets,
-    ) -> Result<(Self, Option<Arc<Offered>>)> {
+    ) -> Result<(Self, Option<Arc<CatalogueEntry>>)> {
         let Auth::Oauth(config) = &server.auth else {
             return Err(Error::Oauth(OauthSetup::NotEnabled));
         };

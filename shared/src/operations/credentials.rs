@@ -16,7 +16,7 @@ use crate::domain::subject::Subject;
 use crate::seal::Kind;
 use crate::state::app::App;
 use crate::table::credentials::{Outcome, record_keys};
-use crate::table::reasons::Kept;
+use crate::table::reasons::StoredReason;
 use crate::table::{Found, Key, Table, servers};
 use crate::{Error, Result};
 use std::collections::HashMap;
@@ -26,7 +26,7 @@ const SERVERS_AT_ONCE: usize = 33;
 
 /// A server and the records of one subject there.
 #[derive(Debug)]
-pub struct AtServer {
+pub struct ServerAndRecords {
     /// The server.
     pub server: Server,
     /// Whose records.
@@ -35,7 +35,7 @@ pub struct AtServer {
     pub records: Records,
 }
 
-impl AtServer {
+impl ServerAndRecords {
     /// The keys of the server and the records.
     pub(super) fn keys(tenant: &TenantId, server: ServerId, subject: &Subject) -> Vec<Key> {
         let mut keys = Vec::from(record_keys(tenant, server, subject));
@@ -43,7 +43,7 @@ impl AtServer {
         keys
     }
 
-    /// From what was read by [`AtServer::keys`], if the server exists.
+    /// From what was read by [`ServerAndRecords::keys`], if the server exists.
     pub(super) fn from_found(
         found: &Found,
         tenant: &TenantId,
@@ -100,12 +100,12 @@ pub async fn find(
     who: Presented,
     id: Option<ServerId>,
     subject: Subject,
-) -> Result<Unchecked<Option<AtServer>>> {
+) -> Result<Unchecked<Option<ServerAndRecords>>> {
     let tenant = who.tenant().clone();
-    let keys = id.map_or_else(Vec::new, |id| AtServer::keys(&tenant, id, &subject));
+    let keys = id.map_or_else(Vec::new, |id| ServerAndRecords::keys(&tenant, id, &subject));
     let (caller, found) = app.read_as(who, keys).await?;
     let at = match id {
-        Some(id) => AtServer::from_found(&found, &tenant, id, &subject)?,
+        Some(id) => ServerAndRecords::from_found(&found, &tenant, id, &subject)?,
         None => None,
     };
     Ok(Unchecked::new(caller, at))
@@ -119,7 +119,7 @@ pub async fn find_own(
     app: &App,
     who: Presented,
     id: Option<ServerId>,
-) -> Result<Unchecked<Option<AtServer>>> {
+) -> Result<Unchecked<Option<ServerAndRecords>>> {
     // Whom an API key speaks for is known only once its item has been read.
     let caller = app.identify(who).await?;
     let subject = caller.subject().clone();
@@ -130,7 +130,7 @@ pub async fn find_own(
 ///
 /// # Errors
 /// [`Error::ServerNotFound`] when it has just been deleted; [`Error::Unavailable`], [`Error::Internal`].
-pub async fn load_of_owner(app: &App, numbered: &Permitted<Numbered>) -> Result<AtServer> {
+pub async fn load_of_owner(app: &App, numbered: &Permitted<Numbered>) -> Result<ServerAndRecords> {
     let Numbered { id, owner, .. } = &numbered.found;
     load(app, &numbered.caller.tenant, *id, owner).await
 }
@@ -144,8 +144,8 @@ pub async fn load(
     tenant: &TenantId,
     server: ServerId,
     subject: &Subject,
-) -> Result<AtServer> {
-    AtServer::load(&app.table, tenant, server, subject)
+) -> Result<ServerAndRecords> {
+    ServerAndRecords::load(&app.table, tenant, server, subject)
         .await?
         .ok_or(Error::ServerNotFound)
 }
@@ -184,8 +184,12 @@ pub async fn of_owners(
 /// # Errors
 /// [`Error::CredentialNotFound`], [`Error::ServerNotFound`] when it has just been deleted, [`Error::Contended`] when
 /// the record is being replaced; [`Error::Unavailable`], [`Error::Internal`].
-pub async fn disconnect(app: &App, at: &Permitted<AtServer>, source: Source) -> Result<String> {
-    let AtServer {
+pub async fn disconnect(
+    app: &App,
+    at: &Permitted<ServerAndRecords>,
+    source: Source,
+) -> Result<String> {
+    let ServerAndRecords {
         server, subject, ..
     } = &at.found;
     let credential = at.found.credential(source)?;
@@ -205,7 +209,7 @@ pub async fn disconnect(app: &App, at: &Permitted<AtServer>, source: Source) -> 
         outcomes: Outcomes::default(),
         presented: Vec::new(),
     };
-    let kept = Kept {
+    let kept = StoredReason {
         subject,
         reason: Reason::Revoked,
         at: now,

@@ -8,7 +8,7 @@
 //! lease to there a refresh runs on a task of its own, whoever waits for it.
 
 use super::clients::Settings;
-use super::credentials::AtServer;
+use super::credentials::ServerAndRecords;
 use super::{Tries, clients, revocations, servers};
 use crate::domain::address::host;
 use crate::domain::consent_failure::ConsentFailure;
@@ -149,11 +149,11 @@ async fn read(
     id: ServerId,
     subject: &Subject,
 ) -> Result<(Server, Result<Box<Grant>, Reason>)> {
-    let AtServer {
+    let ServerAndRecords {
         server,
         mut records,
         ..
-    } = AtServer::load(&app.table, tenant, id, subject)
+    } = ServerAndRecords::load(&app.table, tenant, id, subject)
         .await?
         .ok_or(Error::ServerNotFound)?;
     // An override comes first where there is one, but says nothing of the grant.

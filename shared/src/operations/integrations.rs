@@ -8,7 +8,7 @@ use crate::domain::integration::{ClientSecret, Integration};
 use crate::domain::sealed::SealedSecret;
 use crate::seal::OfIntegration;
 use crate::state::app::App;
-use crate::state::catalogue::{Catalogue, Offered};
+use crate::state::catalogue::{Catalogue, CatalogueEntry};
 use crate::table::integrations::{Change as Write, Stored};
 use crate::{Error, Result};
 use secrecy::{ExposeSecret, SecretString};
@@ -37,7 +37,7 @@ pub async fn all(app: &App) -> Result<Arc<Catalogue>> {
 ///
 /// # Errors
 /// As [`all`].
-pub async fn find(app: &App, name: &str) -> Result<Option<Arc<Offered>>> {
+pub async fn find(app: &App, name: &str) -> Result<Option<Arc<CatalogueEntry>>> {
     if !is_name(name) {
         return Ok(None);
     }
@@ -48,7 +48,7 @@ pub async fn find(app: &App, name: &str) -> Result<Option<Arc<Offered>>> {
     let slot = slots().entry(name.to_owned()).or_default().clone();
     let read = async {
         let stored = app.table.integration(name).await?;
-        Ok(stored.map(|stored| Offered {
+        Ok(stored.map(|stored| CatalogueEntry {
             name: name.to_owned(),
             integration: stored.integration,
             secret: OnceCell::new(),
@@ -62,7 +62,7 @@ pub async fn find(app: &App, name: &str) -> Result<Option<Arc<Offered>>> {
     Ok(found)
 }
 
-impl Offered {
+impl CatalogueEntry {
     /// The whole address of its server.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ const AT_ONCE: usize = 100;
 
 /// A server, and the caller's own provider there, valid or not.
 #[derive(Debug)]
-pub struct AtServer {
+pub struct ServerAndProvider {
     /// The server.
     pub server: Server,
     /// The provider.
@@ -31,7 +31,11 @@ pub struct AtServer {
 ///
 /// # Errors
 /// [`Error::Unauthenticated`], [`Error::Unavailable`], [`Error::Internal`].
-pub async fn find(app: &App, who: Presented, id: ServerId) -> Result<Unchecked<Option<AtServer>>> {
+pub async fn find(
+    app: &App,
+    who: Presented,
+    id: ServerId,
+) -> Result<Unchecked<Option<ServerAndProvider>>> {
     let tenant = who.tenant().clone();
     // Whom an API key speaks for is known only once its item has been read.
     let known = match &who {
@@ -50,7 +54,10 @@ pub async fn find(app: &App, who: Presented, id: ServerId) -> Result<Unchecked<O
         None if server.subjects_consent() => of(app, &tenant, id, caller.subject()).await?,
         None => None,
     };
-    Ok(Unchecked::new(caller, Some(AtServer { server, provider })))
+    Ok(Unchecked::new(
+        caller,
+        Some(ServerAndProvider { server, provider }),
+    ))
 }
 
 /// A subject's providers at servers whose subjects consent.

@@ -9,7 +9,7 @@ use crate::domain::session::Phase;
 use crate::domain::subject::Subject;
 use crate::operations::defer;
 use crate::state::app::App;
-use crate::table::work::{GRANTS_AT_ONCE, OVERRIDES_AT_ONCE, Remains, VOID_AT_ONCE};
+use crate::table::work::{GRANTS_AT_ONCE, OVERRIDES_AT_ONCE, RemainingItem, VOID_AT_ONCE};
 use crate::table::{Key, clients, servers};
 use crate::{Error, Result};
 use futures_util::future::BoxFuture;
@@ -114,7 +114,7 @@ async fn clear(app: &App, tombstone: &Tombstone, until: Instant) -> Result<Progr
         let (some, next) = app.table.remains(tenant, *server, after).await?;
         let (mut to_delete, mut grants, mut overrides) = (Vec::new(), Vec::new(), Vec::new());
         let now = app.now();
-        for Remains { key, item } in some {
+        for RemainingItem { key, item } in some {
             match item {
                 Remaining::Tombstone => {}
                 Remaining::Grant(grant) => {

@@ -1,7 +1,7 @@
 //! The state of a consent, for clients that poll it.
 
 use super::Unchecked;
-use super::credentials::AtServer;
+use super::credentials::ServerAndRecords;
 use crate::auth::credentials::Presented;
 use crate::domain::credential::Records;
 use crate::domain::id::ServerId;
@@ -79,15 +79,15 @@ pub async fn await_end(app: &App, session: &Session, wait: Duration) -> Result<C
 
 async fn look(app: &App, session: &Session) -> Result<ConsentState> {
     let (tenant, id) = (&session.tenant, session.server);
-    let mut keys = AtServer::keys(tenant, id, &session.subject);
+    let mut keys = ServerAndRecords::keys(tenant, id, &session.subject);
     keys.push(sessions::key(tenant, id, &session.id));
     keys.push(subjects::key(tenant, &session.subject));
     let found = app.table.read(keys).await?;
-    let AtServer {
+    let ServerAndRecords {
         server,
         mut records,
         ..
-    } = AtServer::from_found(&found, tenant, id, &session.subject)?
+    } = ServerAndRecords::from_found(&found, tenant, id, &session.subject)?
         .ok_or(Error::SessionNotFound)?;
     let session = found
         .session(tenant, id, &session.id)?

@@ -1,6 +1,6 @@
 //! Offboarding: removes all credentials of one subject on every server of the tenant, and ends the subject's logins.
 
-use super::credentials::AtServer;
+use super::credentials::ServerAndRecords;
 use super::{ATTEMPTS, DeletionPreview, Permitted, Tries, logins};
 use crate::domain::credential::Credential;
 use crate::domain::event::{Action, Event, Who, Worker};
@@ -15,7 +15,7 @@ use crate::domain::subject::{Actor, Subject, SubjectType};
 use crate::state::app::App;
 use crate::table::credentials::Outcome;
 use crate::table::logins::Ended;
-use crate::table::reasons::Kept;
+use crate::table::reasons::StoredReason;
 use crate::{Error, Result, table};
 use futures_util::future::try_join_all;
 use std::collections::BTreeSet;
@@ -325,7 +325,7 @@ async fn clear(app: &App, offboarding: &Offboarding, servers: &[Server]) -> Resu
         }
         for (server, credential) in &found.credentials {
             let found = servers.iter().find(|one| one.id == *server);
-            let kept = Kept {
+            let kept = StoredReason {
                 subject,
                 reason: Reason::Revoked,
                 at: *at,
@@ -371,11 +371,11 @@ async fn find_subject_records(
     let consents = try_join_all(open).await?.into_iter().flatten().collect();
     let keys = servers
         .iter()
-        .flat_map(|one| AtServer::keys(tenant, one.id, subject));
+        .flat_map(|one| ServerAndRecords::keys(tenant, one.id, subject));
     let found = app.table.read(keys.collect()).await?;
     let (mut credentials, mut unreadable) = (Vec::new(), None);
     for server in servers {
-        let at = match AtServer::from_found(&found, tenant, server.id, subject) {
+        let at = match ServerAndRecords::from_found(&found, tenant, server.id, subject) {
             Ok(Some(at)) => at,
             Ok(None) => continue,
             Err(error) => {

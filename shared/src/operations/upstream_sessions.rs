@@ -2,7 +2,7 @@
 //! request that has a credential to carry.
 
 use super::Permitted;
-use super::credentials::AtServer;
+use super::credentials::ServerAndRecords;
 use super::proxy::{self, Upstream};
 use super::tools::Failure;
 use super::tools::mcp_client::McpClient;
@@ -16,7 +16,7 @@ use crate::state::app::App;
 /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
 pub async fn at_upstream(
     app: &App,
-    at: &Permitted<AtServer>,
+    at: &Permitted<ServerAndRecords>,
     session: &McpSession,
 ) -> Result<Upstream, Failure> {
     if session.phase != McpPhase::Pending {

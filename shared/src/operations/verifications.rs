@@ -1,7 +1,7 @@
 //! Trying api keys: whether the server of a connection lets its tools be listed with the key that was stored (Kambrium
 //! 3). Only the status that the connection shows depends on the result.
 
-use super::credentials::AtServer;
+use super::credentials::ServerAndRecords;
 use super::proxy::Refusal;
 use super::retry_on_contention;
 use super::tools::{self, CachePolicy, Failure};
@@ -29,7 +29,7 @@ pub(super) async fn run(app: &App, found: &Verification) -> Result<()> {
     };
     let subject = server.created_by.subject.clone();
     // The key itself is tried, not what a subject has put in its place.
-    let at = AtServer {
+    let at = ServerAndRecords {
         server,
         subject,
         records: Records::default(),

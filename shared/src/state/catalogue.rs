@@ -20,14 +20,14 @@ const OLDEST: Duration = Duration::from_secs(600);
 #[derive(Default)]
 pub(crate) struct Copies {
     pub(crate) all: Slot<Catalogue>,
-    pub(crate) each: std::sync::Mutex<HashMap<String, Arc<Slot<Offered>>>>,
+    pub(crate) each: std::sync::Mutex<HashMap<String, Arc<Slot<CatalogueEntry>>>>,
 }
 
 /// The integrations, by name.
 pub type Catalogue = BTreeMap<String, Integration>;
 
 /// An integration of the catalogue.
-pub struct Offered {
+pub struct CatalogueEntry {
     pub(crate) name: String,
     /// All that is said of it.
     pub integration: Integration,

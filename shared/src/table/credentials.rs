@@ -16,7 +16,7 @@ use crate::domain::session::{Phase, Session};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
 use crate::table::guard;
-use crate::table::reasons::{AUTH_REVISION, Kept, REMOVALS};
+use crate::table::reasons::{AUTH_REVISION, REMOVALS, StoredReason};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -300,7 +300,7 @@ impl Table {
         tenant: &TenantId,
         server: ServerId,
         credential: &Credential,
-        kept: &Kept<'_>,
+        kept: &StoredReason<'_>,
         receipt: &Receipt,
         event: &Event,
     ) -> Result<Outcome> {
@@ -330,7 +330,7 @@ impl Table {
         tenant: &TenantId,
         server: ServerId,
         credential: &Credential,
-        kept: &Kept<'_>,
+        kept: &StoredReason<'_>,
         receipt: &str,
         event: &Event,
     ) -> Result<Outcome> {
@@ -386,7 +386,7 @@ impl Table {
         // A subject may have one of each kind, and a transaction takes an item once.
         let subjects: BTreeSet<_> = group.iter().map(|(one, _)| one.subject()).collect();
         for subject in subjects {
-            let kept = Kept {
+            let kept = StoredReason {
                 subject,
                 reason: sweep.reason,
                 at: sweep.at,

@@ -18,7 +18,7 @@ pub(super) const AUTH_REVISION: &str = "auth_revision";
 
 /// A reason to be kept. What is counted beside it only grows.
 #[derive(Debug)]
-pub struct Kept<'a> {
+pub struct StoredReason<'a> {
     /// Whose.
     pub subject: &'a Subject,
     /// Why.
@@ -29,7 +29,7 @@ pub struct Kept<'a> {
     pub auth_revision: u64,
 }
 
-impl Kept<'_> {
+impl StoredReason<'_> {
     pub(crate) fn write(
         &self,
         tenant: &TenantId,

@@ -1,7 +1,7 @@
 //! Authorization sessions in their server's partition. Each step is conditional on the one before it, so that a URL and
 //! a callback serve once.
 
-use super::reasons::{Kept, REMOVALS};
+use super::reasons::{REMOVALS, StoredReason};
 use super::{
     Condition, Found, Key, Table, Update, Write, audit_log, encode, failed, keys, n, readable, s,
 };
@@ -204,7 +204,7 @@ impl Table {
     pub async fn deny_session(
         &self,
         session: &Session,
-        kept: &Kept<'_>,
+        kept: &StoredReason<'_>,
         event: &Event,
     ) -> Result<bool> {
         let writes = vec![

@@ -38,7 +38,7 @@ pub const VOID_AT_ONCE: usize = 24;
 
 /// An item in a deleted server's partition.
 #[derive(Debug)]
-pub struct Remains {
+pub struct RemainingItem {
     /// Where it is.
     pub key: Key,
     /// What it is.
@@ -217,7 +217,7 @@ impl Table {
         tenant: &TenantId,
         server: ServerId,
         after: Option<Key>,
-    ) -> Result<(Vec<Remains>, Option<Key>)> {
+    ) -> Result<(Vec<RemainingItem>, Option<Key>)> {
         let partition = keys::server_partition(tenant, server);
         let (items, mut next) = self.query_page(partition.clone(), "", after, PAGE).await?;
         let mut remains = Vec::new();
@@ -245,7 +245,7 @@ impl Table {
                     }
                 }
             };
-            remains.push(Remains { key, item });
+            remains.push(RemainingItem { key, item });
         }
         Ok((remains, next))
     }

@@ -1,7 +1,7 @@
 //! The callback of a consent: it is accepted once, its code exchanged once, and the tokens stored or revoked.
 
 use super::super::clients::{self, Settings};
-use super::super::credentials::AtServer;
+use super::super::credentials::ServerAndRecords;
 use super::super::servers::{data_key, open_with};
 use super::super::{Tries, grants};
 use super::{Ticket, end, find_ticket, log_end, record_client_use, record_outcome};
@@ -21,7 +21,7 @@ use crate::operations::sealed_tokens;
 use crate::seal::{DataKey, Kind};
 use crate::state::app::App;
 use crate::table::credentials::{Granting, Outcome};
-use crate::table::reasons::Kept;
+use crate::table::reasons::StoredReason;
 use crate::table::{sessions, subjects};
 use crate::{Error, Result};
 use secrecy::{ExposeSecret, SecretString};
@@ -153,7 +153,7 @@ async fn take(app: &App, server: Server, session: Session, callback: Callback) -
 /// [`Error::ServerNotFound`] when the server is gone; [`Error::Unavailable`], [`Error::Internal`].
 pub async fn status_after(app: &App, session: &Session) -> Result<Status> {
     let (tenant, id) = (&session.tenant, session.server);
-    let at = AtServer::load(&app.table, tenant, id, &session.subject)
+    let at = ServerAndRecords::load(&app.table, tenant, id, &session.subject)
         .await?
         .ok_or(Error::ServerNotFound)?;
     Ok(status(&at.server, &at.records, app.now()))
@@ -304,13 +304,13 @@ enum Use {
 async fn deny(app: &App, session: &Session) -> Result<()> {
     let (tenant, id) = (&session.tenant, session.server);
     for _ in 0..ATTEMPTS {
-        let at = match AtServer::load(&app.table, tenant, id, &session.subject).await {
+        let at = match ServerAndRecords::load(&app.table, tenant, id, &session.subject).await {
             Ok(Some(at)) => at,
             Ok(None) => break,
             Err(Error::Unavailable(_)) => continue,
             Err(error) => return Err(error),
         };
-        let AtServer {
+        let ServerAndRecords {
             server, records, ..
         } = at;
         if records.grant.is_some() || server.auth_revision != session.auth_revision {
@@ -319,7 +319,7 @@ async fn deny(app: &App, session: &Session) -> Result<()> {
         if records.stored.voids(session) {
             break;
         }
-        let kept = Kept {
+        let kept = StoredReason {
             subject: &session.subject,
             reason: Reason::ConsentDenied,
             at: app.now(),
@@ -450,7 +450,7 @@ async fn try_store(
     revoking: bool,
 ) -> Result<StoreOutcome> {
     let (tenant, id) = (&session.tenant, session.server);
-    let mut keys = AtServer::keys(tenant, id, &session.subject);
+    let mut keys = ServerAndRecords::keys(tenant, id, &session.subject);
     keys.push(sessions::key(tenant, id, &session.id));
     keys.push(subjects::key(tenant, &session.subject));
     let found = app.table.read(keys).await?;
@@ -459,8 +459,8 @@ async fn try_store(
         // By an earlier try, whose answer was lost: nobody else can complete it.
         return Ok(StoreOutcome::Stored);
     }
-    let at = AtServer::from_found(&found, tenant, id, &session.subject)?;
-    let Some(AtServer {
+    let at = ServerAndRecords::from_found(&found, tenant, id, &session.subject)?;
+    let Some(ServerAndRecords {
         server, records, ..
     }) = at
     else {
@@ -510,7 +510,7 @@ async fn discard(
     reason: ConsentFailure,
 ) -> Result<bool> {
     let tenant = &session.tenant;
-    let at = AtServer::load(&app.table, tenant, session.server, &session.subject).await;
+    let at = ServerAndRecords::load(&app.table, tenant, session.server, &session.subject).await;
     let at = match at {
         Err(error @ Error::Unavailable(_)) => return Err(error),
         found => found.ok().flatten().and_then(|at| at.records.stored.grant),

@@ -9,7 +9,7 @@ use crate::domain::reason::Reason;
 use crate::domain::server::{Auth, GrantType, Place};
 use crate::domain::status::{Status, status};
 use crate::domain::time::Timestamp;
-use crate::operations::credentials::{AtServer, open_override};
+use crate::operations::credentials::{ServerAndRecords, open_override};
 use crate::operations::grants::{self, GrantAccess, TokenRequirement};
 use crate::operations::servers::{data_key, open_with};
 use crate::state::app::App;
@@ -43,7 +43,7 @@ pub(super) enum CredentialSource {
 pub(super) async fn attach_credential(
     app: &App,
     tenant: &TenantId,
-    at: &AtServer,
+    at: &ServerAndRecords,
     refused: Option<&CredentialSource>,
     call: &Call,
 ) -> Result<Result<PreparedCall, Refusal>> {
@@ -128,7 +128,7 @@ pub(super) async fn attach_credential(
 }
 
 /// The reason for a missing override.
-fn missing_override_reason(app: &App, at: &AtServer) -> Reason {
+fn missing_override_reason(app: &App, at: &ServerAndRecords) -> Reason {
     match status(&at.server, &at.records, app.now()) {
         Status::Required { reason, .. } => reason,
         _ => Reason::NeverConnected,
@@ -139,11 +139,11 @@ fn missing_override_reason(app: &App, at: &AtServer) -> Reason {
 async fn grant(
     app: &App,
     tenant: &TenantId,
-    at: &AtServer,
+    at: &ServerAndRecords,
     refused: Option<&CredentialSource>,
     call: &Call,
 ) -> Result<GrantAccess> {
-    let AtServer {
+    let ServerAndRecords {
         server,
         subject,
         records,

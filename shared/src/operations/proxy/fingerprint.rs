@@ -5,7 +5,7 @@ use crate::domain::id::{TenantId, hash};
 use crate::domain::server::Server;
 use crate::domain::status::{Status, status};
 use crate::domain::time::Timestamp;
-use crate::operations::credentials::AtServer;
+use crate::operations::credentials::ServerAndRecords;
 use crate::state::app::App;
 use crate::{Error, Result};
 
@@ -44,8 +44,12 @@ pub(in crate::operations) fn outbound_fingerprint(
 }
 
 /// Whether the fingerprint of a call is still the same.
-pub(super) async fn is_unchanged(app: &App, tenant: &TenantId, at: &AtServer) -> Result<bool> {
-    match AtServer::load(&app.table, tenant, at.server.id, &at.subject).await? {
+pub(super) async fn is_unchanged(
+    app: &App,
+    tenant: &TenantId,
+    at: &ServerAndRecords,
+) -> Result<bool> {
+    match ServerAndRecords::load(&app.table, tenant, at.server.id, &at.subject).await? {
         Some(now) => {
             Ok(fingerprint(&now.server, &now.records)? == fingerprint(&at.server, &at.records)?)
         }
@@ -59,7 +63,11 @@ pub(super) fn without_credential(server: &Server) -> Result<String> {
 }
 
 /// Whether a subject has a credential now that it did not have under this fingerprint.
-pub(super) fn has_new_credential(at: &AtServer, before: &str, now: Timestamp) -> Result<bool> {
+pub(super) fn has_new_credential(
+    at: &ServerAndRecords,
+    before: &str,
+    now: Timestamp,
+) -> Result<bool> {
     let status = status(&at.server, &at.records, now);
     let usable = !matches!(status, Status::Required { .. });
     Ok(usable && fingerprint(&at.server, &at.records)? != before)

@@ -7,7 +7,7 @@ use crate::domain::id::{hash, random};
 use crate::domain::mcp_session::{MCP_SESSION_LIFETIME, McpPhase, McpSession};
 use crate::domain::time::Timestamp;
 use crate::operations::Permitted;
-use crate::operations::credentials::AtServer;
+use crate::operations::credentials::ServerAndRecords;
 use crate::operations::servers::data_key;
 use crate::seal::Kind;
 use crate::state::app::App;
@@ -44,7 +44,7 @@ struct NewSession<'a> {
 /// changed; [`Error::Unavailable`], [`Error::Internal`].
 pub async fn keep_session(
     app: &App,
-    at: &Permitted<AtServer>,
+    at: &Permitted<ServerAndRecords>,
     upstream: &str,
     opens_urls: bool,
 ) -> Result<SecretString> {
@@ -63,7 +63,7 @@ pub async fn keep_session(
 /// As [`keep_session`].
 pub async fn begin_session(
     app: &App,
-    at: &Permitted<AtServer>,
+    at: &Permitted<ServerAndRecords>,
     client: &Value,
 ) -> Result<Option<SecretString>> {
     let said = client.to_string();
@@ -80,7 +80,7 @@ pub async fn begin_session(
 
 async fn add_session(
     app: &App,
-    at: &Permitted<AtServer>,
+    at: &Permitted<ServerAndRecords>,
     new: NewSession<'_>,
 ) -> Result<SecretString> {
     let (tenant, found) = (&at.caller.tenant, &at.found);
@@ -130,7 +130,7 @@ async fn add_session(
 /// What the client of a pending session said in its handshake.
 pub(in crate::operations) async fn client_said(
     app: &App,
-    at: &Permitted<AtServer>,
+    at: &Permitted<ServerAndRecords>,
     session: &McpSession,
 ) -> Result<Value> {
     let (tenant, server) = (&at.caller.tenant, &at.found.server);
@@ -145,7 +145,7 @@ pub(in crate::operations) async fn client_said(
 /// more, or the server has just changed.
 pub(in crate::operations) async fn keep_opened(
     app: &App,
-    at: &Permitted<AtServer>,
+    at: &Permitted<ServerAndRecords>,
     session: &McpSession,
     upstream: &Upstream,
 ) -> Result<bool> {
@@ -171,7 +171,7 @@ pub(in crate::operations) async fn keep_opened(
 /// What a session is called at its server that was pending a moment ago, and that another request has opened.
 pub(in crate::operations) async fn opened_by_another(
     app: &App,
-    at: &Permitted<AtServer>,
+    at: &Permitted<ServerAndRecords>,
     session: &McpSession,
 ) -> Result<Upstream> {
     let (tenant, server) = (&at.caller.tenant, &at.found.server);
@@ -218,7 +218,7 @@ fn of_mcp_session(
 /// What a session that is open at its server is called there.
 pub(in crate::operations) async fn upstream(
     app: &App,
-    at: &Permitted<AtServer>,
+    at: &Permitted<ServerAndRecords>,
     session: &McpSession,
 ) -> Result<Upstream> {
     let (tenant, server) = (&at.caller.tenant, &at.found.server);

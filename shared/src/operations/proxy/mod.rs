@@ -18,9 +18,9 @@ pub use mcp_session::{Upstream, begin_session, close_session, keep_session, note
 pub(super) use mcp_session::{client_said, keep_opened, opened_by_another, upstream};
 pub use request_state::{REQUEST_STATE_PREFIX, RequestState};
 pub use target::{AtCall, Target, find};
-pub use watch::{Ending, Watch};
+pub use watch::{Ending, PermissionWatcher};
 
-use super::credentials::AtServer;
+use super::credentials::ServerAndRecords;
 use super::grants;
 use crate::Result;
 use crate::domain::credential::Grant;
@@ -119,7 +119,7 @@ pub enum Refusal {
 pub async fn forward(
     app: &App,
     tenant: &TenantId,
-    at: &AtServer,
+    at: &ServerAndRecords,
     call: Call,
 ) -> Result<Result<Response, Refusal>> {
     let mut refused = None;

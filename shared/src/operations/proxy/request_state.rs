@@ -8,7 +8,7 @@ use crate::domain::sealed::Sealed;
 use crate::domain::session::Phase;
 use crate::domain::time::Timestamp;
 use crate::operations::consent::parse_session_id;
-use crate::operations::credentials::AtServer;
+use crate::operations::credentials::ServerAndRecords;
 use crate::operations::servers::data_key;
 use crate::seal::Kind;
 use crate::state::app::App;
@@ -40,7 +40,7 @@ impl RequestState {
     ///
     /// # Errors
     /// [`Error::Internal`].
-    pub fn new(app: &App, at: &AtServer, consent: String) -> Result<Self> {
+    pub fn new(app: &App, at: &ServerAndRecords, consent: String) -> Result<Self> {
         Ok(Self {
             consent,
             fingerprint: fingerprint(&at.server, &at.records)?,
@@ -56,7 +56,7 @@ impl RequestState {
         &self,
         app: &App,
         tenant: &TenantId,
-        at: &AtServer,
+        at: &ServerAndRecords,
         digest: &str,
     ) -> Result<String> {
         let plain = serde_json::to_vec(self)
@@ -75,7 +75,7 @@ impl RequestState {
     pub async fn open(
         app: &App,
         tenant: &TenantId,
-        at: &AtServer,
+        at: &ServerAndRecords,
         digest: &str,
         text: &str,
     ) -> Result<Option<Self>> {
@@ -100,7 +100,7 @@ impl RequestState {
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
-    pub async fn wait(&self, app: &App, tenant: &TenantId, at: &AtServer) -> Result<()> {
+    pub async fn wait(&self, app: &App, tenant: &TenantId, at: &ServerAndRecords) -> Result<()> {
         let end = Instant::now() + app.consent_wait;
         while !self.is_over(app, tenant, at).await? {
             let left = end.saturating_duration_since(Instant::now());
@@ -112,13 +112,13 @@ impl RequestState {
         Ok(())
     }
 
-    async fn is_over(&self, app: &App, tenant: &TenantId, at: &AtServer) -> Result<bool> {
+    async fn is_over(&self, app: &App, tenant: &TenantId, at: &ServerAndRecords) -> Result<bool> {
         let id = at.server.id;
         let consent = parse_session_id(&self.consent).map(|(_, session)| session);
-        let mut keys = AtServer::keys(tenant, id, &at.subject);
+        let mut keys = ServerAndRecords::keys(tenant, id, &at.subject);
         keys.extend(consent.iter().map(|one| sessions::key(tenant, id, one)));
         let found = app.table.read(keys).await?;
-        let Some(now) = AtServer::from_found(&found, tenant, id, &at.subject)? else {
+        let Some(now) = ServerAndRecords::from_found(&found, tenant, id, &at.subject)? else {
             return Ok(true);
         };
         if has_new_credential(&now, &self.fingerprint, app.now())? {

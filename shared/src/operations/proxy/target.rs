@@ -9,7 +9,7 @@ use crate::domain::mcp_session::{McpPhase, McpSession};
 use crate::domain::server::Server;
 use crate::domain::time::Timestamp;
 use crate::operations::Unchecked;
-use crate::operations::credentials::AtServer;
+use crate::operations::credentials::ServerAndRecords;
 use crate::state::app::App;
 use crate::state::cache::locked;
 use crate::table::{mcp_sessions, servers as server_table};
@@ -53,7 +53,7 @@ impl Target {
 #[derive(Debug)]
 pub struct AtCall {
     /// The server and the caller's records.
-    pub at: AtServer,
+    pub at: ServerAndRecords,
     /// The session of that id, whoever it belongs to.
     pub session: Option<McpSession>,
 }
@@ -125,7 +125,7 @@ pub async fn find(
         Some(subject) => subject,
         None => app.identify(who.clone()).await?.subject().clone(),
     };
-    let mut keys = AtServer::keys(&tenant, id, &subject);
+    let mut keys = ServerAndRecords::keys(&tenant, id, &subject);
     let session = session.map(hash);
     keys.extend(
         session
@@ -139,7 +139,7 @@ pub async fn find(
     if let Err(key) = who.subject() {
         locked(&app.process_cache.keys).insert((tenant.clone(), key.to_owned()), subject.clone());
     }
-    let at = AtServer::from_found(&found, &tenant, id, &subject)?;
+    let at = ServerAndRecords::from_found(&found, &tenant, id, &subject)?;
     refuse_unbound(app, &caller, at.as_ref().map(|at| &at.server)).await?;
     let Some(at) = at else {
         return Ok(Unchecked::new(caller, None));

@@ -7,7 +7,7 @@ use crate::domain::mcp_session::McpSession;
 use crate::domain::server::Server;
 use crate::domain::subject::Subject;
 use crate::domain::time::Clock;
-use crate::operations::credentials::AtServer;
+use crate::operations::credentials::ServerAndRecords;
 use crate::state::app::App;
 use crate::state::call_limits::Place as CallPlace;
 use crate::table::{Table, mcp_sessions};
@@ -28,12 +28,12 @@ pub enum Ending {
 /// What a look at a call finds.
 enum Look {
     Unchanged(Box<Server>),
-    Over(Ending),
+    Ended(Ending),
 }
 
 /// Watches that a call stays permitted, from before it is sent until its response has ended.
 #[derive(Debug)]
-pub struct Watch {
+pub struct PermissionWatcher {
     table: Table,
     clock: Clock,
     every: Duration,
@@ -49,12 +49,12 @@ pub struct Watch {
     _place: CallPlace,
 }
 
-impl Watch {
+impl PermissionWatcher {
     /// Watches a call that was made with these credentials.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when too many are under way, of this tenant, at this server or in all; [`Error::Internal`].
-    pub fn new(app: &App, who: Presented, at: &AtServer) -> Result<Self> {
+    pub fn new(app: &App, who: Presented, at: &ServerAndRecords) -> Result<Self> {
         let too_many = || Error::Unavailable("too many calls are open".to_owned());
         let place = app.call_limits.take(who.tenant(), at.server.id);
         let turn = app.calls.clone().try_acquire_owned();
@@ -85,7 +85,7 @@ impl Watch {
         loop {
             sleep(self.every).await;
             // While the store is unavailable, nobody can be disconnected either.
-            if let Ok(Look::Over(ending)) = self.look().await {
+            if let Ok(Look::Ended(ending)) = self.look().await {
                 return ending;
             }
         }
@@ -98,35 +98,36 @@ impl Watch {
     pub async fn revalidate(&self) -> Result<Option<Server>> {
         Ok(match self.look().await? {
             Look::Unchanged(server) => Some(*server),
-            Look::Over(_) => None,
+            Look::Ended(_) => None,
         })
     }
 
     async fn look(&self) -> Result<Look> {
         let tenant = self.who.tenant();
-        let mut keys = AtServer::keys(tenant, self.server, &self.subject);
+        let mut keys = ServerAndRecords::keys(tenant, self.server, &self.subject);
         let session = self.session.iter();
         keys.extend(session.map(|hash| mcp_sessions::key(tenant, self.server, hash)));
         self.who.required_keys(&mut keys);
         let found = self.table.read(keys).await?;
         match self.who.clone().authenticate(&found, self.clock.now()) {
-            Err(Error::Unauthenticated(_)) => return Ok(Look::Over(Ending::Revoked)),
+            Err(Error::Unauthenticated(_)) => return Ok(Look::Ended(Ending::Revoked)),
             authenticated => authenticated?,
         };
-        let Some(at) = AtServer::from_found(&found, tenant, self.server, &self.subject)? else {
-            return Ok(Look::Over(Ending::Revoked));
+        let Some(at) = ServerAndRecords::from_found(&found, tenant, self.server, &self.subject)?
+        else {
+            return Ok(Look::Ended(Ending::Revoked));
         };
         if fingerprint(&at.server, &at.records)? == self.fingerprint {
             return Ok(Look::Unchanged(at.server.into()));
         }
         let is_same_server = without_credential(&at.server)? == self.without_credential;
         if !is_same_server || !has_new_credential(&at, &self.fingerprint, self.clock.now())? {
-            return Ok(Look::Over(Ending::Revoked));
+            return Ok(Look::Ended(Ending::Revoked));
         }
         let session = self.session.as_ref();
         let session = session.map(|hash| found.mcp_session(tenant, self.server, hash));
         let session = session.transpose()?.flatten();
         let elicitation = session.and_then(|session| session.elicitation);
-        Ok(Look::Over(Ending::Connected(elicitation)))
+        Ok(Look::Ended(Ending::Connected(elicitation)))
     }
 }

@@ -10,7 +10,7 @@ use crate::domain::id::TenantId;
 use crate::domain::tool::{Object, Tool};
 use crate::egress::coding::Decoder;
 use crate::mcp::{self, SESSION_HEADER};
-use crate::operations::credentials::AtServer;
+use crate::operations::credentials::ServerAndRecords;
 use crate::operations::proxy::{self, Call, Refusal};
 use crate::sse::{Events, is_event_stream};
 use crate::state::app::App;
@@ -45,7 +45,7 @@ const UNSUPPORTED_VERSION: i64 = -32022;
 pub struct McpClient<'a> {
     app: &'a App,
     tenant: &'a TenantId,
-    at: &'a AtServer,
+    at: &'a ServerAndRecords,
     who: Who,
     end: Instant,
     /// Bytes that its answers may still have.
@@ -110,7 +110,7 @@ struct Initialized {
 }
 
 impl<'a> McpClient<'a> {
-    pub fn new(app: &'a App, tenant: &'a TenantId, at: &'a AtServer, who: Who) -> Self {
+    pub fn new(app: &'a App, tenant: &'a TenantId, at: &'a ServerAndRecords, who: Who) -> Self {
         Self {
             app,
             tenant,

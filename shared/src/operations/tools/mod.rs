@@ -8,7 +8,7 @@
 
 pub(super) mod mcp_client;
 
-use super::credentials::AtServer;
+use super::credentials::ServerAndRecords;
 use super::proxy::{self, Refusal};
 use super::servers::data_key;
 use crate::domain::address::origin;
@@ -90,7 +90,7 @@ impl From<Error> for Failure {
 pub async fn list(
     app: &App,
     tenant: &TenantId,
-    at: &AtServer,
+    at: &ServerAndRecords,
     who: impl Into<Who>,
     cache_policy: CachePolicy,
 ) -> Result<Tools, Failure> {
@@ -115,7 +115,11 @@ pub async fn list(
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].
-pub async fn last_shared(app: &App, tenant: &TenantId, at: &AtServer) -> Result<Option<Vec<Tool>>> {
+pub async fn last_shared(
+    app: &App,
+    tenant: &TenantId,
+    at: &ServerAndRecords,
+) -> Result<Option<Vec<Tool>>> {
     let place = Place::of(at)?;
     if place.owner.is_some() {
         return Ok(None);
@@ -125,7 +129,7 @@ pub async fn last_shared(app: &App, tenant: &TenantId, at: &AtServer) -> Result<
 }
 
 /// Whether a server is known to want sessions. Only what this process has seen.
-pub fn wants_sessions(app: &App, at: &AtServer) -> bool {
+pub fn wants_sessions(app: &App, at: &ServerAndRecords) -> bool {
     let origin = origin(&at.server.url);
     locked(&app.process_cache.with_sessions).contains_key(&origin)
 }
@@ -134,7 +138,7 @@ pub fn wants_sessions(app: &App, at: &AtServer) -> bool {
 pub async fn uses_legacy_sse_transport(
     app: &App,
     tenant: &TenantId,
-    at: &AtServer,
+    at: &ServerAndRecords,
     who: impl Into<Who>,
 ) -> bool {
     let mut client = McpClient::new(app, tenant, at, who.into());
@@ -142,7 +146,7 @@ pub async fn uses_legacy_sse_transport(
 }
 
 /// Whether a subject could call the server with what it has: what it could not ask for is not shown to it either.
-fn may_call(app: &App, at: &AtServer) -> bool {
+fn may_call(app: &App, at: &ServerAndRecords) -> bool {
     let lacks = matches!(
         status(&at.server, &at.records, app.now()),
         Status::Required { .. }
@@ -158,7 +162,7 @@ struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    fn of(at: &'a AtServer) -> Result<Self> {
+    fn of(at: &'a ServerAndRecords) -> Result<Self> {
         let (server, records) = (&at.server, &at.records);
         let brings = records.header_override.is_some() || server.subjects_consent();
         let shared = Records::default();
@@ -177,13 +181,23 @@ impl<'a> Place<'a> {
     }
 
     /// The cached list, if it is still valid.
-    async fn kept(&self, app: &App, tenant: &TenantId, at: &AtServer) -> Result<Option<Tools>> {
+    async fn kept(
+        &self,
+        app: &App,
+        tenant: &TenantId,
+        at: &ServerAndRecords,
+    ) -> Result<Option<Tools>> {
         let stored = self.stored(app, tenant, at).await?;
         Ok(stored.filter(|tools| app.now() < tools.fetched_at.plus_seconds(LIFETIME)))
     }
 
     /// The cached list, however old it is.
-    async fn stored(&self, app: &App, tenant: &TenantId, at: &AtServer) -> Result<Option<Tools>> {
+    async fn stored(
+        &self,
+        app: &App,
+        tenant: &TenantId,
+        at: &ServerAndRecords,
+    ) -> Result<Option<Tools>> {
         let id = at.server.id;
         let key = key(tenant, id, self.owner);
         let Some(kept) = app.table.read(vec![key.clone()]).await?.tools(&key)? else {
@@ -204,7 +218,7 @@ impl<'a> Place<'a> {
     }
 
     /// Caches a list, if it fits and the server has not changed. A failure is only logged.
-    async fn keep(&self, app: &App, tenant: &TenantId, at: &AtServer, tools: &Tools) {
+    async fn keep(&self, app: &App, tenant: &TenantId, at: &ServerAndRecords, tools: &Tools) {
         if let Err(cause) = self.try_to_keep(app, tenant, at, tools).await {
             warn!(%cause, "a tool list could not be cached");
         }
@@ -214,7 +228,7 @@ impl<'a> Place<'a> {
         &self,
         app: &App,
         tenant: &TenantId,
-        at: &AtServer,
+        at: &ServerAndRecords,
         tools: &Tools,
     ) -> Result<()> {
         let server = &at.server;
