@@ -23,8 +23,8 @@ pub struct McpSession {
     pub subject: Subject,
     /// The server's auth revision when it was opened.
     pub auth_revision: u64,
-    /// The fingerprint of the call that opened it, or of one without a credential while it is pending; the session is void
-    /// under another one.
+    /// The fingerprint of the call that opened it, or that of pending ones. Under another one it is not what it is at the
+    /// server any more.
     #[serde(rename = "fence")]
     pub fingerprint: String,
     /// When it was opened.
@@ -43,8 +43,21 @@ pub struct McpSession {
     pub elicitation: Option<String>,
     /// What its phase says, sealed.
     pub sealed: Sealed,
+    /// What it is opened anew with when its subject has another credential, unless its client said too much.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshake: Option<Handshake>,
     /// Housekeeping alone: DynamoDB removes it some time after this second.
     pub ttl: i64,
+}
+
+/// The handshake of a session that is open at its server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Handshake {
+    /// The fingerprint of pending sessions when the server was asked; a server that has changed since is not opened anew.
+    #[serde(rename = "fence")]
+    pub fingerprint: String,
+    /// What the client said, sealed.
+    pub sealed: Sealed,
 }
 
 /// How far a session is, and what of it is sealed.
@@ -72,10 +85,31 @@ impl McpPhase {
 }
 
 impl McpSession {
-    /// Whether this subject may use it under this fingerprint. That of a pending session is the one without a credential.
-    pub fn serves(&self, subject: &Subject, fingerprint: &str, now: Timestamp) -> bool {
-        self.subject == *subject
-            && self.fingerprint == fingerprint
-            && now < self.at.plus_seconds(MCP_SESSION_LIFETIME)
+    /// As this subject may go on with it, if at all. `pending` is the fingerprint of pending sessions, `open` that of calls.
+    /// One that was opened with another credential is pending again: nothing of it at the server is used any more.
+    pub fn resumed(
+        self,
+        subject: &Subject,
+        pending: &str,
+        open: &str,
+        now: Timestamp,
+    ) -> Option<Self> {
+        if self.subject != *subject || now >= self.at.plus_seconds(MCP_SESSION_LIFETIME) {
+            return None;
+        }
+        let expected = match self.phase {
+            McpPhase::Pending => pending,
+            McpPhase::Open | McpPhase::Unnamed => open,
+        };
+        if self.fingerprint == expected {
+            return Some(self);
+        }
+        let handshake = self.handshake?;
+        (handshake.fingerprint == pending).then(|| Self {
+            phase: McpPhase::Pending,
+            sealed: handshake.sealed,
+            handshake: None,
+            ..self
+        })
     }
 }
