@@ -45,6 +45,7 @@ mod langsmith;
 mod leaks;
 mod linearizable;
 mod login_endings;
+mod login_resources;
 mod login_tokens;
 mod login_vouching;
 mod logins;
