@@ -44,6 +44,7 @@ mod kambrium;
 mod langsmith;
 mod leaks;
 mod linearizable;
+mod login_attacks;
 mod login_endings;
 mod login_resources;
 mod login_tokens;
