@@ -2,29 +2,25 @@
 
 use crate::harness::{Answer, Cut, Ground, Hawser, ample};
 use crate::logins::*;
-use crate::upstream::{MODERN, Reply, Upstream, call, is_served, open, register, send, soon};
+use crate::upstream::{MODERN, Reply, Upstream, call, is_served, open, register, soon};
 use aws_sdk_dynamodb::types::AttributeValue;
 use hawser_core::operations::integrity::examine;
 use hawser_core::operations::scheduler::process_due;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 const ADA: &str = "/v1/subjects/user/ada/credentials";
-/// Callers at once, and how often.
-const CALLERS: usize = 50;
-const ROUNDS: usize = 8;
 
 /// Tokens of somebody who may call servers and has no role.
-async fn plain(hawser: &Hawser, user: &str) -> Tokens {
+pub async fn plain(hawser: &Hawser, user: &str) -> Tokens {
     let mut allowed = allowed(hawser, "acme", user).await;
     allowed.identity.roles.clear();
     signed_in_as(hawser, allowed).await
 }
 
 /// Ends the login of these tokens in one of the ways in which that can be asked for.
-async fn end(hawser: &Hawser, how: &str, id: &str, tokens: &Tokens) -> Answer {
+pub async fn end(hawser: &Hawser, how: &str, id: &str, tokens: &Tokens) -> Answer {
     let admin = hawser.admin("acme");
     match how {
         "by its subject" => {
@@ -39,7 +35,7 @@ async fn end(hawser: &Hawser, how: &str, id: &str, tokens: &Tokens) -> Answer {
     }
 }
 
-const WAYS: [(&str, &str); 5] = [
+pub const WAYS: [(&str, &str); 5] = [
     ("by its subject", "removed"),
     ("by an admin", "removed"),
     ("by its refresh token", "revoked"),
@@ -178,61 +174,6 @@ async fn calls_with_a_login_cost_one_read() {
     hawser.wire.arm(None);
     assert_eq!(call(&ada, &wiki).await.status, 401);
     assert_eq!(hawser.wire.operations(), ["BatchGetItem"]);
-}
-
-/// Many callers call all the time; once the answer to the end of their login has come, nothing that is sent from then on
-/// reaches the server.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn no_call_that_begins_after_the_end_reaches_the_server() {
-    let (hawser, upstream) = (Hawser::start().await, Upstream::start().await);
-    let hawser = Arc::new(hawser);
-    let wiki = register(&hawser, "wiki", &upstream.url, json!({})).await;
-    for round in 0..ROUNDS {
-        let (how, _) = WAYS[round % WAYS.len()];
-        let tokens = plain(&hawser, "user:ada").await;
-        let id = only(&tokens.caller(&hawser)).await;
-        let over = Arc::new(AtomicBool::new(false));
-        let served = Arc::new(AtomicUsize::new(0));
-        let mut callers = Vec::new();
-        for number in 0..CALLERS {
-            let (over, served) = (over.clone(), served.clone());
-            let (caller, wiki) = (tokens.caller(&hawser), wiki.clone());
-            callers.push(tokio::spawn(async move {
-                for nth in 0.. {
-                    let late = over.load(Ordering::SeqCst);
-                    let body = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/list",
-                                      "params": {"round": round, "caller": number, "nth": nth, "late": late}});
-                    let answer = send(&caller, &wiki, &[MODERN], body).await;
-                    let status = answer.status;
-                    match status {
-                        200 => drop(served.fetch_add(1, Ordering::SeqCst)),
-                        // Too many at once, or ended while it was on its way, which says nothing of what begins now.
-                        503 => continue,
-                        401 => {}
-                        _ => panic!("{how}: {answer:?}"),
-                    }
-                    if late {
-                        assert_eq!(status, 401, "{how}");
-                        return;
-                    }
-                }
-            }));
-        }
-        soon(async {
-            while served.load(Ordering::SeqCst) < CALLERS {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
-        assert_eq!(end(&hawser, how, &id, &tokens).await.status, 200, "{how}");
-        over.store(true, Ordering::SeqCst);
-        for caller in callers {
-            caller.await.unwrap();
-        }
-    }
-    let late = upstream.seen().into_iter().map(|seen| seen.message());
-    let late: Vec<_> = late.filter(|one| one["params"]["late"] == true).collect();
-    assert_eq!(late, Vec::<Value>::new());
 }
 
 #[tokio::test]

@@ -46,6 +46,7 @@ mod leaks;
 mod linearizable;
 mod login_attacks;
 mod login_endings;
+mod login_race;
 mod login_resources;
 mod login_tokens;
 mod login_vouching;
