@@ -1,13 +1,11 @@
 //! The ends of logins: whoever ends one, none of its tokens is taken afterwards, whatever is on its way or dies meanwhile.
 
-use crate::harness::{Answer, Cut, Ground, Hawser, ample};
+use crate::harness::{Answer, Hawser};
 use crate::logins::*;
 use crate::upstream::{MODERN, Reply, Upstream, call, is_served, open, register, soon};
 use aws_sdk_dynamodb::types::AttributeValue;
 use hawser_core::operations::integrity::examine;
-use hawser_core::operations::scheduler::process_due;
 use serde_json::{Value, json};
-use std::sync::Arc;
 use std::time::Duration;
 
 const ADA: &str = "/v1/subjects/user/ada/credentials";
@@ -198,101 +196,6 @@ async fn an_open_stream_ends_with_its_login() {
         assert_eq!(end(&hawser, how, &id, &tokens).await.status, 200, "{how}");
         assert!(!matches!(soon(answer.chunk()).await, Ok(Some(_))), "{how}");
         soon(stream.closed()).await;
-    }
-}
-
-/// Ends a login with the wire cut at a request, restarts, and sees that it has ended or not, wholly. Returns whether the cut
-/// was reached.
-async fn dies_at(how: &str, cut: Cut, k: usize) -> bool {
-    let ground = Ground::new().await;
-    let hawser = Hawser::on(ground.clone()).await;
-    let tokens = plain(&hawser, "user:ada").await;
-    let other = plain(&hawser, "user:bob").await;
-    let id = only(&tokens.caller(&hawser)).await;
-    let logins = async || {
-        let mut items = ground.items().await;
-        items.retain(|item| item["SK"].as_str().unwrap().starts_with("LOGIN"));
-        items
-    };
-    let before = logins().await;
-    hawser.wire.arm(Some(cut));
-    let answer = end(&hawser, how, &id, &tokens).await;
-    let reached = hawser.wire.sent().len() > k;
-    hawser.die().await;
-
-    let next = Hawser::on(ground.clone()).await;
-    // What was begun durably goes on without the call.
-    while process_due(&next.app, ample()).await.unwrap() {}
-    assert!(works(&next, &other).await);
-    let receipts = next.admin("acme").get("/v1/receipts").await.json();
-    let receipts = receipts["data"].as_array().unwrap().len();
-    let told = ends(&next).await.len();
-    if works(&next, &tokens).await {
-        assert!(reached && answer.status >= 500, "{how} {cut:?}: {answer:?}");
-        assert_eq!((logins().await, told), (before, 0), "{how} {cut:?}");
-        assert_eq!(receipts, 0, "{how} {cut:?}");
-        let again = end(&next, how, &id, &tokens).await;
-        assert_eq!(again.status, 200, "{how} {cut:?}");
-    } else {
-        assert_eq!((receipts, told), (1, 1), "{how} {cut:?}");
-        assert_eq!(logins().await.len(), 2, "{how} {cut:?}: item and pointer");
-    }
-    assert!(!works(&next, &tokens).await);
-    next.run_workers().await;
-    reached
-}
-
-#[tokio::test]
-async fn an_end_survives_a_crash_anywhere() {
-    for (how, _) in WAYS {
-        for cut in [Cut::Before as fn(usize) -> Cut, Cut::After, Cut::Answer] {
-            let mut k = 0;
-            while dies_at(how, cut(k), k).await {
-                k += 1;
-            }
-            assert!(
-                k > 1,
-                "{how}: an end reads and writes, which is not {k} requests"
-            );
-        }
-    }
-}
-
-#[tokio::test]
-async fn tokens_that_are_asked_for_while_the_process_dies_are_one_line_of_tokens() {
-    for cut in [Cut::Before as fn(usize) -> Cut, Cut::After, Cut::Answer] {
-        for k in 0.. {
-            let ground = Ground::new().await;
-            let hawser = Hawser::on(ground.clone()).await;
-            let code = code(&hawser, allowed(&hawser, "acme", "user:ada").await).await;
-            hawser.wire.arm(Some(cut(k)));
-            let redeemed = redeem(&hawser, &code).await;
-            let mut reached = hawser.wire.sent().len() > k;
-            hawser.wire.arm(None);
-            if redeemed.status != 200 {
-                // Nothing begun, or a login whose tokens nobody got, which ends when the code comes again.
-                redeem(&hawser, &code).await;
-            }
-            let tokens = sign_in(&hawser, "user:bob").await;
-            hawser.wire.arm(Some(cut(k)));
-            let first = refresh(&hawser, &tokens.refresh).await;
-            reached |= hawser.wire.sent().len() > k;
-            hawser.die().await;
-            let next = Hawser::on(ground.clone()).await;
-            assert!([200, 503, 500].contains(&first.status), "{first:?}");
-            // Its answer was lost, or it was not carried out: asking again helps either way.
-            let again = Tokens::of(&refresh(&next, &tokens.refresh).await);
-            if first.status == 200 {
-                assert_eq!(again.refresh, Tokens::of(&first).refresh);
-            }
-            let last = Tokens::of(&refresh(&next, &again.refresh).await);
-            assert!(works(&next, &last).await);
-            next.run_workers().await;
-            if !reached {
-                assert!(k > 2);
-                break;
-            }
-        }
     }
 }
 

@@ -45,6 +45,7 @@ mod langsmith;
 mod leaks;
 mod linearizable;
 mod login_attacks;
+mod login_crashes;
 mod login_endings;
 mod login_race;
 mod login_resources;
