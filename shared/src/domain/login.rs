@@ -199,6 +199,9 @@ pub struct Login {
     /// The one before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<PreviousToken>,
+    /// The lease of whoever asks the identity provider for it, while somebody does. It is taken with a refresh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Sortable>,
     /// When the table may forget it, in seconds since the epoch.
     pub ttl: i64,
 }
