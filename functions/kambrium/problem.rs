@@ -66,11 +66,6 @@ impl From<Error> for Refusal {
 }
 
 impl Refusal {
-    /// Whether the operation lost a race and should be tried anew.
-    pub fn is_contended(&self) -> bool {
-        matches!(self, Self::Domain(Error::Contended))
-    }
-
     /// The answer of `call` to `request`.
     pub fn of(self, call: &'static Call, request: &Request) -> Problem {
         Problem::Refused(Refused {

@@ -80,11 +80,6 @@ struct ErrorBody {
 }
 
 impl Problem {
-    /// Whether the operation lost a race and should be tried anew.
-    pub fn is_contended(&self) -> bool {
-        matches!(self, Self::Domain(Error::Contended))
-    }
-
     /// As routes say it that have neither a 409 nor a 422 (LangSmith 1.2, 2.6 to 2.9): whoever meets a busy server is to try
     /// later, and a value that cannot be is a body that cannot be.
     pub fn without_409_and_422(self) -> Self {

@@ -113,6 +113,15 @@ impl<T> Permitted<Option<T>> {
     }
 }
 
+/// How a destructive operation ended: in a dry run with what it would remove.
+#[derive(Debug)]
+pub enum Removal<T> {
+    /// A dry run, which has changed nothing.
+    Planned(DeletionPreview),
+    /// It is done.
+    Done(T),
+}
+
 /// What a destructive call would remove.
 #[derive(Debug, Default)]
 pub struct DeletionPreview {
@@ -182,24 +191,28 @@ impl Tries {
     }
 }
 
-/// Retries an attempt while it conflicts with other writers, a bounded number of times.
+/// Reads with `read`, in which the contract's own rules are, and carries out what that returns; from the start again while
+/// others write the same items, a bounded number of times.
 ///
 /// # Errors
-/// The last attempt's.
-pub async fn retry_on_contention<T, E, F>(
-    mut attempt: impl FnMut() -> F,
-    contended: impl Fn(&E) -> bool,
+/// Those of `read`, and the last one of `carry_out`.
+async fn retry_on_contention<R, T, E, F, G>(
+    mut read: impl FnMut() -> F,
+    mut carry_out: impl FnMut(R) -> G,
 ) -> Result<T, E>
 where
-    F: Future<Output = Result<T, E>>,
+    E: From<Error>,
+    F: Future<Output = Result<R, E>>,
+    G: Future<Output = Result<T>>,
 {
-    for _ in 1..ATTEMPTS {
-        match attempt().await {
-            Err(error) if contended(&error) => {}
-            done => return done,
+    let mut attempts = 1;
+    loop {
+        match carry_out(read().await?).await {
+            // A name that was taken meanwhile leads to its server the next time.
+            Err(Error::Contended | Error::NameTaken) if attempts < ATTEMPTS => attempts += 1,
+            done => return Ok(done?),
         }
     }
-    attempt().await
 }
 
 /// By how many seconds failed work is deferred.

@@ -14,17 +14,19 @@ mod setup;
 
 pub use finish::{Callback, ConsentOutcome, Finished, finish, status_after};
 
-use super::Permitted;
 use super::clients::{SelectedClient, Settings};
+use super::credentials::ServerAndRecords;
 use super::servers::{self, Draft, data_key, open_with};
+use super::{Permitted, retry_on_contention};
 use crate::domain::caller::Caller;
 use crate::domain::consent_failure::{ConsentFailure, FailedConsent};
 use crate::domain::credential::Records;
 use crate::domain::event::{self, Action, Event, Who};
 use crate::domain::id::{ServerId, Sortable, TenantId, hash};
 use crate::domain::issuance::ClientSource;
-use crate::domain::server::{Secrets, Server};
+use crate::domain::server::{Auth, Secrets, Server};
 use crate::domain::session::{ADDRESS_LIFETIME, Origin, Phase, SESSION_LIFETIME, Session};
+use crate::domain::status::{Status, status};
 use crate::domain::subject::Subject;
 use crate::domain::time::{CONSENT_LIFETIME, Timestamp};
 use crate::oauth::discovery::is_same_issuer;
@@ -297,6 +299,40 @@ pub async fn start_consent(
     };
     let caller = &server.caller;
     get_or_create_session(app, caller, &server.found, caller.subject(), origin).await
+}
+
+/// Returns the status of a subject at a server, with a consent if that is what the subject needs. `read` finds the caller's
+/// own records.
+///
+/// # Errors
+/// Those of `read` and of [`start_consent`]; [`Error::Internal`] when a consent is needed and `base` is unknown.
+pub async fn start_required_consent<E, F>(
+    app: &App,
+    read: impl FnMut() -> F,
+    base: Option<&str>,
+    return_to: Option<&str>,
+) -> Result<(Status, Option<StartedConsent>), E>
+where
+    E: From<Error>,
+    F: Future<Output = Result<Permitted<ServerAndRecords>, E>>,
+{
+    retry_on_contention(read, async |Permitted { caller, found }| {
+        let status = status(&found.server, &found.records, app.now());
+        let consents = matches!(found.server.auth, Auth::Oauth(_));
+        if !consents || !matches!(status, Status::Required { .. }) {
+            return Ok((status, None));
+        }
+        let base = base
+            .ok_or_else(|| Error::internal("no consent can start: HAWSER_PUBLIC_URL is not set"))?;
+        let server = Permitted {
+            caller,
+            found: found.server,
+        };
+        let return_to = return_to.map(str::to_owned);
+        let begun = start_consent(app, &server, base, return_to, None).await?;
+        Ok((status, Some(begun)))
+    })
+    .await
 }
 
 /// Starts a consent for a LangSmith provider.

@@ -7,7 +7,7 @@ use crate::domain::job::{Sweep, Tombstone};
 use crate::domain::reason::Reason;
 use crate::domain::receipt::{Counts, Outcomes, Receipt, Removed};
 use crate::domain::server::{Numbered, Server};
-use crate::operations::{DeletionPreview, Permitted};
+use crate::operations::{DeletionPreview, Permitted, Removal, retry_on_contention};
 use crate::state::app::App;
 use crate::{Error, Result};
 use std::time::Duration;
@@ -17,17 +17,36 @@ use tokio::time::Instant;
 const COUNTING: Duration = Duration::from_secs(5);
 
 /// Removes every credential at a server, which stays registered, and voids its pending consents: raises the auth
-/// revision and leaves the rest to a sweep. Returns how many were there, as far as they could be counted in a few
-/// seconds, and the receipt's id: the receipt counts them all.
+/// revision and leaves the rest to a sweep. `read` finds the server for a caller who may do this. Returns how many there
+/// were, as far as they could be counted in a few seconds, and the receipt's id: the receipt counts them all.
 ///
 /// # Errors
-/// [`Error::Contended`] when the server is no longer what was read; [`Error::Unavailable`], [`Error::Internal`].
-pub async fn revoke_all(app: &App, server: &Permitted<Server>) -> Result<(Counts, String)> {
+/// Those of `read`; [`Error::Contended`] when the server keeps changing; [`Error::Unavailable`], [`Error::Internal`].
+pub async fn revoke_all<E, F>(
+    app: &App,
+    read: impl FnMut() -> F,
+    dry_run: bool,
+) -> Result<Removal<(Counts, String)>, E>
+where
+    E: From<Error>,
+    F: Future<Output = Result<Permitted<Server>, E>>,
+{
+    retry_on_contention(read, async |server| {
+        let until = (!dry_run).then(|| Instant::now() + COUNTING);
+        let preview =
+            preview_deletion_until(app, &server.caller.tenant, &server.found, until).await?;
+        if dry_run {
+            return Ok(Removal::Planned(preview));
+        }
+        let receipt = void_all(app, &server).await?;
+        Ok(Removal::Done((preview.counts, receipt)))
+    })
+    .await
+}
+
+/// Voids every credential at a server. Returns the receipt's id.
+async fn void_all(app: &App, server: &Permitted<Server>) -> Result<String> {
     let (tenant, before) = (&server.caller.tenant, &server.found);
-    let until = Some(Instant::now() + COUNTING);
-    let counts = preview_deletion_until(app, tenant, before, until)
-        .await?
-        .counts;
     let now = app.now();
     let mut after = before.clone();
     after.version += 1;
@@ -64,7 +83,7 @@ pub async fn revoke_all(app: &App, server: &Permitted<Server>) -> Result<(Counts
         return Err(Error::Contended);
     }
     app.work_appeared.notify_one();
-    Ok((counts, receipt.id))
+    Ok(receipt.id)
 }
 
 /// The valid credentials at a server, which its deletion would remove.
