@@ -16,7 +16,7 @@ use crate::domain::revocation::{Presentation, Revocation};
 use crate::domain::server::Server;
 use crate::domain::session::{Consent, ConsentSecrets, Origin, Phase, Session};
 use crate::domain::status::{Status, status};
-use crate::oauth::token::{self, Class, Endpoint};
+use crate::oauth::token::{self, Class, Endpoint, TokenFailure};
 use crate::operations::sealed_tokens;
 use crate::seal::{DataKey, Kind};
 use crate::state::app::App;
@@ -235,33 +235,8 @@ async fn answer(
     let tokens = match exchanged {
         Ok(tokens) => tokens,
         Err(failure) => {
-            warn!(
-                tenant = tenant.as_str(),
-                server = ?id,
-                issuer = host(&consent.issuance.issuer),
-                status = failure.status,
-                error = failure.word,
-                "a code was not exchanged"
-            );
-            if failure.class == Class::InvalidClient {
-                clients::reject(app, tenant, id, &session.subject, &consent.issuance).await?;
-            }
-            let reason = match failure.class {
-                Class::InvalidClient => ConsentFailure::ClientRefused,
-                Class::Transient => ConsentFailure::IssuerUnreachable,
-                Class::Unusable => ConsentFailure::TokenUnusable,
-                Class::InvalidGrant | Class::Configuration => ConsentFailure::CodeRefused,
-            };
-            let Some(received) = failure.received else {
-                return Ok(ConsentOutcome::Failed(reason));
-            };
-            let secret = Tokens {
-                access: received.access.unwrap_or_else(grants::no_token),
-                refresh: received.refresh,
-                client_secret: secrets.client_secret,
-            };
-            let grant = new_grant(app, &key, session, consent, &secret)?;
-            return store(app, &key, session, grant, &secret, Use::Unusable(reason)).await;
+            let client_secret = secrets.client_secret;
+            return not_exchanged(app, &key, session, consent, client_secret, failure).await;
         }
     };
     let secret = Tokens {
@@ -287,6 +262,45 @@ async fn answer(
         clients::remember(app, tenant, id, &session.subject, record, &client).await;
     }
     Ok(ended)
+}
+
+/// The end of a consent whose code brought no usable tokens. What came all the same is revoked.
+async fn not_exchanged(
+    app: &App,
+    key: &DataKey,
+    session: &Session,
+    consent: &Consent,
+    client_secret: Option<SecretString>,
+    failure: TokenFailure,
+) -> Result<ConsentOutcome> {
+    let (tenant, id) = (&session.tenant, session.server);
+    warn!(
+        tenant = tenant.as_str(),
+        server = ?id,
+        issuer = host(&consent.issuance.issuer),
+        status = failure.status,
+        error = failure.word,
+        "a code was not exchanged"
+    );
+    if failure.class == Class::InvalidClient {
+        clients::reject(app, tenant, id, &session.subject, &consent.issuance).await?;
+    }
+    let reason = match failure.class {
+        Class::InvalidClient => ConsentFailure::ClientRefused,
+        Class::Transient => ConsentFailure::IssuerUnreachable,
+        Class::Unusable => ConsentFailure::TokenUnusable,
+        Class::InvalidGrant | Class::Configuration => ConsentFailure::CodeRefused,
+    };
+    let Some(received) = failure.received else {
+        return Ok(ConsentOutcome::Failed(reason));
+    };
+    let secret = Tokens {
+        access: received.access.unwrap_or_else(grants::no_token),
+        refresh: received.refresh,
+        client_secret,
+    };
+    let grant = new_grant(app, key, session, consent, &secret)?;
+    store(app, key, session, grant, &secret, Use::Unusable(reason)).await
 }
 
 /// How exchanged tokens are to be used.

@@ -128,27 +128,19 @@ pub async fn forward(
             Ok(prepared) => prepared,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let request = Outgoing {
-            method: call.method.clone(),
-            url: prepared.address.expose_secret(),
-            headers: outgoing(&call, prepared.headers),
-            body: call.body.clone(),
-        };
-        let answer = app.egress.open(request);
-        let answer = match call.end {
-            Some(end) => timeout_at(end, answer)
-                .await
-                .unwrap_or(Err(Failure::Unreachable)),
-            None => answer.await,
-        };
-        let Ok(answer) = answer else {
+        let PreparedCall {
+            address,
+            headers,
+            from,
+            replaced_at,
+        } = prepared;
+        let Ok(answer) = send(app, &call, &address, headers).await else {
             return Ok(Err(Refusal::Unreachable));
         };
-        let from = prepared.from;
         let consent_helps = matches!(from, CredentialSource::Grant(_));
         let lately = |at: Timestamp| app.now() < at.plus_seconds(MIN_REFRESH_INTERVAL_SECONDS);
         let replaceable = !matches!(from, CredentialSource::Fixed)
-            && !prepared.replaced_at.is_some_and(lately)
+            && !replaced_at.is_some_and(lately)
             && !call.max_refresh_wait().is_zero();
         let status = answer.status().as_u16();
         let answer = match status {
@@ -174,19 +166,44 @@ pub async fn forward(
             }
             // What the call carries belongs to nowhere else.
             100..=199 | 300..=399 => {
-                let to = egress::leads_to(&answer);
-                warn!(
-                    tenant = tenant.as_str(),
-                    server = ?at.server.id,
-                    status,
-                    to,
-                    "MCP server answered a call with a redirect"
-                );
-                return Ok(Err(Refusal::Redirected(to)));
+                return Ok(Err(redirected(tenant, at.server.id, &answer)));
             }
             _ => return Ok(Ok(answer)),
         }
     }
+}
+
+/// Sends a call once, within its time.
+async fn send(
+    app: &App,
+    call: &Call,
+    address: &SecretString,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let answer = app.egress.open(Outgoing {
+        method: call.method.clone(),
+        url: address.expose_secret(),
+        headers: outgoing(call, headers),
+        body: call.body.clone(),
+    });
+    match call.end {
+        Some(end) => timeout_at(end, answer)
+            .await
+            .unwrap_or(Err(Failure::Unreachable)),
+        None => answer.await,
+    }
+}
+
+fn redirected(tenant: &TenantId, server: ServerId, answer: &Response) -> Refusal {
+    let to = egress::leads_to(answer);
+    warn!(
+        tenant = tenant.as_str(),
+        server = ?server,
+        status = answer.status().as_u16(),
+        to,
+        "MCP server answered a call with a redirect"
+    );
+    Refusal::Redirected(to)
 }
 
 /// Whether a refusal is about a missing session: there is no challenge, and its body mentions a session. Otherwise
