@@ -10,7 +10,7 @@ use crate::domain::credential::{
 use crate::domain::event::{Action, Event};
 use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::reason::Reason;
-use crate::domain::receipt::{Counts, Outcomes, Receipt, Removed};
+use crate::domain::receipt::{Counts, Receipt, Removed};
 use crate::domain::server::{Auth, Numbered, Server};
 use crate::domain::subject::Subject;
 use crate::seal::Kind;
@@ -221,20 +221,17 @@ async fn remove(
     } = &at.found;
     let source = credential.source();
     let now = app.now();
+    let (id, actor) = (Sortable::new(now)?.ulid(), at.caller.actor.clone());
+    let removed = Removed::Credential {
+        subject: subject.clone(),
+        source,
+    };
     let receipt = Receipt {
-        id: Sortable::new(now)?.ulid(),
-        removed: Removed::Credential {
-            subject: subject.clone(),
-            source,
-        },
         server: Some(server.id),
-        actor: at.caller.actor.clone(),
-        at: now,
         closed: true,
         changed_at: Some(now),
         counts: Some(Counts::one(source)),
-        outcomes: Outcomes::default(),
-        presented: Vec::new(),
+        ..Receipt::open(id, removed, actor, now)
     };
     let kept = StoredReason {
         subject,

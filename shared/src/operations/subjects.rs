@@ -8,7 +8,7 @@ use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::job::Offboarding;
 use crate::domain::login::LoginEnd;
 use crate::domain::reason::Reason;
-use crate::domain::receipt::{Counts, Outcomes, Receipt, Removed};
+use crate::domain::receipt::{Counts, Receipt, Removed};
 use crate::domain::server::{Auth, Server};
 use crate::domain::session::Session;
 use crate::domain::subject::{Actor, Subject, SubjectType};
@@ -96,20 +96,10 @@ fn plan(app: &App, tenant: &TenantId, subject: &Subject) -> Result<Offboarding> 
 
 async fn begin(app: &App, plan: Offboarding, actor: Actor, who: Who) -> Result<Receipt> {
     let (tenant, subject, now) = (&plan.tenant, &plan.subject, plan.at);
-    let receipt = Receipt {
-        id: plan.receipt.clone(),
-        removed: Removed::Subject {
-            subject: subject.clone(),
-        },
-        server: None,
-        actor,
-        at: now,
-        closed: false,
-        changed_at: None,
-        counts: Some(Counts::default()),
-        outcomes: Outcomes::default(),
-        presented: Vec::new(),
+    let removed = Removed::Subject {
+        subject: subject.clone(),
     };
+    let receipt = Receipt::open(plan.receipt.clone(), removed, actor, now);
     let event = Event::new(now, tenant, who, Action::SubjectOffboarded)?
         .of(subject)
         .under(Some(&receipt.id));

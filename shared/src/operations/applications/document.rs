@@ -1,8 +1,8 @@
 //! Client id metadata documents: what an application says of itself at the address that is its id (Inbound 2.7).
 
-use super::{NAME_LIMIT, NoApplication, REDIRECTS_LIMIT};
+use super::{NAME_LIMIT, NoApplication};
 use crate::domain::application::{
-    Application, ApplicationAuth, ApplicationSource, is_usable_redirect,
+    Application, ApplicationAuth, ApplicationSource, are_usable_redirects,
 };
 use crate::domain::id::is_plain_text;
 use crate::egress::{Failure, Outgoing};
@@ -105,10 +105,7 @@ fn read(client_id: &str, json: &[u8]) -> Result<Application, &'static str> {
         return Err("its application authenticates in a way that is not supported");
     }
     let uris = read.redirect_uris;
-    if uris.is_empty()
-        || uris.len() > REDIRECTS_LIMIT
-        || !uris.iter().all(|u| is_usable_redirect(u))
-    {
+    if !are_usable_redirects(&uris) {
         return Err("its redirect URIs cannot be used");
     }
     Ok(Application {

@@ -5,7 +5,7 @@ use crate::domain::event::{Action, Event};
 use crate::domain::id::{Sortable, TenantId};
 use crate::domain::job::{Sweep, Tombstone};
 use crate::domain::reason::Reason;
-use crate::domain::receipt::{Counts, Outcomes, Receipt, Removed};
+use crate::domain::receipt::{Counts, Receipt, Removed};
 use crate::domain::server::{Numbered, Server};
 use crate::operations::{DeletionPreview, Permitted, Removal, retry_on_contention};
 use crate::state::app::App;
@@ -53,19 +53,13 @@ async fn void_all(app: &App, server: &Permitted<Server>) -> Result<String> {
     after.auth_revision += 1;
     after.void_before = after.auth_revision;
     after.void_reason = Reason::Revoked;
+    let (id, actor) = (Sortable::new(now)?.ulid(), server.caller.actor.clone());
+    let removed = Removed::All {
+        name: before.name.clone(),
+    };
     let receipt = Receipt {
-        id: Sortable::new(now)?.ulid(),
-        removed: Removed::All {
-            name: before.name.clone(),
-        },
         server: Some(before.id),
-        actor: server.caller.actor.clone(),
-        at: now,
-        closed: false,
-        changed_at: None,
-        counts: Some(Counts::default()),
-        outcomes: Outcomes::default(),
-        presented: Vec::new(),
+        ..Receipt::open(id, removed, actor, now)
     };
     let sweep = Sweep {
         receipt: Some(receipt.id.clone()),
@@ -133,20 +127,15 @@ async fn preview_deletion_until(
 /// [`Error::ServerNotFound`] when someone else has just deleted it; [`Error::Unavailable`], [`Error::Internal`].
 pub async fn delete(app: &App, caller: &Caller, server: &Numbered) -> Result<String> {
     let now = app.now();
+    let (id, actor) = (Sortable::new(now)?.ulid(), caller.actor.clone());
+    let removed = Removed::Server {
+        name: server.name.clone(),
+        number: server.number,
+    };
     let receipt = Receipt {
-        id: Sortable::new(now)?.ulid(),
-        removed: Removed::Server {
-            name: server.name.clone(),
-            number: server.number,
-        },
         server: Some(server.id),
-        actor: caller.actor.clone(),
-        at: now,
-        closed: false,
-        changed_at: None,
         counts: None,
-        outcomes: Outcomes::default(),
-        presented: Vec::new(),
+        ..Receipt::open(id, removed, actor, now)
     };
     let tombstone = Tombstone {
         tenant: caller.tenant.clone(),
