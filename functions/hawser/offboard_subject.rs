@@ -23,9 +23,9 @@ struct Asked {
     dry_run: bool,
 }
 
-/// Returns 200 with the receipt once nothing of the subject's can be read any more, 202 while something still may be; doing it
-/// again is 200 with a receipt of nothing. The subject need not exist anywhere
-/// else. With `dryRun=true` nothing changes and the counts are what would go.
+/// Returns 200 with the receipt once no credential of the subject can be read any more, and 202 while some still may be. A repeat
+/// returns 200 with a receipt that counts nothing. The subject need not be known elsewhere. With `dryRun=true` nothing changes,
+/// and the response counts what would be removed.
 ///
 /// # Errors
 /// [`Problem`].

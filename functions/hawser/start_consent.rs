@@ -20,8 +20,8 @@ use lambda_http::Body;
 use secrecy::ExposeSecret;
 use std::sync::OnceLock;
 
-/// Returns 303 to the issuer; its answer is bound to the cookie that the form is bound to. A consent is started once. Where the
-/// server leads to another sign-in than the page named, answers 200 with the page that names it.
+/// Returns 303 to the issuer. The issuer's response is bound to the same cookie as the form. A consent is started once. If the
+/// server now uses another sign-in than the page named, returns 200 with a page that names the new one.
 ///
 /// # Errors
 /// [`Refusal`].

@@ -21,7 +21,7 @@ use crate::table::{Found, Key, Table, servers};
 use crate::{Error, Result};
 use std::collections::HashMap;
 
-/// Servers whose records are read at once: three keys each, and a batch holds a hundred.
+/// Servers whose records are read at once: three keys each, and a batch has at most a hundred.
 const SERVERS_AT_ONCE: usize = 33;
 
 /// A server and the records of one subject there.
@@ -29,9 +29,9 @@ const SERVERS_AT_ONCE: usize = 33;
 pub struct ServerAndRecords {
     /// The server.
     pub server: Server,
-    /// Whose records.
+    /// The subject.
     pub subject: Subject,
-    /// The records.
+    /// The subject's records there.
     pub records: Records,
 }
 
@@ -114,7 +114,7 @@ pub async fn find(
     Ok(Unchecked::new(caller, at))
 }
 
-/// The same for the caller's own records.
+/// Reads a server with the caller's own records there.
 ///
 /// # Errors
 /// As [`find`].
@@ -344,7 +344,7 @@ pub async fn open_override(
         .map_err(|_| Error::internal("an override does not decode"))
 }
 
-/// The overrides at a server that still stand, ordered by subject.
+/// The valid overrides at a server, ordered by subject.
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].

@@ -1,11 +1,11 @@
-//! Grants in use: the access token of one, refreshed early, by one caller at a time, over all processes
+//! Access tokens of grants. A token is refreshed before it expires, by one caller at a time in all processes
 //! (MCP authorization 6).
 //!
-//! Who finds a token near its end takes the lease on the grant by a conditional write on the version that was read; the
-//! others use what is still valid, or wait for what the holder stores. The result is stored only over that version under
-//! that lease: a late one can neither overwrite a newer grant nor bring back one that has ended. Tokens that were obtained
-//! and may not be stored are handed to revocation, by a transaction that checks that they are not stored after all. From the
-//! lease to there a refresh runs on a task of its own, whoever waits for it.
+//! A caller that finds a token near its end takes the lease on the grant, by a conditional write on the version that was
+//! read. Other callers use the token while it is valid, or wait for the new one. The new token is stored only over the version
+//! that was read and under the lease, so a late refresh can neither overwrite a newer grant nor bring back one that has ended.
+//! Tokens that were obtained and may not be stored are revoked; the transaction that creates the revocation checks that they
+//! are not stored. A refresh runs on a task of its own, which ends even if no caller waits for it any more.
 
 use super::clients::Settings;
 use super::credentials::ServerAndRecords;
@@ -39,20 +39,20 @@ use tracing::{error, info, warn};
 const LATEST_START: Duration = Duration::from_secs(8);
 /// How long a caller without a deadline waits for a refresh by another caller.
 pub const MAX_REFRESH_WAIT: Duration = Duration::from_secs(25);
-/// How long a grant whose refresh failed is left alone, in seconds.
+/// How long no refresh of a grant is attempted after one has failed, in seconds.
 const PAUSE: i64 = 30;
 
 /// The result of a request for an access token.
 #[derive(Debug)]
 pub enum GrantAccess {
-    /// This access token.
+    /// An access token.
     Token {
         /// The token.
         token: SecretString,
         /// The grant that it belongs to.
         grant: Box<Grant>,
     },
-    /// Nothing, for this reason.
+    /// There is no usable token, for this reason.
     Unavailable(Reason),
 }
 
@@ -63,7 +63,7 @@ pub enum TokenRequirement<'a> {
     Valid,
     /// Valid for so many seconds more.
     ValidFor(i64),
-    /// Another token than that of this version, which was refused.
+    /// Not the token of this version, which the server has refused.
     OtherThan(&'a str),
 }
 
@@ -465,7 +465,7 @@ impl Leased<'_> {
     }
 }
 
-/// Whether an issuer that answered like this, or not at all, may have given out new tokens all the same.
+/// Whether an issuer may have issued new tokens although the refresh failed.
 fn may_have_happened(failure: &TokenFailure) -> bool {
     match failure.class {
         Class::InvalidGrant | Class::InvalidClient | Class::Configuration => false,
@@ -497,7 +497,7 @@ const fn reason(outcome: Option<RefreshOutcome>) -> Reason {
     }
 }
 
-/// That a grant was refreshed, or was not, for the sake of a call of theirs.
+/// The event of a refresh, successful or not, for a call of `who`.
 fn refreshed(next: &Grant, tenant: &TenantId, who: &Who, now: Timestamp) -> Result<Event> {
     let event = Event::new(now, tenant, who.clone(), Action::CredentialRefreshed)?
         .at(next.server)
@@ -510,15 +510,15 @@ fn refreshed(next: &Grant, tenant: &TenantId, who: &Who, now: Timestamp) -> Resu
     }))
 }
 
-/// Tokens that an issuer has given out and that nothing but this process knows.
+/// Tokens that an issuer has issued and that are stored nowhere yet.
 pub(super) struct Obtained<'a> {
-    /// They themselves; no refresh token if it is one that was there before.
+    /// The tokens; without the refresh token if the grant had it before.
     pub tokens: &'a Tokens,
     /// The same, sealed.
     pub sealed: Sealed,
 }
 
-/// The access token where an issuer gave a refresh token alone.
+/// Stands for the access token where an issuer returned only a refresh token.
 pub(super) fn no_token() -> SecretString {
     String::new().into()
 }

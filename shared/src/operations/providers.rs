@@ -22,8 +22,8 @@ use uuid::Uuid;
 
 /// How long a token must still be good to be reused, in seconds.
 const MIN_LIFETIME_SECONDS: i64 = 60;
-/// How long someone else's refresh of it is waited for. With a refresh of our own and the questions to the issuer this stays
-/// below what the clients wait.
+/// How long a refresh by another caller is waited for. This wait, a refresh of our own and the requests to the issuer together
+/// take less time than the clients wait.
 const MAX_REFRESH_WAIT: Duration = Duration::from_secs(4);
 /// The most keys of one read.
 const AT_ONCE: usize = 100;

@@ -23,17 +23,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
-/// Servers that are gone through at once: four keys each, and a batch holds a hundred.
+/// Servers that are read at once: four keys each, and a batch has at most a hundred.
 const SERVERS_AT_ONCE: i32 = 25;
-/// How a receipt names whoever runs `hawser` with access to the table itself: as a virtual account.
+/// The virtual account that receipts name as the actor when an operator runs `hawser` with access to the table.
 const OPERATOR: &str = "operator";
-/// How often they are looked at again for what was replaced meanwhile.
+/// How often servers are read again for credentials that were replaced meanwhile.
 const PASSES: usize = 5;
-/// How often a call goes on after a failure of the store.
+/// How often a call retries after a failure of the store.
 const LOST_ANSWERS: u32 = 3;
-/// How long a dry run looks for subjects that may have been meant.
+/// How long a dry run searches for subjects with a similar id.
 const LOOKING_AROUND: Duration = Duration::from_secs(5);
-/// How long a call works on it; what is left then goes on in the background.
+/// How long a call works on an offboarding; a worker does what is left.
 const CALL_TIME_LIMIT: Duration = Duration::from_secs(20);
 
 /// Removes every credential of a subject, its logins and its pending consents. Each is out of every read path as soon as it is
@@ -55,10 +55,10 @@ pub async fn offboard(
     Ok(Removal::Done(receipt))
 }
 
-/// The same for whoever runs `hawser` with access to the table itself.
+/// Offboards a subject for an operator who runs `hawser` with access to the table.
 ///
 /// # Errors
-/// As there.
+/// As [`offboard`].
 pub async fn offboard_by_operator(
     app: &App,
     tenant: &TenantId,
@@ -176,8 +176,8 @@ async fn count(app: &App, offboarding: &Offboarding) -> Result<DeletionPreview> 
     }
 }
 
-/// Ids of other subjects of the same type that have something, and differ from this one's by case and spaces alone: whoever
-/// asked may have meant them. As far as they are found within a few seconds.
+/// Ids of other subjects of the same type that have credentials and differ from this id only by case and spaces: the caller
+/// may have meant one of them. The search ends after a few seconds.
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].

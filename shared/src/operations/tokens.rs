@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 pub struct Issued {
     /// The token.
     pub token: SecretString,
-    /// What it may be used for.
+    /// Its scopes.
     pub scopes: BTreeSet<String>,
 }
 
@@ -28,7 +28,7 @@ pub enum Refusal {
     InvalidScope,
 }
 
-/// Issues a token for these scopes; for all that the client may have if there are none.
+/// Issues a token for these scopes; without scopes, for all that the client may have.
 ///
 /// # Errors
 /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].

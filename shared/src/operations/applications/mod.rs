@@ -1,4 +1,4 @@
-//! Applications: finding one by its `client_id`, registering one, and judging what it authenticates with (Inbound 2).
+//! Applications: finding them by `client_id`, registering them, and authenticating them (Inbound 2).
 //!
 //! A registration is stored nowhere. All that was registered is in the `client_id` itself, under a tag that only Hawser can
 //! make, and the secret follows from the id (RFC 7591 A.5.2). So registering costs nothing, fills nothing and needs no limit of its
@@ -27,7 +27,7 @@ const NAME_LIMIT: usize = 100;
 /// The longest registration, in bytes: it travels in every request.
 const REGISTRATION_LIMIT: usize = 1024;
 
-/// Why there is no application.
+/// Why an application was not found.
 #[derive(Debug)]
 pub enum NoApplication {
     /// Nobody knows this `client_id`.
@@ -58,7 +58,7 @@ pub struct Registration {
     /// `token_endpoint_auth_method`.
     #[serde(rename = "a", default)]
     pub auth: ApplicationAuth,
-    /// When, in seconds since the epoch.
+    /// When it was registered, in seconds since the epoch.
     #[serde(rename = "t", default)]
     pub at: i64,
     /// Random, so that each registration is one of its own, with a secret of its own.
@@ -69,7 +69,7 @@ pub struct Registration {
 /// Why a registration is refused (RFC 7591 3.2.2).
 #[derive(Debug)]
 pub enum NotRegistered {
-    /// Applications do not register here.
+    /// Registration is turned off.
     TurnedOff,
     /// `invalid_redirect_uri`.
     RedirectUri,

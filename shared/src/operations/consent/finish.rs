@@ -29,10 +29,10 @@ use tracing::{error, info, warn};
 
 /// How long the exchange of a code may keep a session busy, in seconds: longer than the call and the write together.
 const EXCHANGE: i64 = 60;
-/// How often an answer is tried to be stored while others write.
+/// Attempts at storing an answer while others write the same items.
 const ATTEMPTS: usize = 10;
 
-/// What an issuer sent the browser back with.
+/// The parameters with which an issuer sent the browser back.
 pub struct Callback {
     /// `state`.
     pub state: String,
@@ -73,7 +73,7 @@ impl ConsentOutcome {
 /// A consent that is over.
 #[derive(Debug)]
 pub struct Finished {
-    /// What it was.
+    /// Its session.
     pub session: Session,
     /// How it ended.
     pub ended: ConsentOutcome,
@@ -159,7 +159,7 @@ pub async fn status_after(app: &App, session: &Session) -> Result<Status> {
     Ok(status(&at.server, &at.records, app.now()))
 }
 
-/// What an answer is judged and exchanged by.
+/// The data that an answer is validated and exchanged with.
 struct ExchangeContext<'a> {
     consent: &'a Consent,
     key: DataKey,

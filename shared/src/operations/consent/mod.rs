@@ -1,5 +1,5 @@
-//! Consent: a subject is sent to the authorization server of a server, comes back once, and what it brings becomes a grant
-//! (MCP authorization 2, 3 and 5).
+//! Consent: a subject is sent to the authorization server of an MCP server and comes back once with a code, which is exchanged
+//! for a grant (MCP authorization 2, 3 and 5).
 //!
 //! Every consent starts at our own page (`/oauth/start`), which names who is to be connected to what. A session is written
 //! before anyone is sent there; its URL carries where it is and 256 bits that are derived, so that whoever asks again while it is
@@ -49,7 +49,7 @@ pub const START_PATH: &str = "/oauth/start";
 /// How many consents a subject may start at a server within the lifetime of one, and how many for different scopes may be
 /// offered to its providers.
 const MAX_CONSENTS: usize = 20;
-/// How often a consent is tried to be begun while others begin it too.
+/// Attempts at beginning a consent while other requests begin the same one.
 const ATTEMPTS: usize = 3;
 
 /// A consent that was started.
@@ -57,7 +57,7 @@ const ATTEMPTS: usize = 3;
 pub struct StartedConsent {
     /// The session.
     pub session: Session,
-    /// Where the subject is to go: our own page. Whoever has it can connect their account: a secret.
+    /// The address of our page for the subject. It is secret: whoever has it can connect an account of their own.
     pub url: SecretString,
 }
 
@@ -234,8 +234,8 @@ async fn reusable(
     }))
 }
 
-/// A session after it was asked for once more. When half of its time is over it gets all of it again, within the lifetime of
-/// its address: who asks now is to have the time that it takes.
+/// A session after another request for it. When half of its time is over, its time begins again, within the lifetime of its
+/// address, so that the subject has enough time.
 fn asked_again(app: &App, session: &Session, origin: &Origin) -> Session {
     let now = app.now();
     let mut renewed = session.clone();

@@ -60,7 +60,7 @@ pub struct Call {
     pub body: Vec<u8>,
     /// The server's id of the session that it belongs to.
     pub session: Option<SecretString>,
-    /// How many Hawsers it has come through before this one.
+    /// How many Hawser deployments it has passed before this one.
     pub hops: u8,
     /// Whether to detect that the server requires a session: some report this with the status of missing credentials.
     pub probes: bool,
@@ -90,7 +90,7 @@ impl fmt::Debug for Call {
 /// Why a call got no response from the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The server wants the caller's own token, which goes nowhere.
+    /// The server wants the caller's own token, which is never forwarded.
     Passthrough,
     /// There is no credential that could be used.
     NoCredential(Reason),
@@ -99,14 +99,14 @@ pub enum Refusal {
         /// Whether a new consent may help.
         consent_helps: bool,
     },
-    /// The server wants a token for more.
+    /// The server wants a token with more scopes.
     ScopeInsufficient {
         /// The additional scopes that a new consent has to ask for, if one may help.
         additional_scopes: Option<Vec<String>>,
     },
     /// The server cannot be reached, or must not be, or does not answer in time.
     Unreachable,
-    /// The server does not answer itself, but names another address: without what may be secret there.
+    /// The server redirects to this address, which is shown without what may be secret in it.
     Redirected(Option<String>),
     /// The server requires a session; only for calls with `probes`.
     WantsSession,
