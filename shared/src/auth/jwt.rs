@@ -294,7 +294,7 @@ async fn discover(client: &reqwest::Client, issuer: &str) -> Result<JwkSet> {
     let metadata: Metadata = fetch(client, &url).await?;
     // OpenID Connect Discovery 4.3: metadata of another issuer says nothing about this one.
     if metadata.issuer != issuer {
-        let cause = "the issuer's metadata are of another issuer";
+        let cause = "the issuer's metadata names another issuer";
         return Err(Error::Unavailable(cause.to_owned()));
     }
     fetch(client, &metadata.jwks_uri).await
@@ -327,7 +327,7 @@ async fn fetch<T: DeserializeOwned>(client: &reqwest::Client, url: &str) -> Resu
             return Err(failed("is too large"));
         }
     }
-    serde_json::from_slice(&body).map_err(|_| failed("is not one"))
+    serde_json::from_slice(&body).map_err(|_| failed("cannot be parsed"))
 }
 
 impl TokenConfig {

@@ -290,7 +290,7 @@ impl Config {
             allowed_issuers: match optional("HAWSER_ALLOWED_ISSUERS") {
                 None => AllowedIssuers::default(),
                 Some(text) => AllowedIssuers::parse(&text).ok_or_else(|| {
-                    let wrong = "HAWSER_ALLOWED_ISSUERS is not an object of tenants with issuers";
+                    let wrong = "HAWSER_ALLOWED_ISSUERS is not a JSON object of tenants, each with an array of issuers";
                     ConfigError(wrong.to_owned())
                 })?,
             },
@@ -361,7 +361,7 @@ fn default_tenant(
         return Ok(None);
     };
     let tenant = TenantId::parse(&name);
-    let wrong = || ConfigError("HAWSER_DEFAULT_TENANT is no tenant".to_owned());
+    let wrong = || ConfigError("HAWSER_DEFAULT_TENANT must have 1 to 255 characters".to_owned());
     tenant.map(Some).ok_or_else(wrong)
 }
 
