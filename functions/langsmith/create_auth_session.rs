@@ -17,8 +17,8 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 use uuid::Uuid;
 
-/// Returns 200 if a token can be reused, else 201 with the address of the page on which the user starts. Its issuer is asked only
-/// then.
+/// Returns 200 if a token can be reused. Otherwise returns 201 with the address of the page on which the user starts; the issuer
+/// is asked only then.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let parsed = parse(request);
     let (who, asked) = admit(app, request, Permission::Invoke, parsed).await?;
@@ -52,11 +52,11 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
 }
 
 struct Asked {
-    /// As sent.
+    /// The id as it was sent.
     provider_id: String,
     scopes: Vec<String>,
     strategy: Strategy,
-    /// The one token that may be reused, if only one may.
+    /// The id of the only token that may be reused; `None` for any.
     token_id: Option<String>,
 }
 
@@ -66,7 +66,7 @@ fn parse(request: &Request) -> Result<Asked, Problem> {
     let scopes = fields.scopes();
     let strategy = fields.strategy();
     let token_id = fields.id("token_id");
-    // Accepted, and without effect: there is one token per provider, and no agents are served.
+    // Accepted without effect: there is one token per provider, and Hawser serves no agents.
     fields.id("agent_id");
     fields.flag("is_default");
     let required = provider_id.zip(scopes).zip(strategy);
@@ -108,12 +108,12 @@ fn is_reusable(asked: &Asked, provider: &Provider, grant: &Grant) -> bool {
     covers && named.is_none_or(|named| parse_hyphenated(named) == Some(id))
 }
 
-/// What clients know a stored token by: the same through every refresh, another one after every consent.
+/// The id that clients know a stored token by. It stays the same through every refresh, and each consent has a new one.
 fn token_id(provider: &Provider, grant: &Grant) -> Uuid {
     Uuid::new_v5(&provider.id, grant.session.as_bytes())
 }
 
-/// With its server the provider is gone, too: this route has no 404.
+/// A deleted server takes its providers with it, so it is reported as an unknown provider: this route has no 404.
 fn unless_gone(problem: Problem) -> Problem {
     match problem {
         Problem::Domain(Error::ServerNotFound) => Problem::UnknownProvider,
