@@ -88,12 +88,12 @@ pub enum Presentation {
     /// Settled.
     Ended {
         /// How.
-        outcome: Outcome,
+        outcome: RevocationOutcome,
         /// What the issuer answered, if it was asked.
         status: Option<u16>,
         /// When.
         at: Timestamp,
-        /// Why, where it is [`Outcome::Unsupported`].
+        /// Why, where it is [`RevocationOutcome::Unsupported`].
         #[serde(default, skip_serializing_if = "Option::is_none")]
         why: Option<Unsupported>,
     },
@@ -102,7 +102,7 @@ pub enum Presentation {
 /// How a revocation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum RevocationOutcome {
     /// The issuer confirmed it.
     Revoked,
     /// The issuer had ended it before, or it is over by itself.
@@ -131,7 +131,7 @@ pub enum Unsupported {
 }
 
 impl Unsupported {
-    /// The name in receipts.
+    /// In the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::IssuerUnknown => "issuerUnknown",
@@ -142,8 +142,17 @@ impl Unsupported {
     }
 }
 
-impl Outcome {
-    /// The name in receipts.
+impl RevocationOutcome {
+    /// All that there are.
+    pub const ALL: [Self; 5] = [
+        Self::Revoked,
+        Self::AlreadyInvalid,
+        Self::Unsupported,
+        Self::Failed,
+        Self::Unknown,
+    ];
+
+    /// As stored, and as key of [`super::receipt::Outcomes`].
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Revoked => "revoked",
@@ -206,7 +215,7 @@ impl Revocation {
             } else if grant.last_refresh == Some(RefreshOutcome::InvalidGrant) {
                 // Presented by a revocation of its own when the issuer said so.
                 Presentation::Ended {
-                    outcome: Outcome::AlreadyInvalid,
+                    outcome: RevocationOutcome::AlreadyInvalid,
                     status: None,
                     at: now,
                     why: None,
@@ -241,7 +250,7 @@ impl Revocation {
 
     /// How it ended as a whole, once nothing is due: as its refresh token did, unless that was none of the issuer's any more
     /// and an access token may live on. Where tokens may be missing no good end is claimed.
-    pub fn outcome(&self) -> Option<Outcome> {
+    pub fn outcome(&self) -> Option<RevocationOutcome> {
         if self.is_due() {
             return None;
         }
@@ -253,18 +262,23 @@ impl Revocation {
             late.and_then(|late| late.access.ended()),
         ];
         let has = |outcome| accesses.contains(&Some(outcome));
-        let lives_on = [Outcome::Failed, Outcome::Unsupported];
+        let lives_on = [RevocationOutcome::Failed, RevocationOutcome::Unsupported];
         let ended = match refresh {
-            Some(outcome) if outcome != Outcome::AlreadyInvalid => outcome,
+            Some(outcome) if outcome != RevocationOutcome::AlreadyInvalid => outcome,
             _ => match lives_on.into_iter().find(|outcome| has(*outcome)) {
                 Some(outcome) => outcome,
-                None if refresh.is_none() && has(Outcome::Revoked) => Outcome::Revoked,
-                None => Outcome::AlreadyInvalid,
+                None if refresh.is_none() && has(RevocationOutcome::Revoked) => {
+                    RevocationOutcome::Revoked
+                }
+                None => RevocationOutcome::AlreadyInvalid,
             },
         };
-        let good = matches!(ended, Outcome::Revoked | Outcome::AlreadyInvalid);
+        let good = matches!(
+            ended,
+            RevocationOutcome::Revoked | RevocationOutcome::AlreadyInvalid
+        );
         Some(if self.in_doubt && good {
-            Outcome::Unknown
+            RevocationOutcome::Unknown
         } else {
             ended
         })
@@ -273,7 +287,7 @@ impl Revocation {
 
 impl Presentation {
     /// How it ended, if it has.
-    pub const fn ended(self) -> Option<Outcome> {
+    pub const fn ended(self) -> Option<RevocationOutcome> {
         match self {
             Self::Ended { outcome, .. } => Some(outcome),
             Self::None | Self::Due => None,
@@ -286,7 +300,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn ended(outcome: Outcome) -> Presentation {
+    fn ended(outcome: RevocationOutcome) -> Presentation {
         Presentation::Ended {
             outcome,
             status: None,
@@ -313,8 +327,20 @@ mod tests {
     }
 
     #[test]
+    fn every_outcome_is_listed_by_the_word_that_is_stored() {
+        for outcome in RevocationOutcome::ALL {
+            assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.as_str());
+        }
+        // Whoever refuses a word names all that there are.
+        let refusal = serde_json::from_value::<RevocationOutcome>(json!("other")).unwrap_err();
+        let words = RevocationOutcome::ALL.map(|outcome| format!("`{}`", outcome.as_str()));
+        let all = format!("expected one of {}", words.join(", "));
+        assert!(refusal.to_string().ends_with(&all), "{refusal}");
+    }
+
+    #[test]
     fn the_outcome_claims_no_more_than_was_said() {
-        use Outcome::{AlreadyInvalid, Failed, Revoked, Unknown, Unsupported};
+        use RevocationOutcome::{AlreadyInvalid, Failed, Revoked, Unknown, Unsupported};
         let none = Presentation::None;
         for (refresh, access, outcome, in_doubt) in [
             (ended(Revoked), ended(Failed), Revoked, Unknown),

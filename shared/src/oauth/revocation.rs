@@ -22,7 +22,8 @@ pub enum Hint {
     Access,
 }
 
-/// What one attempt came to (outcomes of MCP authorization 7).
+/// What one attempt came to. What follows from it is a [`RevocationOutcome`](crate::domain::revocation::RevocationOutcome),
+/// one of MCP authorization 7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The endpoint said so, and nothing in its answer says otherwise.

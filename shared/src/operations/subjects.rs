@@ -13,7 +13,7 @@ use crate::domain::server::{Auth, Server};
 use crate::domain::session::Session;
 use crate::domain::subject::{Actor, Subject, SubjectType};
 use crate::state::app::App;
-use crate::table::credentials::Outcome;
+use crate::table::credentials::WriteOutcome;
 use crate::table::logins::Ended;
 use crate::table::reasons::StoredReason;
 use crate::{Error, Result, table};
@@ -338,7 +338,7 @@ async fn clear(app: &App, offboarding: &Offboarding, servers: &[Server]) -> Resu
                 .table
                 .offboard_credential(tenant, *server, credential, &kept, receipt, &event)
                 .await?;
-            if removed == Outcome::ReceiptClosed {
+            if removed == WriteOutcome::ReceiptClosed {
                 return Ok(false);
             }
         }

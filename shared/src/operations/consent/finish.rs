@@ -8,7 +8,7 @@ use super::{Ticket, end, find_ticket, log_end, record_client_use, record_outcome
 use crate::domain::address::host;
 use crate::domain::consent_failure::ConsentFailure;
 use crate::domain::credential::{Grant, Source, Tokens, new_version};
-use crate::domain::event::{self, Action, Event, Who};
+use crate::domain::event::{Action, Event, EventOutcome, Who};
 use crate::domain::id::hash;
 use crate::domain::integration::RevocationScope;
 use crate::domain::reason::Reason;
@@ -20,7 +20,7 @@ use crate::oauth::token::{self, Class, Endpoint};
 use crate::operations::sealed_tokens;
 use crate::seal::{DataKey, Kind};
 use crate::state::app::App;
-use crate::table::credentials::{Granting, Outcome};
+use crate::table::credentials::{Granting, WriteOutcome};
 use crate::table::reasons::StoredReason;
 use crate::table::{sessions, subjects};
 use crate::{Error, Result};
@@ -327,7 +327,7 @@ async fn deny(app: &App, session: &Session) -> Result<()> {
         };
         let ended = Event::of_session(kept.at, Who::Browser, session, Action::SessionEnded)?;
         let ended = ended
-            .with(event::Outcome::Refused)
+            .with(EventOutcome::Refused)
             .because(ConsentFailure::AccessDenied);
         let table = &app.table;
         if table.deny_session(session, &kept, &ended).await? {
@@ -494,7 +494,7 @@ async fn try_store(
     let granted = Event::of_session(now, Who::Browser, session, Action::CredentialGranted)?;
     let granted = granted.from(Source::Oauth);
     Ok(match app.table.put_grant(&granting, &granted).await? {
-        Outcome::Done => StoreOutcome::Stored,
+        WriteOutcome::Done => StoreOutcome::Stored,
         _ => StoreOutcome::Contended,
     })
 }

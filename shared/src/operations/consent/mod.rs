@@ -20,7 +20,7 @@ use super::servers::{self, Draft, data_key, open_with};
 use crate::domain::caller::Caller;
 use crate::domain::consent_failure::{ConsentFailure, FailedConsent};
 use crate::domain::credential::Records;
-use crate::domain::event::{self, Action, Event, Who};
+use crate::domain::event::{Action, Event, EventOutcome, Who};
 use crate::domain::id::{ServerId, Sortable, TenantId, hash};
 use crate::domain::issuance::ClientSource;
 use crate::domain::server::{Secrets, Server};
@@ -558,9 +558,9 @@ async fn record_outcome(app: &App, session: &Session, failure: Option<ConsentFai
 async fn end(app: &App, session: &Session, from: Phase, failure: ConsentFailure) -> Result<()> {
     let ended = Event::of_session(app.now(), Who::Browser, session, Action::SessionEnded)?;
     let outcome = if failure == ConsentFailure::AccessDenied {
-        event::Outcome::Refused
+        EventOutcome::Refused
     } else {
-        event::Outcome::Failed
+        EventOutcome::Failed
     };
     log_end(session, failure);
     let ended = ended.with(outcome).because(failure);
