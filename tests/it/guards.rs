@@ -102,6 +102,28 @@ impl Scene {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
+    /// Writes an offboarding down, which reaches none of the sessions.
+    async fn offboard_in_part(&self) {
+        self.hawser.wire.arm(Some(Cut::Before(2)));
+        let path = "/v1/subjects/user/ada/credentials";
+        self.hawser.admin("acme").delete(path).await;
+        self.hawser.wire.arm(None);
+    }
+
+    /// Whether a refusal is kept as the reason why there is no grant.
+    async fn deny(&self, session: &Session) -> bool {
+        let kept = StoredReason {
+            subject: &self.subject,
+            reason: Reason::ConsentDenied,
+            at: self.hawser.app.now(),
+            auth_revision: 1,
+        };
+        let event = self.event(Action::SessionEnded);
+        let table = &self.hawser.app.table;
+        let denied = table.deny_session(session, &kept, &event).await;
+        denied.unwrap()
+    }
+
     async fn delete(&self) {
         let path = format!("/api/svc/v1/mcp/{}", self.mcp);
         assert_eq!(self.hawser.admin("acme").delete(&path).await.status, 200);
@@ -128,11 +150,7 @@ async fn a_grant_is_stored_at_the_count_of_removals_that_its_consent_began_at() 
 async fn a_grant_is_stored_at_the_count_of_offboardings_that_its_consent_began_at() {
     let scene = Scene::new().await;
     let mut session = scene.session("exchanging").await;
-    // Its own state is as if the offboarding had not reached it.
-    let path = "/v1/subjects/user/ada/credentials";
-    scene.hawser.wire.arm(Some(Cut::Before(2)));
-    scene.hawser.admin("acme").delete(path).await;
-    scene.hawser.wire.arm(None);
+    scene.offboard_in_part().await;
     assert_eq!(scene.put(&session, "v1").await, WriteOutcome::RecordMoved);
     session.offboardings = 1;
     assert_eq!(scene.put(&session, "v1").await, WriteOutcome::Done);
@@ -170,16 +188,17 @@ async fn a_refusal_is_kept_at_the_count_of_removals_that_its_consent_began_at() 
     let other = scene.session("exchanging").await;
     assert_eq!(scene.put(&other, "v1").await, WriteOutcome::Done);
     scene.disconnect().await;
-    let kept = StoredReason {
-        subject: &scene.subject,
-        reason: Reason::ConsentDenied,
-        at: scene.hawser.app.now(),
-        auth_revision: 1,
-    };
-    let event = scene.event(Action::SessionEnded);
-    let table = &scene.hawser.app.table;
-    let denied = table.deny_session(&refused, &kept, &event).await;
-    assert!(!denied.unwrap());
+    assert!(!scene.deny(&refused).await);
+}
+
+#[tokio::test]
+async fn a_refusal_is_kept_at_the_count_of_offboardings_that_its_consent_began_at() {
+    let scene = Scene::new().await;
+    let mut refused = scene.session("exchanging").await;
+    scene.offboard_in_part().await;
+    assert!(!scene.deny(&refused).await);
+    refused.offboardings = 1;
+    assert!(scene.deny(&refused).await);
 }
 
 #[tokio::test]

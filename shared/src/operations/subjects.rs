@@ -306,7 +306,7 @@ async fn clear(app: &App, offboarding: &Offboarding, servers: &[Server]) -> Resu
     for _ in 0..PASSES {
         let mut found = find_subject_records(app, tenant, subject, servers).await?;
         found.credentials.retain(|(_, one)| offboarding.takes(one));
-        found.consents.retain(|one| offboarding.voids(one));
+        found.consents.retain(|one| offboarding.ends_consent(one));
         if found.credentials.is_empty() && found.consents.is_empty() {
             return match found.unreadable {
                 Some(error) => Err(error),

@@ -304,19 +304,23 @@ enum Use {
 async fn deny(app: &App, session: &Session) -> Result<()> {
     let (tenant, id) = (&session.tenant, session.server);
     for _ in 0..ATTEMPTS {
-        let at = match ServerAndRecords::load(&app.table, tenant, id, &session.subject).await {
-            Ok(Some(at)) => at,
-            Ok(None) => break,
+        let mut keys = ServerAndRecords::keys(tenant, id, &session.subject);
+        keys.push(subjects::key(tenant, &session.subject));
+        let found = match app.table.read(keys).await {
+            Ok(found) => found,
             Err(Error::Unavailable(_)) => continue,
             Err(error) => return Err(error),
         };
-        let ServerAndRecords {
+        let at = ServerAndRecords::from_found(&found, tenant, id, &session.subject)?;
+        let Some(ServerAndRecords {
             server, records, ..
-        } = at;
-        if records.grant.is_some() || server.auth_revision != session.auth_revision {
+        }) = at
+        else {
             break;
-        }
-        if records.stored.voids(session) {
+        };
+        let offboardings = found.offboardings(tenant, &session.subject)?;
+        let void = session.is_void(&server, &records.stored, offboardings);
+        if records.grant.is_some() || void {
             break;
         }
         let kept = StoredReason {
@@ -468,12 +472,9 @@ async fn try_store(
     };
     let stored = &records.stored;
     let own = stored.grant.as_ref();
+    let offboardings = found.offboardings(tenant, &session.subject)?;
     // An offboarding may have ended the session under us.
-    let stands = server.auth_revision == session.auth_revision
-        && phase == Some(Phase::Exchanging)
-        && !stored.voids(session)
-        && found.offboardings(tenant, &session.subject)? == session.offboardings;
-    if !stands {
+    if phase != Some(Phase::Exchanging) || session.is_void(&server, stored, offboardings) {
         return Ok(StoreOutcome::Void);
     }
     grant.void_consents_before = stored.void_consents_before();
