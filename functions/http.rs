@@ -212,6 +212,15 @@ pub fn empty(status: u16) -> Response<Body> {
     response
 }
 
+/// A field of a JSON object, in every contract: `null` reads as absent
+/// (docs/decisions/0038-each-contract-reads-its-own-bodies.md).
+pub fn field<'a>(
+    object: &'a serde_json::Map<String, serde_json::Value>,
+    name: &str,
+) -> Option<&'a serde_json::Value> {
+    object.get(name).filter(|value| !value.is_null())
+}
+
 /// The response to a destructive call with `dryRun=true`: what would be removed, and which issuers would be asked to
 /// revoke. The same under every contract.
 pub fn dry_run_response(preview: &DeletionPreview) -> serde_json::Value {

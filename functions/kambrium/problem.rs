@@ -67,11 +67,6 @@ impl From<Error> for Refusal {
 }
 
 impl Refusal {
-    /// Whether the operation lost a race and should be tried again.
-    pub fn is_contended(&self) -> bool {
-        matches!(self, Self::Domain(Error::Contended))
-    }
-
     /// The answer to `request`, which made this call.
     pub fn of(self, call: &'static Call, request: &Request) -> Problem {
         Problem::Refused(Refused {

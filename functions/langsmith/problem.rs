@@ -80,11 +80,6 @@ struct ErrorBody {
 }
 
 impl Problem {
-    /// Whether the operation lost a race and should be tried again.
-    pub fn is_contended(&self) -> bool {
-        matches!(self, Self::Domain(Error::Contended))
-    }
-
     /// The same problem on routes that have neither a 409 nor a 422 (LangSmith 1.2, 2.6 to 2.9). A contended server
     /// becomes one that is unavailable, and an invalid value an invalid body.
     pub fn without_409_and_422(self) -> Self {

@@ -223,6 +223,14 @@ impl Remembered {
     }
 }
 
+/// How many redirect URIs an application may have.
+const REDIRECTS_LIMIT: usize = 10;
+
+/// Whether an application may have these redirect URIs: one to ten, each of them usable.
+pub fn are_usable_redirects(uris: &[String]) -> bool {
+    (1..=REDIRECTS_LIMIT).contains(&uris.len()) && uris.iter().all(|uri| is_usable_redirect(uri))
+}
+
 /// Whether a redirect URI may be registered: https, http on loopback, or the private-use scheme of an installed
 /// application (RFC 8252 7), which is a reversed domain name or a known one. It must be printable ASCII without user
 /// information and fragment.
