@@ -15,7 +15,7 @@ use crate::domain::server::{Auth, Numbered, Server};
 use crate::domain::subject::Subject;
 use crate::seal::Kind;
 use crate::state::app::App;
-use crate::table::credentials::{Outcome, record_keys};
+use crate::table::credentials::{WriteOutcome, record_keys};
 use crate::table::reasons::StoredReason;
 use crate::table::{Found, Key, Table, servers};
 use crate::{Error, Result};
@@ -226,12 +226,12 @@ pub async fn disconnect(
         .remove_credential(tenant, server.id, &credential, &kept, &receipt, &event)
         .await?
     {
-        Outcome::Done => {
+        WriteOutcome::Done => {
             app.work_appeared.notify_one();
             Ok(receipt.id)
         }
-        Outcome::ServerMoved => Err(Error::ServerNotFound),
-        Outcome::RecordMoved | Outcome::ReceiptClosed => Err(Error::Contended),
+        WriteOutcome::ServerMoved => Err(Error::ServerNotFound),
+        WriteOutcome::RecordMoved | WriteOutcome::ReceiptClosed => Err(Error::Contended),
     }
 }
 
@@ -278,7 +278,7 @@ pub async fn install_override(
         .put_override(&caller.tenant, &own, replacing, &event)
         .await?
     {
-        Outcome::Done => Ok(own),
+        WriteOutcome::Done => Ok(own),
         _ => Err(Error::Contended),
     }
 }

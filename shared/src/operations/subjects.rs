@@ -13,7 +13,7 @@ use crate::domain::server::{Auth, Server};
 use crate::domain::session::Session;
 use crate::domain::subject::{Actor, Subject, SubjectType};
 use crate::state::app::App;
-use crate::table::credentials::Outcome;
+use crate::table::credentials::WriteOutcome;
 use crate::table::logins::Ended;
 use crate::table::reasons::StoredReason;
 use crate::{Error, Result, table};
@@ -306,7 +306,7 @@ async fn clear(app: &App, offboarding: &Offboarding, servers: &[Server]) -> Resu
     for _ in 0..PASSES {
         let mut found = find_subject_records(app, tenant, subject, servers).await?;
         found.credentials.retain(|(_, one)| offboarding.takes(one));
-        found.consents.retain(|one| offboarding.voids(one));
+        found.consents.retain(|one| offboarding.ends_consent(one));
         if found.credentials.is_empty() && found.consents.is_empty() {
             return match found.unreadable {
                 Some(error) => Err(error),
@@ -338,7 +338,7 @@ async fn clear(app: &App, offboarding: &Offboarding, servers: &[Server]) -> Resu
                 .table
                 .offboard_credential(tenant, *server, credential, &kept, receipt, &event)
                 .await?;
-            if removed == Outcome::ReceiptClosed {
+            if removed == WriteOutcome::ReceiptClosed {
                 return Ok(false);
             }
         }

@@ -77,7 +77,7 @@ pub async fn change(
         // From now on it goes by its own settings: the integration's client and secret are for the integration's server.
         after.connection.integration = None;
     }
-    let voids = voids(before, &after, moved, voiding);
+    let voids = voids_credentials(before, &after, moved, voiding);
     if voids {
         reject_voiding_change(app, tenant, before, voiding).await?;
     }
@@ -133,7 +133,7 @@ fn address_of<'a>(before: &'a Server, stored: &'a Secrets, after: &'a Server) ->
 }
 
 /// Whether a change voids the stored credentials; `moved` says whether the whole address differs.
-fn voids(before: &Server, after: &Server, moved: bool, voiding: Voiding) -> bool {
+fn voids_credentials(before: &Server, after: &Server, moved: bool, voiding: Voiding) -> bool {
     (moved && voiding == Voiding::AgreedForAnyAddress) || after.outbound_auth_differs(before, moved)
 }
 
@@ -167,7 +167,7 @@ pub async fn preview_voided_credentials(
     voiding: Voiding,
 ) -> Result<DeletionPreview> {
     let moved = validate_change(app, before, after)?;
-    if voids(before.0, after, moved, voiding) {
+    if voids_credentials(before.0, after, moved, voiding) {
         preview_deletion(app, tenant, before.0).await
     } else {
         Ok(DeletionPreview::default())
