@@ -3,7 +3,7 @@
 use super::time::Timestamp;
 use std::fmt;
 
-/// What every operation returns.
+/// The result of every operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a caller could not be authenticated.

@@ -203,7 +203,7 @@ impl App {
     /// waiting ends.
     ///
     /// # Errors
-    /// Those of the work; [`Error::Unavailable`] when the process ends before the work is done.
+    /// Those that the work returns; [`Error::Unavailable`] when the process ends before the work is done.
     pub(crate) async fn to_its_end<T, F>(&self, work: impl FnOnce(Arc<Self>) -> F) -> Result<T>
     where
         T: Send + 'static,
