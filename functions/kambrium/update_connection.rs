@@ -1,4 +1,4 @@
-//! `PUT /mcp-servers/{server_id}`: a partial update, in spite of the method (Kambrium 6).
+//! `PUT /mcp-servers/{server_id}`: a partial update, although the method is PUT (Kambrium 6).
 
 use super::connection::Connection;
 use super::fields::{Faults, Fields};
@@ -27,7 +27,7 @@ const CALL: Call = Call {
 
 const FIELDS: &[&str] = &["agent_enabled", "access_type", "api_key", "disabled_tools"];
 
-/// What is to change; `None` stays as it is.
+/// The changes. A field that is `None` stays as it is.
 struct Update {
     agent_enabled: Option<bool>,
     access_type: Option<String>,
@@ -71,7 +71,7 @@ fn parse(request: &Request) -> Result<(Number, Update), Refusal> {
     faults.into_result(number.zip(update))
 }
 
-/// One attempt on what is stored now. Whoever loses to a DELETE finds nothing the next time and brings nothing back.
+/// One attempt on what is stored now. After a DELETE it finds nothing, and so brings nothing back.
 async fn attempt(
     app: &App,
     who: Presented,
@@ -105,7 +105,7 @@ async fn attempt(
 }
 
 impl Update {
-    /// Leaving `individual` takes every switched-off tool along.
+    /// Sets the access type. When it stops being `individual`, all tools are switched on again.
     fn set_access_type(&self, server: &mut Server) -> Result<(), Refusal> {
         if let Some(text) = &self.access_type {
             let access_type = AccessType::parse(text).ok_or(Refusal::InvalidAccessType)?;
@@ -117,7 +117,7 @@ impl Update {
         Ok(())
     }
 
-    /// The new api key, with the header it goes to. A sibling contract may have taken that header away since.
+    /// The new API key and the header that carries it. A sibling contract may have removed that header.
     fn replaced_key<'a>(
         &'a self,
         server: &'a Server,
@@ -137,7 +137,7 @@ impl Update {
         }
     }
 
-    /// Judged against the access type that this same request results in.
+    /// Sets the switched-off tools, under the access type that this request results in.
     fn set_disabled_tools(&self, server: &mut Server) -> Result<(), Refusal> {
         match &self.disabled_tools {
             None => Ok(()),

@@ -18,13 +18,14 @@ use serde_json::json;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// How long a token must still be good to be reused, in seconds.
+/// How long a token must still be valid to be reused, in seconds.
 const MIN_LIFETIME_SECONDS: i64 = 60;
-/// How long someone else's refresh of it is waited for. With a refresh of our own and the questions to the issuer this stays
-/// below what the clients wait.
+/// How long a refresh by another process is waited for. Together with a refresh of our own and the requests to the
+/// issuer this stays below the timeouts of clients.
 const MAX_REFRESH_WAIT: Duration = Duration::from_secs(4);
 
-/// Returns 200 if a token can be reused, else 201 with the address of the page on which the user starts. Its issuer is asked only
+/// Returns 200 if a token can be reused. Otherwise asks the issuer, and returns 201 with the address of the page on
+/// which the user starts.
 /// then.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let parsed = parse(request);
@@ -39,11 +40,11 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
 }
 
 struct Asked {
-    /// As sent.
+    /// The id as it was sent.
     provider_id: String,
     scopes: Vec<String>,
     strategy: Strategy,
-    /// The one token that may be reused, if only one may.
+    /// The id of the only token that may be reused; `None` for any.
     token_id: Option<String>,
 }
 
@@ -53,7 +54,7 @@ fn parse(request: &Request) -> Result<Asked, Problem> {
     let scopes = fields.scopes();
     let strategy = fields.strategy();
     let token_id = fields.id("token_id");
-    // Accepted, and without effect: there is one token per provider, and no agents are served.
+    // Accepted without effect: there is one token per provider, and Hawser serves no agents.
     fields.id("agent_id");
     fields.flag("is_default");
     let required = provider_id.zip(scopes).zip(strategy);
@@ -109,7 +110,8 @@ async fn attempt(
     Ok(json(201, &pending))
 }
 
-/// The id of the stored token, if it is good for a while, covers what was asked for, and is the one that was named.
+/// The id of the stored token, if it is valid long enough, has the scopes asked for, and is the token named in the
+/// request.
 async fn reusable(
     app: &App,
     caller: &Caller,
@@ -143,12 +145,12 @@ async fn reusable(
     Ok((covers && is_named).then_some(id))
 }
 
-/// What clients know a stored token by: the same through every refresh, another one after every consent.
+/// The id that clients know a stored token by. It stays the same through every refresh, and each consent has a new one.
 fn token_id(provider: &Provider, grant: &Grant) -> Uuid {
     Uuid::new_v5(&provider.id, grant.session.as_bytes())
 }
 
-/// With its server the provider is gone, too: this route has no 404.
+/// A deleted server takes its providers with it, so it is reported as an unknown provider: this route has no 404.
 fn unless_gone(error: Error) -> Problem {
     match error {
         Error::ServerNotFound => Problem::UnknownProvider,

@@ -11,7 +11,8 @@ use hawser_core::operations::{providers, retry_on_contention, servers};
 use lambda_http::Body;
 use serde_json::json;
 
-/// Returns 200 with the id of the user's provider, the same one for ever. Only for the first call is anybody contacted.
+/// Returns 200 with the id of the user's provider, which never changes. Only the first call contacts the server and its
+/// issuer.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let parsed = server_id(request).and_then(|id| Ok((id, user(request)?)));
     let (who, (id, user)) = admit(app, request, Permission::Invoke, parsed).await?;
@@ -24,7 +25,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
     .map_err(Problem::without_409_and_422)
 }
 
-/// Whom a service key acts for, if it says so.
+/// The user that a service key acts for, if the request names one.
 fn user(request: &Request) -> Result<Option<String>, Problem> {
     let mut fields = Fields::read_optional(body(request))?;
     let user = fields.id("ls_user_id");

@@ -22,7 +22,7 @@ struct Patch {
     dry_run: bool,
 }
 
-/// Returns 200 with the server as it is now. With `dryRun=true` nothing changes, and the answer counts what the change would
+/// Returns 200 with the changed server. With `dryRun=true` nothing changes, and the answer counts what the change would
 /// void.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let parsed = server_id(request).and_then(|id| Ok((id, parse(app, request)?)));
@@ -89,8 +89,9 @@ async fn attempt(
     ))
 }
 
-/// Takes away the secrets of a sibling contract that would go to another host with the URL: nobody can read them through
-/// this one, so nobody may have them sent where they like. Headers that it shows stay, for callers who can see them.
+/// Removes secrets of a sibling contract that would be sent to another host with the new URL: nobody can read them
+/// through this contract, so nobody may choose where they are sent. Headers that this contract shows stay, for callers
+/// who can see them.
 fn forget_unreadable(server: &mut Server, secrets: &mut Secrets) {
     if let Some(key) = hidden_key(server).cloned() {
         secrets.remove(Place::Header(&key.name));

@@ -7,56 +7,56 @@ use crate::domain::subject::{Actor, Subject};
 use crate::domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// One removal.
+/// The record of one removal.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Receipt {
     /// Opaque to clients; sorts by time.
     pub id: String,
     /// What was removed.
     pub removed: Removed,
-    /// From which server; from all of them if none is named.
+    /// The server that it was removed from; `None` for all servers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerId>,
-    /// By whom.
+    /// Who removed it.
     pub actor: Actor,
     /// When the removal took effect.
     pub at: Timestamp,
-    /// Whether everything has been removed; a deleted server's is once its partition is empty.
+    /// Whether everything has been removed. For a deleted server, that its partition is empty.
     pub closed: bool,
-    /// When it last changed.
+    /// When the receipt last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_at: Option<Timestamp>,
-    /// How many credentials went with it; a deleted server's are counted before the first of them is removed.
+    /// How many credentials were removed. Those of a deleted server are counted before the first of them is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<Counts>,
-    /// How the revocations of its grants have ended so far.
+    /// How the revocations of the removed grants have ended so far.
     #[serde(default)]
     pub outcomes: Outcomes,
-    /// What was presented where, for a receipt of a single grant.
+    /// The tokens that were presented at the issuer, for a receipt of a single grant.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub presented: Vec<PresentedToken>,
 }
 
 impl Receipt {
-    /// How many of the grants that it counts have no outcome yet; `None` if there are more outcomes than grants.
+    /// How many of the counted grants have no outcome yet; `None` if there are more outcomes than grants.
     pub fn unsettled(&self) -> Option<u64> {
         let grants = self.counts.unwrap_or_default().oauth;
         grants.checked_sub(self.outcomes.total())
     }
 
-    /// Whether something that it is for may still be there to be read. A deletion and a revoke-all are over in this respect
-    /// before there is a receipt.
+    /// Whether what is removed may still be readable. After a deletion or a revoke-all nothing is, from before the
+    /// receipt exists.
     pub const fn is_removing(&self) -> bool {
         matches!(self.removed, Removed::Subject { .. }) && !self.closed
     }
 
-    /// Whether nothing is left to be done: all is removed, and each grant's revocation has ended.
+    /// Whether nothing is left to do: everything is removed, and the revocation of each grant has ended.
     pub fn is_complete(&self) -> bool {
         self.closed && self.unsettled() == Some(0)
     }
 }
 
-/// How revocations have ended: how many in each way.
+/// How many revocations have ended in each way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
     missing_docs,
@@ -72,7 +72,7 @@ pub struct Outcomes {
 }
 
 impl Outcomes {
-    /// How many have ended so.
+    /// How many revocations have ended in this way.
     pub const fn of(self, outcome: RevocationOutcome) -> u64 {
         match outcome {
             RevocationOutcome::Revoked => self.revoked,
@@ -83,7 +83,7 @@ impl Outcomes {
         }
     }
 
-    /// All together.
+    /// How many revocations have ended.
     pub fn total(self) -> u64 {
         let all = RevocationOutcome::ALL.into_iter();
         all.map(|outcome| self.of(outcome)).sum()
@@ -97,20 +97,20 @@ pub struct PresentedToken {
     pub token: String,
     /// Host of the revocation endpoint; `None` if there is none.
     pub host: Option<String>,
-    /// What the endpoint answered last; `None` if it was not asked.
+    /// The HTTP status of the endpoint's last answer; `None` if it was not asked.
     pub status: Option<u16>,
-    /// How it ended.
+    /// How the presentation ended.
     pub outcome: RevocationOutcome,
-    /// Why, where that is [`RevocationOutcome::Unsupported`].
+    /// Why the token could not be revoked, where the outcome is [`RevocationOutcome::Unsupported`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<Unsupported>,
-    /// When.
+    /// When the presentation ended.
     pub at: Timestamp,
-    /// How often the issuer was asked in all.
+    /// How often the issuer was asked.
     pub attempts: u32,
 }
 
-/// How many credentials of each source, and how many logins.
+/// How many credentials of each source, and how many logins, were removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Counts {
@@ -120,21 +120,21 @@ pub struct Counts {
     pub logins: u64,
 }
 
-/// Whether there is none to be counted. Receipts from before there were logins say nothing of them.
+/// Whether the count is zero. Receipts of older versions have no count of logins.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 const fn is_none(count: &u64) -> bool {
     *count == 0
 }
 
 impl Counts {
-    /// One credential.
+    /// One credential of this source.
     pub fn one(source: Source) -> Self {
         let mut counts = Self::default();
         counts.add(source);
         counts
     }
 
-    /// Counts one more.
+    /// Counts one more credential of this source.
     pub fn add(&mut self, source: Source) {
         match source {
             Source::Oauth => self.oauth += 1,
@@ -143,44 +143,44 @@ impl Counts {
     }
 }
 
-/// What a receipt is for.
+/// What a receipt is about.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Removed {
     /// One credential of one subject.
     Credential {
-        /// Whose.
+        /// The subject.
         #[serde(flatten)]
         subject: Subject,
-        /// Which.
+        /// Which of the subject's credentials.
         source: Source,
     },
-    /// Everything of one subject.
+    /// All credentials and logins of one subject.
     Subject {
-        /// Whose.
+        /// The subject.
         #[serde(flatten)]
         subject: Subject,
     },
     /// One login.
     Login {
-        /// Whose.
+        /// The subject.
         #[serde(flatten)]
         subject: Subject,
-        /// Which.
+        /// The login, by its id.
         login: Sortable,
-        /// The application that it was for.
+        /// The `client_id` of the application.
         client_id: String,
     },
-    /// Every credential at a living server.
+    /// Every credential at a server that stays.
     All {
-        /// The name it has.
+        /// The server's name.
         name: String,
     },
     /// A server and everything under it.
     Server {
-        /// The name it had.
+        /// The server's name.
         name: String,
-        /// The number it had.
+        /// The server's number.
         number: u64,
     },
 }
