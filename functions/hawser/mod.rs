@@ -44,7 +44,7 @@ use hawser_core::domain::revocation::RevocationOutcome;
 use hawser_core::domain::subject::{Subject, SubjectType};
 use serde_json::{Map, Value, json};
 
-/// Authenticates before it reports bad input.
+/// Authenticates the caller before bad input is reported.
 async fn admit<T>(
     app: &App,
     request: &Request,
@@ -60,7 +60,7 @@ async fn admit<T>(
     }
 }
 
-/// The one value of a query parameter; the empty one is none.
+/// The value of a query parameter; an empty value counts as absent.
 fn parameter(request: &Request, name: &'static str) -> Result<Option<String>, Problem> {
     let mut values = http::query(request)
         .into_iter()
@@ -91,14 +91,14 @@ fn number(
     number.ok_or(Problem::Invalid(name))
 }
 
-/// The server that a list is about, if it is about one.
+/// The server to which a list is limited, if the request names one.
 fn server(request: &Request) -> Result<Option<ServerId>, Problem> {
     parameter(request, "serverId")?
         .map(|id| ServerId::parse_prefixed(&id).ok_or(Problem::Invalid("serverId")))
         .transpose()
 }
 
-/// The subject that a list is about, if it is about one.
+/// The subject to which a list is limited, if the request names one.
 fn subject(request: &Request) -> Result<Option<Subject>, Problem> {
     let (kind, id) = (
         parameter(request, "subjectType")?,
@@ -122,7 +122,7 @@ fn before(request: &Request) -> Result<Option<Sortable>, Problem> {
         .transpose()
 }
 
-/// The receipt object. What was removed is counted once that is known.
+/// The receipt object. It has the counts of what was removed once they are known.
 pub fn present(receipt: &Receipt) -> Value {
     let mut object = Map::new();
     let mut set = |name: &str, value: Value| object.insert(name.to_owned(), value);
@@ -204,7 +204,7 @@ pub fn present(receipt: &Receipt) -> Value {
     object.into()
 }
 
-/// How a revocation ended, in the API.
+/// The outcome of a revocation, as these responses spell it.
 const fn word(outcome: RevocationOutcome) -> &'static str {
     match outcome {
         RevocationOutcome::Revoked => "revoked",

@@ -4,7 +4,7 @@
 use super::fault::Fault;
 use super::number::{Number, SERVER_ID};
 use super::problem::Refusal;
-use crate::http::{Request, dry_run, path_parameter, query};
+use crate::http::{Request, dry_run, field, path_parameter, query};
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -231,9 +231,7 @@ impl<'a> Fields<'a> {
     /// `disabled_tools`, without duplicates.
     pub fn disabled_tools(&mut self) -> Option<BTreeSet<u64>> {
         let Self { object, faults, .. } = self;
-        let value = object
-            .get(DISABLED_TOOLS)
-            .filter(|value| !value.is_null())?;
+        let value = field(object, DISABLED_TOOLS)?;
         let Some(items) = value.as_array() else {
             self.fault("list_type", DISABLED_TOOLS, "Input should be a valid list");
             return None;
@@ -257,7 +255,7 @@ impl<'a> Fields<'a> {
     }
 
     fn get(&self, name: &str) -> Option<&Value> {
-        self.object.get(name).filter(|value| !value.is_null())
+        field(&self.object, name)
     }
 }
 

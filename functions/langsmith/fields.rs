@@ -4,6 +4,7 @@
 
 use super::auth::{AuthType, Header, OauthMode, SentAuth};
 use super::problem::Problem;
+use crate::http::field;
 use hawser_core::App;
 use hawser_core::domain::header::is_token;
 use hawser_core::domain::id::{is_plain_text, parse_hyphenated};
@@ -228,8 +229,8 @@ impl Fields {
         }
     }
 
-    fn get(&self, field: &str) -> Option<&Value> {
-        self.object.get(field).filter(|value| !value.is_null())
+    fn get(&self, name: &str) -> Option<&Value> {
+        field(&self.object, name)
     }
 
     fn text(&mut self, field: &str) -> Option<String> {

@@ -3,12 +3,11 @@
 use crate::domain::api_key::{ApiKey, PersonalTokenPointer};
 use crate::domain::caller::Caller;
 use crate::domain::error::Unauthenticated;
-use crate::domain::id::{Sortable, TenantId, base32, hash, random, unbase32};
+use crate::domain::id::{Sortable, TenantId, base32, hash, is_same_secret, random, unbase32};
 use crate::domain::subject::{Actor, Subject, SubjectType};
 use crate::domain::time::Timestamp;
 use crate::table::Found;
 use crate::{Error, Result};
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use data_encoding::BASE64URL_NOPAD;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -70,8 +69,9 @@ impl PresentedKey {
             false => Unauthenticated::InvalidKey,
         };
         let stored = found.api_key(&self.tenant, &self.id)?.ok_or(invalid)?;
-        verify_slices_are_equal(stored.secret_hash.as_bytes(), self.secret_hash.as_bytes())
-            .map_err(|_| invalid)?;
+        if !is_same_secret(&stored.secret_hash, &self.secret_hash) {
+            return Err(invalid.into());
+        }
         match stored.expires_at {
             Some(end) if end <= now && self.personal => {
                 return Err(Unauthenticated::Expired(end).into());

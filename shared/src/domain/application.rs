@@ -10,8 +10,10 @@ use url::{Host, Url};
 
 /// The scope that an application is given: calls to MCP servers, as far as whoever signed in may make them.
 pub const SCOPE: &str = "mcp";
-/// The OpenID Connect scope that asks for refresh tokens. An application may ask for it, and gets refresh tokens in any
-/// case.
+/// The scope of an application that may do here all else that whoever signed in may do: register and delete servers, store and
+/// remove credentials, end logins. It is given to those that ask for it by name, for the whole deployment.
+pub const MANAGE: &str = "manage";
+/// What an application may ask for besides, as OpenID Connect calls it. Refresh tokens are given in any case.
 pub const OFFLINE_ACCESS: &str = "offline_access";
 /// The longest redirect URI, in bytes.
 const REDIRECT_LIMIT: usize = 2048;
@@ -221,6 +223,14 @@ impl Remembered {
             self.applications.remove(&oldest.unwrap_or_default());
         }
     }
+}
+
+/// How many redirect URIs an application may have.
+const REDIRECTS_LIMIT: usize = 10;
+
+/// Whether an application may have these redirect URIs: one to ten, each of them usable.
+pub fn are_usable_redirects(uris: &[String]) -> bool {
+    (1..=REDIRECTS_LIMIT).contains(&uris.len()) && uris.iter().all(|uri| is_usable_redirect(uri))
 }
 
 /// Whether a redirect URI may be registered: https, http on loopback, or the private-use scheme of an installed

@@ -3,6 +3,7 @@
 
 use super::time::Timestamp;
 use crate::{Error, Result};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,11 @@ pub mod seeded {
         STATE.set(Some(state));
         true
     }
+}
+
+/// Compares secrets, or hashes of them, in a time that does not depend on where they differ.
+pub fn is_same_secret(one: &str, other: &str) -> bool {
+    verify_slices_are_equal(one.as_bytes(), other.as_bytes()).is_ok()
 }
 
 /// SHA-256 of a text, lower-case hexadecimal.

@@ -1,11 +1,10 @@
 //! A login: what a person has allowed an application to do in their name, from the day on which they allowed it until it
 //! ends. Its item stands behind every token that was issued for it, so a login that has ended ends them all.
 
-use super::id::{Sortable, TenantId};
+use super::id::{Sortable, TenantId, is_same_secret};
 use super::sealed::SealedSecret;
 use super::subject::{Actor, Subject};
 use super::time::Timestamp;
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
@@ -128,7 +127,7 @@ impl CodeChallenge {
         let is_verifier =
             (43..=128).contains(&verifier.len()) && verifier.bytes().all(is_unreserved);
         let made = BASE64URL_NOPAD.encode(digest(&SHA256, verifier.as_bytes()).as_ref());
-        is_verifier && verify_slices_are_equal(made.as_bytes(), self.0.as_bytes()).is_ok()
+        is_verifier && is_same_secret(&made, &self.0)
     }
 }
 

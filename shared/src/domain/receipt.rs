@@ -38,6 +38,22 @@ pub struct Receipt {
 }
 
 impl Receipt {
+    /// A receipt of a removal at all servers that is still to be carried out, with nothing counted yet.
+    pub fn open(id: String, removed: Removed, actor: Actor, at: Timestamp) -> Self {
+        Self {
+            id,
+            removed,
+            server: None,
+            actor,
+            at,
+            closed: false,
+            changed_at: None,
+            counts: Some(Counts::default()),
+            outcomes: Outcomes::default(),
+            presented: Vec::new(),
+        }
+    }
+
     /// How many of the counted grants have no outcome yet; `None` if there are more outcomes than grants.
     pub fn unsettled(&self) -> Option<u64> {
         let grants = self.counts.unwrap_or_default().oauth;

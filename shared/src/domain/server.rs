@@ -335,6 +335,12 @@ pub enum KeyCheck {
     Failed,
 }
 
+impl AsRef<Self> for Server {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 impl Server {
     /// Placeholder names of the header templates, ascending and distinct.
     pub fn parameters(&self) -> BTreeSet<String> {

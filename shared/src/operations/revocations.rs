@@ -174,7 +174,7 @@ pub(super) async fn present_now(
 /// The tokens of a revocation.
 struct TokenSets {
     own: Tokens,
-    /// Those that came after its grant had ended.
+    /// Tokens that were issued after the grant had ended.
     late: Option<Tokens>,
 }
 
@@ -213,11 +213,11 @@ struct Recovery {
 
 /// The outcome of a recovery.
 enum Recovered {
-    /// The revocation has more to present now, or another one has it; either is due.
+    /// The recovered tokens are stored, in this revocation or in another one; the worker finds it in the index of due work.
     Moved,
-    /// The issuer refuses. What there is is presented.
+    /// The issuer refuses the refresh. The tokens that are known are revoked.
     Nothing,
-    /// The issuer does not answer. How long it wants to be left alone, if it says so.
+    /// The issuer does not answer; with its `Retry-After` in seconds, if it sent one.
     TryLater(Option<i64>),
 }
 
@@ -497,11 +497,11 @@ async fn find_endpoint(
 struct CurrentSettings {
     /// The client's secret, which an operator may have changed since the tokens were obtained.
     secret: Option<SecretString>,
-    /// What the operator adds to requests for tokens.
+    /// Additional parameters of token requests, set by the operator.
     parameters: Vec<(String, SecretString)>,
-    /// Where tokens are revoked, how, and with what authentication.
+    /// The revocation endpoint, its method, and the client authentication there.
     endpoint: Option<(String, RevocationMethod, Option<ClientAuth>)>,
-    /// Issuers to ask.
+    /// Issuers whose metadata may name the revocation endpoint.
     issuers: Vec<String>,
     /// Those of them whose metadata may name a revocation endpoint on another host.
     trusted: Vec<String>,

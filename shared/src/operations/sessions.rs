@@ -16,23 +16,23 @@ use crate::{Error, Result};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// How often a session that is waited for is looked at.
+/// The pause between two reads of a session that a caller waits for.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// The state of a consent (LangSmith 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConsentState {
-    /// It may still end well.
+    /// It is still open.
     Open,
-    /// Its subject has a grant that serves, or may after a refresh.
+    /// Its subject has a grant that is valid, or may be after a refresh.
     Connected,
     /// Its subject has a grant that is over.
     Expired,
-    /// It ended without a grant, or the grant is gone.
+    /// It ended without a grant, or the grant has been removed since.
     Unconnected,
 }
 
-/// A consent of a server that exists, for a day after it was begun.
+/// Finds a consent, at most a day after it was begun, if its server exists.
 ///
 /// # Errors
 /// [`Error::Unauthenticated`], [`Error::Unavailable`], [`Error::Internal`].

@@ -60,8 +60,8 @@ pub(super) async fn run(app: &App, found: &Verification) -> Result<()> {
     };
     info!(tenant = one.tenant.as_str(), server = ?one.server, attempts = one.attempts + 1, ?outcome, "tried an api key");
     retry_on_contention(
-        || record(app, &one, outcome),
-        |error| matches!(error, Error::Contended),
+        || load_pending(app, &one),
+        |pending| record(app, &one, pending, outcome),
     )
     .await
 }
@@ -77,9 +77,14 @@ async fn load_pending(app: &App, found: &Verification) -> Result<Option<(Verific
     Ok(server.map(|server| (one, server)))
 }
 
-async fn record(app: &App, one: &Verification, outcome: KeyCheck) -> Result<()> {
-    let Some((one, before)) = load_pending(app, one).await? else {
-        return app.table.drop_verification(one).await;
+async fn record(
+    app: &App,
+    tried: &Verification,
+    pending: Option<(Verification, Server)>,
+    outcome: KeyCheck,
+) -> Result<()> {
+    let Some((one, before)) = pending else {
+        return app.table.drop_verification(tried).await;
     };
     let mut after = before.clone();
     after.version += 1;

@@ -16,7 +16,7 @@ use crate::domain::revocation::{Presentation, Revocation};
 use crate::domain::server::Server;
 use crate::domain::session::{Consent, ConsentSecrets, Origin, Phase, Session};
 use crate::domain::status::{Status, status};
-use crate::oauth::token::{self, Class, Endpoint};
+use crate::oauth::token::{self, Class, Endpoint, TokenFailure};
 use crate::operations::sealed_tokens;
 use crate::seal::{DataKey, Kind};
 use crate::state::app::App;
@@ -29,10 +29,10 @@ use tracing::{error, info, warn};
 
 /// How long the exchange of a code may keep a session busy, in seconds: longer than the call and the write together.
 const EXCHANGE: i64 = 60;
-/// How often an answer is tried to be stored while others write.
+/// Attempts at storing an answer while others write the same items.
 const ATTEMPTS: usize = 10;
 
-/// What an issuer sent the browser back with.
+/// The parameters with which an issuer sent the browser back.
 pub struct Callback {
     /// `state`.
     pub state: String,
@@ -73,7 +73,7 @@ impl ConsentOutcome {
 /// A consent that is over.
 #[derive(Debug)]
 pub struct Finished {
-    /// What it was.
+    /// Its session.
     pub session: Session,
     /// How it ended.
     pub ended: ConsentOutcome,
@@ -159,7 +159,7 @@ pub async fn status_after(app: &App, session: &Session) -> Result<Status> {
     Ok(status(&at.server, &at.records, app.now()))
 }
 
-/// What an answer is judged and exchanged by.
+/// The data that an answer is validated and exchanged with.
 struct ExchangeContext<'a> {
     consent: &'a Consent,
     key: DataKey,
@@ -235,33 +235,8 @@ async fn answer(
     let tokens = match exchanged {
         Ok(tokens) => tokens,
         Err(failure) => {
-            warn!(
-                tenant = tenant.as_str(),
-                server = ?id,
-                issuer = host(&consent.issuance.issuer),
-                status = failure.status,
-                error = failure.word,
-                "a code was not exchanged"
-            );
-            if failure.class == Class::InvalidClient {
-                clients::reject(app, tenant, id, &session.subject, &consent.issuance).await?;
-            }
-            let reason = match failure.class {
-                Class::InvalidClient => ConsentFailure::ClientRefused,
-                Class::Transient => ConsentFailure::IssuerUnreachable,
-                Class::Unusable => ConsentFailure::TokenUnusable,
-                Class::InvalidGrant | Class::Configuration => ConsentFailure::CodeRefused,
-            };
-            let Some(received) = failure.received else {
-                return Ok(ConsentOutcome::Failed(reason));
-            };
-            let secret = Tokens {
-                access: received.access.unwrap_or_else(grants::no_token),
-                refresh: received.refresh,
-                client_secret: secrets.client_secret,
-            };
-            let grant = new_grant(app, &key, session, consent, &secret)?;
-            return store(app, &key, session, grant, &secret, Use::Unusable(reason)).await;
+            let client_secret = secrets.client_secret;
+            return not_exchanged(app, &key, session, consent, client_secret, failure).await;
         }
     };
     let secret = Tokens {
@@ -287,6 +262,45 @@ async fn answer(
         clients::remember(app, tenant, id, &session.subject, record, &client).await;
     }
     Ok(ended)
+}
+
+/// The end of a consent whose code brought no usable tokens. What came all the same is revoked.
+async fn not_exchanged(
+    app: &App,
+    key: &DataKey,
+    session: &Session,
+    consent: &Consent,
+    client_secret: Option<SecretString>,
+    failure: TokenFailure,
+) -> Result<ConsentOutcome> {
+    let (tenant, id) = (&session.tenant, session.server);
+    warn!(
+        tenant = tenant.as_str(),
+        server = ?id,
+        issuer = host(&consent.issuance.issuer),
+        status = failure.status,
+        error = failure.word,
+        "a code was not exchanged"
+    );
+    if failure.class == Class::InvalidClient {
+        clients::reject(app, tenant, id, &session.subject, &consent.issuance).await?;
+    }
+    let reason = match failure.class {
+        Class::InvalidClient => ConsentFailure::ClientRefused,
+        Class::Transient => ConsentFailure::IssuerUnreachable,
+        Class::Unusable => ConsentFailure::TokenUnusable,
+        Class::InvalidGrant | Class::Configuration => ConsentFailure::CodeRefused,
+    };
+    let Some(received) = failure.received else {
+        return Ok(ConsentOutcome::Failed(reason));
+    };
+    let secret = Tokens {
+        access: received.access.unwrap_or_else(grants::no_token),
+        refresh: received.refresh,
+        client_secret,
+    };
+    let grant = new_grant(app, key, session, consent, &secret)?;
+    store(app, key, session, grant, &secret, Use::Unusable(reason)).await
 }
 
 /// How exchanged tokens are to be used.
