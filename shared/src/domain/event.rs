@@ -333,7 +333,7 @@ impl Month {
 }
 
 impl Event {
-    /// The event of a change that is made now. Its outcome is [`Outcome::Succeeded`]: it is written in the transaction
+    /// The event of a change that is made now. Its outcome is [`EventOutcome::Succeeded`]: it is written in the transaction
     /// that makes the change.
     ///
     /// # Errors
