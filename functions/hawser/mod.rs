@@ -40,7 +40,7 @@ use hawser_core::App;
 use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::id::{ServerId, Sortable};
 use hawser_core::domain::receipt::{PresentedToken, Receipt, Removed};
-use hawser_core::domain::revocation::Outcome;
+use hawser_core::domain::revocation::RevocationOutcome;
 use hawser_core::domain::subject::{Subject, SubjectType};
 use serde_json::{Map, Value, json};
 
@@ -186,17 +186,12 @@ pub fn present(receipt: &Receipt) -> Value {
     }
     // What issuers have said so far, and no word that none has said; a grant that is not counted is still being revoked.
     let said = receipt.outcomes;
-    let outcomes: Map<String, Value> = [
-        (word(Outcome::Revoked), said.revoked),
-        (word(Outcome::AlreadyInvalid), said.already_invalid),
-        (word(Outcome::Unsupported), said.unsupported),
-        (word(Outcome::Failed), said.failed),
-        (word(Outcome::Unknown), said.unknown),
-    ]
-    .into_iter()
-    .filter(|(_, grants)| *grants > 0)
-    .map(|(outcome, grants)| (outcome.to_owned(), grants.into()))
-    .collect();
+    let outcomes: Map<String, Value> = RevocationOutcome::ALL
+        .into_iter()
+        .map(|outcome| (outcome, said.of(outcome)))
+        .filter(|(_, grants)| *grants > 0)
+        .map(|(outcome, grants)| (word(outcome).to_owned(), grants.into()))
+        .collect();
     if !outcomes.is_empty() {
         set("outcomes", outcomes.into());
     }
@@ -210,13 +205,13 @@ pub fn present(receipt: &Receipt) -> Value {
 }
 
 /// The outcome of a revocation, as these responses spell it.
-const fn word(outcome: Outcome) -> &'static str {
+const fn word(outcome: RevocationOutcome) -> &'static str {
     match outcome {
-        Outcome::Revoked => "revoked",
-        Outcome::AlreadyInvalid => "alreadyInvalid",
-        Outcome::Unsupported => "unsupported",
-        Outcome::Failed => "failed",
-        Outcome::Unknown => "unknown",
+        RevocationOutcome::Revoked => "revoked",
+        RevocationOutcome::AlreadyInvalid => "alreadyInvalid",
+        RevocationOutcome::Unsupported => "unsupported",
+        RevocationOutcome::Failed => "failed",
+        RevocationOutcome::Unknown => "unknown",
     }
 }
 
@@ -234,4 +229,18 @@ fn presented(one: &PresentedToken) -> Value {
         object["reason"] = why.as_str().into();
     }
     object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hawser_core::domain::event::EventOutcome;
+
+    #[test]
+    fn receipts_and_the_audit_log_have_the_same_words() {
+        for outcome in RevocationOutcome::ALL {
+            let logged = serde_json::to_value(EventOutcome::from(outcome)).unwrap();
+            assert_eq!(logged, word(outcome));
+        }
+    }
 }

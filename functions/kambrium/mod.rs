@@ -21,6 +21,7 @@ pub use problem::Problem;
 use crate::http::{self, Authorization, BODY_LIMIT, Request, Response, json};
 use fields::Faults;
 use hawser_core::App;
+use hawser_core::auth::Use;
 use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::caller::Caller;
 use hawser_core::domain::error::{Error, Unauthenticated};
@@ -96,7 +97,7 @@ async fn admit<T>(
 async fn present(app: &App, request: &Request) -> hawser_core::Result<Presented> {
     let key = || http::header(request, "x-api-key").filter(|key| !key.is_empty());
     if let Some(Authorization::Bearer(token)) = http::authorization(request) {
-        app.present_token(&token, &[]).await
+        app.present_token(&token, Use::Management).await
     } else if let Some(key) = key() {
         Ok(Presented::api_key(&key)?)
     } else {

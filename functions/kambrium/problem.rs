@@ -5,7 +5,7 @@
 use super::Call;
 use super::fault::Fault;
 use super::number::shown_number;
-use crate::http::{Code, Request, Response, json, with_header};
+use crate::http::{Code, Request, Response, json, with_header, with_scope_to_manage};
 use hawser_core::Error;
 use hawser_core::domain::error::Unauthenticated;
 use lambda_http::Body;
@@ -92,7 +92,7 @@ impl Problem {
             Self::Refused(refused) => refused,
         };
         match refusal {
-            Refusal::NotPermitted => said(
+            Refusal::NotPermitted | Refusal::Domain(Error::ForCallsOnly) => said(
                 403,
                 "scope_missing",
                 &format!("You do not have permission to {}.", call.purpose),
@@ -199,11 +199,19 @@ impl From<Problem> for Response<Body> {
         } else {
             None
         };
+        let for_calls = matches!(
+            &problem,
+            Problem::Refused(Refused {
+                refusal: Refusal::Domain(Error::ForCallsOnly),
+                ..
+            })
+        );
         let (status, code, detail) = problem.parts();
         let mut response = json(status, &json!({"detail": detail}));
         response.extensions_mut().insert(Code(code));
         match (status, allow) {
             (401, _) => with_header(response, "www-authenticate", "Bearer"),
+            (403, _) if for_calls => with_scope_to_manage(response),
             (_, Some(allow)) => with_header(response, "allow", &allow),
             _ => response,
         }

@@ -2,7 +2,7 @@
 //! and the older bodies of authentication errors (LangSmith 1.1), which have none of its fields.
 
 use super::Permission;
-use crate::http::{Code, Response, empty, json, with_header};
+use crate::http::{Code, Response, empty, json, with_header, with_scope_to_manage};
 use hawser_core::Error;
 use hawser_core::domain::error::{OauthSetup, Unauthenticated, UnusableAddress};
 use lambda_http::Body;
@@ -203,9 +203,8 @@ fn domain(error: &Error) -> (u16, &'static str, String) {
         Error::Unauthenticated(
             Unauthenticated::Missing | Unauthenticated::InvalidToken | Unauthenticated::Expired(_),
         ) => (401, "unauthorized", "Unauthorized"),
-        Error::Unauthenticated(Unauthenticated::NoTenant | Unauthenticated::InvalidKey) => {
-            (403, "forbidden", "Forbidden")
-        }
+        Error::Unauthenticated(Unauthenticated::NoTenant | Unauthenticated::InvalidKey)
+        | Error::ForCallsOnly => (403, "forbidden", "Forbidden"),
         Error::ServerNotFound => (
             404,
             "mcp_server_not_found",
@@ -312,9 +311,11 @@ impl From<Problem> for Response<Body> {
                 },
             ),
         };
-        if let Problem::MethodNotAllowed(methods) = &problem {
-            response = with_header(response, "allow", methods);
-        }
+        response = match &problem {
+            Problem::MethodNotAllowed(methods) => with_header(response, "allow", methods),
+            Problem::Domain(Error::ForCallsOnly) => with_scope_to_manage(response),
+            _ => response,
+        };
         response.extensions_mut().insert(Code(code));
         response
     }

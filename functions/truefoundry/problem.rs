@@ -1,6 +1,6 @@
 //! How this contract says no: `HttpError`, whatever the status (TrueFoundry 1.4).
 
-use crate::http::{Code, Response, json, with_header};
+use crate::http::{Code, Response, json, with_header, with_scope_to_manage};
 use hawser_core::Error;
 use hawser_core::domain::error::UnusableAddress;
 use lambda_http::Body;
@@ -115,6 +115,9 @@ impl Problem {
             Self::Domain(Error::Unauthenticated(_)) => {
                 said(401, "UNAUTHORIZED", "Valid credentials are required.")
             }
+            Self::Domain(Error::ForCallsOnly) => {
+                said(403, "PERMISSION_DENIED", "This token is for calls to MCP servers only.")
+            }
             Self::Domain(Error::ServerNotFound) => said(404, "MCP_SERVER_NOT_FOUND", "There is no such MCP server."),
             Self::Domain(Error::CredentialNotFound) => {
                 said(404, "AUTH_RECORD_NOT_FOUND", "This subject has no such auth record.")
@@ -171,6 +174,7 @@ impl From<Problem> for Response<Body> {
         } else {
             None
         };
+        let for_calls = matches!(problem, Problem::Domain(Error::ForCallsOnly));
         let (status_code, code, message, details) = problem.parts();
         let mut response = json(
             status_code,
@@ -184,6 +188,7 @@ impl From<Problem> for Response<Body> {
         response.extensions_mut().insert(Code(code));
         match (status_code, allow) {
             (401, _) => with_header(response, "www-authenticate", "Bearer"),
+            (403, _) if for_calls => with_scope_to_manage(response),
             (429, _) => with_header(response, "retry-after", "60"),
             (_, Some(allow)) => with_header(response, "allow", &allow),
             _ => response,

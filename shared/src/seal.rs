@@ -48,7 +48,7 @@ pub struct TenantKey {
     bytes: KeyBytes,
 }
 
-/// What a sealed value is and whose. It becomes the additional data of the encryption.
+/// The kind of a sealed value, and whose it is. It becomes the additional data of the encryption.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind<'a> {
     /// A server's own secrets.

@@ -52,7 +52,7 @@ impl Default for Limits {
     }
 }
 
-/// Raises the number of files that this process may open to [`FILES`], or as far as the system allows. Returns the
+/// Raises the number of files that this process may open to 16,384, or as far as the system allows. Returns the
 /// number.
 pub fn raise_files() -> u64 {
     let now = getrlimit(Resource::Nofile);

@@ -10,15 +10,15 @@ use std::path::Path;
 const LEFT: &str = "\
 Left to do (docs/ADDING_AN_ENDPOINT.md):
   2.  its rules in docs/contracts
-  3.  the handler, which answers 501 so far
+  3.  the handler, which answers 501 so far; new refusals in the contract's problem.rs
   4.  the operation in shared/src/operations
   5.  the access pattern in docs/STORAGE.md and shared/src/table
   6.  in functions/lib.rs: `Public` for a document for everyone, `Page` for a page for browsers
   9.  in template.yaml: the actions that the function needs, and no other
   10. in the sample event: a body, and ids that fit
-  11. tests, and the number of requests to the table in tests/it/budget.rs
+  11. tests; a row in tests/it/permissions.rs, a line in hostile.rs, a call in budget.rs
   12. docs/API.md, docs/STORAGE.md, CHANGELOG.md
-Then: cargo fmt --all && cargo test --test it -- index::";
+Then: cargo fmt --all && cargo test --test it -- index:: permissions:: hostile:: budget::";
 
 /// The parts of an endpoint's name, and its route.
 #[derive(Debug, PartialEq, Eq)]

@@ -5,7 +5,9 @@
 //! of the first read of the request, like the item of an API key. That item says what the token may do. Without it the
 //! token is invalid.
 
+use crate::auth::Use;
 use crate::auth::jwt::is_plain_token;
+use crate::domain::application::MANAGE;
 use crate::domain::caller::Caller;
 use crate::domain::error::Unauthenticated;
 use crate::domain::id::{Sortable, TenantId, base32, hash, random, unbase32};
@@ -146,13 +148,26 @@ impl LoginToken {
         self.claims.sid
     }
 
-    /// Whether the token is for the whole deployment: its audience is the base URL that issued it.
-    pub fn is_for_deployment(&self) -> bool {
-        self.is_for(std::slice::from_ref(&self.claims.iss))
+    /// Whether it may be used for this. A call needs its address, or the base that has issued the token, in `aud`; everything else
+    /// needs that base, and the scope to manage (Inbound 2.24).
+    ///
+    /// # Errors
+    /// [`Unauthenticated::InvalidToken`], [`Error::ForCallsOnly`].
+    pub fn check_use(&self, used_for: Use<'_>) -> Result<()> {
+        let is_for_deployment = self.is_for(std::slice::from_ref(&self.claims.iss));
+        match used_for {
+            Use::Call(addresses) if is_for_deployment || self.is_for(addresses) => Ok(()),
+            Use::Management if is_for_deployment => {
+                let mut scopes = self.claims.scope.split(' ');
+                let manages = scopes.any(|scope| scope == MANAGE);
+                manages.then_some(()).ok_or(Error::ForCallsOnly)
+            }
+            _ => Err(Unauthenticated::InvalidToken.into()),
+        }
     }
 
-    /// Whether the token is for one of these addresses. A final slash makes no difference.
-    pub fn is_for(&self, addresses: &[String]) -> bool {
+    /// Whether it is for one of these addresses; a final slash says nothing.
+    fn is_for(&self, addresses: &[String]) -> bool {
         let audiences = match &self.claims.aud {
             Audience::One(one) => std::slice::from_ref(one),
             Audience::All(all) => all.as_slice(),

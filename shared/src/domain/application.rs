@@ -10,8 +10,10 @@ use url::{Host, Url};
 
 /// The scope that an application is given: calls to MCP servers, as far as whoever signed in may make them.
 pub const SCOPE: &str = "mcp";
-/// The OpenID Connect scope that asks for refresh tokens. An application may ask for it, and gets refresh tokens in any
-/// case.
+/// The scope of an application that may do here all else that whoever signed in may do: register and delete servers, store and
+/// remove credentials, end logins. It is given to those that ask for it by name, for the whole deployment.
+pub const MANAGE: &str = "manage";
+/// What an application may ask for besides, as OpenID Connect calls it. Refresh tokens are given in any case.
 pub const OFFLINE_ACCESS: &str = "offline_access";
 /// The longest redirect URI, in bytes.
 const REDIRECT_LIMIT: usize = 2048;

@@ -47,7 +47,7 @@ pub enum ConsentFailure {
     CodeRefused,
     /// The issuer's answer to the code holds no token that can be used.
     TokenUnusable,
-    /// The server was changed, or its subject disconnected, during the consent.
+    /// Meanwhile the server was changed, or its subject disconnected or offboarded ([`super::session::Session::is_void`]).
     Void,
     /// An error within Hawser.
     Internal,

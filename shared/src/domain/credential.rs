@@ -4,7 +4,6 @@ use super::id::{ServerId, Sortable};
 use super::issuance::Issuance;
 use super::secret;
 use super::server::Server;
-use super::session::Session;
 use super::subject::{Actor, Subject};
 use super::time::Timestamp;
 use crate::Result;
@@ -294,12 +293,6 @@ impl Stored {
             self.grant.as_ref().and_then(|one| one.void_consents_before),
         ];
         all.into_iter().flatten().max()
-    }
-
-    /// Whether the subject was disconnected after a consent was begun.
-    pub fn voids(&self, session: &Session) -> bool {
-        let void = self.void_consents_before();
-        session.removals != self.removals() || void.is_some_and(|until| session.at <= until)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::time::Timestamp;
 use std::fmt;
 
-/// What every operation returns.
+/// The result of every operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a caller could not be authenticated.
@@ -64,6 +64,8 @@ pub enum UnusableAddress {
 pub enum Error {
     /// The caller could not be authenticated.
     Unauthenticated(Unauthenticated),
+    /// The token is that of an application that may call MCP servers and nothing else.
+    ForCallsOnly,
     /// No such server in the caller's tenant.
     ServerNotFound,
     /// The subject has begun too many consents at the server within a short time.

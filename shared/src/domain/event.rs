@@ -10,7 +10,7 @@ use super::consent_failure::ConsentFailure;
 use super::credential::Source;
 use super::id::{ServerId, Sortable, TenantId, hash};
 use super::login::LoginEnd;
-use super::revocation;
+use super::revocation::RevocationOutcome;
 use super::session::Session;
 use super::subject::Subject;
 use super::time::Timestamp;
@@ -30,7 +30,7 @@ pub struct Event {
     /// What was changed, and how.
     pub action: Action,
     /// What came of the change.
-    pub outcome: Outcome,
+    pub outcome: EventOutcome,
     /// The server that the change concerns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerId>,
@@ -234,7 +234,7 @@ pub enum Action {
 /// What came of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Outcome {
+pub enum EventOutcome {
     /// The change was made.
     Succeeded,
     /// The change was tried and not made.
@@ -251,14 +251,14 @@ pub enum Outcome {
     Unknown,
 }
 
-impl From<revocation::Outcome> for Outcome {
-    fn from(outcome: revocation::Outcome) -> Self {
+impl From<RevocationOutcome> for EventOutcome {
+    fn from(outcome: RevocationOutcome) -> Self {
         match outcome {
-            revocation::Outcome::Revoked => Self::Revoked,
-            revocation::Outcome::AlreadyInvalid => Self::AlreadyInvalid,
-            revocation::Outcome::Unsupported => Self::Unsupported,
-            revocation::Outcome::Failed => Self::Failed,
-            revocation::Outcome::Unknown => Self::Unknown,
+            RevocationOutcome::Revoked => Self::Revoked,
+            RevocationOutcome::AlreadyInvalid => Self::AlreadyInvalid,
+            RevocationOutcome::Unsupported => Self::Unsupported,
+            RevocationOutcome::Failed => Self::Failed,
+            RevocationOutcome::Unknown => Self::Unknown,
         }
     }
 }
@@ -333,7 +333,7 @@ impl Month {
 }
 
 impl Event {
-    /// The event of a change that is made now. Its outcome is [`Outcome::Succeeded`]: it is written in the transaction
+    /// The event of a change that is made now. Its outcome is [`EventOutcome::Succeeded`]: it is written in the transaction
     /// that makes the change.
     ///
     /// # Errors
@@ -349,7 +349,7 @@ impl Event {
             tenant: tenant.clone(),
             actor: actor.into(),
             action,
-            outcome: Outcome::Succeeded,
+            outcome: EventOutcome::Succeeded,
             server: None,
             subject: None,
             source: None,
@@ -448,7 +448,7 @@ impl Event {
 
     /// Sets the outcome.
     #[must_use]
-    pub fn with(mut self, outcome: impl Into<Outcome>) -> Self {
+    pub fn with(mut self, outcome: impl Into<EventOutcome>) -> Self {
         self.outcome = outcome.into();
         self
     }
@@ -483,7 +483,7 @@ struct Line<'a> {
     at: String,
     actor: LineActor<'a>,
     action: Action,
-    outcome: Outcome,
+    outcome: EventOutcome,
     #[serde(skip_serializing_if = "Option::is_none")]
     server_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -159,8 +159,8 @@ impl Offboarding {
         login.approval.offboardings < self.number
     }
 
-    /// Whether a consent was begun before this offboarding.
-    pub const fn voids(&self, session: &Session) -> bool {
+    /// Whether this offboarding ends a consent. It does not end one that was begun after it.
+    pub const fn ends_consent(&self, session: &Session) -> bool {
         self.number == 0 || session.offboardings < self.number
     }
 }

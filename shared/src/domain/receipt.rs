@@ -2,7 +2,7 @@
 
 use crate::domain::credential::Source;
 use crate::domain::id::{ServerId, Sortable};
-use crate::domain::revocation::{Outcome, Unsupported};
+use crate::domain::revocation::{RevocationOutcome, Unsupported};
 use crate::domain::subject::{Actor, Subject};
 use crate::domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -74,7 +74,10 @@ impl Receipt {
 
 /// How many revocations have ended in each way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "domain::revocation::Outcome documents each")]
+#[expect(
+    missing_docs,
+    reason = "domain::revocation::RevocationOutcome documents each"
+)]
 pub struct Outcomes {
     pub revoked: u64,
     pub already_invalid: u64,
@@ -85,9 +88,21 @@ pub struct Outcomes {
 }
 
 impl Outcomes {
+    /// How many revocations have ended in this way.
+    pub const fn of(self, outcome: RevocationOutcome) -> u64 {
+        match outcome {
+            RevocationOutcome::Revoked => self.revoked,
+            RevocationOutcome::AlreadyInvalid => self.already_invalid,
+            RevocationOutcome::Unsupported => self.unsupported,
+            RevocationOutcome::Failed => self.failed,
+            RevocationOutcome::Unknown => self.unknown,
+        }
+    }
+
     /// How many revocations have ended.
-    pub const fn total(self) -> u64 {
-        self.revoked + self.already_invalid + self.unsupported + self.failed + self.unknown
+    pub fn total(self) -> u64 {
+        let all = RevocationOutcome::ALL.into_iter();
+        all.map(|outcome| self.of(outcome)).sum()
     }
 }
 
@@ -101,8 +116,8 @@ pub struct PresentedToken {
     /// The HTTP status of the endpoint's last answer; `None` if it was not asked.
     pub status: Option<u16>,
     /// How the presentation ended.
-    pub outcome: Outcome,
-    /// Why the token could not be revoked, where the outcome is [`Outcome::Unsupported`].
+    pub outcome: RevocationOutcome,
+    /// Why the token could not be revoked, where the outcome is [`RevocationOutcome::Unsupported`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<Unsupported>,
     /// When the presentation ended.
@@ -184,4 +199,20 @@ pub enum Removed {
         /// The server's number.
         number: u64,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_outcome_is_counted_under_the_word_that_is_stored() {
+        for outcome in RevocationOutcome::ALL {
+            let mut stored = serde_json::to_value(Outcomes::default()).unwrap();
+            let count = stored.get_mut(outcome.as_str()).unwrap();
+            *count = 3.into();
+            let read: Outcomes = serde_json::from_value(stored).unwrap();
+            assert_eq!((read.of(outcome), read.total()), (3, 3), "{outcome:?}");
+        }
+    }
 }

@@ -88,12 +88,12 @@ pub enum Presentation {
     /// The presentation has ended.
     Ended {
         /// How it ended.
-        outcome: Outcome,
+        outcome: RevocationOutcome,
         /// The HTTP status that the issuer answered, if it was asked.
         status: Option<u16>,
         /// When it ended.
         at: Timestamp,
-        /// Why the token could not be revoked, where the outcome is [`Outcome::Unsupported`].
+        /// Why the token could not be revoked, where the outcome is [`RevocationOutcome::Unsupported`].
         #[serde(default, skip_serializing_if = "Option::is_none")]
         why: Option<Unsupported>,
     },
@@ -102,7 +102,7 @@ pub enum Presentation {
 /// How the revocation of a token or a grant ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum RevocationOutcome {
     /// The issuer confirmed it.
     Revoked,
     /// The issuer had ended it before, or it has expired.
@@ -130,7 +130,7 @@ pub enum Unsupported {
 }
 
 impl Unsupported {
-    /// The name in receipts.
+    /// In the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::IssuerUnknown => "issuerUnknown",
@@ -141,8 +141,17 @@ impl Unsupported {
     }
 }
 
-impl Outcome {
-    /// The name in receipts.
+impl RevocationOutcome {
+    /// All that there are.
+    pub const ALL: [Self; 5] = [
+        Self::Revoked,
+        Self::AlreadyInvalid,
+        Self::Unsupported,
+        Self::Failed,
+        Self::Unknown,
+    ];
+
+    /// As stored, and as key of [`super::receipt::Outcomes`].
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Revoked => "revoked",
@@ -205,7 +214,7 @@ impl Revocation {
             } else if grant.last_refresh == Some(RefreshOutcome::InvalidGrant) {
                 // The revocation that was written when the issuer refused the refresh token presents it.
                 Presentation::Ended {
-                    outcome: Outcome::AlreadyInvalid,
+                    outcome: RevocationOutcome::AlreadyInvalid,
                     status: None,
                     at: now,
                     why: None,
@@ -240,7 +249,7 @@ impl Revocation {
 
     /// How the revocation as a whole ended, once nothing is due: as the refresh token did, unless the issuer did not
     /// know that token and an access token may live on. Where tokens may be missing, no good outcome is claimed.
-    pub fn outcome(&self) -> Option<Outcome> {
+    pub fn outcome(&self) -> Option<RevocationOutcome> {
         if self.is_due() {
             return None;
         }
@@ -252,18 +261,23 @@ impl Revocation {
             late.and_then(|late| late.access.ended()),
         ];
         let has = |outcome| accesses.contains(&Some(outcome));
-        let lives_on = [Outcome::Failed, Outcome::Unsupported];
+        let lives_on = [RevocationOutcome::Failed, RevocationOutcome::Unsupported];
         let ended = match refresh {
-            Some(outcome) if outcome != Outcome::AlreadyInvalid => outcome,
+            Some(outcome) if outcome != RevocationOutcome::AlreadyInvalid => outcome,
             _ => match lives_on.into_iter().find(|outcome| has(*outcome)) {
                 Some(outcome) => outcome,
-                None if refresh.is_none() && has(Outcome::Revoked) => Outcome::Revoked,
-                None => Outcome::AlreadyInvalid,
+                None if refresh.is_none() && has(RevocationOutcome::Revoked) => {
+                    RevocationOutcome::Revoked
+                }
+                None => RevocationOutcome::AlreadyInvalid,
             },
         };
-        let good = matches!(ended, Outcome::Revoked | Outcome::AlreadyInvalid);
+        let good = matches!(
+            ended,
+            RevocationOutcome::Revoked | RevocationOutcome::AlreadyInvalid
+        );
         Some(if self.in_doubt && good {
-            Outcome::Unknown
+            RevocationOutcome::Unknown
         } else {
             ended
         })
@@ -272,7 +286,7 @@ impl Revocation {
 
 impl Presentation {
     /// How the presentation ended, if it has.
-    pub const fn ended(self) -> Option<Outcome> {
+    pub const fn ended(self) -> Option<RevocationOutcome> {
         match self {
             Self::Ended { outcome, .. } => Some(outcome),
             Self::None | Self::Due => None,
@@ -285,7 +299,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn ended(outcome: Outcome) -> Presentation {
+    fn ended(outcome: RevocationOutcome) -> Presentation {
         Presentation::Ended {
             outcome,
             status: None,
@@ -312,8 +326,20 @@ mod tests {
     }
 
     #[test]
+    fn every_outcome_is_listed_by_the_word_that_is_stored() {
+        for outcome in RevocationOutcome::ALL {
+            assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.as_str());
+        }
+        // Whoever refuses a word names all that there are.
+        let refusal = serde_json::from_value::<RevocationOutcome>(json!("other")).unwrap_err();
+        let words = RevocationOutcome::ALL.map(|outcome| format!("`{}`", outcome.as_str()));
+        let all = format!("expected one of {}", words.join(", "));
+        assert!(refusal.to_string().ends_with(&all), "{refusal}");
+    }
+
+    #[test]
     fn the_outcome_claims_no_more_than_was_said() {
-        use Outcome::{AlreadyInvalid, Failed, Revoked, Unknown, Unsupported};
+        use RevocationOutcome::{AlreadyInvalid, Failed, Revoked, Unknown, Unsupported};
         let none = Presentation::None;
         for (refresh, access, outcome, in_doubt) in [
             (ended(Revoked), ended(Failed), Revoked, Unknown),

@@ -82,7 +82,7 @@ const fn server_changed() -> Reason {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Auth {
-    /// Not at all.
+    /// Calls carry no credential.
     None,
     /// With the caller's own token. Registered and shown, never invoked.
     Passthrough,

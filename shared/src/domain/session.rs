@@ -1,8 +1,10 @@
 //! Authorization sessions: consents in progress.
 
+use super::credential::Stored;
 use super::id::{ServerId, Sortable, TenantId};
 use super::issuance::Issuance;
 use super::secret;
+use super::server::Server;
 use super::subject::Subject;
 use super::time::Timestamp;
 use crate::domain::address::origin;
@@ -265,6 +267,17 @@ impl Session {
     /// Whether the session's URL may still be used.
     pub fn is_open(&self, now: Timestamp) -> bool {
         now < self.at.plus_seconds(CONSENT_LIFETIME)
+    }
+
+    /// Whether nothing may come of it any more: its server was changed, or its subject disconnected there or offboarded, since
+    /// it was begun. Told by what is stored for the subject at the server, and how often the subject was offboarded.
+    /// What is decided by it is written under the same conditions, for all of this may change after it was read.
+    pub fn is_void(&self, server: &Server, stored: &Stored, offboardings: u64) -> bool {
+        let void_before = stored.void_consents_before();
+        self.auth_revision != server.auth_revision
+            || self.removals != stored.removals()
+            || void_before.is_some_and(|until| self.at <= until)
+            || self.offboardings != offboardings
     }
 
     /// Whether an issuer's answer may be on its way.

@@ -22,7 +22,8 @@ pub enum Hint {
     Access,
 }
 
-/// The outcome of one attempt (outcomes of MCP authorization 7).
+/// What one attempt came to. What follows from it is a [`RevocationOutcome`](crate::domain::revocation::RevocationOutcome),
+/// one of MCP authorization 7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The endpoint confirmed it, and nothing in its answer contradicts that.

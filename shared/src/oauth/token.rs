@@ -884,7 +884,7 @@ pub(super) mod tests {
         }
     }
 
-    /// What is said to a client that was refused before says nothing about what the client presented.
+    /// Whatever else is said to a refused client says nothing about what the client presented.
     #[tokio::test]
     async fn the_first_refusal_counts() {
         for second in [

@@ -15,7 +15,7 @@ use crate::domain::server::{Auth, Numbered, Server};
 use crate::domain::subject::Subject;
 use crate::seal::Kind;
 use crate::state::app::App;
-use crate::table::credentials::{Outcome, record_keys};
+use crate::table::credentials::{WriteOutcome, record_keys};
 use crate::table::reasons::StoredReason;
 use crate::table::{Found, Key, Table, servers};
 use crate::{Error, Result};
@@ -250,12 +250,12 @@ async fn remove(
         .remove_credential(tenant, server.id, credential, &kept, &receipt, &event)
         .await?
     {
-        Outcome::Done => {
+        WriteOutcome::Done => {
             app.work_appeared.notify_one();
             Ok(receipt.id)
         }
-        Outcome::ServerMoved => Err(Error::ServerNotFound),
-        Outcome::RecordMoved | Outcome::ReceiptClosed => Err(Error::Contended),
+        WriteOutcome::ServerMoved => Err(Error::ServerNotFound),
+        WriteOutcome::RecordMoved | WriteOutcome::ReceiptClosed => Err(Error::Contended),
     }
 }
 
@@ -323,7 +323,7 @@ async fn store_override(app: &App, new: &NewOverride) -> Result<Override> {
         .put_override(&caller.tenant, &own, replacing, &event)
         .await?
     {
-        Outcome::Done => Ok(own),
+        WriteOutcome::Done => Ok(own),
         _ => Err(Error::Contended),
     }
 }

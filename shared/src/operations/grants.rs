@@ -13,7 +13,7 @@ use super::{Tries, clients, revocations, servers};
 use crate::domain::address::host;
 use crate::domain::consent_failure::ConsentFailure;
 use crate::domain::credential::{Grant, LEASE, RefreshOutcome, Source, Tokens, new_version};
-use crate::domain::event::{self, Action, Event, Who, Worker};
+use crate::domain::event::{Action, Event, EventOutcome, Who, Worker};
 use crate::domain::id::{ServerId, TenantId, random};
 use crate::domain::reason::Reason;
 use crate::domain::revocation::{LateTokens, Presentation, Revocation};
@@ -504,9 +504,9 @@ fn refreshed(next: &Grant, tenant: &TenantId, who: &Who, now: Timestamp) -> Resu
         .of(&next.subject)
         .from(Source::Oauth);
     Ok(event.with(match next.last_refresh {
-        Some(RefreshOutcome::Succeeded) => event::Outcome::Succeeded,
-        Some(RefreshOutcome::InvalidGrant) => event::Outcome::Refused,
-        _ => event::Outcome::Failed,
+        Some(RefreshOutcome::Succeeded) => EventOutcome::Succeeded,
+        Some(RefreshOutcome::InvalidGrant) => EventOutcome::Refused,
+        _ => EventOutcome::Failed,
     }))
 }
 
@@ -688,7 +688,7 @@ pub(super) async fn discard_exchanged(
     let tenant = &session.tenant;
     let event = discarded(app, tenant, &Who::Browser, grant)?;
     let ended = Event::of_session(app.now(), Who::Browser, session, Action::SessionEnded)?;
-    let ended = ended.with(event::Outcome::Failed).because(reason);
+    let ended = ended.with(EventOutcome::Failed).because(reason);
     let table = &app.table;
     match table
         .discard_exchanged(revocation, session, &event, &ended)

@@ -94,12 +94,12 @@ async fn look(app: &App, session: &Session) -> Result<ConsentState> {
         .ok_or(Error::SessionNotFound)?;
     // An override comes first where there is one, but says nothing of the grant.
     records.header_override = None;
-    let offboarded = found.offboardings(tenant, &session.subject)? != session.offboardings;
+    let offboardings = found.offboardings(tenant, &session.subject)?;
     Ok(consent_state(
         &server,
         &session,
         &records,
-        offboarded,
+        offboardings,
         app.now(),
     ))
 }
@@ -108,7 +108,7 @@ fn consent_state(
     server: &Server,
     session: &Session,
     records: &Records,
-    offboarded: bool,
+    offboardings: u64,
     now: Timestamp,
 ) -> ConsentState {
     let may_end = match session.phase {
@@ -117,11 +117,7 @@ fn consent_state(
         Phase::Failed => false,
         Phase::Completed => return connection(server, session, records, now),
     };
-    // Whoever returns under another revision, or after the subject was disconnected, is refused.
-    let void = session.auth_revision != server.auth_revision
-        || records.stored.voids(session)
-        || offboarded;
-    if may_end && !void {
+    if may_end && !session.is_void(server, &records.stored, offboardings) {
         ConsentState::Open
     } else {
         ConsentState::Unconnected

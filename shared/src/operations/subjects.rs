@@ -13,7 +13,7 @@ use crate::domain::server::{Auth, Server};
 use crate::domain::session::Session;
 use crate::domain::subject::{Actor, Subject, SubjectType};
 use crate::state::app::App;
-use crate::table::credentials::Outcome;
+use crate::table::credentials::WriteOutcome;
 use crate::table::logins::Ended;
 use crate::table::reasons::StoredReason;
 use crate::{Error, Result, table};
@@ -337,7 +337,7 @@ async fn clear(app: &App, offboarding: &Offboarding, servers: &[Server]) -> Resu
                 .table
                 .offboard_credential(tenant, *server, credential, &kept, receipt, &event)
                 .await?;
-            if removed == Outcome::ReceiptClosed {
+            if removed == WriteOutcome::ReceiptClosed {
                 return Ok(false);
             }
         }
@@ -368,7 +368,7 @@ async fn find_subject_records(
         .filter(|one| matches!(one.auth, Auth::Oauth(_)));
     let open = with_consent.map(|one| app.table.open_sessions(tenant, one.id, subject));
     let mut consents: Vec<_> = try_join_all(open).await?.into_iter().flatten().collect();
-    consents.retain(|one| offboarding.voids(one));
+    consents.retain(|one| offboarding.ends_consent(one));
     let keys = servers
         .iter()
         .flat_map(|one| ServerAndRecords::keys(tenant, one.id, subject));

@@ -6,7 +6,7 @@ use super::proxy::Refusal;
 use super::retry_on_contention;
 use super::tools::{self, CachePolicy, Failure};
 use crate::domain::credential::Records;
-use crate::domain::event::{Action, Event, Outcome, Worker};
+use crate::domain::event::{Action, Event, EventOutcome, Worker};
 use crate::domain::job::Verification;
 use crate::domain::server::{KeyCheck, Server};
 use crate::state::app::App;
@@ -99,8 +99,8 @@ async fn record(
     )?
     .at(server)
     .with(match outcome {
-        KeyCheck::Verified => Outcome::Succeeded,
-        _ => Outcome::Failed,
+        KeyCheck::Verified => EventOutcome::Succeeded,
+        _ => EventOutcome::Failed,
     });
     if app.table.finish_verification(&one, change, &event).await? {
         Ok(())

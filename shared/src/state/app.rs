@@ -1,5 +1,6 @@
 //! What a function builds once, before its first request, and lends to every handler.
 
+use crate::auth::Use;
 use crate::auth::api_key::{PresentedKey, is_api_key, is_personal};
 use crate::auth::client_token::ClientToken;
 use crate::auth::credentials::Presented;
@@ -202,7 +203,7 @@ impl App {
     /// waiting ends.
     ///
     /// # Errors
-    /// Those of the work; [`Error::Unavailable`] when the process ends before the work is done.
+    /// Those that the work returns; [`Error::Unavailable`] when the process ends before the work is done.
     pub(crate) async fn to_its_end<T, F>(&self, work: impl FnOnce(Arc<Self>) -> F) -> Result<T>
     where
         T: Send + 'static,
@@ -224,14 +225,13 @@ impl App {
         self.clock.now()
     }
 
-    /// Reads a bearer token. A token of an issuer is verified at once; an API key sent as a bearer token (Inbound 1.4)
-    /// and a token of Hawser's own are verified with their items later. `resources` are the addresses of what the
-    /// request is for: a token of the operator's issuer may be meant for one of them (Inbound 1.3), and a login's token
-    /// is for one of them or for the whole deployment.
+    /// Takes a bearer token: verified, or to be settled by its item if it is one of ours. An API key may be sent as one
+    /// (Inbound 1.4). A token of the operator's issuer may be meant for what is called alone (Inbound 1.3), and a login's token
+    /// for that, or for calls alone (Inbound 2.24).
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`]; [`Error::Unavailable`] when the issuer's keys cannot be fetched.
-    pub async fn present_token(&self, token: &str, resources: &[String]) -> Result<Presented> {
+    /// [`Error::Unauthenticated`], [`Error::ForCallsOnly`], or [`Error::Unavailable`] when the issuer's keys cannot be fetched.
+    pub async fn present_token(&self, token: &str, used_for: Use<'_>) -> Result<Presented> {
         if let Some(token) = ClientToken::read(token) {
             return Ok(Presented::Client(token));
         }
@@ -248,12 +248,14 @@ impl App {
             && let Some(key) = self.verifying_key(&kid).await?
         {
             let token = LoginToken::verify(token, &key, self.now())?;
-            if !token.is_for_deployment() && !token.is_for(resources) {
-                return Err(Unauthenticated::InvalidToken.into());
-            }
+            token.check_use(used_for)?;
             return Ok(Presented::Login(Box::new(token)));
         }
         let verifier = Verifier::of(&self.verifiers, token).ok_or(Unauthenticated::InvalidToken)?;
+        let resources = match used_for {
+            Use::Call(addresses) => addresses,
+            Use::Management => &[],
+        };
         verifier
             .verify_for(token, resources, self.now())
             .await

@@ -8,7 +8,7 @@ use super::{Ticket, end, find_ticket, log_end, record_client_use, record_outcome
 use crate::domain::address::host;
 use crate::domain::consent_failure::ConsentFailure;
 use crate::domain::credential::{Grant, Source, Tokens, new_version};
-use crate::domain::event::{self, Action, Event, Who};
+use crate::domain::event::{Action, Event, EventOutcome, Who};
 use crate::domain::id::hash;
 use crate::domain::integration::RevocationScope;
 use crate::domain::reason::Reason;
@@ -20,7 +20,7 @@ use crate::oauth::token::{self, Class, Endpoint, TokenFailure};
 use crate::operations::sealed_tokens;
 use crate::seal::{DataKey, Kind};
 use crate::state::app::App;
-use crate::table::credentials::{Granting, Outcome};
+use crate::table::credentials::{Granting, WriteOutcome};
 use crate::table::reasons::StoredReason;
 use crate::table::{sessions, subjects};
 use crate::{Error, Result};
@@ -318,19 +318,23 @@ enum Use {
 async fn deny(app: &App, session: &Session) -> Result<()> {
     let (tenant, id) = (&session.tenant, session.server);
     for _ in 0..ATTEMPTS {
-        let at = match ServerAndRecords::load(&app.table, tenant, id, &session.subject).await {
-            Ok(Some(at)) => at,
-            Ok(None) => break,
+        let mut keys = ServerAndRecords::keys(tenant, id, &session.subject);
+        keys.push(subjects::key(tenant, &session.subject));
+        let found = match app.table.read(keys).await {
+            Ok(found) => found,
             Err(Error::Unavailable(_)) => continue,
             Err(error) => return Err(error),
         };
-        let ServerAndRecords {
+        let at = ServerAndRecords::from_found(&found, tenant, id, &session.subject)?;
+        let Some(ServerAndRecords {
             server, records, ..
-        } = at;
-        if records.grant.is_some() || server.auth_revision != session.auth_revision {
+        }) = at
+        else {
             break;
-        }
-        if records.stored.voids(session) {
+        };
+        let offboardings = found.offboardings(tenant, &session.subject)?;
+        let void = session.is_void(&server, &records.stored, offboardings);
+        if records.grant.is_some() || void {
             break;
         }
         let kept = StoredReason {
@@ -341,7 +345,7 @@ async fn deny(app: &App, session: &Session) -> Result<()> {
         };
         let ended = Event::of_session(kept.at, Who::Browser, session, Action::SessionEnded)?;
         let ended = ended
-            .with(event::Outcome::Refused)
+            .with(EventOutcome::Refused)
             .because(ConsentFailure::AccessDenied);
         let table = &app.table;
         if table.deny_session(session, &kept, &ended).await? {
@@ -482,12 +486,9 @@ async fn try_store(
     };
     let stored = &records.stored;
     let own = stored.grant.as_ref();
+    let offboardings = found.offboardings(tenant, &session.subject)?;
     // An offboarding may have ended the session under us.
-    let stands = server.auth_revision == session.auth_revision
-        && phase == Some(Phase::Exchanging)
-        && !stored.voids(session)
-        && found.offboardings(tenant, &session.subject)? == session.offboardings;
-    if !stands {
+    if phase != Some(Phase::Exchanging) || session.is_void(&server, stored, offboardings) {
         return Ok(StoreOutcome::Void);
     }
     grant.void_consents_before = stored.void_consents_before();
@@ -508,7 +509,7 @@ async fn try_store(
     let granted = Event::of_session(now, Who::Browser, session, Action::CredentialGranted)?;
     let granted = granted.from(Source::Oauth);
     Ok(match app.table.put_grant(&granting, &granted).await? {
-        Outcome::Done => StoreOutcome::Stored,
+        WriteOutcome::Done => StoreOutcome::Stored,
         _ => StoreOutcome::Contended,
     })
 }

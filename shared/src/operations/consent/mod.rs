@@ -21,7 +21,7 @@ use super::{Permitted, retry_on_contention};
 use crate::domain::caller::Caller;
 use crate::domain::consent_failure::{ConsentFailure, FailedConsent};
 use crate::domain::credential::Records;
-use crate::domain::event::{self, Action, Event, Who};
+use crate::domain::event::{Action, Event, EventOutcome, Who};
 use crate::domain::id::{ServerId, Sortable, TenantId, hash};
 use crate::domain::issuance::ClientSource;
 use crate::domain::server::{Auth, Secrets, Server};
@@ -127,7 +127,7 @@ pub fn parse_session_id(text: &str) -> Option<(ServerId, String)> {
     is_tag.then(|| (server, format!("{tag}{ulid}")))
 }
 
-/// A consent that begins now: void as soon as the subject is disconnected or offboarded after this.
+/// A consent that begins now. What comes after this read may make it void ([`Session::is_void`]).
 async fn new_session(
     app: &App,
     tenant: &TenantId,
@@ -228,9 +228,7 @@ async fn reusable(
         session.phase == Phase::Offered
             && session.subject == *subject
             && session.is_open(app.now())
-            && session.auth_revision == server.auth_revision
-            && session.offboardings == offboardings
-            && !records.stored.voids(session)
+            && !session.is_void(server, &records.stored, offboardings)
     }))
 }
 
@@ -594,9 +592,9 @@ async fn record_outcome(app: &App, session: &Session, failure: Option<ConsentFai
 async fn end(app: &App, session: &Session, from: Phase, failure: ConsentFailure) -> Result<()> {
     let ended = Event::of_session(app.now(), Who::Browser, session, Action::SessionEnded)?;
     let outcome = if failure == ConsentFailure::AccessDenied {
-        event::Outcome::Refused
+        EventOutcome::Refused
     } else {
-        event::Outcome::Failed
+        EventOutcome::Failed
     };
     log_end(session, failure);
     let ended = ended.with(outcome).because(failure);
@@ -710,8 +708,7 @@ async fn find_ticket(
         (Some(server), Some(session))
             if session.phase == phase
                 && session.secret_hash == *secret_hash
-                && session.is_open(app.now())
-                && session.auth_revision == server.auth_revision =>
+                && session.is_open(app.now()) =>
         {
             (server, session)
         }
@@ -720,9 +717,9 @@ async fn find_ticket(
     let mut keys = Vec::from(record_keys(tenant, server.id, &session.subject));
     keys.push(subjects::key(tenant, &session.subject));
     let found = app.table.read(keys).await?;
-    let offboarded = found.offboardings(tenant, &session.subject)? != session.offboardings;
+    let offboardings = found.offboardings(tenant, &session.subject)?;
     let records = found.records(tenant, &server, &session.subject)?;
-    if offboarded || records.stored.voids(&session) {
+    if session.is_void(&server, &records.stored, offboardings) {
         return Err(Error::SessionNotFound);
     }
     Ok((server, session, records))

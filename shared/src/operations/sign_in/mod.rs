@@ -137,7 +137,7 @@ async fn attempt(app: &App, state: &str, cookie: &str) -> Result<Attempt, SignIn
     let attempt: Option<Attempt> = opened.and_then(|plain| serde_json::from_slice(&plain).ok());
     attempt
         .filter(|one| app.now() < one.began.plus_seconds(SIGN_IN_LIFETIME))
-        .filter(|one| is_same_secret(one.state(), state))
+        .filter(|one| is_same_secret(&one.state(), state))
         .ok_or(SignInFailure::Foreign)
 }
 
