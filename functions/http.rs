@@ -117,7 +117,7 @@ pub fn authorization(request: &Request) -> Option<Authorization> {
 /// connection is one for Kambrium's paths only.
 ///
 /// # Errors
-/// [`hawser_core::Error::Unauthenticated`], [`hawser_core::Error::ForCallsOnly`], [`hawser_core::Error::Unavailable`].
+/// [`hawser_core::Error::Unauthenticated`], [`hawser_core::Error::Unavailable`].
 pub async fn present(app: &App, request: &Request) -> Result<Presented> {
     let presented = present_for(app, request, Use::Management).await?;
     if presented.is_bound() {
@@ -212,6 +212,15 @@ pub fn empty(status: u16) -> Response<Body> {
         lambda_http::http::HeaderValue::from_static("no-store"),
     );
     response
+}
+
+/// A field of a JSON object, in every contract: `null` reads as absent
+/// (docs/decisions/0038-each-contract-reads-its-own-bodies.md).
+pub fn field<'a>(
+    object: &'a serde_json::Map<String, serde_json::Value>,
+    name: &str,
+) -> Option<&'a serde_json::Value> {
+    object.get(name).filter(|value| !value.is_null())
 }
 
 /// The response to a destructive call with `dryRun=true`: what would be removed, and which issuers would be asked to

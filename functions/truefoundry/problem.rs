@@ -71,11 +71,6 @@ impl Problem {
         }])
     }
 
-    /// Whether the operation lost a race and should be tried anew.
-    pub fn is_contended(&self) -> bool {
-        matches!(self, Self::Domain(Error::Contended | Error::NameTaken))
-    }
-
     fn parts(self) -> (u16, &'static str, String, Option<Value>) {
         let said = |status, code, message: &str| (status, code, message.to_owned(), None);
         let faulty = |status, code, message: &str, faults: Vec<Fault>| {

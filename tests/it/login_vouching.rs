@@ -1,6 +1,6 @@
 //! What an identity provider says of the person of a login counts from the refresh on at which it says so, and for a day.
 
-use crate::harness::{Ground, Hawser};
+use crate::harness::{Cut, Ground, Hawser};
 use crate::identity_provider::{CLIENT, Provider};
 use crate::logins::*;
 use crate::upstream::soon;
@@ -183,6 +183,61 @@ async fn a_refresh_while_another_one_asks_the_provider_does_not_ask_it_too() {
     assert!(stage.is_admin().await);
     assert_eq!(stage.sent(), ["provider-refresh", "provider-refresh-1"]);
     stage.hawser.run_workers().await;
+}
+
+/// Whoever was to ask the provider has died before it could: the stage, and whether a lease is there.
+async fn left_behind() -> (Stage, impl AsyncFn() -> bool) {
+    let stage = Stage::set().await;
+    stage.vouches_for("ada", &["admin"]);
+    let ground = stage.hawser.ground();
+    let leased = async move || {
+        let items = ground.items().await;
+        items.iter().any(|item| item["lease"].is_string())
+    };
+    let mut k = 0;
+    while !leased().await {
+        stage.hawser.wire.arm(Some(Cut::After(k)));
+        let answer = refresh(&stage.hawser, &stage.tokens.refresh).await;
+        assert!(answer.status >= 500, "{answer:?}");
+        k += 1;
+    }
+    (stage, leased)
+}
+
+#[tokio::test]
+async fn a_lease_that_a_process_sees_for_long_is_taken_over() {
+    let (stage, leased) = left_behind().await;
+    let next = start(&stage.hawser.ground(), &stage.provider).await;
+    // Its answer was lost; it is the same line of tokens.
+    let mut tokens = Tokens::of(&refresh(&next, &stage.tokens.refresh).await);
+    for pass in [0, 19] {
+        next.pass(pass);
+        tokens = Tokens::of(&refresh(&next, &tokens.refresh).await);
+        assert_eq!(stage.sent().len(), 0, "somebody may be asking");
+    }
+    next.pass(1);
+    Tokens::of(&refresh(&next, &tokens.refresh).await);
+    assert_eq!(stage.sent(), ["provider-refresh"]);
+    assert!(!leased().await);
+}
+
+#[tokio::test]
+async fn a_lease_from_long_ago_is_taken_over_at_first_sight() {
+    let (stage, leased) = left_behind().await;
+    let start = async || start(&stage.hawser.ground(), &stage.provider).await;
+    let next = start().await;
+    let tokens = Tokens::of(&refresh(&next, &stage.tokens.refresh).await);
+    let tokens = Tokens::of(&refresh(&next, &tokens.refresh).await);
+    assert_eq!(stage.provider.described(), 0, "somebody may be asking");
+    let late = start().await;
+    late.pass(600);
+    stage.provider.is_away(true);
+    let tokens = Tokens::of(&refresh(&late, &tokens.refresh).await);
+    assert_eq!(stage.provider.described(), 1);
+    assert!(!leased().await, "it is given back where nothing was said");
+    stage.provider.is_away(false);
+    Tokens::of(&refresh(&late, &tokens.refresh).await);
+    assert_eq!(stage.sent(), ["provider-refresh"]);
 }
 
 /// A provider that does not answer is asked by one of those who wait for it, and the others go on by what was known.

@@ -1,4 +1,4 @@
-//! Copies of the catalogue in a process, kept for a short while.
+//! Copies of the catalogue in a process, used for a short time.
 
 use crate::domain::integration::Integration;
 use crate::state::slot::Slot;
@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OnceCell;
 
-/// How long a copy serves before the table is read again. So long a change may take to be seen everywhere.
+/// How long a copy is used before the table is read again. Other processes may see a change as late as this.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// How old a copy may be that serves while the store does not answer.
+/// The age up to which a copy is used while the store does not answer.
 const OLDEST: Duration = Duration::from_secs(600);
 
-/// What was read of the catalogue a short while ago.
+/// The copies of the catalogue in this process.
 #[derive(Default)]
 pub(crate) struct Copies {
     pub(crate) all: Slot<Catalogue>,
@@ -27,9 +27,9 @@ pub type Catalogue = BTreeMap<String, Integration>;
 /// An integration of the catalogue.
 pub struct CatalogueEntry {
     pub(crate) name: String,
-    /// All that is said of it.
+    /// The integration as the table holds it.
     pub integration: Integration,
-    /// The secret of its client, once it was needed.
+    /// The client secret, once it was needed.
     pub(crate) secret: OnceCell<SecretString>,
 }
 
