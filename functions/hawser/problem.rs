@@ -1,6 +1,6 @@
 //! How Hawser's own endpoints say no: `{"code": ..., "message": ...}`.
 
-use crate::http::{Code, Response, json, with_header};
+use crate::http::{Code, Response, json, with_header, with_scope_to_manage};
 use hawser_core::Error;
 use lambda_http::Body;
 use serde_json::json;
@@ -75,6 +75,11 @@ impl From<Problem> for Response<Body> {
                 "UNAUTHORIZED",
                 "Valid credentials are required.".to_owned(),
             ),
+            Problem::Domain(Error::ForCallsOnly) => (
+                403,
+                "PERMISSION_DENIED",
+                "This token is for calls to MCP servers only.".to_owned(),
+            ),
             Problem::Domain(cause @ Error::Unavailable(_)) => {
                 error!(%cause, "the request failed");
                 (
@@ -90,10 +95,10 @@ impl From<Problem> for Response<Body> {
         };
         let mut response = json(status, &json!({"code": code, "message": message}));
         response.extensions_mut().insert(Code(code));
-        if status == 401 {
-            with_header(response, "www-authenticate", "Bearer")
-        } else {
-            response
+        match problem {
+            Problem::Domain(Error::ForCallsOnly) => with_scope_to_manage(response),
+            _ if status == 401 => with_header(response, "www-authenticate", "Bearer"),
+            _ => response,
         }
     }
 }
