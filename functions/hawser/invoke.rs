@@ -26,9 +26,11 @@ use crate::route::capture;
 use futures_util::future::{Either, select};
 use handshake::Farewell;
 use hawser_core::auth::credentials::Presented;
+use hawser_core::domain::caller::Caller;
 use hawser_core::domain::error::Error;
 use hawser_core::domain::mcp_session::{McpPhase, McpSession};
 use hawser_core::domain::server::{Connection, Server};
+use hawser_core::domain::time::Timestamp;
 use hawser_core::egress::coding::Decoder;
 use hawser_core::operations::credentials::ServerAndRecords;
 use hawser_core::operations::proxy::{
@@ -227,7 +229,7 @@ fn allow(
     let Permitted { caller, found } = found
         .permit(|caller, found| {
             if let Some(id) = &named {
-                let live = found.as_ref().map(|found| found.live_session(now));
+                let live = found.as_ref().map(|found| live_session(found, caller, now));
                 if live.transpose()?.flatten().is_none() {
                     return Err(Problem::SessionNotFound(id.clone()));
                 }
@@ -248,12 +250,24 @@ fn allow(
     }
     Ok(Allowed {
         reach: permission::reach(&caller, &found.at.server)?,
-        session: named.zip(found.session),
+        session: named.zip(live_session(&found, &caller, now)?),
         at: Permitted {
             caller,
             found: found.at,
         },
     })
+}
+
+/// The session that a caller may go on with. To the clients of a Kambrium connection it is over with its credential
+/// (Kambrium 15).
+fn live_session(
+    found: &AtCall,
+    caller: &Caller,
+    now: Timestamp,
+) -> Result<Option<McpSession>, Error> {
+    let live = found.live_session(now)?;
+    let ends = permission::is_kambrium(caller);
+    Ok(live.filter(|session| !ends || session.phase != McpPhase::Pending))
 }
 
 /// Refuses what the connection or the caller's permissions do not allow, and opens a pending session at its server. Returns
@@ -338,8 +352,7 @@ async fn follow_session(
         return Ok(None);
     }
     let said: Value = params(inbound.body());
-    let opens_urls = mcp::opens_urls(&said["capabilities"]);
-    let ours = proxy::keep_session(app, &allowed.at, theirs, opens_urls).await?;
+    let ours = proxy::keep_session(app, &allowed.at, theirs, &said).await?;
     Ok(Some(ours))
 }
 
