@@ -17,10 +17,10 @@ from pages import Chromium
 from parts import HERE, Process, Since, free_port, wait_for
 from steps import assert_alive, assert_ended, assert_revoked
 
-# How an application gets its person to connect upstream: its SDK asks them and repeats the call (ASKED); the application does
-# so when the SDK hands it the error -32042 (REPEATED); it does so, and the person calls again (OPENED); or the result of the
-# tool says so to whoever reads it (READ).
-ASKED, REPEATED, OPENED, READ = "elicitation", "error -32042, repeated", "error -32042", "result of the tool"
+# How an application gets its person to connect upstream: its SDK asks them and repeats the call (ASKED); the application opens
+# the address of the error -32042, and the person calls again (OPENED); or the result of the tool says so to whoever reads it
+# (READ).
+ASKED, OPENED, READ = "elicitation", "error -32042", "result of the tool"
 STATELESS, SESSIONS = "2026-07-28", "2025-11-25"
 
 Kind = collections.namedtuple("Kind", "program name speaks connects")
@@ -30,7 +30,7 @@ APPLICATIONS = {
     "langchain": Kind("langchain_adapters.py", "LangChain", SESSIONS, READ),
     "python-sdk-1": Kind("python_sdk_1.py", "Python SDK 1", SESSIONS, OPENED),
     "python-sdk-2": Kind("python_sdk_2.py", "Python SDK 2", STATELESS, ASKED),
-    "typescript-sdk-1": Kind("typescript_sdk_1.mjs", "TypeScript SDK 1", SESSIONS, REPEATED),
+    "typescript-sdk-1": Kind("typescript_sdk_1.mjs", "TypeScript SDK 1", SESSIONS, OPENED),
     "typescript-sdk-2": Kind("typescript_sdk_2.mjs", "TypeScript SDK 2", STATELESS, ASKED),
 }
 # Those that need another Python SDK than the rest.
