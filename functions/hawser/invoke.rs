@@ -53,6 +53,8 @@ use tool_filter::{Denied, Filter};
 
 /// The largest body that is forwarded, in bytes.
 const BODY_LIMIT: usize = 4 << 20;
+/// The header by which a client asks for the events after the last one that it got.
+const LAST_EVENT_ID: &str = "last-event-id";
 
 /// Returns the MCP server's response, whatever its status, or a JSON-RPC answer of our own that says why the server was not
 /// called.
@@ -161,6 +163,12 @@ impl Allowed {
         session.is_some_and(|(_, session)| session.phase == McpPhase::Pending)
     }
 
+    /// Whether its session was open at the server before, with another credential.
+    fn is_reopened(&self) -> bool {
+        let session = self.session.as_ref();
+        session.is_some_and(|(_, session)| session.reopened)
+    }
+
     /// The connection, if it hides tools from every caller.
     fn hiding(&self) -> Option<&Connection> {
         let connection = &self.at.found.server.connection;
@@ -189,6 +197,9 @@ async fn pass_on(
     if let Some(answer) = connect::connected(app, inbound, &allowed).await? {
         return Ok(answer);
     }
+    if allowed.is_pending() && allowed.is_reopened() && inbound.is_notice() {
+        return Ok(handshake::accepted());
+    }
     // What is asked for is judged only if there is something to filter.
     let inspects = allowed.hiding().is_some() || allowed.reach != Reach::All;
     let content = inspects.then(|| inbound.content());
@@ -205,7 +216,10 @@ async fn pass_on(
             return connect::answer(app, inbound, allowed, refusal, over).await;
         }
     };
-    let call = inbound.call(&allowed.at.caller, upstream.as_ref(), body, inspects);
+    let mut call = inbound.call(&allowed.at.caller, upstream.as_ref(), body, inspects);
+    if allowed.is_reopened() {
+        call.headers.remove(LAST_EVENT_ID);
+    }
     let answer = match forward(app, &allowed.at, call, &mut over).await? {
         Ok(answer) => answer,
         Err(refusal) => return connect::answer(app, inbound, allowed, refusal, over).await,
@@ -282,9 +296,14 @@ async fn prepare(
         tool_filter::refuse(app, &allowed.at, allowed.reach, content).await?;
     }
     let upstream = match &allowed.session {
-        Some((_, session)) => {
+        Some((id, session)) => {
             let upstream = upstream_sessions::at_upstream(app, &allowed.at, session).await;
-            Some(upstream.map_err(|failure| Denied::of(failure, Problem::SessionRefused))?)
+            // The client can start a session anew, which the server may answer otherwise.
+            let refused = match session.reopened {
+                true => Problem::SessionNotFound(id.clone()),
+                false => Problem::SessionRefused,
+            };
+            Some(upstream.map_err(|failure| Denied::of(failure, refused))?)
         }
         None => None,
     };

@@ -46,6 +46,10 @@ pub struct McpSession {
     /// What the session is opened anew with when its subject has another credential, unless its client said too much.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handshake: Option<Handshake>,
+    /// Whether the session was open at the server before, with another credential. Ids of events and of requests that the
+    /// client has from then mean nothing to the server now, or something else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reopened: bool,
     /// DynamoDB removes the item some time after this second. Nothing depends on when.
     pub ttl: i64,
 }
@@ -99,6 +103,7 @@ impl McpSession {
             phase: McpPhase::Pending,
             sealed: handshake.sealed,
             handshake: None,
+            reopened: true,
             ..self
         })
     }

@@ -166,6 +166,10 @@ async fn a_session_is_opened_anew_with_another_credential() {
                 (Some(key.as_str()), named)
             );
         }
+        // Ids of events are those of the session of before, which is another one to the server.
+        let headers = [(SESSION, session.as_str()), ("last-event-id", "before-7")];
+        send(&ada, &mcp, &headers, message("tools/list")).await;
+        assert_eq!(upstream.last().header("last-event-id"), None);
     }
 }
 

@@ -179,7 +179,17 @@ async fn ask_provider(app: &App, login: Login) -> Result<bool> {
             identity: None,
             token,
         },
-        Ok(Vouched::NoMore) => return end_unvouched(app, &login).await,
+        Ok(Vouched::NoMore) => {
+            // An application that asks again meanwhile would be answered by what is stored.
+            let mut tries = Tries::some(LOST_ANSWERS, STORING);
+            loop {
+                match end_unvouched(app, &login).await {
+                    Err(cause) if !tries.wait().await => return Err(cause),
+                    Err(_) => {}
+                    stands => return stands,
+                }
+            }
+        }
         Err(cause) => {
             warn!(%cause, login = ?login.id, "the provider of a login could not be asked");
             Said::default()

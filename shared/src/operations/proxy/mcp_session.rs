@@ -121,6 +121,7 @@ async fn add_session(
         handshake,
         ttl: now.plus_seconds(MCP_SESSION_LIFETIME).seconds(),
         id_hash,
+        reopened: false,
     };
     let opened = of_mcp_session(&at.caller, &session, now, Action::McpSessionOpened)?;
     if app.table.add_mcp_session(&session, &opened).await? {
