@@ -49,6 +49,7 @@ mod login_crashes;
 mod login_endings;
 mod login_race;
 mod login_resources;
+mod login_revocations;
 mod login_tokens;
 mod login_vouching;
 mod logins;
