@@ -200,6 +200,11 @@ async fn pass_on(
     if allowed.is_pending() && allowed.is_reopened() && inbound.is_notice() {
         return Ok(handshake::accepted());
     }
+    if inbound.is_sent_by(&Method::GET)
+        && let Some(answer) = handshake::caught_up(app, &allowed).await?
+    {
+        return Ok(answer);
+    }
     // What is asked for is judged only if there is something to filter.
     let inspects = allowed.hiding().is_some() || allowed.reach != Reach::All;
     let content = inspects.then(|| inbound.content());

@@ -6,6 +6,7 @@ use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::mcp_session::McpSession;
 use crate::table::guard;
+use aws_sdk_dynamodb::types::AttributeValue;
 
 /// Key of a session.
 pub fn key(tenant: &TenantId, server: ServerId, id_hash: &str) -> Key {
@@ -77,6 +78,17 @@ impl Table {
         let key = key(&session.tenant, session.server, &session.id_hash);
         let told = vec![("elicitation", s(consent))];
         self.update(key, told, Condition::Exists).await.map(drop)
+    }
+
+    /// Takes a note back. Returns `false` if it was taken back or replaced before.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn forget_elicitation(&self, session: &McpSession, consent: &str) -> Result<bool> {
+        let key = key(&session.tenant, session.server, &session.id_hash);
+        let none = vec![("elicitation", AttributeValue::Null(true))];
+        let noted = Condition::Has(vec![("elicitation", s(consent))]);
+        self.update(key, none, noted).await
     }
 
     /// Forgets a session.

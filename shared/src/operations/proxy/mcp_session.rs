@@ -5,13 +5,15 @@ use crate::domain::caller::Caller;
 use crate::domain::event::{Action, Event};
 use crate::domain::id::{hash, random};
 use crate::domain::mcp_session::{Handshake, MCP_SESSION_LIFETIME, McpPhase, McpSession};
+use crate::domain::session::Phase;
 use crate::domain::time::Timestamp;
 use crate::operations::Permitted;
+use crate::operations::consent::parse_session_id;
 use crate::operations::credentials::ServerAndRecords;
 use crate::operations::servers::data_key;
 use crate::seal::Kind;
 use crate::state::app::App;
-use crate::table::{mcp_sessions, servers as server_table};
+use crate::table::{mcp_sessions, servers as server_table, sessions};
 use crate::{Error, Result, mcp};
 use data_encoding::BASE64URL_NOPAD;
 use secrecy::{ExposeSecret, SecretString};
@@ -209,6 +211,31 @@ pub async fn note_elicitation(app: &App, session: &McpSession, consent: &str) ->
         return Ok(());
     }
     app.table.note_elicitation(session, consent).await
+}
+
+/// The consent that a session's client was told of, if it is done, for the stream that the client opens now: it was done while no
+/// stream was open. It is told to one stream. Its client may have heard of it before, from the stream that was open.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub async fn take_done_elicitation(
+    app: &App,
+    at: &Permitted<ServerAndRecords>,
+    session: &McpSession,
+) -> Result<Option<String>> {
+    let Some(consent) = session.elicitation.clone() else {
+        return Ok(None);
+    };
+    let Some((_, id)) = parse_session_id(&consent) else {
+        return Ok(None);
+    };
+    let (tenant, server) = (&at.caller.tenant, at.found.server.id);
+    let key = sessions::key(tenant, server, &id);
+    let found = app.table.read(vec![key]).await?;
+    let read = found.session(tenant, server, &id)?;
+    let is_done = read.is_some_and(|one| one.phase == Phase::Completed);
+    let taken = is_done && app.table.forget_elicitation(session, &consent).await?;
+    Ok(taken.then_some(consent))
 }
 
 /// Deletes a session that its client has closed.
