@@ -55,13 +55,13 @@ pub fn accepted() -> Response<Streamed> {
     streamed(empty(202))
 }
 
-/// The answer to a DELETE of a session whose server need not hear of it.
+/// The answer to a DELETE of a session whose server need not hear of it; `None` if it was opened there meanwhile.
 pub async fn closed(app: &App, allowed: &Allowed) -> Result<Option<Response<Streamed>>, Problem> {
     let Some((_, session)) = &allowed.session else {
         return Ok(None);
     };
-    proxy::close_session(app, &allowed.at.caller, session).await?;
-    Ok(Some(streamed(empty(204))))
+    let closed = proxy::close_session(app, &allowed.at.caller, session).await?;
+    Ok(closed.then(|| streamed(empty(204))))
 }
 
 /// What a server says of itself that nobody has asked yet.

@@ -91,15 +91,14 @@ impl Table {
         self.update(key, none, noted).await
     }
 
-    /// Forgets a session.
+    /// Forgets a session. Returns `false` if it was opened or closed since it was read.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn remove_mcp_session(&self, session: &McpSession, event: &Event) -> Result<()> {
+    pub async fn remove_mcp_session(&self, session: &McpSession, event: &Event) -> Result<bool> {
         let key = key(&session.tenant, session.server, &session.id_hash);
-        let delete = Write::Delete(key, Condition::Exists);
-        self.write_if(vec![delete, audit_log::put(event)?])
-            .await
-            .map(drop)
+        let as_read = Condition::Has(vec![("fence", s(&session.fingerprint))]);
+        let delete = Write::Delete(key, as_read);
+        self.write_if(vec![delete, audit_log::put(event)?]).await
     }
 }

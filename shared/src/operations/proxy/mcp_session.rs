@@ -40,7 +40,7 @@ enum NewSession<'a> {
 }
 
 /// Stores a session that the server has just opened and returns our own id for it. `client` is what its client said in the
-/// handshake.
+/// handshake, if the session may be opened anew with another credential.
 ///
 /// # Errors
 /// [`Error::ServerNotFound`] when the server has just gone, [`Error::Contended`] when its authentication has just
@@ -49,11 +49,11 @@ pub async fn keep_session(
     app: &App,
     at: &Permitted<ServerAndRecords>,
     upstream: &str,
-    client: &Value,
+    client: Option<&Value>,
 ) -> Result<SecretString> {
-    let said = said(client);
+    let said = client.and_then(said);
     let new = NewSession::Open(upstream, said.as_deref());
-    add_session(app, at, new, client).await
+    add_session(app, at, new, client.unwrap_or(&Value::Null)).await
 }
 
 /// Stores a session whose handshake Hawser answers, with what its client said in it; returns our id for it. `None` if the
@@ -238,13 +238,20 @@ pub async fn take_done_elicitation(
     Ok(taken.then_some(consent))
 }
 
-/// Deletes a session that its client has closed.
+/// Deletes a session that its client has closed. Returns `false` if it was opened at the server since it was read: that has to be
+/// closed first.
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].
-pub async fn close_session(app: &App, caller: &Caller, session: &McpSession) -> Result<()> {
+pub async fn close_session(app: &App, caller: &Caller, session: &McpSession) -> Result<bool> {
     let closed = of_mcp_session(caller, session, app.now(), Action::McpSessionClosed)?;
-    app.table.remove_mcp_session(session, &closed).await
+    if app.table.remove_mcp_session(session, &closed).await? {
+        return Ok(true);
+    }
+    let (tenant, server, id_hash) = (&session.tenant, session.server, &session.id_hash);
+    let key = mcp_sessions::key(tenant, server, id_hash);
+    let found = app.table.read(vec![key]).await?;
+    Ok(found.mcp_session(tenant, server, id_hash)?.is_none())
 }
 
 fn of_mcp_session(
