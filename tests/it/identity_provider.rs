@@ -303,7 +303,8 @@ fn revoked(state: &mut State, body: &[u8]) -> (u16, Value) {
         return (503, Value::Null);
     }
     let form: HashMap<String, String> = parse(body).into_owned().collect();
-    if form["client_id"] != CLIENT || form["client_secret"] != SECRET {
+    let text = |name: &str| form.get(name).map_or("", String::as_str);
+    if text("client_id") != CLIENT || text("client_secret") != SECRET {
         return (401, json!({"error": "invalid_client"}));
     }
     assert_eq!(form["token_type_hint"], "refresh_token");

@@ -67,6 +67,7 @@ mod refresh;
 mod registrations;
 mod rest_api;
 mod retry_after;
+mod sign_in_secret;
 mod sockets;
 mod ssrf;
 mod streams;

@@ -195,7 +195,8 @@ impl Hawser {
     }
 }
 
-fn stopped(app: &mut App) {
+/// Stops the clock, until [`Hawser::pass`] moves it.
+pub fn stopped(app: &mut App) {
     let now = Arc::new(AtomicI64::new(app.now().micros()));
     app.clock = Clock::Manual(now);
 }

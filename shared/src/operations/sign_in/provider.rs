@@ -154,18 +154,27 @@ impl Provider {
             resource: None,
         };
         let client = issuance.revocation_client(secret.is_some(), refusals);
-        let endpoint = revocation::Endpoint {
-            url: &url,
-            method: issuance.revocation_method,
-            credentials: Credentials {
-                client: &client,
-                secret: secret.as_ref(),
-            },
+        let present = async |secret: Option<&SecretString>| {
+            let endpoint = revocation::Endpoint {
+                url: &url,
+                method: issuance.revocation_method,
+                credentials: Credentials {
+                    client: &client,
+                    secret,
+                },
+            };
+            endpoint.revoke(&app.egress, token, Hint::Refresh).await
         };
-        let answer = endpoint.revoke(&app.egress, token, Hint::Refresh).await;
+        let mut answer = present(secret.as_ref()).await;
         if answer.verdict == Verdict::InvalidClient {
             // The operator may have replaced it.
             self.secret.forget().await;
+            let now = self.secret(app).await?;
+            let before = secret.as_ref().map(ExposeSecret::expose_secret);
+            let is_new = |now: &SecretString| before != Some(now.expose_secret());
+            if let Some(now) = now.filter(is_new) {
+                answer = present(Some(&now)).await;
+            }
         }
         Ok(Some((url, answer)))
     }
