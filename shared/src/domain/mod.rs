@@ -18,6 +18,7 @@ pub mod issuance;
 pub mod job;
 pub mod json;
 pub mod login;
+pub mod login_revocation;
 pub mod mcp_session;
 pub mod reason;
 pub mod receipt;

@@ -10,6 +10,7 @@ pub mod credentials;
 pub mod grants;
 pub mod integrations;
 pub mod integrity;
+mod login_revocations;
 pub mod logins;
 pub mod providers;
 pub mod proxy;

@@ -11,6 +11,7 @@ mod guard;
 pub mod integrations;
 pub mod integrity;
 mod keys;
+pub mod login_revocations;
 pub mod logins;
 pub mod mcp_sessions;
 pub mod reasons;

@@ -3,7 +3,7 @@
 
 mod command;
 mod copies;
-mod secrets;
+pub mod secrets;
 mod writers;
 
 use crate::harness::Answer;
