@@ -50,7 +50,7 @@ use std::pin::pin;
 use tool_filter::{Denied, Filter};
 
 /// The largest body that is passed on, in bytes.
-const BODY_LIMIT: usize = 4 << 20;
+pub(crate) const BODY_LIMIT: usize = 4 << 20;
 
 /// Returns the MCP server's response, whatever its status, or a JSON-RPC answer of our own that says why the server was not
 /// called.

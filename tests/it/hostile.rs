@@ -418,6 +418,7 @@ path_bombardments! {
     random_paths_at_issue_login_token "hawser-issue-token";
     random_paths_at_revoke_token "hawser-revoke-token";
     random_paths_at_list_token_keys "hawser-list-token-keys";
+    random_paths_at_openapi "hawser-openapi";
     random_paths_at_protected_resource "hawser-protected-resource";
     random_paths_at_authorization_server "hawser-authorization-server";
     random_paths_at_register_application "hawser-register-application";

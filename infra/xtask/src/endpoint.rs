@@ -17,7 +17,8 @@ Left to do (docs/ADDING_AN_ENDPOINT.md):
   9.  in template.yaml: the actions that the function needs, and no other
   10. in the sample event: a body, and ids that fit
   11. tests, and the number of requests to the table in tests/it/budget.rs
-  12. docs/API.md, docs/STORAGE.md, CHANGELOG.md
+  12. the operation in docs/openapi
+  13. docs/API.md, docs/STORAGE.md, CHANGELOG.md
 Then: cargo fmt --all && cargo test --test it -- index::";
 
 /// A name, taken apart, and its route.

@@ -1,0 +1,52 @@
+//! The body of a request as its endpoint reads it: without the content coding that it was sent in, and without a byte order mark.
+//! In one place for every endpoint, so that all contracts take the same.
+
+use crate::hawser::unrouted;
+use crate::http::{self, Request, Response, with_header};
+use flate2::read::MultiGzDecoder;
+use lambda_http::Body;
+use lambda_http::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use std::io::Read;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Undoes the coding. What comes out is cut off behind `limit`, the most that the endpoint takes: it then sees a body that is too
+/// large, whatever would still come. What is said to be gzip and is not stays as it is, and the endpoint sees no JSON.
+///
+/// # Errors
+/// A response with 415 where the coding is another one than gzip.
+pub fn decode(request: &mut Request, limit: usize) -> Result<(), Response<Body>> {
+    let Some(coding) = http::header(request, CONTENT_ENCODING.as_str()) else {
+        return Ok(());
+    };
+    if http::body(request).is_empty() {
+        return Ok(());
+    }
+    match coding.trim().to_ascii_lowercase().as_str() {
+        "" | "identity" => return Ok(()),
+        "gzip" | "x-gzip" => {}
+        _ => {
+            let refused = unrouted::unsupported_coding(request.uri().path());
+            return Err(with_header(refused.into(), "accept-encoding", "gzip"));
+        }
+    }
+    let mut decoded = Vec::new();
+    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    let mut reader = MultiGzDecoder::new(http::body(request)).take(most);
+    if reader.read_to_end(&mut decoded).is_ok() {
+        *request.body_mut() = match String::from_utf8(decoded) {
+            Ok(text) => Body::Text(text),
+            Err(bytes) => Body::Binary(bytes.into_bytes()),
+        };
+        request.headers_mut().remove(CONTENT_ENCODING);
+        request.headers_mut().remove(CONTENT_LENGTH);
+    }
+    Ok(())
+}
+
+/// Takes a byte order mark away, as RFC 8259 8.1 allows.
+pub fn unmark(request: &mut Request) {
+    if let Some(rest) = http::body(request).strip_prefix(BYTE_ORDER_MARK) {
+        *request.body_mut() = Body::Binary(rest.to_vec());
+    }
+}
