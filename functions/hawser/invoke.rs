@@ -1,5 +1,5 @@
-//! `POST|GET|DELETE /mcp/{server}` and `/mcp/v1/{name}/mcp`: a call to an MCP server, passed on with the caller's stored
-//! credential. The body goes through untouched in both directions; the answer is passed on as it comes. `/mcp` and
+//! `POST|GET|DELETE /mcp/{server}` and `/mcp/v1/{name}/mcp`: a call to an MCP server, forwarded with the caller's stored
+//! credential. Bodies are forwarded unchanged in both directions, and the response is streamed. `/mcp` and
 //! `/{integration}/mcp` are for credentials that are bound to one connection (Kambrium 13.1). A subject without a usable
 //! credential gets the handshake from Hawser itself, and is told how to connect.
 
@@ -49,7 +49,7 @@ use serde_json::Value;
 use std::pin::pin;
 use tool_filter::{Denied, Filter};
 
-/// The largest body that is passed on, in bytes.
+/// The largest body that is forwarded, in bytes.
 pub(crate) const BODY_LIMIT: usize = 4 << 20;
 
 /// Returns the MCP server's response, whatever its status, or a JSON-RPC answer of our own that says why the server was not
@@ -121,7 +121,7 @@ async fn admit(app: &App, request: &Request) -> Result<(Presented, Target), Prob
     Ok((http::present_any(app, request).await?, target))
 }
 
-/// What a path names.
+/// The server that a path names.
 fn target(path: &str) -> Option<Target> {
     if let Some(found) = capture("/mcp/{server}", path) {
         Some(Target::parse(&found["server"]))
@@ -132,7 +132,7 @@ fn target(path: &str) -> Option<Target> {
     }
 }
 
-/// The integration that a path names.
+/// The integration in a path.
 fn integration(path: &str) -> Option<String> {
     let of_host = || capture("/{integration}/mcp", path).filter(|_| !path.starts_with("/mcp/"));
     let mut found = capture("/mcp/{integration}/mcp", path).or_else(of_host)?;
@@ -144,11 +144,11 @@ fn names(path: &str, connection: &Connection) -> bool {
     integration(path).is_none_or(|named| connection.integration == Some(named))
 }
 
-/// A call that its caller may make.
+/// A call that the caller is permitted to make.
 struct Allowed {
     at: Permitted<ServerAndRecords>,
     reach: Reach,
-    /// The session that it names, by our id.
+    /// The session of the call, with our id of it.
     session: Option<(String, McpSession)>,
 }
 
@@ -159,7 +159,7 @@ impl Allowed {
         session.is_some_and(|(_, session)| session.phase == McpPhase::Pending)
     }
 
-    /// The connection, if it keeps something back from every caller.
+    /// The connection, if it hides tools from every caller.
     fn hiding(&self) -> Option<&Connection> {
         let connection = &self.at.found.server.connection;
         (!connection.allows_all_tools()).then_some(connection)
@@ -288,7 +288,7 @@ async fn prepare(
     Ok(upstream)
 }
 
-/// Refuses an answer that no caller could use.
+/// Refuses a response of the server that no caller can use.
 async fn require_usable(
     app: &App,
     inbound: &Inbound<'_>,
@@ -343,7 +343,7 @@ async fn follow_session(
     Ok(Some(ours))
 }
 
-/// The answer for the caller. `hiding` is the connection, if it keeps something back.
+/// The response for the caller. `hiding` is the connection, if it hides tools.
 async fn relayed(
     mut response: Response<()>,
     answer: reqwest::Response,

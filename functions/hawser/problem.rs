@@ -1,6 +1,6 @@
 //! How Hawser's own endpoints say no: problem details (RFC 9457).
 
-use crate::http::{Response, problem as details, with_header};
+use crate::http::{Response, problem as details, with_header, with_scope_to_manage};
 use hawser_core::Error;
 use lambda_http::Body;
 use tracing::error;
@@ -74,6 +74,11 @@ impl From<Problem> for Response<Body> {
                 "UNAUTHORIZED",
                 "Valid credentials are required.".to_owned(),
             ),
+            Problem::Domain(Error::ForCallsOnly) => (
+                403,
+                "PERMISSION_DENIED",
+                "This token is for calls to MCP servers only.".to_owned(),
+            ),
             Problem::Domain(cause @ Error::Unavailable(_)) => {
                 error!(%cause, "the request failed");
                 (
@@ -88,10 +93,10 @@ impl From<Problem> for Response<Body> {
             }
         };
         let response = details(status, code, &detail);
-        if status == 401 {
-            with_header(response, "www-authenticate", "Bearer")
-        } else {
-            response
+        match problem {
+            Problem::Domain(Error::ForCallsOnly) => with_scope_to_manage(response),
+            _ if status == 401 => with_header(response, "www-authenticate", "Bearer"),
+            _ => response,
         }
     }
 }

@@ -11,7 +11,7 @@ use hawser_core::operations::servers::{self, Draft, DraftConnection, DraftName};
 use hawser_core::{App, Error};
 use lambda_http::Body;
 
-/// Returns 201 with the server. Nothing after the one write can fail: the CLI repeats a POST after any 5xx.
+/// Returns 201 with the server. Nothing can fail after the one write, because the CLI repeats a POST after any 5xx.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, new) = admit(app, request, Permission::Create, parse(app, request)).await?;
     let caller = app.identify(who).await?;
@@ -41,7 +41,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
             Error::NameTaken => Problem::NameConflict(new.name),
             other => other.into(),
         })?;
-    // Nobody has a provider at a server that has just been made.
+    // A server that was just made has no providers.
     Ok(json(201, &McpServer::new(&caller, &server, &secrets, None)))
 }
 

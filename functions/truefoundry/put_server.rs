@@ -11,8 +11,10 @@ use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::caller::Caller;
 use hawser_core::domain::json::raw;
 use hawser_core::domain::server::{LangsmithFields, Server};
-use hawser_core::operations::servers::{self, Draft, DraftConnection, DraftName, Voiding};
-use hawser_core::operations::{DeletionPreview, retry_on_contention};
+use hawser_core::operations::servers::{
+    self, Change, Draft, DraftConnection, DraftName, PutOutcome, Voiding,
+};
+use hawser_core::operations::{DeletionPreview, Permitted};
 use lambda_http::Body;
 use serde_json::value::RawValue;
 
@@ -20,21 +22,41 @@ struct Put {
     manifest: Manifest,
     dry_run: bool,
     force: bool,
-    /// The query's `dryRun`, which is ours, and not the contract's own in the body.
-    query_dry_run: bool,
+    /// Whether only to count what an update would void if it were forced: the query's `dryRun`, which is ours, and not the
+    /// contract's own in the body.
+    counts: bool,
 }
 
 /// Returns 200 with the server, created or updated. With `dryRun=true` in the query nothing changes, and the answer counts
 /// what the update would void if it were forced.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, put) = admit(app, request, parse(app, request)).await?;
-    let data =
-        retry_on_contention(|| attempt(app, who.clone(), &put), Problem::is_contended).await?;
+    let read = || read(app, who.clone(), &put);
+    let data = match servers::put(app, read, put.dry_run || put.counts).await? {
+        PutOutcome::Created(..) if put.counts => {
+            raw(&dry_run_response(&DeletionPreview::default()))
+        }
+        PutOutcome::Created(caller, Some(server)) => present(app, &caller, &server),
+        PutOutcome::Created(caller, None) => {
+            Registration::for_dry_run(&put.manifest, &caller.actor)
+                .mcp_server(&caller.tenant, app.gateway_url.as_deref())
+        }
+        PutOutcome::Changed(plan) if put.counts => {
+            raw(&dry_run_response(&plan.count_voided(app).await?))
+        }
+        PutOutcome::Changed(mut plan) => {
+            // Whether a secret is the stored one is not to be found out by trying.
+            if put.dry_run && put.manifest.sends_secrets() {
+                plan.after.updated_at = app.now();
+            }
+            present(app, &plan.at.caller, &plan.after)
+        }
+    };
     Ok(json(200, &Data { data }))
 }
 
 fn parse(app: &App, request: &Request) -> Result<Put, Problem> {
-    let query_dry_run = dry_run(request)?;
+    let counts = dry_run(request)?;
     let mut faults = Faults::default();
     let put = Reader::body(body(request), &mut faults).and_then(|object| {
         let mut reader = Reader::new(&object, "", &mut faults);
@@ -46,40 +68,35 @@ fn parse(app: &App, request: &Request) -> Result<Put, Problem> {
             manifest: manifest?.with_tags(body(request)),
             dry_run,
             force: force || force_delete,
-            query_dry_run,
+            counts,
         })
     });
     faults.into_result(put)
 }
 
-async fn attempt(app: &App, who: Presented, put: &Put) -> Result<Box<RawValue>, Problem> {
+/// Looks the name up, and says what the manifest makes of what it leads to.
+async fn read(app: &App, who: Presented, put: &Put) -> Result<servers::Put, Problem> {
     let named = servers::find_named(app, who, &put.manifest.name)
         .await?
         .permit(|caller, server| match server {
             Some(server) => require(caller, Some(server), Permission::Manage),
             None => require(caller, None, Permission::Create),
         })?;
-    match named.found {
-        Some(before) => update(app, &named.caller, &before, put).await,
-        None => create(app, &named.caller, put).await,
-    }
+    let Permitted { caller, found } = named;
+    Ok(match found {
+        None => servers::Put::Create(caller, Box::new(draft(&put.manifest)?)),
+        Some(found) => {
+            let at = Permitted { caller, found };
+            servers::Put::Change(Box::new(change(app, at, put).await?))
+        }
+    })
 }
 
-async fn create(app: &App, caller: &Caller, put: &Put) -> Result<Box<RawValue>, Problem> {
-    let manifest = &put.manifest;
+fn draft(manifest: &Manifest) -> Result<Draft, Problem> {
     let secrets = manifest.resolve(None)?;
-    let address = manifest.address(None)?;
-    servers::require_usable(app, &address)?;
-    if put.query_dry_run {
-        return Ok(raw(&dry_run_response(&DeletionPreview::default())));
-    }
-    if put.dry_run {
-        let registration = Registration::for_dry_run(manifest, &caller.actor);
-        return Ok(registration.mcp_server(&caller.tenant, app.gateway_url.as_deref()));
-    }
-    let draft = Draft {
+    Ok(Draft {
         name: DraftName::Given(manifest.name.clone()),
-        url: address,
+        url: manifest.address(None)?,
         description: Some(manifest.description.clone()),
         auth: manifest.auth.clone(),
         additional_headers: manifest.additional_headers.clone(),
@@ -88,47 +105,24 @@ async fn create(app: &App, caller: &Caller, put: &Put) -> Result<Box<RawValue>, 
         langsmith: LangsmithFields::default(),
         connection: DraftConnection::default(),
         secrets,
-    };
-    Ok(present(
-        app,
-        caller,
-        &servers::create(app, caller, draft).await?,
-    ))
+    })
 }
 
-async fn update(
-    app: &App,
-    caller: &Caller,
-    before: &Server,
-    put: &Put,
-) -> Result<Box<RawValue>, Problem> {
-    let stored = servers::open(app, &caller.tenant, before).await?;
+async fn change(app: &App, at: Permitted<Server>, put: &Put) -> Result<Change<Server>, Problem> {
+    let before = &at.found;
+    let stored = servers::open(app, &at.caller.tenant, before).await?;
     let secrets = put.manifest.resolve(Some((before, &stored)))?;
     let address = put.manifest.address(Some((before, &stored)))?;
-    let mut after = put.manifest.applied_to(before, address);
-    let voiding = if put.force {
-        Voiding::Agreed
-    } else {
-        Voiding::Refused
-    };
-    if put.query_dry_run {
-        let agreed = Voiding::Agreed;
-        let before = (before, &stored);
-        let voided =
-            servers::preview_voided_credentials(app, &caller.tenant, before, &after, agreed)
-                .await?;
-        return Ok(raw(&dry_run_response(&voided)));
-    }
-    if put.dry_run {
-        servers::preview_change(app, &caller.tenant, (before, &stored), &after, voiding).await?;
-        // Whether a secret is the stored one is not to be found out by trying.
-        if after != *before || put.manifest.sends_secrets() {
-            after.updated_at = app.now();
-        }
-        return Ok(present(app, caller, &after));
-    }
-    let after = servers::change(app, caller, before, after, Some(&secrets), voiding).await?;
-    Ok(present(app, caller, &after))
+    Ok(Change {
+        after: put.manifest.applied_to(before, address),
+        at,
+        secrets: Some(secrets),
+        voiding: if put.force || put.counts {
+            Voiding::Agreed
+        } else {
+            Voiding::Refused
+        },
+    })
 }
 
 fn present(app: &App, caller: &Caller, server: &Server) -> Box<RawValue> {

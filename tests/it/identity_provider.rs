@@ -40,6 +40,8 @@ struct State {
     away: bool,
     /// Whether it gives no ID token when it is asked anew.
     nameless: bool,
+    /// Whether it says that its answers name it (RFC 9207).
+    named: bool,
 }
 
 /// The provider.
@@ -75,7 +77,14 @@ impl Provider {
                 let _ = reader.read_exact(&mut body);
                 let path = first.split(' ').nth(1).unwrap_or_default();
                 let (status, answer) = match path {
-                    "/.well-known/openid-configuration" => (200, metadata(&issuer)),
+                    "/.well-known/openid-configuration" => {
+                        let mut document = metadata(&issuer);
+                        if state.lock().unwrap().named {
+                            document["authorization_response_iss_parameter_supported"] =
+                                true.into();
+                        }
+                        (200, document)
+                    }
                     "/keys" => (200, identity.key_set()),
                     "/token" => tokens(&issuer, &identity, &state, &body),
                     _ => (404, Value::Null),
@@ -157,6 +166,11 @@ impl Provider {
     /// Whether from now on it does not say whom it vouches for.
     pub fn is_nameless(&self, nameless: bool) {
         self.state.lock().unwrap().nameless = nameless;
+    }
+
+    /// It says from now on that its answers name it.
+    pub fn names_itself(&self) {
+        self.state.lock().unwrap().named = true;
     }
 
     /// The forms that its token endpoint was sent.

@@ -1,5 +1,5 @@
-//! The handshake of a client whose subject has no usable credential yet: Hawser answers it itself, so that the client stays
-//! and can be told how to connect (Inbound 3.4, 3.5).
+//! The handshake of a client whose subject has no usable credential yet. Hawser answers it itself, so that the client keeps the
+//! connection and can be told how to connect (Inbound 3.4, 3.5).
 
 use super::inbound::Inbound;
 use super::message::params;
@@ -20,7 +20,7 @@ use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// The name of the one tool of a server whose own are not known yet.
+/// The name of the one tool that is listed for a server whose tools are not known yet.
 pub const CONNECT: &str = "connect";
 
 const LIST_CHANGED: &str = "notifications/tools/list_changed";

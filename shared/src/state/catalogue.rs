@@ -1,4 +1,4 @@
-//! Copies of the catalogue in a process, kept for a short while.
+//! Copies of the catalogue in a process, used for a short time.
 
 use crate::domain::integration::Integration;
 use crate::domain::time::Clock;
@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, OnceCell};
 use tracing::warn;
 
-/// How long a copy serves before the table is read again. So long a change may take to be seen everywhere.
+/// How long a copy is used before the table is read again. Other processes may see a change as late as this.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// How old a copy may be that serves while the store does not answer.
+/// The age up to which a copy is used while the store does not answer.
 const OLDEST: Duration = Duration::from_secs(600);
 
-/// What was read of the catalogue a short while ago.
+/// The copies of the catalogue in this process.
 #[derive(Default)]
 pub(crate) struct Copies {
     pub(crate) all: Slot<Catalogue>,
@@ -29,9 +29,9 @@ pub type Catalogue = BTreeMap<String, Integration>;
 /// An integration of the catalogue.
 pub struct CatalogueEntry {
     pub(crate) name: String,
-    /// All that is said of it.
+    /// The integration as the table holds it.
     pub integration: Integration,
-    /// The secret of its client, once it was needed.
+    /// The client secret, once it was needed.
     pub(crate) secret: OnceCell<SecretString>,
 }
 
@@ -39,9 +39,9 @@ pub struct CatalogueEntry {
 pub(crate) struct Slot<T>(Mutex<State<T>>);
 
 struct State<T> {
-    /// When it was read, and what.
+    /// The copy, with the time of the read.
     copy: Option<(Duration, Arc<T>)>,
-    /// When the store last did not answer.
+    /// When the store last failed to answer.
     failed: Option<Instant>,
 }
 
@@ -71,7 +71,7 @@ impl<T> Slot<T> {
         }
         let began = clock.elapsed();
         let found = match state.failed {
-            // Whoever has waited for an answer that did not come does not ask once more.
+            // A reader that waited for a failed read does not repeat it.
             Some(at) if at > asked => {
                 Err(Error::Unavailable("the store did not answer".to_owned()))
             }

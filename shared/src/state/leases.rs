@@ -1,5 +1,6 @@
-//! When a lease that is not given back may be taken over. Clocks of different machines are never compared: a process has to
-//! have seen the same lease for as long as a lease lasts, by its own clock. So a clock that is wrong costs time, no more.
+//! When a lease that was not returned may be taken over. Clocks of different machines are never compared: a process
+//! must have seen the same lease for as long as a lease lasts, by its own clock. So a wrong clock costs time, and
+//! nothing else.
 
 use crate::domain::credential::{Grant, LEASE};
 use std::collections::HashMap;
@@ -9,12 +10,12 @@ use std::time::Duration;
 /// The number of tracked leases above which stale ones are dropped.
 const MANY: usize = 1000;
 
-/// When this process first saw each lease, in time that has passed for it.
+/// When this process first saw each lease, as time elapsed in this process.
 #[derive(Debug, Default)]
 pub(crate) struct Leases(Mutex<HashMap<String, Duration>>);
 
 impl Leases {
-    /// Whether the lease of a grant may be taken over. `elapsed` is the time that has passed for this process.
+    /// Whether the lease of a grant may be taken over. `elapsed` is the time elapsed in this process.
     pub fn is_free(&self, grant: &Grant, elapsed: Duration) -> bool {
         let Some(lease) = &grant.lease_id else {
             return true;

@@ -3,7 +3,7 @@
 use super::{Condition, SK, Table, Update, Write, encode, failed, keys, n, readable, s};
 use crate::domain::id::TenantId;
 use crate::domain::receipt::{Counts, PresentedToken, Receipt};
-use crate::domain::revocation::Outcome;
+use crate::domain::revocation::RevocationOutcome;
 use crate::domain::time::Timestamp;
 use crate::{Error, Result};
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -36,7 +36,7 @@ pub(crate) fn count(tenant: &TenantId, receipt: &str, more: Counts) -> Write {
 pub(crate) fn record_outcome(
     tenant: &TenantId,
     receipt: &str,
-    outcome: Outcome,
+    outcome: RevocationOutcome,
     presented: Option<&[PresentedToken]>,
     now: Timestamp,
 ) -> Result<Write> {

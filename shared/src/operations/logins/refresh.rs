@@ -2,10 +2,11 @@
 //! now.
 
 use super::super::{ATTEMPTS, Tries};
-use super::tokens::{Refusal, Tokens, is_same, login_of_token, narrowed, sign};
+use super::tokens::{Refusal, Tokens, login_of_token, narrowed, sign};
 use super::{end_because, of_login, of_person};
 use crate::auth::login_token::RefreshToken;
 use crate::domain::event::Action;
+use crate::domain::id::is_same_secret;
 use crate::domain::login::{Identity, Login, LoginEnd, PreviousToken, REPEAT_WINDOW};
 use crate::operations::sign_in::{self, Vouched};
 use crate::state::app::App;
@@ -47,12 +48,12 @@ enum Standing {
 
 fn standing(app: &App, login: &Login, token: &RefreshToken) -> Standing {
     let presented = token.hash();
-    if is_same(&presented, &login.refresh_hash) {
+    if is_same_secret(&presented, &login.refresh_hash) {
         return Standing::Current;
     }
     match &login.previous {
         Some(previous)
-            if is_same(&presented, &previous.hash)
+            if is_same_secret(&presented, &previous.hash)
                 && app.now() < previous.replaced_at.plus_seconds(REPEAT_WINDOW) =>
         {
             Standing::Repeated(previous.tenant_key)

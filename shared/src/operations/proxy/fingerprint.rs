@@ -1,4 +1,5 @@
-//! What a call rests on, as a hash: sessions, tool lists and answers on their way are void once it has changed.
+//! The fingerprint of a call: a hash of the server and the credential that the call depends on. Sessions, tool lists and
+//! running responses are void once it has changed.
 
 use crate::domain::credential::Records;
 use crate::domain::id::{TenantId, hash};

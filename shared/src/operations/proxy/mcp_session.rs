@@ -1,4 +1,4 @@
-//! Sessions of MCP: the client knows an id of ours, the table has the server's own, sealed.
+//! MCP sessions: the client gets an id of ours, and the table has the server's id, sealed.
 
 use super::fingerprint::{fingerprint, without_credential};
 use crate::domain::caller::Caller;
@@ -20,7 +20,7 @@ use serde_json::Value;
 /// The longest parameters of an `initialize` that are kept for a session, in bytes.
 const MAX_CLIENT_BYTES: usize = 64 << 10;
 
-/// What a session is called at its server.
+/// A session at its server.
 #[derive(Debug)]
 pub struct Upstream {
     /// Its id, if the server gave one.
@@ -29,7 +29,7 @@ pub struct Upstream {
     pub version: Option<String>,
 }
 
-/// What is stored of a new session.
+/// The stored part of a new session.
 struct NewSession<'a> {
     phase: McpPhase,
     opens_urls: bool,
@@ -215,7 +215,7 @@ fn of_mcp_session(
     Ok(event.at(session.server).of(&session.subject))
 }
 
-/// What a session that is open at its server is called there.
+/// The id of a session that is open at its server.
 pub(in crate::operations) async fn upstream(
     app: &App,
     at: &Permitted<ServerAndRecords>,

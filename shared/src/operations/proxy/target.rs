@@ -26,7 +26,7 @@ pub enum Target {
     Name(String),
     /// By its credential, which is for that server alone (Kambrium 13.1).
     Bound,
-    /// By something that names none.
+    /// By a text that names no server.
     Unknown,
 }
 
