@@ -121,7 +121,7 @@ pub fn authorization(request: &Request) -> Option<Authorization> {
 /// connection is one for Kambrium's paths only.
 ///
 /// # Errors
-/// [`hawser_core::Error::Unauthenticated`], [`hawser_core::Error::ForCallsOnly`], [`hawser_core::Error::Unavailable`].
+/// [`hawser_core::Error::Unauthenticated`], [`hawser_core::Error::Unavailable`].
 pub async fn present(app: &App, request: &Request) -> Result<Presented> {
     let presented = present_for(app, request, Use::Management).await?;
     if presented.is_bound() {

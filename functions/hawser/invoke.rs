@@ -26,9 +26,11 @@ use crate::route::capture;
 use futures_util::future::{Either, select};
 use handshake::Farewell;
 use hawser_core::auth::credentials::Presented;
+use hawser_core::domain::caller::Caller;
 use hawser_core::domain::error::Error;
 use hawser_core::domain::mcp_session::{McpPhase, McpSession};
 use hawser_core::domain::server::{Connection, Server};
+use hawser_core::domain::time::Timestamp;
 use hawser_core::egress::coding::Decoder;
 use hawser_core::operations::credentials::ServerAndRecords;
 use hawser_core::operations::proxy::{
@@ -51,6 +53,8 @@ use tool_filter::{Denied, Filter};
 
 /// The largest body that is forwarded, in bytes.
 pub(crate) const BODY_LIMIT: usize = 4 << 20;
+/// The header by which a client asks for the events after the last one that it got.
+const LAST_EVENT_ID: &str = "last-event-id";
 
 /// Returns the MCP server's response, whatever its status, or a JSON-RPC answer of our own that says why the server was not
 /// called.
@@ -159,6 +163,12 @@ impl Allowed {
         session.is_some_and(|(_, session)| session.phase == McpPhase::Pending)
     }
 
+    /// Whether its session was open at the server before, with another credential.
+    fn is_reopened(&self) -> bool {
+        let session = self.session.as_ref();
+        session.is_some_and(|(_, session)| session.reopened)
+    }
+
     /// The connection, if it hides tools from every caller.
     fn hiding(&self) -> Option<&Connection> {
         let connection = &self.at.found.server.connection;
@@ -187,6 +197,9 @@ async fn pass_on(
     if let Some(answer) = connect::connected(app, inbound, &allowed).await? {
         return Ok(answer);
     }
+    if allowed.is_pending() && allowed.is_reopened() && inbound.is_notice() {
+        return Ok(handshake::accepted());
+    }
     // What is asked for is judged only if there is something to filter.
     let inspects = allowed.hiding().is_some() || allowed.reach != Reach::All;
     let content = inspects.then(|| inbound.content());
@@ -203,7 +216,10 @@ async fn pass_on(
             return connect::answer(app, inbound, allowed, refusal, over).await;
         }
     };
-    let call = inbound.call(&allowed.at.caller, upstream.as_ref(), body, inspects);
+    let mut call = inbound.call(&allowed.at.caller, upstream.as_ref(), body, inspects);
+    if allowed.is_reopened() {
+        call.headers.remove(LAST_EVENT_ID);
+    }
     let answer = match forward(app, &allowed.at, call, &mut over).await? {
         Ok(answer) => answer,
         Err(refusal) => return connect::answer(app, inbound, allowed, refusal, over).await,
@@ -227,7 +243,7 @@ fn allow(
     let Permitted { caller, found } = found
         .permit(|caller, found| {
             if let Some(id) = &named {
-                let live = found.as_ref().map(|found| found.live_session(now));
+                let live = found.as_ref().map(|found| live_session(found, caller, now));
                 if live.transpose()?.flatten().is_none() {
                     return Err(Problem::SessionNotFound(id.clone()));
                 }
@@ -248,12 +264,24 @@ fn allow(
     }
     Ok(Allowed {
         reach: permission::reach(&caller, &found.at.server)?,
-        session: named.zip(found.session),
+        session: named.zip(live_session(&found, &caller, now)?),
         at: Permitted {
             caller,
             found: found.at,
         },
     })
+}
+
+/// The session that a caller may go on with. To the clients of a Kambrium connection it is over with its credential
+/// (Kambrium 15).
+fn live_session(
+    found: &AtCall,
+    caller: &Caller,
+    now: Timestamp,
+) -> Result<Option<McpSession>, Error> {
+    let live = found.live_session(now)?;
+    let ends = permission::is_kambrium(caller);
+    Ok(live.filter(|session| !ends || session.phase != McpPhase::Pending))
 }
 
 /// Refuses what the connection or the caller's permissions do not allow, and opens a pending session at its server. Returns
@@ -268,9 +296,14 @@ async fn prepare(
         tool_filter::refuse(app, &allowed.at, allowed.reach, content).await?;
     }
     let upstream = match &allowed.session {
-        Some((_, session)) => {
+        Some((id, session)) => {
             let upstream = upstream_sessions::at_upstream(app, &allowed.at, session).await;
-            Some(upstream.map_err(|failure| Denied::of(failure, Problem::SessionRefused))?)
+            // The client can start a session anew, which the server may answer otherwise.
+            let refused = match session.reopened {
+                true => Problem::SessionNotFound(id.clone()),
+                false => Problem::SessionRefused,
+            };
+            Some(upstream.map_err(|failure| Denied::of(failure, refused))?)
         }
         None => None,
     };
@@ -338,8 +371,7 @@ async fn follow_session(
         return Ok(None);
     }
     let said: Value = params(inbound.body());
-    let opens_urls = mcp::opens_urls(&said["capabilities"]);
-    let ours = proxy::keep_session(app, &allowed.at, theirs, opens_urls).await?;
+    let ours = proxy::keep_session(app, &allowed.at, theirs, &said).await?;
     Ok(Some(ours))
 }
 

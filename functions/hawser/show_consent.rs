@@ -84,7 +84,7 @@ pub(super) fn question(
         ),
         ("Asked for", scopes),
     ];
-    let warnings = warnings(preview, &name, &at, sign_in.as_deref(), signs_in);
+    let warnings = warnings(preview, name, &at, sign_in.as_deref(), signs_in);
     let base = session.origin.base();
     let path = Url::parse(base).map(|url| url.path().trim_end_matches('/').to_owned());
     let question = Question {

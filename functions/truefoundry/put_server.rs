@@ -84,7 +84,7 @@ async fn read(app: &App, who: Presented, put: &Put) -> Result<servers::Put, Prob
         })?;
     let Permitted { caller, found } = named;
     Ok(match found {
-        None => servers::Put::Create(caller, Box::new(draft(&put.manifest)?)),
+        None => servers::Put::Create(Box::new(caller), Box::new(draft(&put.manifest)?)),
         Some(found) => {
             let at = Permitted { caller, found };
             servers::Put::Change(Box::new(change(app, at, put).await?))

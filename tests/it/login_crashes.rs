@@ -130,7 +130,7 @@ async fn an_end_by_the_provider_survives_a_crash_anywhere() {
     let provider = Provider::start();
     let start = async |ground: &Arc<Ground>| {
         let settings = provider.settings();
-        Hawser::configured(ground.clone(), |config| config.sign_in = settings).await
+        Hawser::by_hand_configured(ground.clone(), |config| config.sign_in = settings).await
     };
     for cut in CUTS {
         for k in 0.. {
@@ -148,9 +148,11 @@ async fn an_end_by_the_provider_survives_a_crash_anywhere() {
             let why = format!("{:?}: {answer:?}", cut(k));
             if works(&next, &tokens).await {
                 assert!(reached && answer.status >= 500, "{why}");
-                // Not told that it is over, the application goes on, and the provider is asked at the next refresh.
+                // Not told that it is over, the application goes on, and the provider is asked by the next refresh, once the one
+                // that has died can be asking no more.
                 let mut last = refresh(&next, &tokens.refresh).await;
                 if last.status == 200 {
+                    next.pass(600);
                     last = refresh(&next, &Tokens::of(&last).refresh).await;
                 }
                 is_refused(&last, 400, "invalid_grant");

@@ -237,3 +237,61 @@ async fn the_integrity_check_knows_logins_and_mends_their_pointers() {
     assert_eq!(hawser.admin("acme").delete(path).await.status, 200);
     assert!(!works(&hawser, &bob).await);
 }
+
+#[tokio::test]
+async fn a_page_of_logins_costs_one_query_of_its_size() {
+    let hawser = Hawser::start().await;
+    let mut all = Vec::new();
+    for user in ["ada", "bob", "ada", "eve", "ada"] {
+        let tokens = plain(&hawser, &format!("user:{user}")).await;
+        let newest = listed(&tokens.caller(&hawser)).await[0]["id"].clone();
+        all.insert(0, newest.as_str().unwrap().to_owned());
+    }
+    let admin = hawser.admin("acme");
+    for (query, wanted, requests) in [
+        ("", vec![0, 1, 2, 3, 4], vec!["Query"]),
+        (
+            "&subjectType=user&subjectId=ada",
+            vec![0, 2, 4],
+            vec!["Query", "BatchGetItem"],
+        ),
+    ] {
+        let (mut seen, mut before) = (Vec::new(), String::new());
+        loop {
+            hawser.wire.arm(None);
+            let page = admin
+                .get(&format!("/v1/logins?limit=2{query}{before}"))
+                .await
+                .json();
+            assert_eq!(hawser.wire.operations(), requests, "{query}");
+            assert_eq!(hawser.wire.sent()[0].body["Limit"], 4);
+            let data = page["data"].as_array().unwrap();
+            assert!(data.len() <= 2);
+            seen.extend(
+                data.iter()
+                    .map(|one| one["id"].as_str().unwrap().to_owned()),
+            );
+            match page["next"].as_str() {
+                Some(next) => before = format!("&before={next}"),
+                None => break,
+            }
+        }
+        let wanted: Vec<_> = wanted
+            .into_iter()
+            .map(|at: usize| all[at].clone())
+            .collect();
+        assert_eq!(seen, wanted, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_of_an_offboarding_names_subjects_that_have_logins_alone() {
+    let hawser = Hawser::start().await;
+    for user in ["user:ada", "user:ADA ", "user:bob"] {
+        plain(&hawser, user).await;
+    }
+    let path = "/v1/subjects/user/Ada/credentials?dryRun=true";
+    let dry = hawser.admin("acme").delete(path).await.json();
+    assert_eq!(dry["data"]["nearMatches"], json!(["ADA ", "ada"]));
+    assert_eq!(dry["data"]["removed"]["logins"], 0);
+}

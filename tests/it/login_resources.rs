@@ -100,6 +100,11 @@ async fn a_token_for_calls_manages_nothing_whatever_its_person_may() {
         ("scope", "mcp manage"),
     ];
     is_refused(&ask(&hawser, &form).await, 400, "invalid_scope");
+    // Once its login has ended it is refused as one that is over: more scopes would not help.
+    let admin = hawser.admin("acme");
+    let ended = admin.delete(&format!("/v1/logins/{login}")).await;
+    assert_eq!(ended.status, 200, "{ended:?}");
+    manages_nothing(&hawser, &whole.caller(&hawser), &wiki, &login, 401).await;
     // Of a server, whatever the scopes say: the audience decides first.
     let at_wiki = [format!("{}/mcp/{wiki}", hawser.url)];
     let one = tokens_for(&hawser, &at_wiki, &["mcp", "manage"]).await;

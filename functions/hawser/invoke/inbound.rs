@@ -56,6 +56,11 @@ impl<'a> Inbound<'a> {
         method.filter(|_| self.is_sent_by(&Method::POST) && !self.message.id.is_null())
     }
 
+    /// Whether it is a notification, or an answer to a request of the server's: one message that wants no answer.
+    pub fn is_notice(&self) -> bool {
+        self.is_sent_by(&Method::POST) && self.asks().is_none() && self.message.is_one
+    }
+
     /// Whether it opens a session.
     pub fn initializes(&self) -> bool {
         !self.modern

@@ -109,6 +109,8 @@ pub(crate) fn kid(text: &str) -> Option<String> {
 pub struct LoginToken {
     claims: Claims,
     subject: Subject,
+    /// Whether the request needs the scope to manage, and the token lacks it.
+    lacks_manage: bool,
 }
 
 impl LoginToken {
@@ -128,6 +130,7 @@ impl LoginToken {
         let token = Self {
             subject: subject.ok_or(Unauthenticated::InvalidToken)?,
             claims,
+            lacks_manage: false,
         };
         token.check_end(now)?;
         Ok(token)
@@ -148,22 +151,23 @@ impl LoginToken {
         self.claims.sid
     }
 
-    /// Whether it may be used for this. A call needs its address, or the base that has issued the token, in `aud`; everything else
-    /// needs that base, and the scope to manage (Inbound 2.24).
+    /// The token, used for this. A call needs its address, or the base that has issued the token, in `aud`; everything else
+    /// needs that base, and the scope to manage (Inbound 2.24). [`Self::authenticate`] refuses a token without that scope,
+    /// once it is known that its login stands: a login that has ended is told so first.
     ///
     /// # Errors
-    /// [`Unauthenticated::InvalidToken`], [`Error::ForCallsOnly`].
-    pub fn check_use(&self, used_for: Use<'_>) -> Result<()> {
+    /// [`Unauthenticated::InvalidToken`].
+    pub fn used_for(mut self, used_for: Use<'_>) -> Result<Self, Unauthenticated> {
         let is_for_deployment = self.is_for(std::slice::from_ref(&self.claims.iss));
         match used_for {
-            Use::Call(addresses) if is_for_deployment || self.is_for(addresses) => Ok(()),
+            Use::Call(addresses) if is_for_deployment || self.is_for(addresses) => {}
             Use::Management if is_for_deployment => {
                 let mut scopes = self.claims.scope.split(' ');
-                let manages = scopes.any(|scope| scope == MANAGE);
-                manages.then_some(()).ok_or(Error::ForCallsOnly)
+                self.lacks_manage = !scopes.any(|scope| scope == MANAGE);
             }
-            _ => Err(Unauthenticated::InvalidToken.into()),
+            _ => return Err(Unauthenticated::InvalidToken),
         }
+        Ok(self)
     }
 
     /// Whether it is for one of these addresses; a final slash says nothing.
@@ -191,7 +195,8 @@ impl LoginToken {
     /// The caller that the token authenticates, once its login has been read, with what the login may do now.
     ///
     /// # Errors
-    /// [`Unauthenticated::InvalidToken`] when the login has ended, [`Unauthenticated::Expired`]; [`Error::Internal`].
+    /// [`Unauthenticated::InvalidToken`] when the login has ended, [`Unauthenticated::Expired`]; [`Error::ForCallsOnly`] when
+    /// the token lacks the scope to manage and needs it; [`Error::Internal`].
     pub fn authenticate(self, found: &Found, now: Timestamp) -> Result<Caller> {
         self.check_end(now)?;
         let (tenant, end) = (self.claims.tenant.clone(), self.end());
@@ -202,6 +207,9 @@ impl LoginToken {
             && login.approval.application.client_id == self.claims.client_id;
         if !is_its_own || login.is_over(now) {
             return Err(Unauthenticated::InvalidToken.into());
+        }
+        if self.lacks_manage {
+            return Err(Error::ForCallsOnly);
         }
         Ok(Caller {
             login: Some(login.id),

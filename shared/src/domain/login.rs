@@ -198,6 +198,9 @@ pub struct Login {
     /// The refresh token before the current one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<PreviousToken>,
+    /// The lease of the process that asks the identity provider for this login. It is taken with a refresh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Sortable>,
     /// When DynamoDB may remove the item, in seconds since the epoch.
     pub ttl: i64,
 }

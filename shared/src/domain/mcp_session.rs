@@ -23,8 +23,8 @@ pub struct McpSession {
     pub subject: Subject,
     /// The server's auth revision when the session was opened.
     pub auth_revision: u64,
-    /// The fingerprint of the call that opened the session; while it is pending, that of a call without a credential.
-    /// Under another fingerprint the session is void.
+    /// The fingerprint of the call that opened the session; while it is pending, that of pending sessions. Under another
+    /// fingerprint nothing of it at the server is used.
     #[serde(rename = "fence")]
     pub fingerprint: String,
     /// When the session was opened.
@@ -43,8 +43,25 @@ pub struct McpSession {
     pub elicitation: Option<String>,
     /// What [`McpPhase`] says, sealed.
     pub sealed: Sealed,
+    /// What the session is opened anew with when its subject has another credential, unless its client said too much.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshake: Option<Handshake>,
+    /// Whether the session was open at the server before, with another credential. Ids of events and of requests that the
+    /// client has from then mean nothing to the server now, or something else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reopened: bool,
     /// DynamoDB removes the item some time after this second. Nothing depends on when.
     pub ttl: i64,
+}
+
+/// The handshake of a session that is open at its server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Handshake {
+    /// The fingerprint of pending sessions when the server was asked; a server that has changed since is not opened anew.
+    #[serde(rename = "fence")]
+    pub fingerprint: String,
+    /// What the client said, sealed.
+    pub sealed: Sealed,
 }
 
 /// How far a session is, and what [`McpSession::sealed`] holds.
@@ -61,23 +78,33 @@ pub enum McpPhase {
     Pending,
 }
 
-impl McpPhase {
-    /// The name in the table.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Unnamed => "unnamed",
-            Self::Pending => "pending",
-        }
-    }
-}
-
 impl McpSession {
-    /// Whether this subject may use the session under this fingerprint. A pending session has the one without a
-    /// credential.
-    pub fn serves(&self, subject: &Subject, fingerprint: &str, now: Timestamp) -> bool {
-        self.subject == *subject
-            && self.fingerprint == fingerprint
-            && now < self.at.plus_seconds(MCP_SESSION_LIFETIME)
+    /// As this subject may go on with it, if at all. `pending` is the fingerprint of pending sessions, `open` that of calls.
+    /// One that was opened with another credential is pending again: nothing of it at the server is used any more.
+    pub fn resumed(
+        self,
+        subject: &Subject,
+        pending: &str,
+        open: &str,
+        now: Timestamp,
+    ) -> Option<Self> {
+        if self.subject != *subject || now >= self.at.plus_seconds(MCP_SESSION_LIFETIME) {
+            return None;
+        }
+        let expected = match self.phase {
+            McpPhase::Pending => pending,
+            McpPhase::Open | McpPhase::Unnamed => open,
+        };
+        if self.fingerprint == expected {
+            return Some(self);
+        }
+        let handshake = self.handshake?;
+        (handshake.fingerprint == pending).then_some(Self {
+            phase: McpPhase::Pending,
+            sealed: handshake.sealed,
+            handshake: None,
+            reopened: true,
+            ..self
+        })
     }
 }

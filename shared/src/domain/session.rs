@@ -271,7 +271,8 @@ impl Session {
 
     /// Whether nothing may come of it any more: its server was changed, or its subject disconnected there or offboarded, since
     /// it was begun. Told by what is stored for the subject at the server, and how often the subject was offboarded.
-    /// What is decided by it is written under the same conditions, for all of this may change after it was read.
+    /// All of this may change after it was read. So a grant, and the reason of a refusal, are written under the same
+    /// conditions. The steps before may go on with a void consent: what an issuer gives out for it is revoked.
     pub fn is_void(&self, server: &Server, stored: &Stored, offboardings: u64) -> bool {
         let void_before = stored.void_consents_before();
         self.auth_revision != server.auth_revision

@@ -107,7 +107,8 @@ pub async fn access(
         let paused = grant.retry_at.is_some_and(|at| now < at);
         let due = !met || grant.due_for_refresh(now);
         let left_alone = paused || max_wait.is_zero();
-        let free = app.leases.is_free(&grant, app.clock.elapsed());
+        let lease = grant.lease_id.as_deref();
+        let free = app.leases.is_free(lease, app.clock.elapsed());
         if !due || !grant.refreshable || left_alone || (met && !free) {
             return match met {
                 true => token_of(app, tenant, &server, grant).await,

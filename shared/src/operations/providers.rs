@@ -191,7 +191,7 @@ pub enum Connection {
     /// The grant that is there already.
     Grant(Provider, Box<Grant>),
     /// A consent that was started.
-    Consent(StartedConsent),
+    Consent(Box<StartedConsent>),
 }
 
 /// Says whether a stored grant is what was asked for.
@@ -225,7 +225,7 @@ where
         let subject = &provider.subject;
         consent::start_provider_consent(app, &caller, &server, subject, provider.id, base, scopes)
             .await
-            .map(Connection::Consent)
+            .map(|begun| Connection::Consent(Box::new(begun)))
     })
     .await
 }

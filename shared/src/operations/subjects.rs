@@ -6,7 +6,7 @@ use crate::domain::credential::Credential;
 use crate::domain::event::{Action, Event, Who, Worker};
 use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::job::Offboarding;
-use crate::domain::login::LoginEnd;
+use crate::domain::login::{Login, LoginEnd};
 use crate::domain::reason::Reason;
 use crate::domain::receipt::{Counts, Receipt, Removed};
 use crate::domain::server::{Auth, Server};
@@ -25,6 +25,8 @@ use tracing::warn;
 
 /// Servers that are read at once: four keys each, and a batch has at most a hundred.
 const SERVERS_AT_ONCE: i32 = 25;
+/// Logins that are read at once for subjects with a similar id.
+const LOGINS_AT_ONCE: usize = 500;
 /// The virtual account that receipts name as the actor when an operator runs `hawser` with access to the table.
 const OPERATOR: &str = "operator";
 /// How often servers are read again for credentials that were replaced meanwhile.
@@ -144,10 +146,11 @@ async fn begin(app: &App, plan: Offboarding, actor: Actor, who: Who) -> Result<R
 /// Counts what an offboarding takes away.
 async fn count(app: &App, offboarding: &Offboarding) -> Result<DeletionPreview> {
     let (tenant, subject) = (&offboarding.tenant, &offboarding.subject);
-    let logins = logins::list(app, tenant, Some(subject)).await?;
+    let (logins, _) = app.table.logins_of(tenant, subject).await?;
+    let now = app.now();
     let logins = logins
         .iter()
-        .filter(|login| offboarding.ends(login))
+        .filter(|login| !login.is_over(now) && offboarding.ends(login))
         .count();
     let mut preview = DeletionPreview {
         counts: Counts {
@@ -189,7 +192,22 @@ pub async fn near_matches(
     let like = |id: &str| id.trim().to_lowercase();
     let wanted = like(subject.id());
     let until = Instant::now() + LOOKING_AROUND;
-    let (mut near, mut after) = (BTreeSet::new(), None);
+    let is_near =
+        |one: &Subject| one.kind() == subject.kind() && one != subject && like(one.id()) == wanted;
+    let (mut near, mut after, mut before) = (BTreeSet::new(), None, None);
+    loop {
+        let page = app.table.logins_before(tenant, before, LOGINS_AT_ONCE);
+        let (logins, next) = page.await?;
+        let others = logins.iter().map(Login::subject).filter(|one| is_near(one));
+        near.extend(others.map(|one| one.id().to_owned()));
+        before = next;
+        if Instant::now() >= until {
+            return Ok(near);
+        }
+        if before.is_none() {
+            break;
+        }
+    }
     loop {
         let page = app.table.servers_after(tenant, after, SERVERS_AT_ONCE);
         let (servers, last) = page.await?;
@@ -199,9 +217,8 @@ pub async fn near_matches(
                 let kind = subject.kind();
                 let page = app.table.subjects_at(tenant, server.id, kind, place);
                 let (subjects, next) = page.await?;
-                let others = subjects.iter().map(Subject::id);
-                let others = others.filter(|id| *id != subject.id() && like(id) == wanted);
-                near.extend(others.map(str::to_owned));
+                let others = subjects.iter().filter(|one| is_near(one));
+                near.extend(others.map(|one| one.id().to_owned()));
                 place = next;
                 if Instant::now() >= until {
                     return Ok(near);

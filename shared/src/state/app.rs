@@ -230,7 +230,7 @@ impl App {
     /// for that, or for calls alone (Inbound 2.24).
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`], [`Error::ForCallsOnly`], or [`Error::Unavailable`] when the issuer's keys cannot be fetched.
+    /// [`Error::Unauthenticated`], or [`Error::Unavailable`] when the issuer's keys cannot be fetched.
     pub async fn present_token(&self, token: &str, used_for: Use<'_>) -> Result<Presented> {
         if let Some(token) = ClientToken::read(token) {
             return Ok(Presented::Client(token));
@@ -248,8 +248,7 @@ impl App {
             && let Some(key) = self.verifying_key(&kid).await?
         {
             let token = LoginToken::verify(token, &key, self.now())?;
-            token.check_use(used_for)?;
-            return Ok(Presented::Login(Box::new(token)));
+            return Ok(Presented::Login(Box::new(token.used_for(used_for)?)));
         }
         let verifier = Verifier::of(&self.verifiers, token).ok_or(Unauthenticated::InvalidToken)?;
         let resources = match used_for {

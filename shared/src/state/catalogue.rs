@@ -1,14 +1,12 @@
 //! Copies of the catalogue in a process, used for a short time.
 
 use crate::domain::integration::Integration;
-use crate::domain::time::Clock;
-use crate::{Error, Result};
+use crate::state::slot::Slot;
 use secrecy::SecretString;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::sync::{Mutex, OnceCell};
-use tracing::warn;
+use std::time::Duration;
+use tokio::sync::OnceCell;
 
 /// How long a copy is used before the table is read again. Other processes may see a change as late as this.
 const FRESH: Duration = Duration::from_secs(60);
@@ -35,65 +33,8 @@ pub struct CatalogueEntry {
     pub(crate) secret: OnceCell<SecretString>,
 }
 
-/// A cache of one copy. Concurrent readers share one read of the table.
-pub(crate) struct Slot<T>(Mutex<State<T>>);
-
-struct State<T> {
-    /// The copy, with the time of the read.
-    copy: Option<(Duration, Arc<T>)>,
-    /// When the store last failed to answer.
-    failed: Option<Instant>,
-}
-
 impl<T> Default for Slot<T> {
     fn default() -> Self {
-        Self(Mutex::new(State {
-            copy: None,
-            failed: None,
-        }))
-    }
-}
-
-impl<T> Slot<T> {
-    pub(crate) async fn get(
-        &self,
-        clock: &Clock,
-        read: impl Future<Output = Result<Option<T>>>,
-    ) -> Result<Option<Arc<T>>> {
-        let asked = Instant::now();
-        let mut state = self.0.lock().await;
-        let copy = state.copy.clone();
-        let age = |at: Duration| clock.elapsed().saturating_sub(at);
-        if let Some((at, copy)) = &copy
-            && age(*at) < FRESH
-        {
-            return Ok(Some(copy.clone()));
-        }
-        let began = clock.elapsed();
-        let found = match state.failed {
-            // A reader that waited for a failed read does not repeat it.
-            Some(at) if at > asked => {
-                Err(Error::Unavailable("the store did not answer".to_owned()))
-            }
-            _ => read.await,
-        };
-        match (found, copy) {
-            (Ok(found), _) => {
-                let found = found.map(Arc::new);
-                state.copy = found.clone().map(|found| (began, found));
-                Ok(found)
-            }
-            (Err(Error::Unavailable(cause)), copy) => {
-                state.failed = Some(Instant::now());
-                match copy.filter(|(at, _)| age(*at) < OLDEST) {
-                    Some((_, copy)) => {
-                        warn!(cause, "using a stale copy of the catalogue");
-                        Ok(Some(copy))
-                    }
-                    None => Err(Error::Unavailable(cause)),
-                }
-            }
-            (Err(error), _) => Err(error),
-        }
+        Self::new("the catalogue", FRESH, OLDEST)
     }
 }

@@ -2,7 +2,7 @@
 //! must have seen the same lease for as long as a lease lasts, by its own clock. So a wrong clock costs time, and
 //! nothing else.
 
-use crate::domain::credential::{Grant, LEASE};
+use crate::domain::credential::LEASE;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -15,9 +15,9 @@ const MANY: usize = 1000;
 pub(crate) struct Leases(Mutex<HashMap<String, Duration>>);
 
 impl Leases {
-    /// Whether the lease of a grant may be taken over. `elapsed` is the time elapsed in this process.
-    pub fn is_free(&self, grant: &Grant, elapsed: Duration) -> bool {
-        let Some(lease) = &grant.lease_id else {
+    /// Whether a lease may be taken, also over from another process. `elapsed` is the time elapsed in this process.
+    pub fn is_free(&self, lease: Option<&str>, elapsed: Duration) -> bool {
+        let Some(lease) = lease else {
             return true;
         };
         let lasts = Duration::from_secs(LEASE as u64);
@@ -25,7 +25,7 @@ impl Leases {
         if seen.len() >= MANY {
             seen.retain(|_, first| elapsed < *first + 10 * lasts);
         }
-        let first = *seen.entry(lease.clone()).or_insert(elapsed);
+        let first = *seen.entry(lease.to_owned()).or_insert(elapsed);
         elapsed >= first + lasts
     }
 }

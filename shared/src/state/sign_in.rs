@@ -7,16 +7,20 @@ use crate::domain::application::Application;
 use crate::egress::Egress;
 use crate::oauth::discovery::Issuer;
 use crate::state::config::{ListedApplication, ProviderConfig, SignInConfig, SignInPlace};
+use crate::state::slot::Slot;
 use secrecy::SecretString;
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::Mutex as AsyncMutex;
 
 /// The most metadata documents that are kept.
 const DOCUMENTS: usize = 256;
 /// The most metadata documents that are fetched at once. Others wait for their turn, within their time limit.
 const DOCUMENTS_AT_ONCE: usize = 8;
+/// How long the provider's metadata and its client's secret are used before they are read again, and how long while they cannot
+/// be read.
+const PROVIDER_FRESH: Duration = Duration::from_secs(300);
+const PROVIDER_OLDEST: Duration = Duration::from_secs(24 * 3600);
 /// The time limit for fetching a metadata document.
 const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -52,8 +56,8 @@ pub struct Provider {
     allow_loopback_http: bool,
     /// The verifier of its ID tokens, made when it is first needed.
     verifier: OnceLock<Verifier>,
-    pub(crate) metadata: AsyncMutex<Option<(Issuer, Instant)>>,
-    pub(crate) secret: AsyncMutex<Option<(SecretString, Instant)>>,
+    pub(crate) metadata: Slot<Issuer>,
+    pub(crate) secret: Slot<SecretString>,
 }
 
 impl Provider {
@@ -81,8 +85,8 @@ impl SignIn {
                     allow_loopback_http,
                     verifier: OnceLock::new(),
                     config: *config,
-                    metadata: AsyncMutex::default(),
-                    secret: AsyncMutex::default(),
+                    metadata: Slot::new("the provider's metadata", PROVIDER_FRESH, PROVIDER_OLDEST),
+                    secret: Slot::new("the provider's secret", PROVIDER_FRESH, PROVIDER_OLDEST),
                 })),
             },
             authorization_server: config.authorization_server,

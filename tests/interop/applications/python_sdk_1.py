@@ -9,7 +9,7 @@ from mcp.client.auth import OAuthClientProvider
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import OAuthClientMetadata
 from mcp.shared.exceptions import UrlElicitationRequiredError
-from mcp.types import URL_ELICITATION_REQUIRED, ElicitCompleteNotification, ElicitResult
+from mcp.types import URL_ELICITATION_REQUIRED, ElicitResult
 
 
 def provider(name):
@@ -32,26 +32,18 @@ async def elicit(_context, _params):
 
 
 async def main():
-    over = asyncio.Queue()
-
-    async def heard(message):
-        if isinstance(getattr(message, "root", None), ElicitCompleteNotification):
-            over.put_nowait(message.root.params.elicitationId)
-
     async def call(tool, arguments):
-        """Where an address has to be opened first, it is, and the call is repeated when the server says that this is done."""
+        """Where an address has to be opened first, it is, and the person calls again. The SDK gives up its stream when that is
+        refused twice, so nobody can wait there to be told that it is done.
+        """
         try:
             result = await session.call_tool(tool, arguments)
         except McpError as error:
             if error.error.code != URL_ELICITATION_REQUIRED:
                 raise
-            waiting = set()
             for asked in UrlElicitationRequiredError.from_error(error.error).elicitations:
-                waiting.add(asked.elicitationId)
                 await open_browser(asked.url)
-            while waiting:
-                waiting.discard(await over.get())
-            result = await session.call_tool(tool, arguments)
+            return {"text": error.error.message, "is_error": True}
         return told(result, result.isError)
 
     async def tools():
@@ -60,7 +52,7 @@ async def main():
     async with (
         httpx.AsyncClient(auth=provider("Python SDK 1"), timeout=PATIENCE) as http,
         streamable_http_client(URL, http_client=http) as (read, write, _),
-        ClientSession(read, write, elicitation_callback=elicit, message_handler=heard) as session,
+        ClientSession(read, write, elicitation_callback=elicit) as session,
     ):
         hello = await session.initialize()
         await converse(hello.protocolVersion, tools, call)

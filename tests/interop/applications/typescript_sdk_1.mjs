@@ -3,13 +3,11 @@
 import { UnauthorizedError } from '@modelcontextprotocol/sdk/client/auth.js';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
-import { ElicitationCompleteNotificationSchema, UrlElicitationRequiredError } from '@modelcontextprotocol/sdk/types.js';
+import { UrlElicitationRequiredError } from '@modelcontextprotocol/sdk/types.js';
 import { Provider, address, converse, openBrowser, told } from './common.mjs';
 
 const authProvider = await Provider.of('TypeScript SDK 1');
 const client = new Client({ name: 'interop', version: '0' }, { capabilities: { elicitation: { url: {} } } });
-const waiting = new Map();
-client.setNotificationHandler(ElicitationCompleteNotificationSchema, ({ params }) => waiting.get(params.elicitationId)?.());
 
 let transport;
 function connect() {
@@ -28,17 +26,14 @@ async function signedIn(action) {
   }
 }
 
-/** Where an address has to be opened first, it is, and the call is repeated when the server says that this is done. */
+/** Where an address has to be opened first, it is, and the person calls again: what a stream would say may pass it by. */
 async function call(name, args) {
-  const action = () => client.callTool({ name, arguments: args });
   try {
-    return told(await signedIn(action));
+    return told(await signedIn(() => client.callTool({ name, arguments: args })));
   } catch (error) {
     if (!(error instanceof UrlElicitationRequiredError)) throw error;
-    const over = error.elicitations.map(({ elicitationId }) => new Promise((done) => waiting.set(elicitationId, done)));
     error.elicitations.forEach(({ url }) => openBrowser(url));
-    await Promise.all(over);
-    return told(await signedIn(action));
+    return { text: error.message, is_error: true };
   }
 }
 

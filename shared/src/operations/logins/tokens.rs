@@ -129,6 +129,7 @@ pub async fn redeem(app: &App, asked: Redemption) -> Result<Result<Tokens, Refus
         family_hash: refresh.family_hash(),
         refresh_hash: refresh.hash(),
         previous: None,
+        lease: None,
         ttl: Login::ttl_from(now),
     };
     let tokens = sign(app, &login, &refresh, &resources, scopes).await?;

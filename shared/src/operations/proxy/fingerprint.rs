@@ -58,6 +58,11 @@ pub(super) async fn is_unchanged(
     }
 }
 
+/// The fingerprint of sessions that are not open at a server. No call has it.
+pub(super) fn pending_fingerprint(server: &Server) -> Result<String> {
+    Ok(hash(&format!("pending {}", without_credential(server)?)))
+}
+
 /// The fingerprint of calls to a server without a credential of their subject.
 pub(super) fn without_credential(server: &Server) -> Result<String> {
     fingerprint(server, &Records::default())

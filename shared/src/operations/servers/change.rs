@@ -88,7 +88,7 @@ async fn run<T: AsRef<Server>>(
 #[derive(Debug)]
 pub enum Put {
     /// A new server, for nothing has that name.
-    Create(Caller, Box<Draft>),
+    Create(Box<Caller>, Box<Draft>),
     /// A change of the server that has it.
     Change(Box<Change<Server>>),
 }
@@ -97,7 +97,7 @@ pub enum Put {
 #[derive(Debug)]
 pub enum PutOutcome {
     /// The new server; none in a dry run.
-    Created(Caller, Option<Server>),
+    Created(Box<Caller>, Option<Box<Server>>),
     /// What the change did, or in a dry run would do.
     Changed(Box<ChangePlan<Server>>),
 }
@@ -118,7 +118,7 @@ where
         }
         Put::Create(caller, draft) => {
             let server = create(app, &caller, *draft).await?;
-            Ok(PutOutcome::Created(caller, Some(server)))
+            Ok(PutOutcome::Created(caller, Some(Box::new(server))))
         }
         Put::Change(change) => {
             let plan = run(app, *change, dry_run).await?;
