@@ -1,8 +1,8 @@
 //! The body of a request as its endpoint reads it: without the content coding that it was sent in, and without a byte order mark.
 //! In one place for every endpoint, so that all contracts take the same.
 
-use crate::hawser::unrouted;
-use crate::http::{self, Request, Response, with_header};
+use crate::hawser::unrouted::{Unrouted, unsupported_coding};
+use crate::http::{self, Request};
 use flate2::read::MultiGzDecoder;
 use lambda_http::Body;
 use lambda_http::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
@@ -14,8 +14,8 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// large, whatever would still come. What is said to be gzip and is not stays as it is, and the endpoint sees no JSON.
 ///
 /// # Errors
-/// A response with 415 where the coding is another one than gzip.
-pub fn decode(request: &mut Request, limit: usize) -> Result<(), Response<Body>> {
+/// 415 where the coding is another one than gzip.
+pub fn decode(request: &mut Request, limit: usize) -> Result<(), Unrouted> {
     let Some(coding) = http::header(request, CONTENT_ENCODING.as_str()) else {
         return Ok(());
     };
@@ -25,10 +25,7 @@ pub fn decode(request: &mut Request, limit: usize) -> Result<(), Response<Body>>
     match coding.trim().to_ascii_lowercase().as_str() {
         "" | "identity" => return Ok(()),
         "gzip" | "x-gzip" => {}
-        _ => {
-            let refused = unrouted::unsupported_coding(request.uri().path());
-            return Err(with_header(refused.into(), "accept-encoding", "gzip"));
-        }
+        _ => return Err(unsupported_coding(request.uri().path())),
     }
     let mut decoded = Vec::new();
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);

@@ -1,7 +1,9 @@
 //! Running one endpoint as a Lambda function, and what happens around every request wherever it runs.
 
 use crate::gateway::{self, Event, Streaming, Unreadable};
-use crate::http::{BODY_LIMIT, Code, RequestId, Streamed, buffered, streamed, with_retry};
+use crate::http::{
+    BODY_LIMIT, Code, RequestId, Streamed, buffered, streamed, with_header, with_retry,
+};
 use crate::keep_alive::KeepAlive;
 use crate::{Endpoint, Handler, Request, Response, content, cors, hawser};
 use bytes::Bytes;
@@ -55,7 +57,7 @@ impl Endpoint {
             content::decode(&mut request, self.body_limit()),
             &self.handle,
         ) {
-            (Err(refused), _) => streamed(refused),
+            (Err(refused), _) => streamed(with_header(refused.into(), "accept-encoding", "gzip")),
             (Ok(()), Handler::Buffered(handle)) => {
                 content::unmark(&mut request);
                 streamed(with_retry(handle(app, &request).await))
