@@ -47,3 +47,24 @@ pub fn unmark(request: &mut Request) {
         *request.body_mut() = Body::Binary(rest.to_vec());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn no_more_comes_out_than_shows_that_it_is_too_large() {
+        let mut coder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        coder.write_all(&[b' '; 4096]).unwrap();
+        let bomb = coder.finish().unwrap();
+        for (limit, length) in [(0, 1), (100, 101), (4095, 4096), (4096, 4096)] {
+            let mut request = Request::new(Body::Binary(bomb.clone()));
+            let coding = "gzip".parse().unwrap();
+            request.headers_mut().insert(CONTENT_ENCODING, coding);
+            decode(&mut request, limit).unwrap();
+            assert_eq!(http::body(&request).len(), length, "{limit}");
+            assert!(request.headers().is_empty());
+        }
+    }
+}
