@@ -52,7 +52,7 @@ use std::pin::pin;
 use tool_filter::{Denied, Filter};
 
 /// The largest body that is forwarded, in bytes.
-const BODY_LIMIT: usize = 4 << 20;
+pub(crate) const BODY_LIMIT: usize = 4 << 20;
 /// The header by which a client asks for the events after the last one that it got.
 const LAST_EVENT_ID: &str = "last-event-id";
 

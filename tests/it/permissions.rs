@@ -43,7 +43,7 @@ const AT_AN_INTEGRATION: [u16; 20] = [
 ];
 
 /// What each kind is answered at each endpoint.
-const ROWS: [(&str, [u16; 20]); 49] = [
+const ROWS: [(&str, [u16; 20]); 50] = [
     (
         "truefoundry-put-server",
         [
@@ -333,6 +333,13 @@ const ROWS: [(&str, [u16; 20]); 49] = [
     ),
     (
         "hawser-list-token-keys",
+        [
+            200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200,
+            200, 200, 200,
+        ],
+    ),
+    (
+        "hawser-openapi",
         [
             200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200,
             200, 200, 200,
