@@ -134,6 +134,16 @@ endpoints! {
         [DELETE "/api/svc/v1/mcp/{mcpServerId}/auth/tokens"];
     TRUEFOUNDRY_AUTHORIZE "truefoundry-authorize" Buffered truefoundry::authorize
         [GET "/api/svc/v1/mcp/{mcpServerId}/authorize"];
+    TRUEFOUNDRY_APPLY_MANIFEST "truefoundry-apply-manifest" Buffered truefoundry::apply_manifest
+        [PUT "/api/svc/v1/apply"];
+    TRUEFOUNDRY_DELETE_MANIFEST "truefoundry-delete-manifest" Buffered truefoundry::delete_manifest
+        [POST "/api/svc/v1/delete"];
+    TRUEFOUNDRY_GET_OVERRIDE_SCHEMA "truefoundry-get-override-schema" Buffered truefoundry::get_override_schema
+        [GET "/api/svc/v1/mcp/{mcpServerId}/auth-override/uischema"];
+    TRUEFOUNDRY_GET_CLI_VERSION "truefoundry-get-cli-version" Buffered truefoundry::get_cli_version
+        [GET "/api/svc/v1/min-cli-version"] Public;
+    TRUEFOUNDRY_GET_TENANT "truefoundry-get-tenant" Buffered truefoundry::get_tenant
+        [GET "/api/svc/v1/tenant-id"] Public;
     LANGSMITH_CREATE_SERVER "langsmith-create-server" Buffered langsmith::create_server [POST "/v1/deepagents/mcp-servers"];
     LANGSMITH_LIST_SERVERS "langsmith-list-servers" Buffered langsmith::list_servers [GET "/v1/deepagents/mcp-servers"];
     LANGSMITH_GET_SERVER "langsmith-get-server" Buffered langsmith::get_server

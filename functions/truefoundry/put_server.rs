@@ -4,6 +4,7 @@ use super::manifest::{Manifest, Registration};
 use super::permission::{Permission, require};
 use super::problem::Problem;
 use super::reader::{Faults, Reader};
+use super::secret_reference::Resolved;
 use super::{Data, admit, dry_run};
 use crate::http::{Request, Response, body, dry_run_response, json};
 use hawser_core::App;
@@ -27,15 +28,27 @@ struct Put {
 /// Returns 200 with the server, created or updated. With `dryRun=true` in the query nothing changes, and the answer counts
 /// what the update would void if it were forced.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
-    let (who, put) = admit(app, request, parse(app, request)).await?;
-    let data =
-        retry_on_contention(|| attempt(app, who.clone(), &put), Problem::is_contended).await?;
+    let Applied { data, .. } = apply(app, request).await?;
     Ok(json(200, &Data { data }))
+}
+
+/// What a manifest was applied to, and what came of it.
+pub(super) struct Applied {
+    /// The manifest from before, as it is shown; `None` where there was no server of that name.
+    pub(super) existing: Option<Box<RawValue>>,
+    /// The server, or what a dry run has to say.
+    pub(super) data: Box<RawValue>,
+}
+
+/// Creates or updates the server that the request's manifest names.
+pub(super) async fn apply(app: &App, request: &Request) -> Result<Applied, Problem> {
+    let (who, put) = admit(app, request, parse(app, request)).await?;
+    retry_on_contention(|| attempt(app, who.clone(), &put), Problem::is_contended).await
 }
 
 fn parse(app: &App, request: &Request) -> Result<Put, Problem> {
     let query_dry_run = dry_run(request)?;
-    let mut faults = Faults::default();
+    let mut faults = Faults::of(app);
     let put = Reader::body(body(request), &mut faults).and_then(|object| {
         let mut reader = Reader::new(&object, "", &mut faults);
         let manifest = Manifest::read(&mut reader, "manifest", app.allow_loopback_http);
@@ -52,22 +65,33 @@ fn parse(app: &App, request: &Request) -> Result<Put, Problem> {
     faults.into_result(put)
 }
 
-async fn attempt(app: &App, who: Presented, put: &Put) -> Result<Box<RawValue>, Problem> {
+async fn attempt(app: &App, who: Presented, put: &Put) -> Result<Applied, Problem> {
     let named = servers::find_named(app, who, &put.manifest.name)
         .await?
         .permit(|caller, server| match server {
             Some(server) => require(caller, Some(server), Permission::Manage),
             None => require(caller, None, Permission::Create),
         })?;
-    match named.found {
-        Some(before) => update(app, &named.caller, &before, put).await,
-        None => create(app, &named.caller, put).await,
-    }
+    let caller = &named.caller;
+    let referred = put.manifest.follow_references(app, caller).await?;
+    let data = match &named.found {
+        Some(before) => update(app, caller, before, (put, &referred)).await?,
+        None => create(app, caller, (put, &referred)).await?,
+    };
+    let before = named.found.as_ref().map(Registration::from);
+    Ok(Applied {
+        existing: before.map(|before| raw(&before.manifest())),
+        data,
+    })
 }
 
-async fn create(app: &App, caller: &Caller, put: &Put) -> Result<Box<RawValue>, Problem> {
+async fn create(
+    app: &App,
+    caller: &Caller,
+    (put, referred): (&Put, &Resolved),
+) -> Result<Box<RawValue>, Problem> {
     let manifest = &put.manifest;
-    let secrets = manifest.resolve(None)?;
+    let secrets = manifest.resolve(referred, None)?;
     let address = manifest.address(None)?;
     servers::require_usable(app, &address)?;
     if put.query_dry_run {
@@ -100,10 +124,10 @@ async fn update(
     app: &App,
     caller: &Caller,
     before: &Server,
-    put: &Put,
+    (put, referred): (&Put, &Resolved),
 ) -> Result<Box<RawValue>, Problem> {
     let stored = servers::open(app, &caller.tenant, before).await?;
-    let secrets = put.manifest.resolve(Some((before, &stored)))?;
+    let secrets = put.manifest.resolve(referred, Some((before, &stored)))?;
     let address = put.manifest.address(Some((before, &stored)))?;
     let mut after = put.manifest.applied_to(before, address);
     let voiding = if put.force {
