@@ -159,6 +159,24 @@ endpoints! {
     LANGSMITH_GET_AUTH_SESSION "langsmith-get-auth-session" Buffered langsmith::get_auth_session
         [GET "/v1/deepagents/auth-sessions/{session_id}"];
     LANGSMITH_LIST_TOOLS "langsmith-list-tools" Buffered langsmith::list_tools [GET "/v1/deepagents/mcp/tools"];
+    LANGSMITH_CREATE_TOOL_SERVER "langsmith-create-tool-server" Buffered langsmith::create_tool_server
+        [POST "/v1/managed-tools/servers"];
+    LANGSMITH_LIST_TOOL_SERVERS "langsmith-list-tool-servers" Buffered langsmith::list_tool_servers
+        [GET "/v1/managed-tools/servers"];
+    LANGSMITH_GET_TOOL_SERVER "langsmith-get-tool-server" Buffered langsmith::get_tool_server
+        [GET "/v1/managed-tools/servers/{mcp_server_id}"];
+    LANGSMITH_DELETE_TOOL_SERVER "langsmith-delete-tool-server" Buffered langsmith::delete_tool_server
+        [DELETE "/v1/managed-tools/servers/{mcp_server_id}"];
+    LANGSMITH_DELETE_CREDENTIAL "langsmith-delete-credential" Buffered langsmith::delete_credential
+        [DELETE "/v1/managed-tools/servers/{mcp_server_id}/credential"];
+    LANGSMITH_CALL_TOOL_SERVER "langsmith-call-tool-server" Buffered langsmith::call_tool_server
+        [POST "/v1/managed-tools/servers/{mcp_server_id}/mcp", DELETE "/v1/managed-tools/servers/{mcp_server_id}/mcp"];
+    LANGSMITH_RESOLVE_PRINCIPAL "langsmith-resolve-principal" Buffered langsmith::resolve_principal
+        [POST "/v1/agent-auth/principals"];
+    LANGSMITH_LIST_AUTH_CONNECTIONS "langsmith-list-auth-connections" Buffered langsmith::list_auth_connections
+        [GET "/v1/agent-auth/connections"];
+    LANGSMITH_START_AUTHORIZATION "langsmith-start-authorization" Buffered langsmith::start_authorization
+        [POST "/v1/agent-auth/oauth-authorization-sessions"];
     KAMBRIUM_LIST_INTEGRATIONS "kambrium-list-integrations" Buffered kambrium::list_integrations
         [GET "/api/v1/mcp-servers/available"];
     KAMBRIUM_CREATE_CONNECTION "kambrium-create-connection" Buffered kambrium::create_connection [POST "/api/v1/mcp-servers"];

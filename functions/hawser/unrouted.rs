@@ -4,12 +4,22 @@
 //! Calls to `/{integration}/mcp` come here where the REST API for calls is not asked, since their paths do not begin with `/mcp`
 //! (decision 31). They are sent on to `/mcp/{integration}/mcp`, with method and body.
 
+use super::problem::Problem;
 use crate::http::{Request, Response, empty, json, with_header};
 use crate::route::{capture, methods};
 use crate::{kambrium, langsmith, truefoundry};
 use hawser_core::App;
 use lambda_http::Body;
 use serde_json::json;
+
+/// What is Hawser's own below LangSmith's `/v1`, and where people and applications sign in.
+const OWN: [&str; 5] = [
+    "/v1/audit",
+    "/v1/logins",
+    "/v1/receipts",
+    "/v1/subjects",
+    "/oauth",
+];
 
 /// The refusal of whoever's path it is.
 #[derive(Debug)]
@@ -18,8 +28,10 @@ pub enum Unrouted {
     Truefoundry(truefoundry::Problem),
     /// Under `/api/v1`, and where its issuers answer to.
     Kambrium(kambrium::Problem),
-    /// Under `/v1`.
+    /// Under `/v1`, but for what is Hawser's own there.
     Langsmith(langsmith::Problem),
+    /// Under a path of Hawser's own.
+    Hawser(Problem),
     /// Elsewhere; with the methods that the path does take.
     Nobodys(Option<String>),
 }
@@ -48,6 +60,8 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Unro
     } else if under("/api/v1") || under("/api/mcp-servers") {
         use kambrium::Problem;
         Unrouted::Kambrium(allow.map_or(Problem::PathNotFound, Problem::MethodNotAllowed))
+    } else if OWN.iter().any(|base| under(base)) {
+        Unrouted::Hawser(allow.map_or(Problem::PathNotFound, Problem::MethodNotAllowed))
     } else if under("/v1") {
         use langsmith::Problem;
         Unrouted::Langsmith(allow.map_or(Problem::PathNotFound, Problem::MethodNotAllowed))
@@ -62,6 +76,7 @@ impl From<Unrouted> for Response<Body> {
             Unrouted::Truefoundry(problem) => problem.into(),
             Unrouted::Kambrium(problem) => problem.into(),
             Unrouted::Langsmith(problem) => problem.into(),
+            Unrouted::Hawser(problem) => problem.into(),
             Unrouted::Nobodys(None) => json(404, &json!({"message": "Not Found"})),
             Unrouted::Nobodys(Some(allow)) => with_header(
                 json(405, &json!({"message": "Method Not Allowed"})),

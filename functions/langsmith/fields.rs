@@ -104,7 +104,12 @@ impl Fields {
 
     /// `url`, as it was sent. `loopback` allows `http` there, and so do the private hosts for which the operator does.
     pub fn url(&mut self, app: &App) -> Option<String> {
-        let url = self.filled("url")?;
+        self.url_in("url", app)
+    }
+
+    /// The same in another field.
+    pub fn url_in(&mut self, field: &str, app: &App) -> Option<String> {
+        let url = self.filled(field)?;
         let rule = url_rule(&url, app.allow_loopback_http, |url| {
             !is_local(url) && app.egress.takes_http(url)
         });
@@ -122,6 +127,25 @@ impl Fields {
         } else {
             self.refuse(Problem::InvalidValue(field))
         }
+    }
+
+    /// `connection`: whether each user connects by OAuth. Without it nobody connects.
+    pub fn connects_by_oauth(&mut self) -> bool {
+        let kind = match self.get("connection") {
+            None => return false,
+            Some(Value::Object(connection)) => connection.get("type").cloned(),
+            Some(_) => Some(Value::Bool(false)),
+        };
+        match kind {
+            Some(Value::String(kind)) => match kind.as_str() {
+                "oauth" => return true,
+                "none" | "public" => return false,
+                _ => self.note(Problem::InvalidValue("connection.type")),
+            },
+            None | Some(Value::Null) => self.note(missing("connection.type")),
+            Some(_) => self.note(Problem::InvalidBody),
+        }
+        false
     }
 
     /// The four auth fields.

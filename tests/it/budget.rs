@@ -236,7 +236,11 @@ impl Used {
             body.to_string().into_bytes()
         };
         let answer = caller.send(method, path, &[], bytes).await;
-        assert!(answer.status < 400, "{method} {path}: {answer:?}");
+        let is_asked_to_connect = answer.status == 428;
+        assert!(
+            answer.status < 400 || is_asked_to_connect,
+            "{method} {path}: {answer:?}"
+        );
         let router = Template::load().unwrap().router().unwrap();
         let (endpoint, _) = router.find(method, path.split('?').next().unwrap());
         let sent = hawser.wire.sent();
@@ -318,8 +322,54 @@ async fn connect_by_langsmith(used: &mut Used, hawser: &Hawser, caller: &Caller)
     for path in [&server, &format!("{BASE}/mcp-servers")] {
         used.call(hawser, caller, "GET", path, Value::Null).await;
     }
+    call_through_the_tool_gateway(used, hawser, caller, &issuer, &made["id"]).await;
     used.call(hawser, caller, "DELETE", &server, Value::Null)
         .await;
+}
+
+/// A call through the tool gateway, in a session that is opened and closed, with a token that must be refreshed, then the end
+/// of the caller's connection and a new consent.
+async fn call_through_the_tool_gateway(
+    used: &mut Used,
+    hawser: &Hawser,
+    caller: &Caller,
+    issuer: &Issuer,
+    id: &Value,
+) {
+    let server = format!("/v1/managed-tools/servers/{}", id.as_str().unwrap());
+    let call = |method: &str| json!({"jsonrpc": "2.0", "id": 1, "method": method});
+    let mcp = format!("{server}/mcp");
+    used.call(hawser, caller, "GET", &server, Value::Null).await;
+    let asked = json!({"connection_id": id, "owner_type": "user", "owner_id": "root"});
+    let sessions = "/v1/agent-auth/oauth-authorization-sessions";
+    used.call(hawser, caller, "POST", sessions, asked).await;
+    issuer.fault(Fault {
+        status: Some(200),
+        headers: vec![("mcp-session-id", "theirs".to_owned())],
+        body: "{}".to_owned(),
+        ..Fault::once("/mcp")
+    });
+    let opened = used
+        .call(hawser, caller, "POST", &mcp, call("initialize"))
+        .await;
+    if let Some(session) = opened.header("mcp-session-id") {
+        let mut headers = caller.headers.clone();
+        headers.push(("mcp-session-id", session));
+        let in_session = hawser.with(headers);
+        used.call(hawser, &in_session, "DELETE", &mcp, Value::Null)
+            .await;
+    }
+    used.call(hawser, caller, "POST", &mcp, call("tools/list"))
+        .await;
+    let credential = format!("{server}/credential");
+    used.call(hawser, caller, "DELETE", &credential, Value::Null)
+        .await;
+    used.call(hawser, caller, "POST", &mcp, call("tools/list"))
+        .await;
+    let would = format!("{server}?dryRun=true");
+    for path in [&would, &server] {
+        used.call(hawser, caller, "DELETE", path, Value::Null).await;
+    }
 }
 
 #[tokio::test]
@@ -354,6 +404,37 @@ async fn each_policy_allows_exactly_what_its_function_does() {
                 "PUT",
                 MCP.to_owned(),
                 json!({"manifest": {"type": "mcp-server/remote", "name": format!("new-{round}"), "description": "d", "url": "https://moved.example/"}}),
+            ),
+            (
+                "PUT",
+                "/api/svc/v1/apply".to_owned(),
+                json!({"manifest": {"type": "mcp-server/remote", "name": format!("applied-{round}"), "description": "d", "url": "https://y.example/"}}),
+            ),
+            (
+                "PUT",
+                "/api/svc/v1/apply".to_owned(),
+                json!({"manifest": {"type": "mcp-server/remote", "name": format!("applied-{round}"), "description": "d", "url": "https://moved.example/"}}),
+            ),
+            (
+                "POST",
+                "/api/svc/v1/delete?dryRun=true".to_owned(),
+                json!({"manifest": {"type": "mcp-server/remote", "name": format!("applied-{round}")}}),
+            ),
+            (
+                "POST",
+                "/api/svc/v1/delete".to_owned(),
+                json!({"manifest": {"type": "mcp-server/remote", "name": format!("applied-{round}")}}),
+            ),
+            (
+                "GET",
+                format!("{MCP}/{mcp}/auth-override/uischema"),
+                Value::Null,
+            ),
+            ("GET", "/api/svc/v1/min-cli-version".to_owned(), Value::Null),
+            (
+                "GET",
+                "/api/svc/v1/tenant-id?hostName=h".to_owned(),
+                Value::Null,
             ),
             ("GET", MCP.to_owned(), Value::Null),
             ("GET", format!("{MCP}/{mcp}"), Value::Null),
@@ -436,6 +517,18 @@ async fn each_policy_allows_exactly_what_its_function_does() {
                 "DELETE",
                 format!("/v1/deepagents/mcp-servers/{uuid2}"),
                 Value::Null,
+            ),
+            (
+                "POST",
+                "/v1/managed-tools/servers".to_owned(),
+                json!({"name": format!("mt-{round}"), "upstream_url": "https://z.example"}),
+            ),
+            ("GET", "/v1/managed-tools/servers".to_owned(), Value::Null),
+            ("GET", "/v1/agent-auth/connections".to_owned(), Value::Null),
+            (
+                "POST",
+                "/v1/agent-auth/principals".to_owned(),
+                json!({"provider": "oidc", "subject": "ada"}),
             ),
             ("GET", "/v1/receipts".to_owned(), Value::Null),
             ("GET", "/v1/receipts/x".to_owned(), Value::Null),

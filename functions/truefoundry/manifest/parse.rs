@@ -120,7 +120,10 @@ pub fn name_rule(name: &str) -> Result<(), &'static str> {
     if fits {
         Ok(())
     } else {
-        Err("must match ^[a-z][a-z0-9\\-]{1,71}[a-z0-9]$")
+        Err(
+            "must have 3 to 73 small letters, digits and hyphens, beginning with a letter and not ending with a hyphen, such as \
+             my-server; what people are to read goes into display_name",
+        )
     }
 }
 
@@ -323,7 +326,14 @@ fn read_header_auth(auth: &mut Reader<'_>, secrets: &mut Vec<SecretInput>) -> Op
         let path = reader.at(name);
         let template = match value.as_str().map_or(Ok(None), |text| {
             header_value_rule(text)?;
-            header_template(text, level)
+            let template = header_template(text, level)?;
+            match template {
+                Some(_) if text.contains(REDACTED) => Err("must not contain the redaction marker"),
+                Some(_) if Reference::parse(text, plain_header_rule).is_some() => {
+                    Err("must not hold both a placeholder and a secret reference")
+                }
+                template => Ok(template),
+            }
         }) {
             Ok(template) => template,
             Err(message) => return reader.faults.invalid(path, message),

@@ -177,6 +177,34 @@ pub async fn of_owners(
     Ok(all)
 }
 
+/// The records of one subject at servers, for those that want a credential of each subject.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub async fn of_subject(
+    app: &App,
+    tenant: &TenantId,
+    subject: &Subject,
+    servers: &[Server],
+) -> Result<HashMap<ServerId, Records>> {
+    let wanting = servers
+        .iter()
+        .filter(|server| matches!(server.auth, Auth::Oauth(_) | Auth::Headers { .. }));
+    let wanting: Vec<&Server> = wanting.collect();
+    let mut all = HashMap::new();
+    for some in wanting.chunks(SERVERS_AT_ONCE) {
+        let keys = some
+            .iter()
+            .flat_map(|server| record_keys(tenant, server.id, subject));
+        let found = app.table.read(keys.collect()).await?;
+        for server in some {
+            let records = found.records(tenant, server, subject)?;
+            all.insert(server.id, records);
+        }
+    }
+    Ok(all)
+}
+
 /// Ends one credential of a subject: it is out of every read path when this returns. Returns the receipt's id.
 ///
 /// A grant's tokens move into a revocation in the same transaction, and consents begun until now are void.

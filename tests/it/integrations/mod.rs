@@ -4,6 +4,8 @@
 mod command;
 mod copies;
 mod secrets;
+
+pub(crate) use secrets::Stores;
 mod writers;
 
 use crate::harness::Answer;

@@ -1,0 +1,102 @@
+//! `POST|DELETE /v1/managed-tools/servers/{mcp_server_id}/mcp`: a call to a server, for clients of the tool gateway
+//! (LangSmith 7.8). It is the call that `/mcp/{server}` serves; its answer is held until it is whole, because it comes
+//! through the API that streams nothing.
+
+use super::problem::Problem;
+use super::tool_server::{Kind, acting};
+use super::{Permission, admit, base, server_id};
+use crate::hawser::invoke;
+use crate::http::{Request, Response, Streamed, json};
+use hawser_core::App;
+use hawser_core::domain::server::Server;
+use hawser_core::domain::status::{Status, status};
+use hawser_core::operations::{Permitted, consent, credentials};
+use http_body_util::BodyExt;
+use lambda_http::Body;
+use secrecy::ExposeSecret;
+use serde_json::json;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Less than the 30 seconds of the gateway, and than what clients wait.
+const ANSWER_WITHIN: Duration = Duration::from_secs(25);
+/// What a function may answer, less what its envelope takes.
+const ANSWER_LIMIT: usize = 4 << 20;
+
+/// Returns the server's response. A caller who has to connect first is told where by a 428.
+pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
+    let (who, id) = admit(app, request, Permission::Invoke, server_id(request)).await?;
+    let who = acting(app, request, who).await?;
+    let at = credentials::find_own(app, who.clone(), Some(id))
+        .await?
+        .permit(|caller, _| Permission::Invoke.require(caller))?
+        .existing()?;
+    let lacks = matches!(
+        status(&at.found.server, &at.found.records, app.now()),
+        Status::Required { .. }
+    );
+    if lacks {
+        let server = Permitted {
+            caller: at.caller,
+            found: at.found.server,
+        };
+        return connection_required(app, request, &server).await;
+    }
+    let answered = invoke::call(app, request, who, id).await;
+    whole(answered.unwrap_or_else(Into::into)).await
+}
+
+/// Where the caller connects. Nobody is contacted for that; who asks again gets the same address.
+async fn connection_required(
+    app: &App,
+    request: &Request,
+    server: &Permitted<Server>,
+) -> Result<Response<Body>, Problem> {
+    let name = &server.found.name;
+    let mut answer = json!({
+        "code": "credential_required",
+        "detail": format!("Connect to this server first: {name} has no usable credential of the caller"),
+        "slug": name,
+        "display_name": name,
+        "status": 428,
+    });
+    if Kind::of(&server.found) == Kind::Oauth {
+        let base = base(app, request)?;
+        let begun = consent::start_consent(app, server, &base, None, None).await?;
+        answer["kind"] = "oauth2".into();
+        answer["auth_id"] = consent::session_id(&begun.session).into();
+        answer["verification_url"] = begun.url.expose_secret().into();
+    } else {
+        answer["kind"] = "secret".into();
+    }
+    Ok(json(428, &answer))
+}
+
+/// The answer, once all of it is there.
+async fn whole(answer: Response<Streamed>) -> Result<Response<Body>, Problem> {
+    let (parts, body) = answer.into_parts();
+    let collected = timeout(ANSWER_WITHIN, collected(body)).await;
+    let bytes = collected.map_err(|_| Problem::UpstreamUnreachable)??;
+    let body = match String::from_utf8(bytes) {
+        Ok(text) if text.is_empty() => Body::Empty,
+        Ok(text) => Body::Text(text),
+        Err(other) => Body::Binary(other.into_bytes()),
+    };
+    Ok(Response::from_parts(parts, body))
+}
+
+async fn collected(mut body: Streamed) -> Result<Vec<u8>, Problem> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else {
+            return Err(Problem::UpstreamUnreachable);
+        };
+        if let Ok(data) = frame.into_data() {
+            if bytes.len() + data.len() > ANSWER_LIMIT {
+                return Err(Problem::BadUpstreamAnswer);
+            }
+            bytes.extend_from_slice(&data);
+        }
+    }
+    Ok(bytes)
+}
