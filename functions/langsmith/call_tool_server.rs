@@ -6,13 +6,15 @@ use super::problem::Problem;
 use super::tool_server::{Kind, acting};
 use super::{Permission, admit, base, server_id};
 use crate::hawser::invoke;
-use crate::http::{Request, Response, Streamed, json};
+use crate::http::{self, Request, Response, Streamed, json};
 use hawser_core::App;
 use hawser_core::domain::server::Server;
 use hawser_core::domain::status::{Status, status};
 use hawser_core::operations::{Permitted, consent, credentials};
 use http_body_util::BodyExt;
 use lambda_http::Body;
+use lambda_http::http::HeaderValue;
+use lambda_http::http::header::ACCEPT;
 use secrecy::ExposeSecret;
 use serde_json::json;
 use std::time::Duration;
@@ -42,8 +44,21 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
         };
         return connection_required(app, request, &server).await;
     }
-    let answered = invoke::call(app, request, who, id).await;
+    let answered = invoke::call(app, &accepting_both(request), who, id).await;
     whole(answered.unwrap_or_else(Into::into)).await
+}
+
+/// The request with an `Accept` of both kinds of answer. The client of the package says JSON alone and reads both, and servers
+/// insist on both.
+fn accepting_both(request: &Request) -> Request {
+    let mut copy = Request::new(Body::from(http::body(request).to_vec()));
+    copy.method_mut().clone_from(request.method());
+    copy.uri_mut().clone_from(request.uri());
+    copy.headers_mut().clone_from(request.headers());
+    let both = HeaderValue::from_static("application/json, text/event-stream");
+    copy.headers_mut().insert(ACCEPT, both);
+    copy.extensions_mut().clone_from(request.extensions());
+    copy
 }
 
 /// Where the caller connects. Nobody is contacted for that; who asks again gets the same address.

@@ -26,7 +26,7 @@ sys.dont_write_bytecode = True
 
 import clients
 import endings
-import managed_deepagents
+import managed_agents
 import own_issuer
 import pages
 import parts
@@ -627,8 +627,8 @@ scenario(signing_in.an_address_alone_is_enough)
 scenario(tfy.tfy_applies_and_deletes)
 scenario(tfy.tfy_is_told_why_a_reference_is_refused)
 scenario(tfy.truefoundry_sdk_applies_and_deletes)
-scenario(managed_deepagents.managed_agent_uses_a_server)
-scenario(managed_deepagents.managed_agent_starts_a_consent_by_slug)
+scenario(managed_agents.managed_agent_uses_a_server)
+scenario(managed_agents.managed_agent_starts_a_consent_by_slug)
 
 
 # ---- Streams

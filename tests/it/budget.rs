@@ -322,27 +322,36 @@ async fn connect_by_langsmith(used: &mut Used, hawser: &Hawser, caller: &Caller)
     for path in [&server, &format!("{BASE}/mcp-servers")] {
         used.call(hawser, caller, "GET", path, Value::Null).await;
     }
-    call_through_the_tool_gateway(used, hawser, caller, &issuer, &made["id"]).await;
+    call_through_the_tool_gateway(used, hawser, caller, &issuer).await;
     used.call(hawser, caller, "DELETE", &server, Value::Null)
         .await;
 }
 
-/// A call through the tool gateway, in a session that is opened and closed, with a token that must be refreshed, then the end
-/// of the caller's connection and a new consent.
+/// The life of a connection under the tool gateway: a call that asks to connect, calls in a session that is opened and closed,
+/// with a token that must be refreshed, and its end.
 async fn call_through_the_tool_gateway(
     used: &mut Used,
     hawser: &Hawser,
     caller: &Caller,
     issuer: &Issuer,
-    id: &Value,
 ) {
-    let server = format!("/v1/managed-tools/servers/{}", id.as_str().unwrap());
-    let call = |method: &str| json!({"jsonrpc": "2.0", "id": 1, "method": method});
+    let servers = "/v1/managed-tools/servers";
+    let new = json!({"name": "gateway", "upstream_url": issuer.mcp_url(), "connection": {"type": "oauth"}});
+    let made = used.call(hawser, caller, "POST", servers, new).await.json();
+    let server = format!("{servers}/{}", made["id"].as_str().unwrap());
     let mcp = format!("{server}/mcp");
+    let call = |method: &str| json!({"jsonrpc": "2.0", "id": 1, "method": method});
     used.call(hawser, caller, "GET", &server, Value::Null).await;
-    let asked = json!({"connection_id": id, "owner_type": "user", "owner_id": "root"});
-    let sessions = "/v1/agent-auth/oauth-authorization-sessions";
-    used.call(hawser, caller, "POST", sessions, asked).await;
+    let asked = used
+        .call(hawser, caller, "POST", &mcp, call("tools/list"))
+        .await
+        .json();
+    let mut person = Browser::new();
+    let at_issuer = person
+        .begin(asked["verification_url"].as_str().unwrap())
+        .await;
+    let page = person.open(&issuer.approve(&at_issuer).await).await;
+    assert_eq!(page.status, 200, "{page:?}");
     issuer.fault(Fault {
         status: Some(200),
         headers: vec![("mcp-session-id", "theirs".to_owned())],
@@ -352,20 +361,24 @@ async fn call_through_the_tool_gateway(
     let opened = used
         .call(hawser, caller, "POST", &mcp, call("initialize"))
         .await;
-    if let Some(session) = opened.header("mcp-session-id") {
-        let mut headers = caller.headers.clone();
-        headers.push(("mcp-session-id", session));
-        let in_session = hawser.with(headers);
-        used.call(hawser, &in_session, "DELETE", &mcp, Value::Null)
-            .await;
-    }
+    issuer.expire(&issuer.issued().last().unwrap().access);
     used.call(hawser, caller, "POST", &mcp, call("tools/list"))
+        .await;
+    issuer.fault(Fault {
+        status: Some(200),
+        ..Fault::once("/mcp")
+    });
+    let mut headers = caller.headers.clone();
+    headers.push(("mcp-session-id", opened.header("mcp-session-id").unwrap()));
+    let in_session = hawser.with(headers);
+    used.call(hawser, &in_session, "DELETE", &mcp, Value::Null)
         .await;
     let credential = format!("{server}/credential");
     used.call(hawser, caller, "DELETE", &credential, Value::Null)
         .await;
-    used.call(hawser, caller, "POST", &mcp, call("tools/list"))
-        .await;
+    let asked = json!({"connection_id": made["id"], "owner_type": "user", "owner_id": "root"});
+    let sessions = "/v1/agent-auth/oauth-authorization-sessions";
+    used.call(hawser, caller, "POST", sessions, asked).await;
     let would = format!("{server}?dryRun=true");
     for path in [&would, &server] {
         used.call(hawser, caller, "DELETE", path, Value::Null).await;

@@ -73,8 +73,24 @@ async fn a_user_registers_connects_calls_disconnects_and_deletes() {
     );
     consent(&issuer, &asked).await;
     assert_ne!(ada.get(&session).await.status, 500);
-    let listed = list_tools(&ada, &id).await;
+    let mut headers = ada.headers.clone();
+    headers.push(("accept", "application/json".to_owned()));
+    let listed = list_tools(&hawser.with(headers), &id).await;
     assert_eq!(listed.status, 200, "{listed:?}");
+    let log = issuer.log();
+    let called = log
+        .iter()
+        .rfind(|one| one.path == "/mcp" && one.method == "POST");
+    let accepted = called
+        .unwrap()
+        .headers
+        .iter()
+        .find(|(name, _)| name == "accept");
+    assert_eq!(
+        accepted.unwrap().1,
+        "application/json, text/event-stream",
+        "servers insist on both"
+    );
     assert_eq!(ada.get(&at(&id)).await.json()["connected"], true);
     assert_eq!(ada.get(TOOLS).await.json()["items"][0]["connected"], true);
     let bob = hawser.caller("acme", "bob", json!({"permissions": EVERYTHING}));

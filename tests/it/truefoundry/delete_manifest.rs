@@ -20,7 +20,11 @@ async fn the_server_of_that_name_is_gone_for_good_with_a_receipt() {
     is(&gone, (200, json!({})));
     let receipt = gone.header("hawser-receipt").unwrap();
     let receipt = admin.get(&format!("/v1/receipts/{receipt}")).await;
-    assert_eq!(receipt.json()["data"]["kind"], "server", "{receipt:?}");
+    assert_eq!(
+        receipt.json()["data"]["kind"],
+        "delete-server",
+        "{receipt:?}"
+    );
     is(&admin.get(&format!("{MCP}/{id}")).await, unknown_server());
     is(
         &delete(&admin, manifest("wiki", Value::Null)).await,

@@ -1,6 +1,6 @@
 """What the runtime of a managed agent does with a server of the tool gateway, by the package's own code:
 
-managed_deepagents_client.py pending|call|authorize ID_OR_SLUG
+managed_agents_client.py pending|call|authorize ID_OR_SLUG
 
 `pending` prints what is still to be connected, `call` the names of the tools and what `whoami` says, `authorize` the
 consent of a connection.

@@ -11,12 +11,12 @@ TOOLS, SERVERS = "/v1/managed-tools/servers", "/v1/deepagents/mcp-servers"
 
 
 def client(world, command, id, identity="admin", workspace=""):
-    """The package, as the runtime of an agent uses it (managed_deepagents_client.py)."""
+    """The package, as the runtime of an agent uses it (managed_agents_client.py)."""
     env = {
         "PATH": os.environ["PATH"], "HOME": str(world.folder), "LANGSMITH_API_KEY": world.hawser.api_key,
         "LANGSMITH_ENDPOINT": world.hawser.real, "IDENTITY": identity, "WORKSPACE": workspace,
     }
-    program = [world.tools / "managed-deepagents" / "bin" / "python", "-B", HERE / "managed_deepagents_client.py"]
+    program = [world.tools / "managed-deepagents" / "bin" / "python", "-B", HERE / "managed_agents_client.py"]
     words = [str(word) for word in [*program, command, id]]
     done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, f"{command}: {(done.stdout + done.stderr)[-3000:]}"
