@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use data_encoding::BASE64;
 use hawser_core::App;
+use hawser_core::auth::Use;
 use hawser_core::auth::credentials::Presented;
+use hawser_core::domain::application::MANAGE;
 use hawser_core::domain::consent_failure::FailedConsent;
 use hawser_core::domain::error::{Result, Unauthenticated};
 use hawser_core::domain::receipt::Counts;
@@ -117,7 +119,7 @@ pub fn authorization(request: &Request) -> Option<Authorization> {
 /// # Errors
 /// [`hawser_core::Error::Unauthenticated`], [`hawser_core::Error::Unavailable`].
 pub async fn present(app: &App, request: &Request) -> Result<Presented> {
-    let presented = present_for(app, request, &[]).await?;
+    let presented = present_for(app, request, Use::Management).await?;
     if presented.is_bound() {
         Err(Unauthenticated::InvalidToken.into())
     } else {
@@ -130,15 +132,15 @@ pub async fn present(app: &App, request: &Request) -> Result<Presented> {
 /// # Errors
 /// As there.
 pub async fn present_any(app: &App, request: &Request) -> Result<Presented> {
-    present_for(app, request, &own_addresses(app, request)).await
+    present_for(app, request, Use::Call(&own_addresses(app, request))).await
 }
 
-async fn present_for(app: &App, request: &Request, resources: &[String]) -> Result<Presented> {
+async fn present_for(app: &App, request: &Request, used_for: Use<'_>) -> Result<Presented> {
     match (
         authorization(request),
         header(request, "x-api-key").filter(|key| !key.is_empty()),
     ) {
-        (Some(Authorization::Bearer(token)), _) => app.present_token(&token, resources).await,
+        (Some(Authorization::Bearer(token)), _) => app.present_token(&token, used_for).await,
         (Some(Authorization::Other), _) => Err(Unauthenticated::InvalidToken.into()),
         (None, Some(key)) => Ok(Presented::api_key(&key)?),
         (None, None) => Err(Unauthenticated::Missing.into()),
@@ -212,6 +214,15 @@ pub fn empty(status: u16) -> Response<Body> {
     response
 }
 
+/// A field of a JSON object, in every contract: `null` reads as absent
+/// (docs/decisions/0038-each-contract-reads-its-own-bodies.md).
+pub fn field<'a>(
+    object: &'a serde_json::Map<String, serde_json::Value>,
+    name: &str,
+) -> Option<&'a serde_json::Value> {
+    object.get(name).filter(|value| !value.is_null())
+}
+
 /// The response to a destructive call with `dryRun=true`: what would be removed, and which issuers would be asked to
 /// revoke. The same under every contract.
 pub fn dry_run_response(preview: &DeletionPreview) -> serde_json::Value {
@@ -272,6 +283,12 @@ pub fn with_retry(response: Response<Body>) -> Response<Body> {
     } else {
         response
     }
+}
+
+/// Says in a 403 which scope a token needs for what is no call (RFC 6750 3.1).
+pub fn with_scope_to_manage(response: Response<Body>) -> Response<Body> {
+    let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{MANAGE}\"");
+    with_header(response, "www-authenticate", &challenge)
 }
 
 /// Names the receipt of what the answer reports as removed, where the contract's own body has no place for it.

@@ -1,6 +1,6 @@
 //! The index of Hawser's functions: every endpoint by name, with its routes and its handler. Each is also a Lambda binary
-//! of the same name in `bin/`, a function in `template.yaml`, and a line of the router in `Cargo.toml`; a test holds the
-//! four against each other.
+//! of the same name in `bin/`, a function in `template.yaml`, a line of the router in `Cargo.toml`, and a sample event in
+//! `tests/events`; a test holds the five against each other.
 
 mod cors;
 pub mod gateway;

@@ -1,5 +1,4 @@
-//! `POST /oauth/authorize`: somebody has pressed a button of the page that asks whether an application may act for them
-//! (Inbound 2.5).
+//! `POST /oauth/authorize`: the answer of a person to the page that asks whether an application may act for them (Inbound 2.5).
 
 use super::application_request::read;
 use super::resource::bases;
@@ -10,8 +9,8 @@ use hawser_core::operations::authorization::{open_question, remember};
 use hawser_core::operations::sign_in::SignInFailure;
 use lambda_http::Body;
 
-/// Returns 303 back to the application: with a code, or with `access_denied`. Only the browser that has signed in can answer, as
-/// long as it has its cookie, which the answer takes away.
+/// Returns 303 to the application: with a code, or with `access_denied`. Only the browser in which the person has signed in can
+/// answer, by its cookie. The response removes the cookie, so the question is answered once.
 ///
 /// # Errors
 /// [`Refusal`].

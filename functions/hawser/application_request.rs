@@ -6,7 +6,7 @@ use super::resource::of_deployment;
 use crate::http::Response;
 use crate::page::redirect;
 use hawser_core::App;
-use hawser_core::domain::application::{Application, OFFLINE_ACCESS, SCOPE, Wanted};
+use hawser_core::domain::application::{Application, MANAGE, OFFLINE_ACCESS, SCOPE, Wanted};
 use hawser_core::domain::login::CodeChallenge;
 use hawser_core::operations::applications;
 use lambda_http::Body;
@@ -198,12 +198,21 @@ fn check<'a>(
     if resources.is_empty() {
         resources.extend(bases.first().cloned());
     }
-    // There is one scope that means something: who asks for others is given it alone.
-    let offline = once("scope")?.is_some_and(|scopes| {
-        let mut scopes = scopes.split_ascii_whitespace();
-        scopes.any(|scope| scope == OFFLINE_ACCESS)
-    });
-    let scopes = [Some(SCOPE), offline.then_some(OFFLINE_ACCESS)];
-    let scopes = scopes.into_iter().flatten().map(str::to_owned).collect();
-    Ok((challenge, resources, scopes))
+    let asked = once("scope")?.unwrap_or_default();
+    let is_of_deployment = |one: &String| bases.first() == Some(one);
+    let may_manage = resources.iter().any(is_of_deployment);
+    Ok((challenge, resources, scopes(asked, may_manage)))
+}
+
+/// The scopes that an application may be given: calls always, and of those that it asks for, what there is besides. Others are left
+/// out, and so is management where it asks for servers alone (Inbound 2.10).
+fn scopes(asked: &str, may_manage: bool) -> BTreeSet<String> {
+    let mut scopes = BTreeSet::from([SCOPE.to_owned()]);
+    let besides = |scope: &&str| match *scope {
+        MANAGE => may_manage,
+        scope => scope == OFFLINE_ACCESS,
+    };
+    let asked = asked.split_ascii_whitespace().filter(besides);
+    scopes.extend(asked.map(str::to_owned));
+    scopes
 }

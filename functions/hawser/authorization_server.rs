@@ -1,4 +1,4 @@
-//! `GET /.well-known/oauth-authorization-server`: what there is to know of Hawser as an authorization server (RFC 8414; Inbound 2.1).
+//! `GET /.well-known/oauth-authorization-server`: the metadata of Hawser as an authorization server (RFC 8414; Inbound 2.1).
 
 use super::Problem;
 use super::protected_resource::public;

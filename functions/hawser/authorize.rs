@@ -1,5 +1,5 @@
-//! `GET /oauth/authorize`: an application sends a browser here to be let in. It changes nothing: what is asked is checked, and the
-//! browser goes on to where people sign in (Inbound 2.3).
+//! `GET /oauth/authorize`: the authorization endpoint, to which applications send a browser. It changes nothing: it validates
+//! the request and redirects the browser to the sign-in (Inbound 2.3).
 
 use super::application_request::read;
 use super::resource::bases;
@@ -9,7 +9,7 @@ use hawser_core::App;
 use hawser_core::operations::sign_in::Goal;
 use lambda_http::Body;
 
-/// Returns 303: to the sign-in, with a cookie that its answer is bound to, or back to the application with what is wrong.
+/// Returns 303: to the sign-in, with a cookie that binds its answer to this browser, or back to the application with an error.
 ///
 /// # Errors
 /// [`Refusal`] where there is no application to go back to.

@@ -1,11 +1,11 @@
-//! What ties a request to a browser of ours: cookies, and what the browser says of where it comes from.
+//! Binds requests to a browser: cookies, and the headers that say from which site a request comes.
 
 use crate::http::{Request, header};
 use hawser_core::App;
 use hawser_core::domain::time::CONSENT_LIFETIME;
 use url::Url;
 
-/// Name of the cookie with this id: only our own host over https can set it, where we are reached so.
+/// The name of the cookie with this id. Where our base is https, the prefix `__Host-` keeps other hosts from setting it.
 fn cookie_name(base: &str, id: &str) -> String {
     let prefix = if base.starts_with("https://") {
         "__Host-"
@@ -20,7 +20,7 @@ pub fn set_cookie(base: &str, id: &str, value: &str) -> String {
     cookie(base, id, value, CONSENT_LIFETIME)
 }
 
-/// The header that takes such a cookie away.
+/// The header that removes the cookie.
 pub fn unset_cookie(base: &str, id: &str) -> String {
     cookie(base, id, "", 0)
 }
@@ -54,8 +54,8 @@ fn cookie_named(request: &Request, name: &str) -> Option<String> {
     })
 }
 
-/// Whether a browser says that a request comes from another site than ours. What it does not say is left to the cookie and
-/// the token.
+/// Whether the headers of a request say that it comes from another site than ours. Without these headers only cookie and token
+/// decide.
 pub fn is_cross_site(app: &App, request: &Request, base: &str) -> bool {
     let origin_of = |url: &str| Url::parse(url).map(|url| url.origin());
     let is_ours = |sent: &str| {

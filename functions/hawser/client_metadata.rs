@@ -1,4 +1,4 @@
-//! `GET /oauth/client-metadata.json`: who we are, for issuers that take the address of this document as a client id.
+//! `GET /oauth/client-metadata.json`: our client id metadata document, whose address is our client id at issuers that accept one.
 
 use super::Problem;
 use crate::http::{Request, Response, json, with_header};

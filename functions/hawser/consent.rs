@@ -1,4 +1,4 @@
-//! What the pages of a consent share: their refusals, the cookie that binds a browser, and where a browser goes at the end.
+//! Shared by the pages of a consent: refusals, the cookie that binds a browser, and the address to which the browser returns.
 
 use super::browser::cookie_of;
 use super::refusal;
@@ -21,20 +21,20 @@ use url::Url;
 /// The cookie of a browser in which somebody has signed in.
 pub const SESSION_COOKIE: &str = "signed-in";
 
-/// Why a page cannot do its work.
+/// Why a page of a consent refuses a request.
 #[derive(Debug)]
 pub enum Refusal {
     /// The address is unknown, was used before, or has expired.
     Spent,
     /// The request does not come from the button of our own page in this browser.
     Foreign,
-    /// The consent is another person's than the one who has signed in: whose it is, and who has.
+    /// The consent belongs to another person than the one who has signed in; with both.
     AnotherPersons(String, String),
     /// Nobody has signed in, and the sign-in did not begin.
     SignIn(refusal::Refusal),
     /// Too many consents were started.
     TooMany,
-    /// Whatever the operation said.
+    /// The operation failed.
     Domain(Error),
 }
 
@@ -91,7 +91,7 @@ impl From<Refusal> for Response<Body> {
     }
 }
 
-/// The page for whoever has the address of another one's consent.
+/// The page for a person who opens the consent of another person.
 fn another_persons(whose: &str, who: &str) -> Response<Body> {
     let sentence = format!(
         "This address is for {whose}, and you have signed in as {who}. Whoever sent it to you would have had your account \
@@ -103,10 +103,10 @@ fn another_persons(whose: &str, who: &str) -> Response<Body> {
     response
 }
 
-/// Who has signed in in a browser, if that is asked for here and somebody has.
+/// The person who has signed in in a browser; `None` where nobody has, or where people do not sign in.
 ///
 /// # Errors
-/// What the operation fails with.
+/// Wraps the error of an operation.
 pub async fn signed_in(
     app: &App,
     request: &Request,
@@ -151,14 +151,14 @@ pub fn cookie(request: &Request, session: &Session) -> Option<String> {
     cookie_of(request, session.origin.base(), &session.id)
 }
 
-/// What the form of a session's page holds in the browser that has this cookie, when it names this sign-in: whoever can make a
-/// browser post cannot read the cookie, and a token from another browser, or for another sign-in, does not fit it.
+/// The token in the form of a session's page, which depends on the cookie of the browser and on the sign-in that the page names.
+/// Another site that makes the browser post cannot read the cookie, and a token of another browser or sign-in is not accepted.
 pub fn form_token(session: &Session, cookie: &str, sign_in: &str) -> String {
     let id = &session.id;
     hash(&format!("hawser consent form\n{id}\n{cookie}\n{sign_in}"))
 }
 
-/// What a server is called on pages: as its owner knows it, where that is another name.
+/// The name of a server on pages: in consents of Kambrium its display name, as its owner knows it.
 pub fn shown_name<'a>(session: &Session, server: &'a Server) -> &'a str {
     match session.origin {
         Origin::Kambrium { .. } => &server.connection.display_name,
@@ -171,7 +171,7 @@ pub fn reference(session: &Session) -> Option<String> {
     session.ulid().map(Sortable::ulid)
 }
 
-/// Why there is no grant, in plain words that follow a colon.
+/// The reason for a failed consent, in words that follow a colon.
 pub const fn plain(failure: ConsentFailure) -> &'static str {
     match failure {
         ConsentFailure::OauthNotEnabled => "its users do not sign in to it",
@@ -209,9 +209,8 @@ pub const fn plain(failure: ConsentFailure) -> &'static str {
     }
 }
 
-/// Where a browser goes when a consent is over: back to the application that sent it, with what came of it (TrueFoundry
-/// 3.10), or nowhere. That a grant was stored is known without another look, so a store that does not answer one does not
-/// hide it.
+/// The redirect at the end of a consent: back to the application that sent the browser, with the outcome (TrueFoundry 3.10);
+/// `None` if no application did. If a grant was stored, no further read is needed, so a failure of the store does not hide it.
 pub async fn way_back(
     app: &App,
     session: &Session,

@@ -11,7 +11,7 @@ use lambda_http::Body;
 /// Returns 200 with a page that says how the consent ended, or 303 to the application that began it.
 ///
 /// # Errors
-/// [`Refusal`]: an answer to nothing that was asked is 400, and nothing has happened.
+/// [`Refusal`]: a response that belongs to no open consent is 400, and nothing changes.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refusal> {
     let parameters = query(request);
     let callback = Callback {

@@ -1,5 +1,5 @@
-//! `POST|GET|DELETE /mcp/{server}` and `/mcp/v1/{name}/mcp`: a call to an MCP server, passed on with the caller's stored
-//! credential. The body goes through untouched in both directions; the answer is passed on as it comes. `/mcp` and
+//! `POST|GET|DELETE /mcp/{server}` and `/mcp/v1/{name}/mcp`: a call to an MCP server, forwarded with the caller's stored
+//! credential. Bodies are forwarded unchanged in both directions, and the response is streamed. `/mcp` and
 //! `/{integration}/mcp` are for credentials that are bound to one connection (Kambrium 13.1). A subject without a usable
 //! credential gets the handshake from Hawser itself, and is told how to connect.
 
@@ -27,10 +27,12 @@ use address::{names, target};
 use futures_util::future::{Either, select};
 use handshake::Farewell;
 use hawser_core::auth::credentials::Presented;
+use hawser_core::domain::caller::Caller;
 use hawser_core::domain::error::Error;
 use hawser_core::domain::id::ServerId;
 use hawser_core::domain::mcp_session::{McpPhase, McpSession};
 use hawser_core::domain::server::{Connection, Server};
+use hawser_core::domain::time::Timestamp;
 use hawser_core::egress::coding::Decoder;
 use hawser_core::operations::credentials::ServerAndRecords;
 use hawser_core::operations::proxy::{
@@ -51,8 +53,10 @@ use serde_json::Value;
 use std::pin::pin;
 use tool_filter::{Denied, Filter};
 
-/// The largest body that is passed on, in bytes.
+/// The largest body that is forwarded, in bytes.
 const BODY_LIMIT: usize = 4 << 20;
+/// The header by which a client asks for the events after the last one that it got.
+const LAST_EVENT_ID: &str = "last-event-id";
 
 /// Returns the MCP server's response, whatever its status, or a JSON-RPC answer of our own that says why the server was not
 /// called.
@@ -152,11 +156,11 @@ fn check(app: &App, request: &Request) -> Result<(), Problem> {
     Ok(())
 }
 
-/// A call that its caller may make.
+/// A call that the caller is permitted to make.
 struct Allowed {
     at: Permitted<ServerAndRecords>,
     reach: Reach,
-    /// The session that it names, by our id.
+    /// The session of the call, with our id of it.
     session: Option<(String, McpSession)>,
 }
 
@@ -167,7 +171,13 @@ impl Allowed {
         session.is_some_and(|(_, session)| session.phase == McpPhase::Pending)
     }
 
-    /// The connection, if it keeps something back from every caller.
+    /// Whether its session was open at the server before, with another credential.
+    fn is_reopened(&self) -> bool {
+        let session = self.session.as_ref();
+        session.is_some_and(|(_, session)| session.reopened)
+    }
+
+    /// The connection, if it hides tools from every caller.
     fn hiding(&self) -> Option<&Connection> {
         let connection = &self.at.found.server.connection;
         (!connection.allows_all_tools()).then_some(connection)
@@ -195,6 +205,9 @@ async fn pass_on(
     if let Some(answer) = connect::connected(app, inbound, &allowed).await? {
         return Ok(answer);
     }
+    if allowed.is_pending() && allowed.is_reopened() && inbound.is_notice() {
+        return Ok(handshake::accepted());
+    }
     // What is asked for is judged only if there is something to filter.
     let inspects = allowed.hiding().is_some() || allowed.reach != Reach::All;
     let content = inspects.then(|| inbound.content());
@@ -211,7 +224,10 @@ async fn pass_on(
             return connect::answer(app, inbound, allowed, refusal, over).await;
         }
     };
-    let call = inbound.call(&allowed.at.caller, upstream.as_ref(), body, inspects);
+    let mut call = inbound.call(&allowed.at.caller, upstream.as_ref(), body, inspects);
+    if allowed.is_reopened() {
+        call.headers.remove(LAST_EVENT_ID);
+    }
     let answer = match forward(app, &allowed.at, call, &mut over).await? {
         Ok(answer) => answer,
         Err(refusal) => return connect::answer(app, inbound, allowed, refusal, over).await,
@@ -235,7 +251,7 @@ fn allow(
     let Permitted { caller, found } = found
         .permit(|caller, found| {
             if let Some(id) = &named {
-                let live = found.as_ref().map(|found| found.live_session(now));
+                let live = found.as_ref().map(|found| live_session(found, caller, now));
                 if live.transpose()?.flatten().is_none() {
                     return Err(Problem::SessionNotFound(id.clone()));
                 }
@@ -256,12 +272,24 @@ fn allow(
     }
     Ok(Allowed {
         reach: permission::reach(&caller, &found.at.server)?,
-        session: named.zip(found.session),
+        session: named.zip(live_session(&found, &caller, now)?),
         at: Permitted {
             caller,
             found: found.at,
         },
     })
+}
+
+/// The session that a caller may go on with. To the clients of a Kambrium connection it is over with its credential
+/// (Kambrium 15).
+fn live_session(
+    found: &AtCall,
+    caller: &Caller,
+    now: Timestamp,
+) -> Result<Option<McpSession>, Error> {
+    let live = found.live_session(now)?;
+    let ends = permission::is_kambrium(caller);
+    Ok(live.filter(|session| !ends || session.phase != McpPhase::Pending))
 }
 
 /// Refuses what the connection or the caller's permissions do not allow, and opens a pending session at its server. Returns
@@ -276,9 +304,14 @@ async fn prepare(
         tool_filter::refuse(app, &allowed.at, allowed.reach, content).await?;
     }
     let upstream = match &allowed.session {
-        Some((_, session)) => {
+        Some((id, session)) => {
             let upstream = upstream_sessions::at_upstream(app, &allowed.at, session).await;
-            Some(upstream.map_err(|failure| Denied::of(failure, Problem::SessionRefused))?)
+            // The client can start a session anew, which the server may answer otherwise.
+            let refused = match session.reopened {
+                true => Problem::SessionNotFound(id.clone()),
+                false => Problem::SessionRefused,
+            };
+            Some(upstream.map_err(|failure| Denied::of(failure, refused))?)
         }
         None => None,
     };
@@ -296,7 +329,7 @@ async fn prepare(
     Ok(upstream)
 }
 
-/// Refuses an answer that no caller could use.
+/// Refuses a response of the server that no caller can use.
 async fn require_usable(
     app: &App,
     inbound: &Inbound<'_>,
@@ -346,12 +379,11 @@ async fn follow_session(
         return Ok(None);
     }
     let said: Value = params(inbound.body());
-    let opens_urls = mcp::opens_urls(&said["capabilities"]);
-    let ours = proxy::keep_session(app, &allowed.at, theirs, opens_urls).await?;
+    let ours = proxy::keep_session(app, &allowed.at, theirs, &said).await?;
     Ok(Some(ours))
 }
 
-/// The answer for the caller. `hiding` is the connection, if it keeps something back.
+/// The response for the caller. `hiding` is the connection, if it hides tools.
 async fn relayed(
     mut response: Response<()>,
     answer: reqwest::Response,

@@ -1,5 +1,5 @@
 //! `GET /v1/audit`: the audit log of the tenant, newest first, of one server or one subject if asked; as JSON, or as JSON
-//! lines for whoever keeps them elsewhere.
+//! lines for export.
 
 use super::problem::Problem;
 use super::{admit, before, number, server, subject};

@@ -18,7 +18,7 @@ struct Asked {
 }
 
 /// Returns 200 with a page of at most `limit` (1 to 1000, default 100), newest first, and in `next` what to send as `before` for
-/// the next one: null when there are no more.
+/// the next one: null when there are no more. A page may be shorter and still have a next one.
 ///
 /// # Errors
 /// [`Problem`].
@@ -36,14 +36,11 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
     let (caller, asked) = (asked.caller, asked.found);
     let own = || (!caller.manages_tenant()).then(|| caller.subject().clone());
     let subject = asked.subject.or_else(own);
-    let all = logins::list(app, &caller.tenant, subject.as_ref()).await?;
     let limit = usize::try_from(asked.limit).unwrap_or(usize::MAX);
-    let is_behind = |login: &&Login| asked.before.is_none_or(|before| login.id < before);
-    let mut rest = all.iter().filter(is_behind).peekable();
-    let page: Vec<&Login> = rest.by_ref().take(limit).collect();
-    let next = rest.peek().and_then(|_| page.last());
-    let next = next.map(|login| login.id.ulid());
-    let data: Vec<Value> = page.into_iter().map(present).collect();
+    let (tenant, subject) = (&caller.tenant, subject.as_ref());
+    let page = logins::list(app, tenant, subject, asked.before, limit);
+    let (page, next) = page.await?;
+    let data: Vec<Value> = page.iter().map(present).collect();
     Ok(json(200, &json!({"data": data, "next": next})))
 }
 

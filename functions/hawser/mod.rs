@@ -40,11 +40,11 @@ use hawser_core::App;
 use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::id::{ServerId, Sortable};
 use hawser_core::domain::receipt::{PresentedToken, Receipt, Removed};
-use hawser_core::domain::revocation::Outcome;
+use hawser_core::domain::revocation::RevocationOutcome;
 use hawser_core::domain::subject::{Subject, SubjectType};
 use serde_json::{Map, Value, json};
 
-/// Authenticates before it reports bad input.
+/// Authenticates the caller before bad input is reported.
 async fn admit<T>(
     app: &App,
     request: &Request,
@@ -60,7 +60,7 @@ async fn admit<T>(
     }
 }
 
-/// The one value of a query parameter; the empty one is none.
+/// The value of a query parameter; an empty value counts as absent.
 fn parameter(request: &Request, name: &'static str) -> Result<Option<String>, Problem> {
     let mut values = http::query(request)
         .into_iter()
@@ -91,14 +91,14 @@ fn number(
     number.ok_or(Problem::Invalid(name))
 }
 
-/// The server that a list is about, if it is about one.
+/// The server to which a list is limited, if the request names one.
 fn server(request: &Request) -> Result<Option<ServerId>, Problem> {
     parameter(request, "serverId")?
         .map(|id| ServerId::parse_prefixed(&id).ok_or(Problem::Invalid("serverId")))
         .transpose()
 }
 
-/// The subject that a list is about, if it is about one.
+/// The subject to which a list is limited, if the request names one.
 fn subject(request: &Request) -> Result<Option<Subject>, Problem> {
     let (kind, id) = (
         parameter(request, "subjectType")?,
@@ -122,7 +122,7 @@ fn before(request: &Request) -> Result<Option<Sortable>, Problem> {
         .transpose()
 }
 
-/// The receipt object. What was removed is counted once that is known.
+/// The receipt object. It has the counts of what was removed once they are known.
 pub fn present(receipt: &Receipt) -> Value {
     let mut object = Map::new();
     let mut set = |name: &str, value: Value| object.insert(name.to_owned(), value);
@@ -186,17 +186,12 @@ pub fn present(receipt: &Receipt) -> Value {
     }
     // What issuers have said so far, and no word that none has said; a grant that is not counted is still being revoked.
     let said = receipt.outcomes;
-    let outcomes: Map<String, Value> = [
-        (word(Outcome::Revoked), said.revoked),
-        (word(Outcome::AlreadyInvalid), said.already_invalid),
-        (word(Outcome::Unsupported), said.unsupported),
-        (word(Outcome::Failed), said.failed),
-        (word(Outcome::Unknown), said.unknown),
-    ]
-    .into_iter()
-    .filter(|(_, grants)| *grants > 0)
-    .map(|(outcome, grants)| (outcome.to_owned(), grants.into()))
-    .collect();
+    let outcomes: Map<String, Value> = RevocationOutcome::ALL
+        .into_iter()
+        .map(|outcome| (outcome, said.of(outcome)))
+        .filter(|(_, grants)| *grants > 0)
+        .map(|(outcome, grants)| (word(outcome).to_owned(), grants.into()))
+        .collect();
     if !outcomes.is_empty() {
         set("outcomes", outcomes.into());
     }
@@ -209,14 +204,14 @@ pub fn present(receipt: &Receipt) -> Value {
     object.into()
 }
 
-/// How a revocation ended, in the words of these answers.
-const fn word(outcome: Outcome) -> &'static str {
+/// The outcome of a revocation, as these responses spell it.
+const fn word(outcome: RevocationOutcome) -> &'static str {
     match outcome {
-        Outcome::Revoked => "revoked",
-        Outcome::AlreadyInvalid => "alreadyInvalid",
-        Outcome::Unsupported => "unsupported",
-        Outcome::Failed => "failed",
-        Outcome::Unknown => "unknown",
+        RevocationOutcome::Revoked => "revoked",
+        RevocationOutcome::AlreadyInvalid => "alreadyInvalid",
+        RevocationOutcome::Unsupported => "unsupported",
+        RevocationOutcome::Failed => "failed",
+        RevocationOutcome::Unknown => "unknown",
     }
 }
 
@@ -234,4 +229,18 @@ fn presented(one: &PresentedToken) -> Value {
         object["reason"] = why.as_str().into();
     }
     object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hawser_core::domain::event::EventOutcome;
+
+    #[test]
+    fn receipts_and_the_audit_log_have_the_same_words() {
+        for outcome in RevocationOutcome::ALL {
+            let logged = serde_json::to_value(EventOutcome::from(outcome)).unwrap();
+            assert_eq!(logged, word(outcome));
+        }
+    }
 }

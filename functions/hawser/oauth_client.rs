@@ -1,5 +1,4 @@
-//! What the endpoints for applications have in common: reading a form, authenticating the application, and saying no as
-//! RFC 6749 5.2 does.
+//! Shared by the endpoints for applications: reading a form, authenticating the application, and the errors of RFC 6749 5.2.
 
 use crate::http::{
     self, BODY_LIMIT, Code, Request, Response, basic_credentials, header, json, with_header,
@@ -14,18 +13,18 @@ use secrecy::SecretString;
 use serde_json::json;
 use tracing::error;
 
-/// Why an application gets an error instead of what it asked for.
+/// Why the request of an application is refused.
 #[derive(Debug)]
 pub enum OauthProblem {
-    /// A parameter is missing, there twice, or not readable; which, or what else is wrong.
+    /// The request is malformed: a parameter is missing, repeated or unreadable; with a description.
     InvalidRequest(&'static str),
-    /// There is no such application, or it does not authenticate as it should.
+    /// The application is unknown, or did not authenticate in its registered way.
     InvalidClient,
     /// Neither a code nor a refresh token is presented.
     UnsupportedGrantType,
     /// The operation refuses.
     Refused(Refusal),
-    /// Whatever else the operation said.
+    /// The operation failed.
     Domain(Error),
 }
 
@@ -108,7 +107,7 @@ impl Form {
         values.filter(|value| !value.is_empty()).collect()
     }
 
-    /// The value of a parameter; the empty one is none.
+    /// The value of a parameter; an empty value counts as absent.
     ///
     /// # Errors
     /// [`OauthProblem::InvalidRequest`] when it is there more than once.

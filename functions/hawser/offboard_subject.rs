@@ -6,7 +6,7 @@ use super::{admit, present};
 use crate::http::{self, Request, Response, dry_run_response_with_logins, json, path_parameter};
 use hawser_core::App;
 use hawser_core::domain::subject::{Subject, SubjectType};
-use hawser_core::operations::{Unchecked, subjects};
+use hawser_core::operations::{Removal, Unchecked, subjects};
 use lambda_http::Body;
 use lambda_http::http::Method;
 use serde::Deserialize;
@@ -23,9 +23,9 @@ struct Asked {
     dry_run: bool,
 }
 
-/// Returns 200 with the receipt once nothing of the subject's can be read any more, 202 while something still may be; doing it
-/// again is 200 with a receipt of nothing. The subject need not exist anywhere
-/// else. With `dryRun=true` nothing changes and the counts are what would go.
+/// Returns 200 with the receipt once no credential of the subject can be read any more, and 202 while some still may be. A repeat
+/// returns 200 with a receipt that counts nothing. The subject need not be known elsewhere. With `dryRun=true` nothing changes,
+/// and the response counts what would be removed.
 ///
 /// # Errors
 /// [`Problem`].
@@ -40,19 +40,20 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
             Err(Problem::NotManager)
         }
     })?;
-    if dry_run {
-        let preview =
-            subjects::preview_offboarding(app, &subject.caller.tenant, &subject.found).await?;
-        let near = subjects::near_matches(app, &subject.caller.tenant, &subject.found).await?;
-        let mut data = dry_run_response_with_logins(&preview);
-        data["subjectType"] = subject.found.kind().as_str().into();
-        data["subjectId"] = subject.found.id().into();
-        data["nearMatches"] = near.into_iter().collect();
-        return Ok(json(200, &json!({"data": data})));
-    }
-    let receipt = subjects::offboard(app, &subject).await?;
-    let status = if receipt.is_removing() { 202 } else { 200 };
-    Ok(json(status, &json!({"data": present(&receipt)})))
+    Ok(match subjects::offboard(app, &subject, dry_run).await? {
+        Removal::Planned(preview) => {
+            let near = subjects::near_matches(app, &subject.caller.tenant, &subject.found).await?;
+            let mut data = dry_run_response_with_logins(&preview);
+            data["subjectType"] = subject.found.kind().as_str().into();
+            data["subjectId"] = subject.found.id().into();
+            data["nearMatches"] = near.into_iter().collect();
+            json(200, &json!({"data": data}))
+        }
+        Removal::Done(receipt) => {
+            let status = if receipt.is_removing() { 202 } else { 200 };
+            json(status, &json!({"data": present(&receipt)}))
+        }
+    })
 }
 
 fn parse(request: &Request) -> Result<(Subject, bool), Problem> {

@@ -1,6 +1,6 @@
 //! How Hawser's own endpoints say no: `{"code": ..., "message": ...}`.
 
-use crate::http::{Code, Response, json, with_header};
+use crate::http::{Code, Response, json, with_header, with_scope_to_manage};
 use hawser_core::Error;
 use lambda_http::Body;
 use serde_json::json;
@@ -85,6 +85,11 @@ impl From<Problem> for Response<Body> {
                 "UNAUTHORIZED",
                 "Valid credentials are required.".to_owned(),
             ),
+            Problem::Domain(Error::ForCallsOnly) => (
+                403,
+                "PERMISSION_DENIED",
+                "This token is for calls to MCP servers only.".to_owned(),
+            ),
             Problem::Domain(cause @ Error::Unavailable(_)) => {
                 error!(%cause, "the request failed");
                 (
@@ -101,10 +106,9 @@ impl From<Problem> for Response<Body> {
         let mut response = json(status, &json!({"code": code, "message": message}));
         response.extensions_mut().insert(Code(code));
         match problem {
-            Problem::Domain(Error::Unauthenticated(_)) => {
-                with_header(response, "www-authenticate", "Bearer")
-            }
+            Problem::Domain(Error::ForCallsOnly) => with_scope_to_manage(response),
             Problem::MethodNotAllowed(allow) => with_header(response, "allow", &allow),
+            _ if status == 401 => with_header(response, "www-authenticate", "Bearer"),
             _ => response,
         }
     }

@@ -1,5 +1,5 @@
-//! `GET /.well-known/oauth-protected-resource...`: what an MCP client that was given an address alone has to know of it
-//! (RFC 9728; Inbound 1.1).
+//! `GET /.well-known/oauth-protected-resource...`: the metadata by which an MCP client that knows only an address finds the
+//! authorization server (RFC 9728; Inbound 1.1).
 
 use super::Problem;
 use super::resource::{METADATA_PATH, base_of};
@@ -9,7 +9,7 @@ use hawser_core::domain::application::SCOPE;
 use lambda_http::Body;
 use serde_json::json;
 
-/// Returns 200 with the document, whether there is such a server or not. Nothing is read, and nobody is asked who they are.
+/// Returns 200 with the document, whether the server exists or not. It reads nothing and needs no credentials.
 ///
 /// # Errors
 /// [`Problem::NoMetadata`] where this deployment does not know under which address it is reached.

@@ -1,4 +1,4 @@
-//! How the pages of a sign-in say no, where there is no application to tell (Inbound 2.3).
+//! Error pages of the sign-in, for errors that cannot be sent to an application (Inbound 2.3).
 
 use crate::http::{Code, Response};
 use crate::page::page;
@@ -8,22 +8,22 @@ use hawser_core::operations::sign_in::SignInFailure;
 use lambda_http::Body;
 use tracing::{error, warn};
 
-/// Why a page cannot do its work, and there is no application to tell.
+/// Why a request ends with an error page.
 #[derive(Debug)]
 pub enum Refusal {
-    /// Nobody signs in here.
+    /// This deployment has no sign-in.
     NotOffered,
-    /// Nobody knows the application.
+    /// The application is unknown.
     UnknownApplication,
     /// The document of the application cannot be fetched.
     ApplicationUnreachable,
-    /// The document of the application must not be believed, for this reason.
+    /// The document of the application is invalid, for this reason.
     ApplicationUnusable(&'static str),
-    /// The answer would go where the application has never said it is.
+    /// The redirect URI is none of the application's.
     ForeignRedirect,
     /// The person has been offboarded since they signed in.
     Offboarded,
-    /// The sign-in did not come about.
+    /// The sign-in failed.
     SignIn(SignInFailure),
 }
 

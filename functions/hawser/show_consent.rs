@@ -84,27 +84,7 @@ pub(super) fn question(
         ),
         ("Asked for", scopes),
     ];
-    let mut warnings = vec![format!(
-        "Whoever signs in next lets {subject} use their account at {name}. If you are not {subject}, or did not ask for this, \
-         close this window."
-    )];
-    if let Some(sign_in) = &sign_in
-        && !are_related(named, &server.url)
-    {
-        warnings.push(format!(
-            "You will sign in at {sign_in}, which is not part of {at}. Go on only if you expect that."
-        ));
-    }
-    if session.subject.kind() == SubjectType::VirtualAccount {
-        warnings.push(format!(
-            "{subject} is a virtual account: whoever manages the tenant may connect it, with an account that is meant for it."
-        ));
-    }
-    if signs_in {
-        warnings.push(format!(
-            "First sign in here, so that it is certain that you are {subject}, or may act for it."
-        ));
-    }
+    let warnings = warnings(preview, name, &at, sign_in.as_deref(), signs_in);
     let base = session.origin.base();
     let path = Url::parse(base).map(|url| url.path().trim_end_matches('/').to_owned());
     let question = Question {
@@ -123,6 +103,42 @@ pub(super) fn question(
         targets: anywhere(base),
     };
     Ok(question.page()?)
+}
+
+/// What the subject should know before the button is pressed.
+fn warnings(
+    preview: &Preview,
+    name: &str,
+    at: &str,
+    sign_in: Option<&str>,
+    signs_in: bool,
+) -> Vec<String> {
+    let Preview {
+        session, server, ..
+    } = preview;
+    let subject = session.subject.id();
+    let mut warnings = vec![format!(
+        "Whoever signs in next lets {subject} use their account at {name}. If you are not {subject}, or did not ask for this, \
+         close this window."
+    )];
+    if let Some(sign_in) = sign_in
+        && !are_related(preview.sign_in.as_deref().unwrap_or_default(), &server.url)
+    {
+        warnings.push(format!(
+            "You will sign in at {sign_in}, which is not part of {at}. Go on only if you expect that."
+        ));
+    }
+    if session.subject.kind() == SubjectType::VirtualAccount {
+        warnings.push(format!(
+            "{subject} is a virtual account: whoever manages the tenant may connect it, with an account that is meant for it."
+        ));
+    }
+    if signs_in {
+        warnings.push(format!(
+            "First sign in here, so that it is certain that you are {subject}, or may act for it."
+        ));
+    }
+    warnings
 }
 
 /// The host and port of an address.

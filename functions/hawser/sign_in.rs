@@ -11,7 +11,9 @@ use crate::http::{BODY_LIMIT, Request, Response, body, form, public_base, query,
 use crate::page::{Button, Question, redirect};
 use hawser_core::App;
 use hawser_core::auth::credentials::Presented;
-use hawser_core::domain::application::{ApplicationSource, is_on_this_machine, place_of_redirect};
+use hawser_core::domain::application::{
+    ApplicationSource, MANAGE, is_on_this_machine, place_of_redirect,
+};
 use hawser_core::domain::caller::Caller;
 use hawser_core::domain::login::AllowedApplication;
 use hawser_core::operations::authorization::{self, remembered, seal_question};
@@ -177,40 +179,15 @@ async fn ask(
     asked: &ApplicationRequest,
     fields: &[(&str, &str)],
 ) -> Result<Response<Body>, Refusal> {
-    let application = &asked.application;
     let place = place_of_redirect(&asked.redirect_uri);
-    let name = application.name.clone().unwrap_or_else(|| place.clone());
+    let name = asked.application.name.clone().unwrap_or(place);
     let subject = who.identity.subject.id();
-    let known = match application.source {
-        ApplicationSource::Registered => {
-            "It has registered itself; nobody has checked its name".to_owned()
-        }
-        ApplicationSource::MetadataDocument => {
-            format!(
-                "It is published at {}",
-                place_of_redirect(&application.client_id)
-            )
-        }
-        ApplicationSource::Listed => "The operator of this service has set it up".to_owned(),
+    let (does, uses) = match asked.scopes.contains(MANAGE) {
+        true => ("call and manage", "use and manage MCP servers"),
+        false => ("call", "use MCP servers"),
     };
-    let leads_to = if is_on_this_machine(&asked.redirect_uri) {
-        format!("A program on this computer ({place})")
-    } else {
-        place.clone()
-    };
-    let person = match &who.identity.display_name {
-        Some(display) if display != subject => format!("{display} ({subject})"),
-        _ => subject.to_owned(),
-    };
-    let facts = [
-        ("Application", name.clone()),
-        ("Who says so", known),
-        ("You go back to", leads_to),
-        ("As", format!("{person}, in {}", who.tenant.as_str())),
-        ("To call", servers(app, bases, who, &asked.resources).await?),
-    ];
     let mut warnings = vec![format!(
-        "{name} will be able to call what is named above as you, until you or an administrator ends it. \
+        "{name} will be able to {does} what is named above as you, until you or an administrator ends it. \
          If you did not just start this from {name}, choose Deny."
     )];
     if is_on_this_machine(&asked.redirect_uri) {
@@ -220,8 +197,8 @@ async fn ask(
     let path = Url::parse(base).map(|url| url.path().trim_end_matches('/').to_owned());
     let question = Question {
         heading: &format!("Let {name} in?"),
-        sentence: &format!("{name} asks to use MCP servers as {subject}."),
-        facts: &facts,
+        sentence: &format!("{name} asks to {uses} as {subject}."),
+        facts: &facts(app, bases, who, asked, &name).await?,
         warnings: &warnings,
         fields,
         input: None,
@@ -239,6 +216,52 @@ async fn ask(
         targets: &target(&asked.redirect_uri),
     };
     Ok(question.page()?)
+}
+
+/// What the page says of who asks, and for what.
+async fn facts(
+    app: &App,
+    bases: &[String],
+    who: &SignedIn,
+    asked: &ApplicationRequest,
+    name: &str,
+) -> Result<Vec<(&'static str, String)>, Refusal> {
+    let application = &asked.application;
+    let known = match application.source {
+        ApplicationSource::Registered => {
+            "It has registered itself; nobody has checked its name".to_owned()
+        }
+        ApplicationSource::MetadataDocument => {
+            format!(
+                "It is published at {}",
+                place_of_redirect(&application.client_id)
+            )
+        }
+        ApplicationSource::Listed => "The operator of this service has set it up".to_owned(),
+    };
+    let place = place_of_redirect(&asked.redirect_uri);
+    let leads_to = match is_on_this_machine(&asked.redirect_uri) {
+        true => format!("A program on this computer ({place})"),
+        false => place,
+    };
+    let subject = who.identity.subject.id();
+    let person = match &who.identity.display_name {
+        Some(display) if display != subject => format!("{display} ({subject})"),
+        _ => subject.to_owned(),
+    };
+    let mut facts = vec![
+        ("Application", name.to_owned()),
+        ("Who says so", known),
+        ("You go back to", leads_to),
+        ("As", format!("{person}, in {}", who.tenant.as_str())),
+        ("To call", servers(app, bases, who, &asked.resources).await?),
+    ];
+    if asked.scopes.contains(MANAGE) {
+        let all = "This service itself, as far as you may: register, change and delete MCP servers, store and remove \
+                   credentials, end logins";
+        facts.push(("To manage", all.to_owned()));
+    }
+    Ok(facts)
 }
 
 /// What a content security policy calls the place that a redirect URI leads to. An application may send the browser on from
@@ -274,10 +297,7 @@ async fn servers(
     let mut all = Vec::new();
     for resource in resources {
         let Some(path) = path_of(bases, resource) else {
-            all.push(
-                "Everything here that you may do: every MCP server, and this service itself"
-                    .to_owned(),
-            );
+            all.push("Every MCP server here that you may call".to_owned());
             continue;
         };
         let presented = Presented::Caller(Box::new(caller_of(who)));

@@ -12,6 +12,7 @@ use crate::kambrium::finish_consent::failed_consent_page;
 use crate::page::{page, redirect};
 use hawser_core::App;
 use hawser_core::domain::consent_failure::ConsentFailure;
+use hawser_core::domain::server::Server;
 use hawser_core::domain::session::{Origin, Session};
 use hawser_core::operations::consent::{self, OpenOutcome};
 use hawser_core::operations::sign_in::Goal;
@@ -19,8 +20,8 @@ use lambda_http::Body;
 use secrecy::ExposeSecret;
 use std::sync::OnceLock;
 
-/// Returns 303 to the issuer; its answer is bound to the cookie that the form is bound to. A consent is started once. Where the
-/// server leads to another sign-in than the page named, answers 200 with the page that names it.
+/// Returns 303 to the issuer. The issuer's response is bound to the same cookie as the form. A consent is started once. If the
+/// server now uses another sign-in than the page named, returns 200 with a page that names the new one.
 ///
 /// # Errors
 /// [`Refusal`].
@@ -68,32 +69,33 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
         OpenOutcome::UnboundBrowser => Err(another.into_inner().unwrap_or(Refusal::Foreign)),
         OpenOutcome::TooMany => Err(Refusal::TooMany),
         OpenOutcome::Refused(session, server, failure) => {
-            if let Some(back) = way_back(app, &session, false).await? {
-                return Ok(back);
-            }
-            let name = shown_name(&session, &server);
-            let why = plain(failure);
-            let (status, advice) = match failure {
-                ConsentFailure::IssuerUnreachable => (503, "Try again later."),
-                _ => (502, "Whoever set the server up can find out more."),
-            };
-            let sentence = format!("{name} cannot be connected: {why}. {advice}");
-            let reference = reference(&session);
-            if matches!(session.origin, Origin::Kambrium { .. }) {
-                return Ok(failed_consent_page(
-                    app,
-                    status,
-                    &sentence,
-                    reference.as_deref(),
-                )?);
-            }
-            Ok(page(
-                status,
-                "Not connected",
-                &sentence,
-                reference.as_deref(),
-                None,
-            )?)
+            not_connected(app, &session, &server, failure).await
         }
     }
+}
+
+/// The end of a consent that could not start at the issuer.
+async fn not_connected(
+    app: &App,
+    session: &Session,
+    server: &Server,
+    failure: ConsentFailure,
+) -> Result<Response<Body>, Refusal> {
+    if let Some(back) = way_back(app, session, false).await? {
+        return Ok(back);
+    }
+    let name = shown_name(session, server);
+    let why = plain(failure);
+    let (status, advice) = match failure {
+        ConsentFailure::IssuerUnreachable => (503, "Try again later."),
+        _ => (502, "Whoever set the server up can find out more."),
+    };
+    let sentence = format!("{name} cannot be connected: {why}. {advice}");
+    let reference = reference(session);
+    let reference = reference.as_deref();
+    Ok(if matches!(session.origin, Origin::Kambrium { .. }) {
+        failed_consent_page(app, status, &sentence, reference)?
+    } else {
+        page(status, "Not connected", &sentence, reference, None)?
+    })
 }

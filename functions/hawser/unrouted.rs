@@ -1,5 +1,5 @@
-//! Everything that no route takes: 404, or 405 with the methods that the path does take, in the words of the contract
-//! whose path it is. The gateway's own answers would break clients that parse these.
+//! Requests that no route takes: 404, or 405 with the methods of the path, in the format of the contract to which the path
+//! belongs. The gateway's own answers would break clients that parse these.
 //!
 //! Calls to `/{integration}/mcp` come here where the REST API for calls is not asked, since their paths do not begin with `/mcp`
 //! (decision 31). They are sent on to `/mcp/{integration}/mcp`, with method and body.
@@ -12,7 +12,7 @@ use hawser_core::App;
 use lambda_http::Body;
 use serde_json::json;
 
-/// What is Hawser's own below LangSmith's `/v1`, and where people and applications sign in.
+/// Hawser's own paths: those below LangSmith's `/v1`, and those of sign-in and consent.
 const OWN: [&str; 5] = [
     "/v1/audit",
     "/v1/logins",
@@ -21,7 +21,7 @@ const OWN: [&str; 5] = [
     "/oauth",
 ];
 
-/// The refusal of whoever's path it is.
+/// The error of the contract to which the path belongs.
 #[derive(Debug)]
 pub enum Unrouted {
     /// Under `/api/svc/v1`.
@@ -36,7 +36,7 @@ pub enum Unrouted {
     Nobodys(Option<String>),
 }
 
-/// Nothing is read, so nobody is authenticated.
+/// Returns the error. Nothing is read, so nobody is authenticated.
 ///
 /// # Errors
 /// [`Unrouted`].

@@ -9,7 +9,7 @@ use hawser_core::domain::time::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeSet;
 
-/// A server in this contract's words.
+/// A server, as this contract shows it.
 #[derive(Debug, Serialize)]
 pub struct Connection<'a> {
     id: u64,
@@ -23,7 +23,7 @@ pub struct Connection<'a> {
     access_type: AccessType,
     auth_method: &'static str,
     oauth_status: Option<OauthStatus>,
-    /// An extension: whoever may see a connection manages it.
+    /// An extension of the contract. Whoever may see a connection also manages it, so it hides nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_failed_consent: Option<LastFailedConsent<'a>>,
 }
@@ -38,7 +38,8 @@ enum OauthStatus {
 }
 
 impl<'a> Connection<'a> {
-    /// A server of which these are the records of its owner; nobody reads them where it is not connected by consent.
+    /// The connection that a server is. `records` are those of its owner; they matter only where the owner connects by
+    /// consent.
     pub fn of(server: &'a Server, records: &Records, now: Timestamp) -> Self {
         let own = &server.connection;
         let (auth_method, oauth_status, key_check) = match &server.auth {
@@ -47,7 +48,7 @@ impl<'a> Connection<'a> {
                 ("oauth", Some(consent), consent.key_check())
             }
             Auth::Headers { .. } => ("api_key", None, own.key_check),
-            // It needs no credential.
+            // The server needs no credential.
             Auth::None | Auth::Passthrough | Auth::LegacyProvider { .. } => {
                 ("api_key", None, KeyCheck::Verified)
             }
@@ -71,13 +72,13 @@ impl<'a> Connection<'a> {
 
 impl OauthStatus {
     fn of(server: &Server, records: &Records, now: Timestamp) -> Self {
-        // An override that a sibling contract installed says nothing of the consent.
+        // An override that a sibling contract stored says nothing about the consent.
         let consent = Records {
             header_override: None,
             ..records.clone()
         };
         match status(server, &consent, now) {
-            // Under the client credentials grant nobody has to consent.
+            // With the client credentials grant nobody has to consent.
             Status::Authenticated(Source::Oauth) | Status::NotRequired(_) => Self::Active,
             Status::Required {
                 reason: Reason::InvalidGrant,

@@ -43,7 +43,7 @@ const FIELDS: &[&str] = &[
 /// The most connections one owner may have.
 const CONNECTIONS_LIMIT: usize = 1000;
 
-/// A request whose fields are well formed and fit each other.
+/// A request whose fields are valid and fit together.
 struct Create {
     mcp_server: String,
     access_type: String,
@@ -75,8 +75,9 @@ struct Credentials<'a> {
     client_secret: &'a str,
 }
 
-/// Returns 201 with the connection and, this once, the secret of its OAuth client; for an OAuth connection also, this once,
-/// with where its owner consents. Its authorization server may be asked before anything is stored.
+/// Returns 201 with the connection and the secret of its OAuth client, which is shown this once. For an OAuth
+/// connection it also returns, this once, the address where the owner consents; its authorization server may be asked
+/// before anything is stored.
 ///
 /// # Errors
 /// [`Problem`], in the contract's order.
@@ -156,8 +157,8 @@ fn read(mut fields: Fields<'_>) -> Option<Create> {
     })
 }
 
-/// What the integration and the request make together; name, address and header are copied, so that later changes of
-/// the catalogue touch new connections only (Kambrium 10).
+/// The connection that the integration and the request make together. Name, address and header are copied, so that
+/// later changes of the catalogue affect new connections only (Kambrium 10).
 async fn draft(app: &App, create: Create, client_secret: &SecretString) -> Result<Draft, Refusal> {
     let offered = integrations::find(app, &create.mcp_server).await?;
     let offered = offered.filter(|offered| offered.integration.active);
@@ -211,7 +212,8 @@ fn by_header(place: &ApiKeyHeader) -> Auth {
     }
 }
 
-/// A copy for sibling contracts to show, without the secret: what counts is looked up in the catalogue at each use.
+/// A copy of the OAuth settings, without the secret, for sibling contracts to show. Consents read the catalogue
+/// instead.
 fn by_consent(oauth: &IntegrationOauth) -> Auth {
     Auth::Oauth(Box::new(OauthConfig {
         authorization_url: oauth.authorization_endpoint.clone(),

@@ -15,8 +15,9 @@ const CALL: Call = Call {
     failure: "delete MCP server",
 };
 
-/// Returns 200 with `data` null; a second call is 404. Two round trips to the store: one finds the number, the owner and
-/// what an API key needs, the other is the commit. With `dryRun=true` nothing changes and `data` counts what would go.
+/// Returns 200 with `data` null; a second call is 404. Makes two round trips to the store: the first reads the number,
+/// the owner and the API key's item, the second is the commit. With `dryRun=true` nothing changes and `data` counts
+/// what would be removed.
 ///
 /// # Errors
 /// [`Problem`], in the contract's order.

@@ -6,13 +6,13 @@ use serde_json::Value;
 /// One fault of a request.
 #[derive(Debug, Serialize)]
 pub struct Fault {
-    /// What kind of fault it is.
+    /// The kind of fault, a word of the contract.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// Where it is.
+    /// The path to the faulty value.
     pub loc: Value,
-    /// What is wrong, for people.
+    /// A sentence for people.
     pub msg: String,
-    /// What was sent, as far as it is repeated.
+    /// The value that was sent, as far as it is repeated.
     pub input: Value,
 }

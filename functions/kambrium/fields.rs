@@ -1,20 +1,20 @@
-//! Reading the path and the body field by field while collecting every fault for the 422 list (Kambrium 1.2, 1.3). What a
-//! fault repeats of the request is never a key, never long and never a field that the contract does not know.
+//! Reads the path and the body field by field, and collects every fault for the list of the 422 (Kambrium 1.2, 1.3). A
+//! fault never repeats an API key, a long value, or a field that the contract does not know.
 
 use super::fault::Fault;
 use super::number::{Number, SERVER_ID};
 use super::problem::Refusal;
-use crate::http::{Request, dry_run, path_parameter, query};
+use crate::http::{Request, dry_run, field, path_parameter, query};
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-/// The largest tool id: what a double holds exactly.
+/// The largest tool id: the largest integer that a double holds exactly.
 const TOOL_ID_LIMIT: u64 = (1 << 53) - 1;
-/// The most tools that are switched off one by one.
+/// The most tools that can be switched off one by one.
 const TOOLS_LIMIT: usize = 2000;
-/// The most bytes of an api key.
+/// The longest API key, in bytes.
 const API_KEY_LIMIT: usize = 4096;
 /// The longest string that a fault repeats, in characters.
 const SHOWN_LIMIT: usize = 16;
@@ -27,7 +27,7 @@ const DISABLED_TOOLS: &str = "disabled_tools";
 pub struct Faults(Vec<Fault>);
 
 impl Faults {
-    /// The connection that the path names: an integer in its one plain spelling.
+    /// The connection that the path names: an integer in its plain spelling.
     pub fn number(&mut self, request: &Request) -> Option<Number> {
         let text = path_parameter(request, SERVER_ID);
         let number = Number::parse(&text);
@@ -42,7 +42,7 @@ impl Faults {
         number
     }
 
-    /// An integer of the query, within bounds; of several the last one counts.
+    /// An integer of the query, within bounds. Of repeated parameters the last one counts.
     pub fn integer(
         &mut self,
         request: &Request,
@@ -75,7 +75,7 @@ impl Faults {
         None
     }
 
-    /// Whether a destructive call is a dry run; ours, beside the contract.
+    /// Whether a destructive call is a dry run. An extension of the contract.
     pub fn dry_run(&mut self, request: &Request) -> Option<bool> {
         let dry_run = dry_run(request);
         if dry_run.is_none() {
@@ -85,10 +85,10 @@ impl Faults {
         dry_run
     }
 
-    /// The value, if nothing was wrong.
+    /// The value, if there is no fault.
     ///
     /// # Errors
-    /// [`Refusal::Malformed`].
+    /// [`Refusal::Malformed`] with all faults.
     pub fn into_result<T>(self, value: Option<T>) -> Result<T, Refusal> {
         match value {
             Some(value) if self.0.is_empty() => Ok(value),
@@ -106,7 +106,7 @@ impl Faults {
     }
 }
 
-/// The fields of a body. `null` reads as absent.
+/// The fields of a body. `null` counts as absent.
 pub struct Fields<'a> {
     known: &'static [&'static str],
     object: Map<String, Value>,
@@ -114,7 +114,7 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The fields of a body that is an object; `None`, with the fault noted, if it is not.
+    /// The fields of a body. If the body is no object, records the fault and returns `None`.
     pub fn read(
         bytes: &[u8],
         known: &'static [&'static str],
@@ -140,19 +140,19 @@ impl<'a> Fields<'a> {
         None
     }
 
-    /// Whether no fault has been found, here or before.
+    /// Whether no fault has been found so far, in this body or before it.
     pub fn is_sound(&self) -> bool {
         self.faults.0.is_empty()
     }
 
-    /// Notes a fault of a field.
+    /// Records a fault of a field.
     pub fn fault(&mut self, kind: &'static str, name: &str, msg: impl Into<String>) {
         let input = self.object.get(name).map_or(Value::Null, shown);
         let input = if name == API_KEY { redacted() } else { input };
         self.faults.note(kind, json!(["body", name]), msg, input);
     }
 
-    /// Notes that a field is missing; its input is the whole body, as far as it is known.
+    /// Records that a field is missing. The fault repeats the whole body, as far as its fields are known.
     pub fn missing(&mut self, name: &str, msg: &str) {
         let shown = self.known.iter().filter_map(|&known| {
             let value = self.object.get(known)?;
@@ -177,7 +177,7 @@ impl<'a> Fields<'a> {
         text
     }
 
-    /// A string that has to be there.
+    /// A string that must be present.
     pub fn required_text(&mut self, name: &str) -> Option<String> {
         if self.get(name).is_none() {
             self.missing(name, "Field required");
@@ -206,7 +206,7 @@ impl<'a> Fields<'a> {
         value
     }
 
-    /// `api_key`: what may stand in a header as it is.
+    /// `api_key`: a text that can stand in a header as it is.
     pub fn api_key(&mut self) -> Option<SecretString> {
         let key = self.text(API_KEY)?;
         let (kind, msg) = match key.len() {
@@ -231,9 +231,7 @@ impl<'a> Fields<'a> {
     /// `disabled_tools`, without duplicates.
     pub fn disabled_tools(&mut self) -> Option<BTreeSet<u64>> {
         let Self { object, faults, .. } = self;
-        let value = object
-            .get(DISABLED_TOOLS)
-            .filter(|value| !value.is_null())?;
+        let value = field(object, DISABLED_TOOLS)?;
         let Some(items) = value.as_array() else {
             self.fault("list_type", DISABLED_TOOLS, "Input should be a valid list");
             return None;
@@ -257,11 +255,11 @@ impl<'a> Fields<'a> {
     }
 
     fn get(&self, name: &str) -> Option<&Value> {
-        self.object.get(name).filter(|value| !value.is_null())
+        field(&self.object, name)
     }
 }
 
-/// A tool id, or what is wrong with it.
+/// A tool id, or what is wrong with the value.
 fn tool_id(item: &Value) -> Result<u64, (&'static str, String)> {
     let too_small = || {
         let msg = "Input should be greater than or equal to 1";
@@ -271,7 +269,7 @@ fn tool_id(item: &Value) -> Result<u64, (&'static str, String)> {
         let msg = format!("Input should be less than or equal to {TOOL_ID_LIMIT}");
         ("less_than_equal", msg)
     };
-    // The parser gives integers beyond 64 bits as floating-point numbers, which no smaller integer is.
+    // The parser gives integers beyond 64 bits as floating-point numbers, all of which are at least this large.
     const BEYOND: f64 = 18_446_744_073_709_551_616.0;
     match (item.as_u64(), item.as_i64(), item.as_f64()) {
         (Some(0), ..) | (None, Some(_), _) => Err(too_small()),
@@ -283,7 +281,7 @@ fn tool_id(item: &Value) -> Result<u64, (&'static str, String)> {
     }
 }
 
-/// A value as a fault repeats it.
+/// A value, as a fault may repeat it.
 fn shown(value: &Value) -> Value {
     match value {
         Value::Array(_) | Value::Object(_) => redacted(),

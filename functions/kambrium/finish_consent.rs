@@ -1,5 +1,5 @@
-//! `/api/mcp-servers/saas-oauth/{provider}/callback/`: the issuer of an integration sends the browser back (Kambrium 14).
-//! Whoever opened the page as a popup is told how the consent ended; nobody else is.
+//! `/api/mcp-servers/saas-oauth/{provider}/callback/`: the issuer of an integration sends the browser back (Kambrium
+//! 14). The page that opened this one as a popup learns how the consent ended; no other page does.
 
 use crate::hawser::browser::has_cookie;
 use crate::hawser::consent::{cookie, plain, reference};
@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 use tracing::error;
 use url::Url;
 
-/// Why an answer is not taken.
+/// Why an issuer's answer is refused.
 #[derive(Debug)]
 pub enum Refused {
-    /// It answers nothing that was asked, or not any more. Nothing is stored.
+    /// The answer belongs to no consent, or to one that is over. Nothing is stored.
     InvalidState,
-    /// Whatever the operation said.
+    /// The error of the operation.
     Failed(Error),
 }
 
@@ -38,7 +38,7 @@ impl From<Error> for Refused {
 /// [`Refused`].
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refused> {
     let callback = parse(request).ok_or(Refused::InvalidState)?;
-    // An answer that was posted from the issuer's site comes without the cookie, which goes along when the browser asks anew.
+    // A browser sends no cookie with an answer that another site posts. It sends the cookie with the GET of a redirect.
     if request.method() == "POST"
         && let Some(session) = consent::session_of(&callback.state)
         && !has_cookie(request, &session)
@@ -87,7 +87,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Refu
     )?)
 }
 
-/// The page of a consent that could not start; its opener is notified as after any other failure.
+/// The page of a consent that could not begin. The page that opened it is notified as of any other failure.
 ///
 /// # Errors
 /// [`Error::Internal`] when the random generator fails.
@@ -117,7 +117,7 @@ fn redirect_to_get(callback: &Callback) -> Response<Body> {
     redirect(&query.finish())
 }
 
-/// What the issuer says, each parameter at most once.
+/// The issuer's answer; `None` if a parameter is repeated or not readable.
 fn parse(request: &Request) -> Option<Callback> {
     let sent = match request.method().as_str() {
         "POST" if body(request).len() > BODY_LIMIT => return None,
@@ -140,7 +140,7 @@ fn parse(request: &Request) -> Option<Callback> {
     })
 }
 
-/// An issuer's code as it may be passed on: foreign text, unless it is one word.
+/// An issuer's error code as it may be passed on. Anything but one plain word is replaced.
 fn shown(code: &str) -> &str {
     let word = code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
     if word && (1..=64).contains(&code.len()) {
@@ -150,7 +150,7 @@ fn shown(code: &str) -> &str {
     }
 }
 
-/// A page that posts `message` to its opener, if that is a page of the operator's.
+/// A page that posts `message` to the page that opened it, if that has the operator's origin.
 fn popup_page(
     app: &App,
     status: u16,
@@ -166,13 +166,14 @@ fn popup_page(
     page(status, heading, sentence, reference, script.as_deref())
 }
 
-/// The one origin that may hear; nothing else that an operator could have written, least of all `*`.
+/// The one origin that may receive the message. Anything else that an operator could have written is ignored, above all
+/// `*`.
 fn target(ui_origin: &str) -> Option<String> {
     let origin = Url::parse(ui_origin).ok()?.origin();
     origin.is_tuple().then(|| origin.ascii_serialization())
 }
 
-/// JSON that neither ends a script element nor begins a comment in it.
+/// JSON for a script element. It can neither end the element nor begin a comment in it.
 fn in_script(value: &Value) -> String {
     let escape = |c: char| match c {
         '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => format!("\\u{:04x}", u32::from(c)),

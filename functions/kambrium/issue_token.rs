@@ -14,15 +14,15 @@ use tracing::error;
 /// Why there is no token.
 #[derive(Debug)]
 pub enum Problem {
-    /// A parameter is missing, there twice, or not readable.
+    /// A parameter is missing, repeated or unreadable.
     InvalidRequest,
-    /// The credentials are missing, or no client's.
+    /// The credentials are missing, or are not those of a client.
     InvalidClient,
     /// The connection does not have a scope that was asked for.
     InvalidScope,
-    /// Only client credentials are taken.
+    /// The grant type is not `client_credentials`.
     UnsupportedGrantType,
-    /// Whatever the operation said.
+    /// The error of the operation.
     Domain(Error),
 }
 
@@ -63,8 +63,8 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
     ))
 }
 
-/// The client's id and secret, in the header or in the form: by one method, never by two (RFC 6749 2.3). A `client_id`
-/// beside the header is no second method, as long as it is the same client's.
+/// The client's id and secret, from the header or from the form, but not from both (RFC 6749 2.3). A `client_id` in the
+/// form beside the header is allowed if it names the same client.
 fn client(request: &Request) -> Result<(String, SecretString), Problem> {
     let sent_id = parameter(request, "client_id")?;
     let sent_secret = parameter(request, "client_secret")?;
@@ -80,7 +80,7 @@ fn client(request: &Request) -> Result<(String, SecretString), Problem> {
     Ok((id, secret))
 }
 
-/// A parameter of the form; the empty one is none.
+/// A parameter of the form. An empty one counts as absent.
 fn parameter(request: &Request, name: &str) -> Result<Option<String>, Problem> {
     let mut values = http::form(request)
         .into_iter()

@@ -16,7 +16,8 @@ const CALL: Call = Call {
     failure: "list MCP servers",
 };
 
-/// Returns 200 with the connections by id. An administrator too sees only its own: the object names no owner.
+/// Returns 200 with the connections, sorted by id. Administrators also see only their own, because the object names no
+/// owner.
 ///
 /// # Errors
 /// [`Problem`], in the contract's order.

@@ -15,7 +15,7 @@ const CALL: Call = Call {
     failure: "list available MCP servers",
 };
 
-/// Returns 200 with the active integrations by name, the same for every caller.
+/// Returns 200 with the active integrations, sorted by name, the same for every caller.
 ///
 /// # Errors
 /// [`Problem`], in the contract's order.

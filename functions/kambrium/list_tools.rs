@@ -1,4 +1,5 @@
-//! `GET /mcp-servers/{server_id}/tools`: the tools that a connection offers, as its owner finds them (Kambrium 8).
+//! `GET /mcp-servers/{server_id}/tools`: the tools that a connection offers, listed with its owner's credential
+//! (Kambrium 8).
 
 use super::fields::Faults;
 use super::number::Number;
@@ -20,7 +21,7 @@ const CALL: Call = Call {
     failure: "list MCP server tools",
 };
 
-/// Tools on one page: if nothing is said, and at most.
+/// The number of tools on one page: by default, and at most.
 const PAGE: (u64, u64) = (50, 2000);
 
 /// A page of the tools.
@@ -44,7 +45,7 @@ struct Shown<'a> {
     annotations: tool::Shown<'a>,
 }
 
-/// Returns 200 with one page, by name.
+/// Returns 200 with one page of the tools, sorted by name.
 ///
 /// # Errors
 /// [`Problem`], in the contract's order.
@@ -99,7 +100,7 @@ fn parse(request: &Request) -> Result<(Number, u64, u64), Refusal> {
     faults.into_result(all.map(|((number, limit), offset)| (number, limit, offset)))
 }
 
-/// Here the 404 has no number (Kambrium 8).
+/// The 404 of this endpoint does not name the connection (Kambrium 8).
 fn unnumbered(refusal: Refusal) -> Refusal {
     match refusal {
         Refusal::Domain(Error::ServerNotFound) => Refusal::ConnectionNotFound,

@@ -1,5 +1,5 @@
-//! The Kambrium contract, "Management API", under `/api/v1`. One file per endpoint; here is what they share: credentials,
-//! the order of checks, who may use which connection, and the envelope of success.
+//! The Kambrium contract, "Management API", under `/api/v1`. One file per endpoint; here is what they share:
+//! credentials, the order of checks, who may use which connection, and the envelope of successful answers.
 
 mod connection;
 pub mod create_connection;
@@ -21,6 +21,7 @@ pub use problem::Problem;
 use crate::http::{self, Authorization, BODY_LIMIT, Request, Response, json};
 use fields::Faults;
 use hawser_core::App;
+use hawser_core::auth::Use;
 use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::caller::Caller;
 use hawser_core::domain::error::{Error, Unauthenticated};
@@ -33,11 +34,11 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::json;
 
-/// What sets one call of this contract apart before it does its work: its scope, and its own two sentences.
+/// What distinguishes one call of this contract: its scope, and the words in its sentences.
 #[derive(Debug)]
 struct Call {
     scope: &'static str,
-    /// Whether a credential that is bound to one connection may make it.
+    /// Whether the call may be made with a credential that is bound to one connection.
     bound: bool,
     /// Completes "You do not have permission to".
     purpose: &'static str,
@@ -47,13 +48,13 @@ struct Call {
 
 /// The scope of calls that change nothing.
 const READ: &str = "mgmt.read";
-/// The scope of calls that do; it does not imply [`READ`].
+/// The scope of calls that change something. It does not imply [`READ`].
 const WRITE: &str = "mgmt.write";
-/// Both, on every connection of the tenant.
+/// The scope that implies both, on every connection of the tenant.
 pub(crate) const ADMIN: &str = "mgmt.admin";
 
 impl Call {
-    /// Refuses a caller without the scope, or with a credential that is for something else (Kambrium 11, 13).
+    /// Refuses a caller without the scope, or with a credential bound to something else (Kambrium 11, 13).
     fn permit(&self, caller: &Caller) -> Result<(), Refusal> {
         let scoped = [self.scope, ADMIN]
             .iter()
@@ -66,8 +67,9 @@ impl Call {
     }
 }
 
-/// Credentials, then the scope, then the body's size, then what was found wrong in the request (Kambrium 1.1). The caller of
-/// a sound request is settled by its first read, and [`Call::permit`] is asked then.
+/// Checks the credentials, then the scope, then the body's size, then reports what is wrong in the request (Kambrium
+/// 1.1). The caller of a valid request is authenticated by its first read, after which [`Call::permit`] checks the
+/// scope.
 async fn admit<T>(
     app: &App,
     request: &Request,
@@ -90,11 +92,12 @@ async fn admit<T>(
     }
 }
 
-/// An `Authorization` header of another scheme counts as absent here, and so does an empty key (Kambrium 1).
+/// The credentials of a request. An `Authorization` header of another scheme, and an empty key, count as absent
+/// (Kambrium 1).
 async fn present(app: &App, request: &Request) -> hawser_core::Result<Presented> {
     let key = || http::header(request, "x-api-key").filter(|key| !key.is_empty());
     if let Some(Authorization::Bearer(token)) = http::authorization(request) {
-        app.present_token(&token, &[]).await
+        app.present_token(&token, Use::Management).await
     } else if let Some(key) = key() {
         Ok(Presented::api_key(&key)?)
     } else {
@@ -109,7 +112,7 @@ fn number(request: &Request) -> Result<Number, Refusal> {
     faults.into_result(number)
 }
 
-/// What a number leads to, for a caller who may use it. To anyone else it leads nowhere, after the same lookup.
+/// The connection with a number, for a caller who may use it. For others it does not exist, after the same lookup.
 async fn find(
     app: &App,
     who: Presented,
@@ -127,14 +130,14 @@ async fn find(
     Ok(permitted.existing()?)
 }
 
-/// Whether a connection is the caller's own, or its to administer, and not outside what its credential is bound to
-/// (Kambrium 11, 13).
+/// Whether a caller may use a connection: it is the caller's own, or the caller administers the tenant, and the
+/// credential is not bound to another connection (Kambrium 11, 13).
 fn reaches(caller: &Caller, connection: &Numbered) -> bool {
     let owned = connection.owner == *caller.subject() || caller.scopes.contains(ADMIN);
     owned && is_within_binding(caller, connection.number)
 }
 
-/// The value of the header that carries an api key.
+/// The value of the header that carries an API key.
 fn filled(place: &ApiKeyHeader, api_key: &SecretString) -> SecretString {
     place
         .template
@@ -146,7 +149,7 @@ fn is_within_binding(caller: &Caller, number: u64) -> bool {
     caller.bound_to.is_none_or(|bound| bound == number)
 }
 
-/// The envelope of every success; `data` is there even when it is null.
+/// The envelope of every successful answer. `data` is present even when it is null.
 fn success(status: u16, data: impl Serialize, message: &str) -> Response<Body> {
     json(
         status,

@@ -1,28 +1,29 @@
-//! How this contract says no: `{"detail": ...}`, a sentence or, with 422, a list (Kambrium 1.1, 1.2). A [`Refusal`] is what
-//! went wrong; a [`Problem`] knows where, for some sentences name the endpoint or the connection.
+//! The error answers of this contract: `{"detail": ...}` with a sentence or, for 422, a list (Kambrium 1.1, 1.2). A
+//! [`Refusal`] is what went wrong. A [`Problem`] also knows where, because some sentences name the endpoint or the
+//! connection.
 
 use super::Call;
 use super::fault::Fault;
 use super::number::shown_number;
-use crate::http::{Code, Request, Response, json, with_header};
+use crate::http::{Code, Request, Response, json, with_header, with_scope_to_manage};
 use hawser_core::Error;
 use hawser_core::domain::error::Unauthenticated;
 use lambda_http::Body;
 use serde_json::{Value, json};
 use tracing::error;
 
-/// One refusal, where it happened.
+/// An error answer.
 #[derive(Debug)]
 pub enum Problem {
     /// No such path.
     PathNotFound,
-    /// The path takes other methods only; these.
+    /// The path supports these methods only.
     MethodNotAllowed(String),
     /// A call is refused.
     Refused(Refused),
 }
 
-/// A refusal in a call, about a connection if the call's path names one.
+/// A refusal of a call. `number` is that of the connection in the path, if there is one.
 #[derive(Debug)]
 pub struct Refused {
     call: &'static Call,
@@ -39,23 +40,23 @@ pub enum Refusal {
     BodyTooLarge,
     /// Faults of the path or the body.
     Malformed(Vec<Fault>),
-    /// Create names no active integration, or no access type.
+    /// The request to create names no active integration, or no access type.
     InvalidServerOrAccessType,
-    /// Update names no access type.
+    /// The request to update names no access type.
     InvalidAccessType,
-    /// The integration does not offer the method.
+    /// The integration does not offer the authentication method.
     AuthMethodNotSupported,
-    /// The connection has no api key, or no place for one any more.
+    /// The connection has no API key, or a sibling contract has removed the header for it.
     KeyNotChangeable,
-    /// Tools are switched off one by one under `individual` only.
+    /// Only a connection with access type `individual` can have tools switched off one by one.
     ToolsNeedIndividual,
-    /// There is no such connection; of the one call that does not name it.
+    /// There is no such connection. For the one call whose 404 does not name it.
     ConnectionNotFound,
     /// The connection's server does not list its tools.
     ToolsUnavailable,
-    /// The connection's server speaks HTTP with SSE as it was until 2024-11-05.
+    /// The connection's server speaks HTTP with SSE, the transport of 2024-11-05.
     LegacySseTransport,
-    /// Whatever the operation said.
+    /// The error of the operation.
     Domain(Error),
 }
 
@@ -66,12 +67,7 @@ impl From<Error> for Refusal {
 }
 
 impl Refusal {
-    /// Whether the operation lost a race and should be tried anew.
-    pub fn is_contended(&self) -> bool {
-        matches!(self, Self::Domain(Error::Contended))
-    }
-
-    /// The answer of `call` to `request`.
+    /// The answer to `request`, which made this call.
     pub fn of(self, call: &'static Call, request: &Request) -> Problem {
         Problem::Refused(Refused {
             call,
@@ -96,7 +92,7 @@ impl Problem {
             Self::Refused(refused) => refused,
         };
         match refusal {
-            Refusal::NotPermitted => said(
+            Refusal::NotPermitted | Refusal::Domain(Error::ForCallsOnly) => said(
                 403,
                 "scope_missing",
                 &format!("You do not have permission to {}.", call.purpose),
@@ -170,7 +166,7 @@ impl Problem {
                     call.failure
                 ),
             ),
-            // The words stay the same whatever the cause (Kambrium 1.1).
+            // The sentence is the same whatever the cause (Kambrium 1.1).
             Refusal::Domain(
                 Error::CredentialNotFound
                 | Error::SessionNotFound
@@ -203,11 +199,19 @@ impl From<Problem> for Response<Body> {
         } else {
             None
         };
+        let for_calls = matches!(
+            &problem,
+            Problem::Refused(Refused {
+                refusal: Refusal::Domain(Error::ForCallsOnly),
+                ..
+            })
+        );
         let (status, code, detail) = problem.parts();
         let mut response = json(status, &json!({"detail": detail}));
         response.extensions_mut().insert(Code(code));
         match (status, allow) {
             (401, _) => with_header(response, "www-authenticate", "Bearer"),
+            (403, _) if for_calls => with_scope_to_manage(response),
             (_, Some(allow)) => with_header(response, "allow", &allow),
             _ => response,
         }

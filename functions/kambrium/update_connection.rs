@@ -1,4 +1,4 @@
-//! `PUT /mcp-servers/{server_id}`: a partial update, in spite of the method (Kambrium 6).
+//! `PUT /mcp-servers/{server_id}`: a partial update, although the method is PUT (Kambrium 6).
 
 use super::connection::Connection;
 use super::fields::{Faults, Fields};
@@ -11,9 +11,9 @@ use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::server::{
     AccessType, ApiKeyHeader, Auth, KeyCheck, Place, Secrets, Server,
 };
+use hawser_core::operations::Permitted;
 use hawser_core::operations::credentials::{self, ServerAndRecords};
-use hawser_core::operations::retry_on_contention;
-use hawser_core::operations::servers::{self, Voiding};
+use hawser_core::operations::servers::{self, Change, Voiding};
 use lambda_http::Body;
 use secrecy::SecretString;
 use std::collections::BTreeSet;
@@ -27,7 +27,7 @@ const CALL: Call = Call {
 
 const FIELDS: &[&str] = &["agent_enabled", "access_type", "api_key", "disabled_tools"];
 
-/// What is to change; `None` stays as it is.
+/// The changes. A field that is `None` stays as it is.
 struct Update {
     agent_enabled: Option<bool>,
     access_type: Option<String>,
@@ -47,14 +47,11 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
 
 async fn update(app: &App, request: &Request) -> Result<Response<Body>, Refusal> {
     let (who, (number, update)) = admit(app, request, &CALL, parse(request)).await?;
-    let at = retry_on_contention(
-        || attempt(app, who.clone(), number, &update),
-        Refusal::is_contended,
-    )
-    .await?;
+    let read = || read(app, who.clone(), number, &update);
+    let plan = servers::change(app, read, false).await?;
     Ok(success(
         200,
-        Connection::of(&at.server, &at.records, app.now()),
+        Connection::of(&plan.after, &plan.at.found.records, app.now()),
         "MCP server connection updated successfully",
     ))
 }
@@ -71,20 +68,23 @@ fn parse(request: &Request) -> Result<(Number, Update), Refusal> {
     faults.into_result(number.zip(update))
 }
 
-/// One attempt on what is stored now. Whoever loses to a DELETE finds nothing the next time and brings nothing back.
-async fn attempt(
+/// Reads the connection as it is now, and says what the update makes of it. After a DELETE it finds nothing, and so brings
+/// nothing back.
+async fn read(
     app: &App,
     who: Presented,
     number: Number,
     update: &Update,
-) -> Result<ServerAndRecords, Refusal> {
+) -> Result<Change<ServerAndRecords>, Refusal> {
     let found = find(app, who, &CALL, number).await?;
-    let at = credentials::load_of_owner(app, &found).await?;
-    let before = at.server;
-    let tenant = &found.caller.tenant;
+    let at = Permitted {
+        found: credentials::load_of_owner(app, &found).await?,
+        caller: found.caller,
+    };
+    let before = &at.found.server;
     let mut after = before.clone();
     update.set_access_type(&mut after)?;
-    let header = update.replaced_key(&before)?;
+    let header = update.replaced_key(before)?;
     update.set_disabled_tools(&mut after)?;
     if let Some(on) = update.agent_enabled {
         after.connection.switch(on);
@@ -93,19 +93,21 @@ async fn attempt(
         None => None,
         Some((header, api_key)) => {
             after.connection.key_check = KeyCheck::Pending;
-            let mut secrets: Secrets = servers::open(app, tenant, &before).await?;
+            let mut secrets: Secrets = servers::open(app, &at.caller.tenant, before).await?;
             secrets.set(Place::Header(&header.header), filled(header, api_key));
             Some(secrets)
         }
     };
-    let secrets = secrets.as_ref();
-    let caller = &found.caller;
-    let server = servers::change(app, caller, &before, after, secrets, Voiding::Refused).await?;
-    Ok(ServerAndRecords { server, ..at })
+    Ok(Change {
+        at,
+        after,
+        secrets,
+        voiding: Voiding::Refused,
+    })
 }
 
 impl Update {
-    /// Leaving `individual` takes every switched-off tool along.
+    /// Sets the access type. When it stops being `individual`, all tools are switched on again.
     fn set_access_type(&self, server: &mut Server) -> Result<(), Refusal> {
         if let Some(text) = &self.access_type {
             let access_type = AccessType::parse(text).ok_or(Refusal::InvalidAccessType)?;
@@ -117,7 +119,7 @@ impl Update {
         Ok(())
     }
 
-    /// The new api key, with the header it goes to. A sibling contract may have taken that header away since.
+    /// The new API key and the header that carries it. A sibling contract may have removed that header.
     fn replaced_key<'a>(
         &'a self,
         server: &'a Server,
@@ -137,7 +139,7 @@ impl Update {
         }
     }
 
-    /// Judged against the access type that this same request results in.
+    /// Sets the switched-off tools, under the access type that this request results in.
     fn set_disabled_tools(&self, server: &mut Server) -> Result<(), Refusal> {
         match &self.disabled_tools {
             None => Ok(()),

@@ -1,5 +1,5 @@
-//! The auth fields of a record as this contract has them, the rules on their combination (LangSmith 2.1, 2.4), and how they
-//! stand for what the domain stores.
+//! The auth fields of a record in this contract, the rules for combining them (LangSmith 2.1, 2.4), and how the domain
+//! stores them.
 
 use super::problem::Problem;
 use hawser_core::domain::server::{
@@ -56,7 +56,7 @@ impl OauthMode {
         }
     }
 
-    /// Reads the wire name; inside is `None` for the empty one, which leaves the mode to the default rule.
+    /// Reads the wire name. The inner `None` is the empty name, for which the default rule decides.
     pub fn parse(text: &str) -> Option<Option<Self>> {
         [
             None,
@@ -77,35 +77,35 @@ pub struct Header {
     pub value: String,
 }
 
-/// The auth fields of a body; an outer `None` is a field that was not sent.
+/// The auth fields of a body. An outer `None` is a field that was not sent.
 #[derive(Clone, Default)]
 pub struct SentAuth {
-    /// All headers there shall be.
+    /// The headers that replace all others.
     pub headers: Option<Vec<Header>>,
-    /// Unset too if that was sent.
+    /// The auth type; [`AuthType::Unset`] if null was sent.
     pub auth_type: Option<AuthType>,
-    /// Inside is `None` for the default rule.
+    /// The mode; the inner `None` leaves it to the default rule.
     pub oauth_mode: Option<Option<OauthMode>>,
-    /// Inside is `None` to clear it.
+    /// The provider; the inner `None` clears it.
     pub oauth_provider_id: Option<Option<Uuid>>,
 }
 
 /// The auth fields of a record. A new record starts from the default.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct AuthFields {
-    /// Shown as it is.
+    /// The type, as it is shown.
     pub auth_type: AuthType,
-    /// Set for OAuth, and for nothing else.
+    /// The mode; set if and only if the type is OAuth.
     pub oauth_mode: Option<OauthMode>,
-    /// Of the legacy mode only; users' own providers are no part of the record.
+    /// The provider, in the legacy mode only. Providers of users are not part of the record.
     pub oauth_provider_id: Option<Uuid>,
-    /// In the order they were sent.
+    /// The headers, in the order they were sent.
     pub headers: Vec<Header>,
 }
 
 impl AuthFields {
-    /// What a stored server shows. What a sibling contract has set up and this one has no words for reads as unset;
-    /// headers that each subject fills have no value to show.
+    /// The fields that a stored server shows. Settings of a sibling contract that this contract cannot express are
+    /// shown as unset. Headers that each subject fills have no value to show.
     pub fn of(server: &Server, secrets: &Secrets) -> Self {
         let oauth = |mode, provider| Self {
             auth_type: AuthType::Oauth,
@@ -145,7 +145,7 @@ impl AuthFields {
         }
     }
 
-    /// These fields with those that were sent in their place.
+    /// These fields, replaced by those that were sent.
     ///
     /// # Errors
     /// [`Problem::ConflictingAuth`].
@@ -221,8 +221,8 @@ impl AuthFields {
         secrets
     }
 
-    /// Keeps the hidden key of a connection beside the headers that were sent. One of its own name takes its place, and the
-    /// server is no longer a connection whose key can be changed.
+    /// Keeps the hidden API key of a connection beside the headers that were sent. A header of the same name replaces
+    /// it; then the connection's key cannot be changed any more.
     fn keep_key(
         &self,
         hidden: HeaderSpec,
@@ -252,8 +252,8 @@ impl AuthFields {
         }
     }
 
-    /// Puts these fields into a server that shows others, and returns the secrets it has then. What shows the same as
-    /// before stays as it is stored: a sibling contract may have more to it than is shown here.
+    /// Stores these fields in a server, and returns the server's new secrets. Fields that show the same as before stay
+    /// as they are stored, because a sibling contract may have stored more than is shown here.
     pub fn put_into(&self, server: &mut Server, stored: &Secrets) -> Secrets {
         let shown = Self::of(server, stored);
         if self == &shown {
@@ -266,7 +266,7 @@ impl AuthFields {
         }
         let hidden = hidden_key(server).cloned();
         if hidden.is_none() {
-            // Whatever key the connection had is gone already; a header of its name is this author's own.
+            // The connection's key was removed before. A header of its name belongs to whoever sends it now.
             server.connection.api_key = None;
         }
         server.auth = self.to_auth();
@@ -288,15 +288,15 @@ pub fn has_headers(server: &Server) -> bool {
     shown(server).next().is_some()
 }
 
-/// The headers with a value that all callers share, but for the api key of a Kambrium connection: that contract promises
-/// never to return it anywhere.
+/// The headers whose value all callers share, except for the API key of a Kambrium connection, which that contract
+/// promises never to return anywhere.
 fn shown(server: &Server) -> impl Iterator<Item = &HeaderSpec> {
     let hidden = hidden_key(server);
     let shared = configured(server).filter(|spec| spec.template.is_none());
     shared.filter(move |spec| Some(*spec) != hidden)
 }
 
-/// The header that carries the api key of a Kambrium connection.
+/// The header that carries the API key of a Kambrium connection.
 pub fn hidden_key(server: &Server) -> Option<&HeaderSpec> {
     let key = server.connection.api_key.as_ref()?;
     configured(server)

@@ -3,14 +3,16 @@
 //! through the API that streams nothing.
 
 use super::problem::Problem;
-use super::tool_server::{Kind, acting};
+use super::tool_server::{Kind, acting, find_own};
 use super::{Permission, admit, base, server_id};
 use crate::hawser::invoke;
 use crate::http::{self, Request, Response, Streamed, json};
 use hawser_core::App;
+use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::server::Server;
 use hawser_core::domain::status::{Status, status};
-use hawser_core::operations::{Permitted, consent, credentials};
+use hawser_core::operations::consent;
+use hawser_core::operations::credentials::ServerAndRecords;
 use http_body_util::BodyExt;
 use lambda_http::Body;
 use lambda_http::http::HeaderValue;
@@ -29,20 +31,13 @@ const ANSWER_LIMIT: usize = 4 << 20;
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, id) = admit(app, request, Permission::Invoke, server_id(request)).await?;
     let who = acting(app, request, who).await?;
-    let at = credentials::find_own(app, who.clone(), Some(id))
+    let at = find_own(app, who.clone(), id, Permission::Invoke)
         .await?
-        .permit(|caller, _| Permission::Invoke.require(caller))?
-        .existing()?;
-    let lacks = matches!(
-        status(&at.found.server, &at.found.records, app.now()),
-        Status::Required { .. }
-    );
-    if lacks {
-        let server = Permitted {
-            caller: at.caller,
-            found: at.found.server,
-        };
-        return connection_required(app, request, &server).await;
+        .found;
+    if lacks_credential(app, &at)
+        && let Some(answer) = connection_required(app, request, &who, &at.server).await?
+    {
+        return Ok(answer);
     }
     let answered = invoke::call(app, &accepting_both(request), who, id).await;
     whole(answered.unwrap_or_else(Into::into)).await
@@ -61,13 +56,22 @@ fn accepting_both(request: &Request) -> Request {
     copy
 }
 
-/// Where the caller connects. Nobody is contacted for that; who asks again gets the same address.
+fn lacks_credential(app: &App, at: &ServerAndRecords) -> bool {
+    matches!(
+        status(&at.server, &at.records, app.now()),
+        Status::Required { .. }
+    )
+}
+
+/// Where the caller connects, unless the caller has just done so. Nobody is contacted for that; who asks again gets the
+/// same address.
 async fn connection_required(
     app: &App,
     request: &Request,
-    server: &Permitted<Server>,
-) -> Result<Response<Body>, Problem> {
-    let name = &server.found.name;
+    who: &Presented,
+    server: &Server,
+) -> Result<Option<Response<Body>>, Problem> {
+    let name = &server.name;
     let mut answer = json!({
         "code": "credential_required",
         "detail": format!("Connect to this server first: {name} has no usable credential of the caller"),
@@ -75,16 +79,22 @@ async fn connection_required(
         "display_name": name,
         "status": 428,
     });
-    if Kind::of(&server.found) == Kind::Oauth {
+    if Kind::of(server) == Kind::Oauth {
+        let find = || find_own(app, who.clone(), server.id, Permission::Invoke);
         let base = base(app, request)?;
-        let begun = consent::start_consent(app, server, &base, None, None).await?;
+        let (_, begun) = consent::start_required_consent(app, find, Some(&base), None)
+            .await
+            .map_err(Problem::without_409_and_422)?;
+        let Some(begun) = begun else {
+            return Ok(None);
+        };
         answer["kind"] = "oauth2".into();
         answer["auth_id"] = consent::session_id(&begun.session).into();
         answer["verification_url"] = begun.url.expose_secret().into();
     } else {
         answer["kind"] = "secret".into();
     }
-    Ok(json(428, &answer))
+    Ok(Some(json(428, &answer)))
 }
 
 /// The answer, once all of it is there.

@@ -5,45 +5,58 @@ use super::problem::Problem;
 use super::{Permission, admit, base, may_use};
 use crate::http::{Request, Response, body, json};
 use hawser_core::auth::credentials::Presented;
-use hawser_core::domain::caller::Caller;
 use hawser_core::domain::credential::Grant;
 use hawser_core::domain::id::parse_hyphenated;
 use hawser_core::domain::issuance::Provider;
-use hawser_core::operations::grants::{self, GrantAccess, TokenRequirement};
-use hawser_core::operations::{consent, providers, retry_on_contention};
+use hawser_core::domain::server::Server;
+use hawser_core::operations::providers::{self, Connection, Reusable};
+use hawser_core::operations::{Permitted, consent};
 use hawser_core::{App, Error};
 use lambda_http::Body;
 use secrecy::ExposeSecret;
 use serde_json::json;
-use std::time::Duration;
 use uuid::Uuid;
 
-/// How long a token must still be good to be reused, in seconds.
-const MIN_LIFETIME_SECONDS: i64 = 60;
-/// How long someone else's refresh of it is waited for. With a refresh of our own and the questions to the issuer this stays
-/// below what the clients wait.
-const MAX_REFRESH_WAIT: Duration = Duration::from_secs(4);
-
-/// Returns 200 if a token can be reused, else 201 with the address of the page on which the user starts. Its issuer is asked only
-/// then.
+/// Returns 200 if a token can be reused. Otherwise returns 201 with the address of the page on which the user starts; the issuer
+/// is asked only then.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let parsed = parse(request);
     let (who, asked) = admit(app, request, Permission::Invoke, parsed).await?;
     let base = base(app, request)?;
-    retry_on_contention(
-        || attempt(app, who.clone(), &asked, &base),
-        Problem::is_contended,
-    )
-    .await
-    .map_err(Problem::without_409_and_422)
+    let id = parse_hyphenated(&asked.provider_id);
+    let find = || find(app, who.clone(), id);
+    let accept = |provider: &Provider, grant: &Grant| is_reusable(&asked, provider, grant);
+    let reusable: Option<Reusable<'_>> = match asked.strategy {
+        Strategy::Reuse => Some(&accept),
+        Strategy::Create => None,
+    };
+    let connection = providers::connect(app, find, &base, &asked.scopes, reusable)
+        .await
+        .map_err(|problem| unless_gone(problem).without_409_and_422())?;
+    Ok(match connection {
+        Connection::Grant(provider, grant) => json(
+            200,
+            &json!({
+                "provider_id": asked.provider_id, "status": "COMPLETED",
+                "token": token_id(&provider, &grant), "metadata": {},
+            }),
+        ),
+        Connection::Consent(begun) => json(
+            201,
+            &json!({
+                "id": consent::session_id(&begun.session), "provider_id": asked.provider_id,
+                "status": "PENDING", "verification_url": begun.url.expose_secret(), "metadata": {},
+            }),
+        ),
+    })
 }
 
 struct Asked {
-    /// As sent.
+    /// The id as it was sent.
     provider_id: String,
     scopes: Vec<String>,
     strategy: Strategy,
-    /// The one token that may be reused, if only one may.
+    /// The id of the only token that may be reused; `None` for any.
     token_id: Option<String>,
 }
 
@@ -53,7 +66,7 @@ fn parse(request: &Request) -> Result<Asked, Problem> {
     let scopes = fields.scopes();
     let strategy = fields.strategy();
     let token_id = fields.id("token_id");
-    // Accepted, and without effect: there is one token per provider, and no agents are served.
+    // Accepted without effect: there is one token per provider, and Hawser serves no agents.
     fields.id("agent_id");
     fields.flag("is_default");
     let required = provider_id.zip(scopes).zip(strategy);
@@ -68,90 +81,42 @@ fn parse(request: &Request) -> Result<Asked, Problem> {
         .map_err(Problem::without_409_and_422)
 }
 
-async fn attempt(
+/// The provider, for a caller who may use it.
+async fn find(
     app: &App,
     who: Presented,
-    asked: &Asked,
-    base: &str,
-) -> Result<Response<Body>, Problem> {
-    let id = parse_hyphenated(&asked.provider_id);
-    let found = providers::find_by_id(app, who, id)
+    id: Option<Uuid>,
+) -> Result<Permitted<(Server, Provider)>, Problem> {
+    providers::find_by_id(app, who, id)
         .await?
-        .permit(|caller, _| Permission::Invoke.require(caller))?;
-    let (server, provider) = match &found.found {
-        Some((server, provider)) if may_use(&found.caller, &provider.subject) => (server, provider),
-        _ => return Err(Problem::UnknownProvider),
-    };
-    if asked.strategy == Strategy::Reuse
-        && let Some(token) = reusable(app, &found.caller, provider, asked).await?
-    {
-        let completed = json!({
-            "provider_id": asked.provider_id, "status": "COMPLETED", "token": token, "metadata": {},
-        });
-        return Ok(json(200, &completed));
-    }
-    let subject = &provider.subject;
-    let begun = consent::start_provider_consent(
-        app,
-        &found.caller,
-        server,
-        subject,
-        provider.id,
-        base,
-        &asked.scopes,
-    )
-    .await
-    .map_err(unless_gone)?;
-    let pending = json!({
-        "id": consent::session_id(&begun.session), "provider_id": asked.provider_id,
-        "status": "PENDING", "verification_url": begun.url.expose_secret(), "metadata": {},
-    });
-    Ok(json(201, &pending))
+        .permit(|caller, found| {
+            Permission::Invoke.require(caller)?;
+            match found {
+                Some((_, provider)) if may_use(caller, &provider.subject) => Ok(()),
+                _ => Err(Problem::UnknownProvider),
+            }
+        })?
+        .existing()
+        .map_err(Problem::from)
 }
 
-/// The id of the stored token, if it is good for a while, covers what was asked for, and is the one that was named.
-async fn reusable(
-    app: &App,
-    caller: &Caller,
-    provider: &Provider,
-    asked: &Asked,
-) -> Result<Option<Uuid>, Problem> {
-    let (server, subject) = (provider.server, &provider.subject);
-    let (tenant, who, requirement) = (
-        &caller.tenant,
-        caller.into(),
-        TokenRequirement::ValidFor(MIN_LIFETIME_SECONDS),
-    );
-    let usable = grants::access(
-        app,
-        tenant,
-        &who,
-        server,
-        subject,
-        requirement,
-        MAX_REFRESH_WAIT,
-    )
-    .await
-    .map_err(unless_gone)?;
-    let GrantAccess::Token { grant, .. } = usable else {
-        return Ok(None);
-    };
-    let id = token_id(provider, &grant);
+/// Whether a stored token covers what was asked for, and is the one that was named.
+fn is_reusable(asked: &Asked, provider: &Provider, grant: &Grant) -> bool {
     let covers = asked.scopes.iter().all(|one| grant.scopes.contains(one));
     let named = asked.token_id.as_ref();
-    let is_named = named.is_none_or(|named| parse_hyphenated(named) == Some(id));
-    Ok((covers && is_named).then_some(id))
+    let id = token_id(provider, grant);
+    covers && named.is_none_or(|named| parse_hyphenated(named) == Some(id))
 }
 
-/// What clients know a stored token by: the same through every refresh, another one after every consent.
+/// The id that clients know a stored token by. It stays the same through every refresh, and each consent has a new one.
 fn token_id(provider: &Provider, grant: &Grant) -> Uuid {
     Uuid::new_v5(&provider.id, grant.session.as_bytes())
 }
 
-/// With its server the provider is gone, too: this route has no 404.
-fn unless_gone(error: Error) -> Problem {
-    match error {
-        Error::ServerNotFound => Problem::UnknownProvider,
-        other => other.into(),
+/// A deleted server takes its providers with it, so it is reported as an unknown provider: this route has no 404.
+fn unless_gone(problem: Problem) -> Problem {
+    match problem {
+        Problem::Domain(Error::ServerNotFound) => Problem::UnknownProvider,
+        other => other,
     }
 }

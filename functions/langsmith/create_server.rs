@@ -13,7 +13,7 @@ use hawser_core::operations::servers::{self, Draft, DraftConnection, DraftName};
 use hawser_core::{App, Error};
 use lambda_http::Body;
 
-/// Returns 201 with the server. Nothing after the one write can fail: the CLI repeats a POST after any 5xx.
+/// Returns 201 with the server. Nothing can fail after the one write, because the CLI repeats a POST after any 5xx.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, new) = admit(app, request, Permission::Create, parse(app, request)).await?;
     let (caller, server, secrets) = register(app, who, new).await?;

@@ -7,8 +7,8 @@ use hawser_core::operations::servers;
 use hawser_core::{App, Error};
 use lambda_http::Body;
 
-/// Returns 204 for every well-formed id: afterwards there is no such server, whether there was one before or not. With
-/// `dryRun=true` nothing changes, and the answer is 200 and counts what would go.
+/// Returns 204 for every well-formed id, whether the server existed or not. With `dryRun=true` nothing changes, and the
+/// answer is 200 and counts what would be removed.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let parsed = server_id(request).and_then(|id| Ok((id, dry_run(request)?)));
     let (who, (id, dry_run)) = admit(app, request, Permission::Delete, parsed).await?;

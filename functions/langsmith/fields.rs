@@ -1,8 +1,10 @@
-//! Reading the fields of a body. Each is read with all its rules at once; of several faults the one is answered that the
-//! order of checks puts first: syntax, then what is missing, then values (LangSmith 1.2).
+//! Reads the fields of a body. Each field is checked against all its rules when it is read. Of several faults the
+//! answer names the one that comes first in the order of checks: syntax, then missing fields, then values (LangSmith
+//! 1.2).
 
 use super::auth::{AuthType, Header, OauthMode, SentAuth};
 use super::problem::Problem;
+use crate::http::field;
 use hawser_core::App;
 use hawser_core::domain::header::is_token;
 use hawser_core::domain::id::{is_plain_text, parse_hyphenated};
@@ -32,16 +34,16 @@ const REFUSED_HEADERS: [&str; 11] = [
     "upgrade",
 ];
 
-/// What an auth session may start from.
+/// How an auth session may begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
-    /// A token that is there and serves; else from nothing.
+    /// Reuse a stored token if it is valid; otherwise begin a consent.
     Reuse,
-    /// From nothing.
+    /// Begin a consent in any case.
     Create,
 }
 
-/// The object of a body, and what was wrong in it so far. `null` reads as absent.
+/// The object of a body, and the first fault in it so far. `null` counts as absent.
 pub struct Fields {
     object: Map<String, Value>,
     refused: Option<Problem>,
@@ -62,10 +64,10 @@ impl Fields {
         }
     }
 
-    /// What was read, if nothing was wrong.
+    /// The value, if no fault was found.
     ///
     /// # Errors
-    /// The fault that comes first.
+    /// The fault that comes first in the order of checks.
     pub fn into_result<T>(self, read: Option<T>) -> Result<T, Problem> {
         match self.refused {
             Some(problem) => Err(problem),
@@ -73,7 +75,7 @@ impl Fields {
         }
     }
 
-    /// Reads a body that may be left out.
+    /// Reads a body that may be empty.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -81,7 +83,7 @@ impl Fields {
         Self::read(if body.is_empty() { b"{}" } else { body })
     }
 
-    /// Notes the fault if a field is absent.
+    /// Records the fault if a field is absent.
     pub fn required(&mut self, field: &str) {
         self.expect(field, A_TEXT);
     }
@@ -102,7 +104,8 @@ impl Fields {
         }
     }
 
-    /// `url`, as it was sent. `loopback` allows `http` there, and so do the private hosts for which the operator does.
+    /// `url`, as it was sent. `http` is allowed on loopback if the server runs locally, and for private hosts where the
+    /// operator allows it.
     pub fn url(&mut self, app: &App) -> Option<String> {
         self.url_in("url", app)
     }
@@ -119,7 +122,7 @@ impl Fields {
         }
     }
 
-    /// An id in a system of the caller's; the empty one is none.
+    /// An id in a system of the caller's. An empty one counts as absent.
     pub fn foreign_id(&mut self, field: &'static str) -> Option<String> {
         let id = self.text(field).filter(|id| !id.is_empty())?;
         if id.chars().count() <= TEXT_AT_MOST {
@@ -161,7 +164,7 @@ impl Fields {
         }
     }
 
-    /// The id of a user or of a token, or another one that may be anything; the empty one is none.
+    /// The id of a user, a token or something else, of any form. An empty one counts as absent.
     pub fn id(&mut self, field: &str) -> Option<String> {
         self.text(field).filter(|id| !id.trim().is_empty())
     }
@@ -172,7 +175,7 @@ impl Fields {
         self.filled("provider_id")
     }
 
-    /// `scopes`: those of RFC 6749, each once.
+    /// `scopes`: scope tokens of RFC 6749, without duplicates.
     pub fn scopes(&mut self) -> Option<Vec<String>> {
         self.expect("scopes", "an array of strings");
         let Value::Array(items) = self.get("scopes")?.clone() else {
@@ -206,7 +209,7 @@ impl Fields {
         }
     }
 
-    /// A field that is a yes or a no and has no effect.
+    /// A boolean field that is accepted without effect.
     pub fn flag(&mut self, field: &str) {
         if self.get(field).is_some_and(|value| !value.is_boolean()) {
             self.note(Problem::InvalidBody);
@@ -250,8 +253,8 @@ impl Fields {
         }
     }
 
-    fn get(&self, field: &str) -> Option<&Value> {
-        self.object.get(field).filter(|value| !value.is_null())
+    fn get(&self, name: &str) -> Option<&Value> {
+        field(&self.object, name)
     }
 
     fn text(&mut self, field: &str) -> Option<String> {
@@ -261,7 +264,7 @@ impl Fields {
         }
     }
 
-    /// A text that, if it is sent at all, says something.
+    /// A text that must not be empty if it is sent.
     fn filled(&mut self, field: &str) -> Option<String> {
         let text = self.text(field)?;
         if text.trim().is_empty() {
@@ -279,13 +282,13 @@ impl Fields {
         }
     }
 
-    /// Notes the fault of a field, which then has no value.
+    /// Records the fault of a field, which then has no value.
     fn refuse<T>(&mut self, problem: Problem) -> Option<T> {
         self.note(problem);
         None
     }
 
-    /// Notes a fault, unless one was noted that is answered before it.
+    /// Records a fault, unless an earlier one comes first in the order of checks.
     fn note(&mut self, problem: Problem) {
         let stage = |problem: &Problem| match problem {
             Problem::InvalidBody => 0,
@@ -321,7 +324,7 @@ fn is_scope(text: &str) -> bool {
             .all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\'))
 }
 
-/// The rules of headers (LangSmith 1.5); the error names the header.
+/// The rules for headers (LangSmith 1.5). The error has the index of the header.
 fn headers_rule(headers: &[Header]) -> Result<(), (usize, &'static str)> {
     if headers.len() > HEADERS_AT_MOST {
         return Err((HEADERS_AT_MOST, "more than 32 headers"));
@@ -355,8 +358,8 @@ fn headers_rule(headers: &[Header]) -> Result<(), (usize, &'static str)> {
     Ok(())
 }
 
-/// The rule of URLs (LangSmith 6). What is judged is the text as written: the parser repairs much that other clients of the
-/// same URL would read differently, such as a backslash for a slash, or `https:` without slashes.
+/// The rules for URLs (LangSmith 6). They check the text as it was written: the parser corrects much that other clients
+/// of the URL would read differently, such as a backslash for a slash, or `https:` without slashes.
 fn url_rule(
     text: &str,
     loopback: bool,
@@ -392,7 +395,7 @@ fn url_rule(
     }
 }
 
-/// Whether a URL names this machine, and does so in the usual spelling: `127.1` is none.
+/// Whether a URL names this machine in the usual spelling; `127.1` is not one.
 fn is_loopback(url: &Url, authority: &str) -> bool {
     let written = url.host_str().and_then(|host| {
         let (start, port) = authority.split_at_checked(host.len())?;

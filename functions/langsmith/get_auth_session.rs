@@ -1,4 +1,4 @@
-//! `GET /auth-sessions/{session_id}`: how a consent stands, waited for (LangSmith 2.9, 4).
+//! `GET /auth-sessions/{session_id}`: the state of a consent, by long polling (LangSmith 2.9, 4).
 
 use super::problem::Problem;
 use super::{Permission, admit, may_use};

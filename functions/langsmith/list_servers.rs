@@ -8,7 +8,7 @@ use hawser_core::App;
 use hawser_core::operations::{providers, servers};
 use lambda_http::Body;
 
-/// Returns 200 with a bare array, oldest first, never cut.
+/// Returns 200 with a bare array, oldest first, without pages.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, ()) = admit(app, request, Permission::Read, Ok(())).await?;
     let listed = servers::list(app, who)

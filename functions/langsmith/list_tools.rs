@@ -1,4 +1,4 @@
-//! `GET /mcp/tools`: the tools of the server at a URL, as the acting user finds them there (LangSmith 2.7).
+//! `GET /mcp/tools`: the tools of the server at a URL, listed with the acting user's credential (LangSmith 2.7).
 
 use super::problem::Problem;
 use super::{Permission, acting_user, admit};
@@ -16,7 +16,7 @@ use hawser_core::{App, Error};
 use lambda_http::Body;
 use serde::Serialize;
 
-/// The most tools that are answered.
+/// The most tools in an answer.
 const LIMIT: usize = 1000;
 
 /// Returns 200 with the tools in the server's order.
@@ -43,13 +43,13 @@ struct Asked {
     url: String,
     provider: Option<String>,
     cache_policy: CachePolicy,
-    /// Whom a service key acts for, if it says so.
+    /// The user that a service key acts for, if the request names one.
     user: Option<String>,
 }
 
 fn parse(request: &Request) -> Result<Asked, Problem> {
     let query = query(request);
-    // Nothing in particular is said of a parameter that is repeated: the last one counts.
+    // The contract says nothing about repeated parameters: the last one counts.
     let sent = |name: &str| {
         let mut all = query.iter().rev().filter(|(sent, _)| sent == name);
         all.next().map(|(_, value)| value.clone())
@@ -73,7 +73,7 @@ fn parse(request: &Request) -> Result<Asked, Problem> {
     })
 }
 
-/// Which of a tenant's servers is meant: of those at that URL the one of the provider, else those that are spelt the same,
+/// The server that is meant, out of a tenant's servers at that URL: the provider's, or else those spelt the same, or
 /// else all; of these the newest.
 async fn chosen(
     app: &App,
@@ -106,7 +106,8 @@ async fn chosen(
         .ok_or(Problem::ProviderNotFound)
 }
 
-/// The servers at a URL. Its values count for those who are shown them: others are not to find them out by trying.
+/// The servers at a URL. Values in its query are compared only for callers who are shown them; others could guess them
+/// here.
 async fn at_url(
     app: &App,
     caller: &Caller,
@@ -132,7 +133,7 @@ async fn at_url(
     Ok(there)
 }
 
-/// A URL as the clients compare it.
+/// A URL in the form that clients compare.
 fn plain(url: &str) -> String {
     url.trim().trim_end_matches('/').to_lowercase()
 }
@@ -145,7 +146,7 @@ fn refused(server: &Server, failure: Failure) -> Problem {
         Failure::Failed(error) => return error.into(),
     };
     match refusal {
-        // Its own client is refused: there is nothing that a user could connect.
+        // The server's own client was refused, so there is nothing for a user to connect.
         Refusal::NoCredential(_)
             if matches!(server.auth, Auth::Oauth(_)) && !server.subjects_consent() =>
         {
@@ -178,7 +179,7 @@ struct Shown<'a> {
 }
 
 impl<'a> Listed<'a> {
-    /// What a sibling contract keeps back of a connection can be called by nobody, so nobody is shown it.
+    /// Tools that a connection does not offer can be called by nobody, so they are shown to nobody.
     fn new(server: &Server, tools: &'a Tools) -> Self {
         let offered = tools.all.iter();
         let offered = offered.filter(|tool| server.connection.allows_tool(tool));

@@ -11,13 +11,13 @@ use hawser_core::{App, Result};
 use serde::Serialize;
 use uuid::Uuid;
 
-/// Whether the values in a server's address, like those of its headers, are shown to whoever may call it. Those of an
-/// integration are its operator's.
+/// Whether callers who may invoke the server see the values in its address, as they see those of its headers. The
+/// values of an integration belong to the operator, and are not shown.
 fn may_show_address(server: &Server) -> bool {
     server.connection.client_secret_hash.is_none()
 }
 
-/// A server as its caller sees it.
+/// A server, as its caller sees it.
 #[derive(Serialize)]
 pub struct McpServer<'a> {
     id: Uuid,
@@ -27,7 +27,7 @@ pub struct McpServer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     headers: Option<Vec<Header>>,
     auth_type: &'static str,
-    /// There for OAuth only, and then possibly null.
+    /// Present for OAuth only, where it may be null.
     #[serde(skip_serializing_if = "Option::is_none")]
     oauth_provider_id: Option<Option<Uuid>>,
     oauth_mode: &'static str,
@@ -38,13 +38,13 @@ pub struct McpServer<'a> {
     external_system_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     can_invoke: Option<bool>,
-    /// An extension, for those who may change the server.
+    /// An extension of the contract, for callers who may change the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_failed_consent: Option<LastFailedConsent<'a>>,
 }
 
 impl<'a> McpServer<'a> {
-    /// With secrets that are at hand anyway. `provider` is the caller's own one there.
+    /// The object, with secrets that were opened already. `provider` is the caller's own provider at the server.
     pub fn new(
         caller: &Caller,
         server: &'a Server,
@@ -85,7 +85,7 @@ impl<'a> McpServer<'a> {
         }
     }
 
-    /// Opens the secrets of a server only for a caller who may see them, and if there are any to be seen.
+    /// The object. The server's secrets are opened only if there are any, and only for a caller who may see them.
     ///
     /// # Errors
     /// [`hawser_core::Error::Unavailable`], [`hawser_core::Error::Internal`].

@@ -41,18 +41,18 @@ use lambda_http::http::Method;
 pub enum Permission {
     /// Register servers.
     Create,
-    /// List and discover them.
+    /// List servers and the tools of a server.
     Read,
-    /// Change them.
+    /// Change servers.
     Update,
-    /// Delete them.
+    /// Delete servers.
     Delete,
-    /// Run their tools, and see the headers that this takes.
+    /// Call the tools of servers, and see the headers that this takes.
     Invoke,
 }
 
 impl Permission {
-    /// As the contract spells it.
+    /// The permission's name in the contract.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Create => "mcp-servers:create",
@@ -63,12 +63,12 @@ impl Permission {
         }
     }
 
-    /// Whether the caller has it.
+    /// Whether the caller has the permission.
     pub(crate) fn is_of(self, caller: &Caller) -> bool {
         caller.permissions.contains(self.name())
     }
 
-    /// Refuses a caller without it.
+    /// Refuses a caller without the permission.
     ///
     /// # Errors
     /// [`Problem::PermissionMissing`].
@@ -81,8 +81,8 @@ impl Permission {
     }
 }
 
-/// The body's size, the credentials and their tenant, then what was found wrong in the request (LangSmith 1.2): bad input is
-/// answered as such only to someone who may make the call.
+/// Checks the body's size, then the credentials and their tenant, then reports what is wrong in the request (LangSmith
+/// 1.2): bad input is reported only to callers who may make the call.
 async fn admit<T>(
     app: &App,
     request: &Request,
@@ -112,25 +112,25 @@ fn names_other_tenant(request: &Request, who: &Presented) -> bool {
         .is_some_and(|named| !named.is_empty() && !named.eq_ignore_ascii_case(&tenant))
 }
 
-/// Whether a destructive call is a dry run; ours, beside the contract.
+/// Whether a destructive call is a dry run. An extension of the contract.
 fn dry_run(request: &Request) -> Result<bool, Problem> {
     http::dry_run(request).ok_or(Problem::InvalidQuery("dryRun", "true or false"))
 }
 
-/// The server that a path names.
+/// The server's id in the path.
 fn server_id(request: &Request) -> Result<ServerId, Problem> {
     ServerId::parse_uuid(&http::path_parameter(request, "mcp_server_id"))
         .ok_or(Problem::InvalidPathParameter)
 }
 
-/// Our own base, which issuers send browsers back to.
+/// The deployment's base URL, which issuers send browsers back to.
 fn base(app: &App, request: &Request) -> Result<String, Problem> {
     let unknown = || Error::internal("the public base URL is neither configured nor in the event");
     Ok(http::public_base(app, request).ok_or_else(unknown)?)
 }
 
-/// A service key acts as the user it names, if that can be one; everybody else as themselves, whoever they name
-/// (LangSmith 1.1).
+/// The user that a call acts for: for a service key the user that it names, if that is a valid one; for all others the
+/// caller, whomever the request names (LangSmith 1.1).
 fn acting_user(caller: &Caller, named: Option<&str>) -> Option<Subject> {
     match named {
         Some(id) if caller.is_service_key => Subject::new(SubjectType::User, id),
@@ -138,13 +138,14 @@ fn acting_user(caller: &Caller, named: Option<&str>) -> Option<Subject> {
     }
 }
 
-/// Whether what a subject has may be used by a caller: the subject itself, or a service key of the tenant (LangSmith 1.1).
+/// Whether a caller may use what a subject has: it is the subject itself, or a service key of the tenant (LangSmith
+/// 1.1).
 fn may_use(caller: &Caller, subject: &Subject) -> bool {
     caller.is_service_key || caller.subject() == subject
 }
 
-/// A URL with the stored values of its query in the place of redacted ones, which answers to callers without
-/// `mcp-servers:invoke` have.
+/// A URL whose redacted query values are replaced by the stored ones. Callers without `mcp-servers:invoke` get URLs
+/// with redacted values, and send them back.
 fn restored(url: &str, stored: Option<&str>) -> Result<String, Problem> {
     address::restored(url, stored)
         .map_err(|_| Problem::InvalidUrl("redacted value that nothing is stored for"))

@@ -1,8 +1,8 @@
-//! How this contract says no: one error object (LangSmith 1.3) built from its closed table (LangSmith 3), and the older
-//! bodies of authentication (LangSmith 1.1), which have none of its fields.
+//! The error answers of this contract: one error object (LangSmith 1.3) with the codes of a closed table (LangSmith 3),
+//! and the older bodies of authentication errors (LangSmith 1.1), which have none of its fields.
 
 use super::Permission;
-use crate::http::{Code, Response, empty, json, with_header};
+use crate::http::{Code, Response, empty, json, with_header, with_scope_to_manage};
 use hawser_core::Error;
 use hawser_core::domain::error::{OauthSetup, Unauthenticated, UnusableAddress};
 use lambda_http::Body;
@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 use tracing::error;
 
-/// One refusal.
+/// An error answer.
 #[derive(Debug)]
 pub enum Problem {
     /// The credentials are not for this tenant.
@@ -19,48 +19,48 @@ pub enum Problem {
     PermissionMissing(Permission),
     /// The body is larger than the limit.
     BodyTooLarge,
-    /// The path's id is no UUID.
+    /// The id in the path is not a UUID.
     InvalidPathParameter,
-    /// This query parameter has a value that it cannot have, instead of this.
+    /// The query parameter (first) has no valid value; it must be as described (second).
     InvalidQuery(&'static str, &'static str),
-    /// The body is no JSON object, or a field in it is not of its type.
+    /// The body is not a JSON object, or a field has the wrong type.
     InvalidBody,
     /// A required field has no value.
     FieldMissing {
-        /// Such as `headers[0].key`.
+        /// The path of the field, such as `headers[0].key`.
         field: String,
-        /// What belongs there.
+        /// What the field must hold.
         expected: &'static str,
     },
-    /// Why the URL is none that can be registered.
+    /// Why the URL cannot be registered.
     InvalidUrl(&'static str),
-    /// Which header cannot be sent, and why.
+    /// The index of the header that cannot be sent, and why it cannot.
     InvalidHeader(usize, &'static str),
-    /// This field has a value that it cannot have.
+    /// The field has a value that is not allowed.
     InvalidValue(&'static str),
     /// The auth fields contradict each other.
     ConflictingAuth,
     /// Another server of the tenant has this name.
     NameConflict(String),
-    /// No provider of the caller's has this id.
+    /// The caller has no provider with this id.
     UnknownProvider,
-    /// No provider of the acting user's, at a server of that URL, has this id.
+    /// The acting user has no provider with this id at a server of that URL.
     ProviderNotFound,
-    /// The acting user has nothing to call the server with.
+    /// The acting user has no credential for the server.
     ConnectionRequired,
-    /// The server has refused what it was called with.
+    /// The server refused the credential.
     UpstreamAuthFailed,
-    /// The server does not answer, or must not be called.
+    /// The server did not answer, or must not be called.
     UpstreamUnreachable,
-    /// The server's answer is not what it should be.
+    /// The server's answer is malformed.
     BadUpstreamAnswer,
-    /// The server speaks HTTP with SSE as it was until 2024-11-05.
+    /// The server speaks HTTP with SSE, the transport of 2024-11-05.
     LegacySseTransport,
     /// No such path.
     PathNotFound,
-    /// The path takes other methods only; these.
+    /// The path supports these methods only.
     MethodNotAllowed(String),
-    /// Whatever the operation said.
+    /// The error of the operation.
     Domain(Error),
 }
 
@@ -80,13 +80,8 @@ struct ErrorBody {
 }
 
 impl Problem {
-    /// Whether the operation lost a race and should be tried anew.
-    pub fn is_contended(&self) -> bool {
-        matches!(self, Self::Domain(Error::Contended))
-    }
-
-    /// As routes say it that have neither a 409 nor a 422 (LangSmith 1.2, 2.6 to 2.9): whoever meets a busy server is to try
-    /// later, and a value that cannot be is a body that cannot be.
+    /// The same problem on routes that have neither a 409 nor a 422 (LangSmith 1.2, 2.6 to 2.9). A contended server
+    /// becomes one that is unavailable, and an invalid value an invalid body.
     pub fn without_409_and_422(self) -> Self {
         match self {
             Self::Domain(Error::Contended) => {
@@ -208,9 +203,8 @@ fn domain(error: &Error) -> (u16, &'static str, String) {
         Error::Unauthenticated(
             Unauthenticated::Missing | Unauthenticated::InvalidToken | Unauthenticated::Expired(_),
         ) => (401, "unauthorized", "Unauthorized"),
-        Error::Unauthenticated(Unauthenticated::NoTenant | Unauthenticated::InvalidKey) => {
-            (403, "forbidden", "Forbidden")
-        }
+        Error::Unauthenticated(Unauthenticated::NoTenant | Unauthenticated::InvalidKey)
+        | Error::ForCallsOnly => (403, "forbidden", "Forbidden"),
         Error::ServerNotFound => (
             404,
             "mcp_server_not_found",
@@ -277,7 +271,7 @@ fn domain(error: &Error) -> (u16, &'static str, String) {
             "mcp_server_update_conflict",
             "Repeat the request: the MCP server was changed at the same time",
         ),
-        // Only headers can grow a record beyond what the store takes.
+        // Only headers can make a record larger than the store accepts.
         Error::TooLarge => (422, "invalid_header", "Correct 'headers[0]': too long"),
         Error::Unavailable(_) => (
             503,
@@ -317,9 +311,11 @@ impl From<Problem> for Response<Body> {
                 },
             ),
         };
-        if let Problem::MethodNotAllowed(methods) = &problem {
-            response = with_header(response, "allow", methods);
-        }
+        response = match &problem {
+            Problem::MethodNotAllowed(methods) => with_header(response, "allow", methods),
+            Problem::Domain(Error::ForCallsOnly) => with_scope_to_manage(response),
+            _ => response,
+        };
         response.extensions_mut().insert(Code(code));
         response
     }

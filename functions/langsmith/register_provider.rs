@@ -7,43 +7,42 @@ use crate::http::{Request, Response, body, json};
 use hawser_core::App;
 use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::id::ServerId;
-use hawser_core::operations::{providers, retry_on_contention, servers};
+use hawser_core::domain::server::Server;
+use hawser_core::domain::subject::Subject;
+use hawser_core::operations::{Permitted, providers, servers};
 use lambda_http::Body;
 use serde_json::json;
 
-/// Returns 200 with the id of the user's provider, the same one for ever. Only for the first call is anybody contacted.
+/// Returns 200 with the id of the user's provider, which never changes. Only the first call contacts the server and its
+/// issuer.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let parsed = server_id(request).and_then(|id| Ok((id, user(request)?)));
     let (who, (id, user)) = admit(app, request, Permission::Invoke, parsed).await?;
     let base = base(app, request)?;
-    retry_on_contention(
-        || attempt(app, who.clone(), id, user.as_deref(), &base),
-        Problem::is_contended,
-    )
-    .await
-    .map_err(Problem::without_409_and_422)
+    let find = || find(app, who.clone(), id, user.as_deref());
+    let provider = providers::ensure(app, find, &base)
+        .await
+        .map_err(Problem::without_409_and_422)?;
+    Ok(json(200, &json!({"oauth_provider_id": provider})))
 }
 
-/// Whom a service key acts for, if it says so.
+/// The user that a service key acts for, if the request names one.
 fn user(request: &Request) -> Result<Option<String>, Problem> {
     let mut fields = Fields::read_optional(body(request))?;
     let user = fields.id("ls_user_id");
     fields.into_result(Some(user))
 }
 
-async fn attempt(
+/// The server, for a caller who may prepare a consent there, and the user whose consent it is.
+async fn find(
     app: &App,
     who: Presented,
     id: ServerId,
     user: Option<&str>,
-    base: &str,
-) -> Result<Response<Body>, Problem> {
+) -> Result<(Permitted<Server>, Subject), Problem> {
     let server = servers::find(app, who, Some(id))
         .await?
         .permit(|caller, _| Permission::Invoke.require(caller))?;
     let subject = acting_user(&server.caller, user).ok_or(Problem::InvalidBody)?;
-    let server = server.existing()?;
-    let tenant = &server.caller.tenant;
-    let provider = providers::ensure(app, tenant, &server.found, &subject, base).await?;
-    Ok(json(200, &json!({"oauth_provider_id": provider})))
+    Ok((server.existing()?, subject))
 }

@@ -8,7 +8,8 @@ use crate::http::{Request, Response, body, json};
 use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::error::OauthSetup;
 use hawser_core::domain::id::ServerId;
-use hawser_core::operations::{consent, retry_on_contention, servers};
+use hawser_core::domain::server::Server;
+use hawser_core::operations::{Permitted, consent, servers};
 use hawser_core::{App, Error};
 use lambda_http::Body;
 use secrecy::ExposeSecret;
@@ -24,12 +25,17 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
     let (who, asked) = admit(app, request, Permission::Invoke, parse(request)).await?;
     let base = base(app, request)?;
     let who = act_as(app, who, &asked.owner).await?;
-    retry_on_contention(
-        || attempt(app, who.clone(), &asked, &base),
-        Problem::is_contended,
-    )
-    .await
-    .map_err(Problem::without_409_and_422)
+    let find = || find(app, who.clone(), &asked);
+    let begun = consent::start_anew(app, find, &base)
+        .await
+        .map_err(Problem::without_409_and_422)?;
+    let answer = json!({
+        "id": consent::session_id(&begun.session),
+        "connection_id": begun.session.server.uuid(),
+        "status": "PENDING",
+        "verification_url": begun.url.expose_secret(),
+    });
+    Ok(json(201, &answer))
 }
 
 fn parse(request: &Request) -> Result<Asked, Problem> {
@@ -44,12 +50,8 @@ fn parse(request: &Request) -> Result<Asked, Problem> {
     fields.into_result(asked.map(|(connection, owner)| Asked { connection, owner }))
 }
 
-async fn attempt(
-    app: &App,
-    who: Presented,
-    asked: &Asked,
-    base: &str,
-) -> Result<Response<Body>, Problem> {
+/// The server, for a caller who is the user that is to connect to it.
+async fn find(app: &App, who: Presented, asked: &Asked) -> Result<Permitted<Server>, Problem> {
     let server = servers::find(app, who, ServerId::parse_uuid(&asked.connection))
         .await?
         .permit(|caller, _| Permission::Invoke.require(caller))?
@@ -61,12 +63,5 @@ async fn attempt(
     if Kind::of(&server.found) != Kind::Oauth {
         return Err(Error::Oauth(OauthSetup::NotEnabled).into());
     }
-    let begun = consent::start_consent(app, &server, base, None, None).await?;
-    let answer = json!({
-        "id": consent::session_id(&begun.session),
-        "connection_id": server.found.id.uuid(),
-        "status": "PENDING",
-        "verification_url": begun.url.expose_secret(),
-    });
-    Ok(json(201, &answer))
+    Ok(server)
 }

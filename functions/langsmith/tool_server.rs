@@ -1,6 +1,7 @@
 //! What the routes of the tool gateway share: the object of a server (LangSmith 7.3), pages (LangSmith 7.2), and as whom a
 //! request acts (LangSmith 7.1).
 
+use super::Permission;
 use super::problem::Problem;
 use crate::http::{self, Request};
 use hawser_core::App;
@@ -10,6 +11,8 @@ use hawser_core::domain::id::ServerId;
 use hawser_core::domain::server::{Auth, AuthLevel, Server};
 use hawser_core::domain::status::{Status, status};
 use hawser_core::domain::subject::{Subject, SubjectType};
+use hawser_core::operations::Permitted;
+use hawser_core::operations::credentials::{self, ServerAndRecords};
 use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -82,6 +85,22 @@ pub async fn act_as(app: &App, who: Presented, named: &str) -> Result<Presented,
         caller
     };
     Ok(Presented::Caller(Box::new(caller)))
+}
+
+/// The caller's own records at a server, for a caller who has the permission.
+///
+/// # Errors
+/// [`Problem::PermissionMissing`], and what the operation fails with.
+pub async fn find_own(
+    app: &App,
+    who: Presented,
+    id: ServerId,
+    needed: Permission,
+) -> Result<Permitted<ServerAndRecords>, Problem> {
+    let at = credentials::find_own(app, who, Some(id))
+        .await?
+        .permit(|caller, _| needed.require(caller))?;
+    Ok(at.existing()?)
 }
 
 /// A window on a list that is ordered by id.

@@ -12,8 +12,7 @@ use hawser_core::domain::address::origin;
 use hawser_core::domain::id::ServerId;
 use hawser_core::domain::server::{Auth, Place, Secrets, Server};
 use hawser_core::operations::providers::{self, ServerAndProvider};
-use hawser_core::operations::retry_on_contention;
-use hawser_core::operations::servers::{self, Voiding};
+use hawser_core::operations::servers::{self, Change, Voiding};
 use lambda_http::Body;
 
 struct Patch {
@@ -22,16 +21,21 @@ struct Patch {
     dry_run: bool,
 }
 
-/// Returns 200 with the server as it is now. With `dryRun=true` nothing changes, and the answer counts what the change would
+/// Returns 200 with the changed server. With `dryRun=true` nothing changes, and the answer counts what the change would
 /// void.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let parsed = server_id(request).and_then(|id| Ok((id, parse(app, request)?)));
     let (who, (id, patch)) = admit(app, request, Permission::Update, parsed).await?;
-    retry_on_contention(
-        || attempt(app, who.clone(), id, &patch),
-        Problem::is_contended,
-    )
-    .await
+    let read = || read(app, who.clone(), id, &patch);
+    let plan = servers::change(app, read, patch.dry_run).await?;
+    if patch.dry_run {
+        let voided = plan.count_voided(app).await?;
+        return Ok(json(200, &dry_run_response(&voided)));
+    }
+    let (caller, provider) = (&plan.at.caller, plan.at.found.provider.as_ref());
+    let secrets = plan.secrets.unwrap_or_default();
+    let server = McpServer::new(caller, &plan.after, &secrets, provider);
+    Ok(json(200, &server))
 }
 
 fn parse(app: &App, request: &Request) -> Result<Patch, Problem> {
@@ -42,55 +46,44 @@ fn parse(app: &App, request: &Request) -> Result<Patch, Problem> {
     fields.into_result(Some(Patch { url, auth, dry_run }))
 }
 
-async fn attempt(
+/// Reads the server, and says what the patch makes of it.
+async fn read(
     app: &App,
     who: Presented,
     id: ServerId,
     patch: &Patch,
-) -> Result<Response<Body>, Problem> {
+) -> Result<Change<ServerAndProvider>, Problem> {
     let at = providers::find(app, who, id)
         .await?
         .permit(|caller, _| Permission::Update.require(caller))?
         .existing()?;
-    let ServerAndProvider {
-        server: before,
-        provider,
-    } = &at.found;
-    let caller = &at.caller;
-    let stored = servers::open(app, &caller.tenant, before).await?;
+    let before = &at.found.server;
+    let stored = servers::open(app, &at.caller.tenant, before).await?;
     let mut after = before.clone();
-    let address = match &patch.url {
+    after.url = match &patch.url {
         Some(url) => restored(url, Some(stored.address(before)))?,
         None => stored.address(before).to_owned(),
     };
-    after.url.clone_from(&address);
     let mut secrets = AuthFields::of(before, &stored)
         .with(patch.auth.clone())?
         .put_into(&mut after, &stored);
     if origin(&before.url) != origin(&after.url) {
         if patch.auth.headers.is_none() && has_headers(before) {
-            Permission::Invoke.require(caller)?;
+            Permission::Invoke.require(&at.caller)?;
         }
         forget_unreadable(&mut after, &mut secrets);
     }
-    secrets.keep_address(&address);
-    let voiding = Voiding::AgreedForAnyAddress;
-    if patch.dry_run {
-        let before = (before, &stored);
-        let voided =
-            servers::preview_voided_credentials(app, &caller.tenant, before, &after, voiding)
-                .await?;
-        return Ok(json(200, &dry_run_response(&voided)));
-    }
-    let after = servers::change(app, caller, before, after, Some(&secrets), voiding).await?;
-    Ok(json(
-        200,
-        &McpServer::new(caller, &after, &secrets, provider.as_ref()),
-    ))
+    Ok(Change {
+        at,
+        after,
+        secrets: Some(secrets),
+        voiding: Voiding::AgreedForAnyAddress,
+    })
 }
 
-/// Takes away the secrets of a sibling contract that would go to another host with the URL: nobody can read them through
-/// this one, so nobody may have them sent where they like. Headers that it shows stay, for callers who can see them.
+/// Removes secrets of a sibling contract that would be sent to another host with the new URL: nobody can read them
+/// through this contract, so nobody may choose where they are sent. Headers that this contract shows stay, for callers
+/// who can see them.
 fn forget_unreadable(server: &mut Server, secrets: &mut Secrets) {
     if let Some(key) = hidden_key(server).cloned() {
         secrets.remove(Place::Header(&key.name));

@@ -7,14 +7,11 @@ use super::{admit, auth_status, query, server_id};
 use crate::http::{Request, Response, json, public_base};
 use hawser_core::App;
 use hawser_core::auth::credentials::Presented;
-use hawser_core::domain::error::Error;
 use hawser_core::domain::id::ServerId;
-use hawser_core::domain::server::Auth;
-use hawser_core::domain::status::{Status, status};
-use hawser_core::operations::{Permitted, consent, credentials, retry_on_contention};
+use hawser_core::operations::credentials::{self, ServerAndRecords};
+use hawser_core::operations::{Permitted, consent};
 use lambda_http::Body;
 use secrecy::ExposeSecret;
-use serde_json::Value;
 use url::Url;
 
 /// Where the consent URL is to lead.
@@ -28,40 +25,24 @@ struct Asked {
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, asked) = admit(app, request, parse(app, request)).await?;
     let id = server_id(request);
-    let status = retry_on_contention(
-        || attempt(app, who.clone(), id, &asked),
-        Problem::is_contended,
-    )
-    .await?;
-    Ok(json(200, &status))
+    let find = || find(app, who.clone(), id);
+    let (base, return_to) = (asked.base.as_deref(), asked.return_to.as_deref());
+    let (status, begun) = consent::start_required_consent(app, find, base, return_to).await?;
+    let mut object = auth_status(status);
+    if let Some(begun) = begun {
+        object["authorization_endpoint"] = begun.url.expose_secret().into();
+    }
+    Ok(json(200, &object))
 }
 
-async fn attempt(
+/// The caller's own records: anyone may ask, always for itself.
+async fn find(
     app: &App,
     who: Presented,
     id: Option<ServerId>,
-    asked: &Asked,
-) -> Result<Value, Problem> {
+) -> Result<Permitted<ServerAndRecords>, Problem> {
     let at = credentials::find_own(app, who, id).await?.existing()?;
-    // Anyone may ask, always for itself.
-    let Permitted { caller, found } = at.permit(|_, _| Ok::<_, Problem>(()))?;
-    let now = status(&found.server, &found.records, app.now());
-    let mut object = auth_status(now);
-    let consents = matches!(found.server.auth, Auth::Oauth(_));
-    if consents && matches!(now, Status::Required { .. }) {
-        let base = asked
-            .base
-            .as_deref()
-            .ok_or_else(|| Error::internal("no consent can start: HAWSER_PUBLIC_URL is not set"))?;
-        let server = Permitted {
-            caller,
-            found: found.server,
-        };
-        let begun =
-            consent::start_consent(app, &server, base, asked.return_to.clone(), None).await?;
-        object["authorization_endpoint"] = begun.url.expose_secret().into();
-    }
-    Ok(object)
+    at.permit(|_, _| Ok(()))
 }
 
 fn parse(app: &App, request: &Request) -> Result<Asked, Problem> {

@@ -10,9 +10,10 @@ use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::credential::Source;
 use hawser_core::domain::id::ServerId;
 use hawser_core::domain::subject::Subject;
-use hawser_core::operations::{DeletionPreview, credentials, retry_on_contention};
+use hawser_core::operations::credentials::{self, ServerAndRecords};
+use hawser_core::operations::{Permitted, Removal};
 use lambda_http::Body;
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Returns 200 with the receipt's id once the record is out of every read path; a second call is 404. With `dryRun=true`
 /// nothing changes and the answer counts what would go.
@@ -20,32 +21,26 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
     let parsed = parse(request).and_then(|parsed| Ok((parsed, dry_run(request)?)));
     let (who, (asked, dry_run)) = admit(app, request, parsed).await?;
     let id = server_id(request);
-    let data = retry_on_contention(
-        || attempt(app, who.clone(), id, &asked, dry_run),
-        Problem::is_contended,
-    )
-    .await?;
+    let (source, subject) = asked;
+    let find = || find(app, who.clone(), id, &subject);
+    let data = match credentials::disconnect(app, find, source, dry_run).await? {
+        Removal::Planned(preview) => dry_run_response(&preview),
+        Removal::Done(receipt) => json!({"receiptId": receipt}),
+    };
     Ok(json(200, &json!({"data": data})))
 }
 
-async fn attempt(
+/// The subject's records, for a caller who may end them.
+async fn find(
     app: &App,
     who: Presented,
     id: Option<ServerId>,
-    (source, subject): &(Source, Subject),
-    dry_run: bool,
-) -> Result<Value, Problem> {
-    let at = credentials::find(app, who, id, subject.clone())
+    subject: &Subject,
+) -> Result<Permitted<ServerAndRecords>, Problem> {
+    credentials::find(app, who, id, subject.clone())
         .await?
-        .existing()?;
-    let at = at.permit(|caller, at| require_self_or_manager(caller, &at.server, subject))?;
-    if dry_run {
-        let mut preview = DeletionPreview::default();
-        preview.add(&at.found.credential(*source)?);
-        return Ok(dry_run_response(&preview));
-    }
-    let receipt = credentials::disconnect(app, &at, *source).await?;
-    Ok(json!({"receiptId": receipt}))
+        .existing()?
+        .permit(|caller, at| require_self_or_manager(caller, &at.server, subject))
 }
 
 /// A body is required, and every field in it: nothing that is left out ever widens what is deleted.

@@ -1,6 +1,6 @@
 //! How this contract says no: `HttpError`, whatever the status (TrueFoundry 1.4).
 
-use crate::http::{Code, Response, json, with_header};
+use crate::http::{Code, Response, json, with_header, with_scope_to_manage};
 use hawser_core::Error;
 use hawser_core::domain::error::UnusableAddress;
 use lambda_http::Body;
@@ -73,11 +73,6 @@ impl Problem {
         }])
     }
 
-    /// Whether the operation lost a race and should be tried anew.
-    pub fn is_contended(&self) -> bool {
-        matches!(self, Self::Domain(Error::Contended | Error::NameTaken))
-    }
-
     fn parts(self) -> (u16, &'static str, String, Option<Value>) {
         let said = |status, code, message: &str| (status, code, message.to_owned(), None);
         let faulty = |status, code, message: &str, faults: Vec<Fault>| {
@@ -128,6 +123,9 @@ impl Problem {
             Self::MethodNotAllowed(_) => said(405, "METHOD_NOT_ALLOWED", "This path does not take this method."),
             Self::Domain(Error::Unauthenticated(_)) => {
                 said(401, "UNAUTHORIZED", "Valid credentials are required.")
+            }
+            Self::Domain(Error::ForCallsOnly) => {
+                said(403, "PERMISSION_DENIED", "This token is for calls to MCP servers only.")
             }
             Self::Domain(Error::ServerNotFound) => said(404, "MCP_SERVER_NOT_FOUND", "There is no such MCP server."),
             Self::Domain(Error::CredentialNotFound) => {
@@ -185,6 +183,7 @@ impl From<Problem> for Response<Body> {
         } else {
             None
         };
+        let for_calls = matches!(problem, Problem::Domain(Error::ForCallsOnly));
         let (status_code, code, message, details) = problem.parts();
         let mut response = json(
             status_code,
@@ -198,6 +197,7 @@ impl From<Problem> for Response<Body> {
         response.extensions_mut().insert(Code(code));
         match (status_code, allow) {
             (401, _) => with_header(response, "www-authenticate", "Bearer"),
+            (403, _) if for_calls => with_scope_to_manage(response),
             (429, _) => with_header(response, "retry-after", "60"),
             (_, Some(allow)) => with_header(response, "allow", &allow),
             _ => response,

@@ -15,10 +15,9 @@ use hawser_core::domain::credential::OverrideValue;
 use hawser_core::domain::id::ServerId;
 use hawser_core::domain::server::{Auth, Server};
 use hawser_core::domain::subject::Subject;
-use hawser_core::operations::credentials::{self, ServerAndRecords};
-use hawser_core::operations::retry_on_contention;
+use hawser_core::operations::credentials::{self, NewOverride, ServerAndRecords};
 use lambda_http::Body;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeMap;
 
 /// An override as sent.
@@ -31,12 +30,9 @@ enum Sent {
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, (subject, sent)) = admit(app, request, parse(app, request)).await?;
     let id = server_id(request);
-    let data = retry_on_contention(
-        || attempt(app, who.clone(), id, &subject, &sent),
-        Problem::is_contended,
-    )
-    .await?;
-    Ok(json(200, &json!({"data": data})))
+    let read = || read(app, who.clone(), id, &subject, &sent);
+    let own = credentials::install_override(app, read).await?;
+    Ok(json(200, &json!({"data": row(&own)})))
 }
 
 fn parse(app: &App, request: &Request) -> Result<(Subject, Sent), Problem> {
@@ -86,30 +82,25 @@ fn read_override(own: &mut Reader<'_>) -> Option<Sent> {
     }
 }
 
-async fn attempt(
+/// Reads the subject's records, and makes an override of what was sent.
+async fn read(
     app: &App,
     who: Presented,
     id: Option<ServerId>,
     subject: &Subject,
     sent: &Sent,
-) -> Result<Value, Problem> {
+) -> Result<NewOverride, Problem> {
     let at = credentials::find(app, who, id, subject.clone())
         .await?
         .existing()?;
     let at = at.permit(|caller, at| require_self_or_manager(caller, &at.server, subject))?;
     fits(&at.found.server, sent)?;
-    let value = resolve(app, &at.caller, &at.found, sent).await?;
-    // Only a request that repeats a stored value depends on what is stored; any other simply replaces it.
-    let keeping = at
-        .found
-        .records
-        .header_override
-        .as_ref()
-        .filter(|_| sent.keeps());
-    let own =
-        credentials::install_override(app, &at.caller, &at.found.server, subject, &value, keeping)
-            .await?;
-    Ok(row(&own))
+    Ok(NewOverride {
+        value: resolve(app, &at.caller, &at.found, sent).await?,
+        at,
+        // Only a request that repeats a stored value depends on what is stored; any other simply replaces it.
+        keeps_stored: sent.keeps(),
+    })
 }
 
 /// What each kind of server accepts (TrueFoundry 6.2).

@@ -12,8 +12,10 @@ use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::caller::Caller;
 use hawser_core::domain::json::raw;
 use hawser_core::domain::server::{LangsmithFields, Server};
-use hawser_core::operations::servers::{self, Draft, DraftConnection, DraftName, Voiding};
-use hawser_core::operations::{DeletionPreview, retry_on_contention};
+use hawser_core::operations::servers::{
+    self, Change, ChangePlan, Draft, DraftConnection, DraftName, PutOutcome, Voiding,
+};
+use hawser_core::operations::{DeletionPreview, Permitted};
 use lambda_http::Body;
 use serde_json::value::RawValue;
 
@@ -21,8 +23,9 @@ struct Put {
     manifest: Manifest,
     dry_run: bool,
     force: bool,
-    /// The query's `dryRun`, which is ours, and not the contract's own in the body.
-    query_dry_run: bool,
+    /// Whether only to count what an update would void if it were forced: the query's `dryRun`, which is ours, and not the
+    /// contract's own in the body.
+    counts: bool,
 }
 
 /// Returns 200 with the server, created or updated. With `dryRun=true` in the query nothing changes, and the answer counts
@@ -34,20 +37,56 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
 
 /// What a manifest was applied to, and what came of it.
 pub(super) struct Applied {
-    /// The manifest from before, as it is shown; `None` where there was no server of that name.
+    /// The manifest from before, as it is shown; `None` if no server had that name.
     pub(super) existing: Option<Box<RawValue>>,
-    /// The server, or what a dry run has to say.
+    /// The server, or what a dry run counted.
     pub(super) data: Box<RawValue>,
 }
 
 /// Creates or updates the server that the request's manifest names.
 pub(super) async fn apply(app: &App, request: &Request) -> Result<Applied, Problem> {
     let (who, put) = admit(app, request, parse(app, request)).await?;
-    retry_on_contention(|| attempt(app, who.clone(), &put), Problem::is_contended).await
+    let read = || read(app, who.clone(), &put);
+    Ok(
+        match servers::put(app, read, put.dry_run || put.counts).await? {
+            PutOutcome::Created(caller, server) => Applied {
+                existing: None,
+                data: created(app, &put, &caller, server.as_deref()),
+            },
+            PutOutcome::Changed(plan) => Applied {
+                existing: Some(raw(&Registration::from(&plan.at.found).manifest())),
+                data: changed(app, &put, *plan).await?,
+            },
+        },
+    )
+}
+
+fn created(app: &App, put: &Put, caller: &Caller, server: Option<&Server>) -> Box<RawValue> {
+    match server {
+        _ if put.counts => raw(&dry_run_response(&DeletionPreview::default())),
+        Some(server) => present(app, caller, server),
+        None => Registration::for_dry_run(&put.manifest, &caller.actor)
+            .mcp_server(&caller.tenant, app.gateway_url.as_deref()),
+    }
+}
+
+async fn changed(
+    app: &App,
+    put: &Put,
+    mut plan: ChangePlan<Server>,
+) -> Result<Box<RawValue>, Problem> {
+    if put.counts {
+        return Ok(raw(&dry_run_response(&plan.count_voided(app).await?)));
+    }
+    // Whether a secret is the stored one is not to be found out by trying.
+    if put.dry_run && put.manifest.sends_secrets() {
+        plan.after.updated_at = app.now();
+    }
+    Ok(present(app, &plan.at.caller, &plan.after))
 }
 
 fn parse(app: &App, request: &Request) -> Result<Put, Problem> {
-    let query_dry_run = dry_run(request)?;
+    let counts = dry_run(request)?;
     let mut faults = Faults::of(app);
     let put = Reader::body(body(request), &mut faults).and_then(|object| {
         let mut reader = Reader::new(&object, "", &mut faults);
@@ -59,51 +98,39 @@ fn parse(app: &App, request: &Request) -> Result<Put, Problem> {
             manifest: manifest?.with_tags(body(request)),
             dry_run,
             force: force || force_delete,
-            query_dry_run,
+            counts,
         })
     });
     faults.into_result(put)
 }
 
-async fn attempt(app: &App, who: Presented, put: &Put) -> Result<Applied, Problem> {
+/// Looks the name up, follows the references to secrets, and says what the manifest makes of what the name leads to.
+async fn read(app: &App, who: Presented, put: &Put) -> Result<servers::Put, Problem> {
     let named = servers::find_named(app, who, &put.manifest.name)
         .await?
         .permit(|caller, server| match server {
             Some(server) => require(caller, Some(server), Permission::Manage),
             None => require(caller, None, Permission::Create),
         })?;
-    let caller = &named.caller;
-    let referred = put.manifest.follow_references(app, caller).await?;
-    let data = match &named.found {
-        Some(before) => update(app, caller, before, (put, &referred)).await?,
-        None => create(app, caller, (put, &referred)).await?,
-    };
-    let before = named.found.as_ref().map(Registration::from);
-    Ok(Applied {
-        existing: before.map(|before| raw(&before.manifest())),
-        data,
+    let Permitted { caller, found } = named;
+    let referred = put.manifest.follow_references(app, &caller).await?;
+    Ok(match found {
+        None => {
+            let draft = draft(&put.manifest, &referred)?;
+            servers::Put::Create(Box::new(caller), Box::new(draft))
+        }
+        Some(found) => {
+            let at = Permitted { caller, found };
+            servers::Put::Change(Box::new(change(app, at, put, &referred).await?))
+        }
     })
 }
 
-async fn create(
-    app: &App,
-    caller: &Caller,
-    (put, referred): (&Put, &Resolved),
-) -> Result<Box<RawValue>, Problem> {
-    let manifest = &put.manifest;
+fn draft(manifest: &Manifest, referred: &Resolved) -> Result<Draft, Problem> {
     let secrets = manifest.resolve(referred, None)?;
-    let address = manifest.address(None)?;
-    servers::require_usable(app, &address)?;
-    if put.query_dry_run {
-        return Ok(raw(&dry_run_response(&DeletionPreview::default())));
-    }
-    if put.dry_run {
-        let registration = Registration::for_dry_run(manifest, &caller.actor);
-        return Ok(registration.mcp_server(&caller.tenant, app.gateway_url.as_deref()));
-    }
-    let draft = Draft {
+    Ok(Draft {
         name: DraftName::Given(manifest.name.clone()),
-        url: address,
+        url: manifest.address(None)?,
         description: Some(manifest.description.clone()),
         auth: manifest.auth.clone(),
         additional_headers: manifest.additional_headers.clone(),
@@ -112,47 +139,29 @@ async fn create(
         langsmith: LangsmithFields::default(),
         connection: DraftConnection::default(),
         secrets,
-    };
-    Ok(present(
-        app,
-        caller,
-        &servers::create(app, caller, draft).await?,
-    ))
+    })
 }
 
-async fn update(
+async fn change(
     app: &App,
-    caller: &Caller,
-    before: &Server,
-    (put, referred): (&Put, &Resolved),
-) -> Result<Box<RawValue>, Problem> {
-    let stored = servers::open(app, &caller.tenant, before).await?;
+    at: Permitted<Server>,
+    put: &Put,
+    referred: &Resolved,
+) -> Result<Change<Server>, Problem> {
+    let before = &at.found;
+    let stored = servers::open(app, &at.caller.tenant, before).await?;
     let secrets = put.manifest.resolve(referred, Some((before, &stored)))?;
     let address = put.manifest.address(Some((before, &stored)))?;
-    let mut after = put.manifest.applied_to(before, address);
-    let voiding = if put.force {
-        Voiding::Agreed
-    } else {
-        Voiding::Refused
-    };
-    if put.query_dry_run {
-        let agreed = Voiding::Agreed;
-        let before = (before, &stored);
-        let voided =
-            servers::preview_voided_credentials(app, &caller.tenant, before, &after, agreed)
-                .await?;
-        return Ok(raw(&dry_run_response(&voided)));
-    }
-    if put.dry_run {
-        servers::preview_change(app, &caller.tenant, (before, &stored), &after, voiding).await?;
-        // Whether a secret is the stored one is not to be found out by trying.
-        if after != *before || put.manifest.sends_secrets() {
-            after.updated_at = app.now();
-        }
-        return Ok(present(app, caller, &after));
-    }
-    let after = servers::change(app, caller, before, after, Some(&secrets), voiding).await?;
-    Ok(present(app, caller, &after))
+    Ok(Change {
+        after: put.manifest.applied_to(before, address),
+        at,
+        secrets: Some(secrets),
+        voiding: if put.force || put.counts {
+            Voiding::Agreed
+        } else {
+            Voiding::Refused
+        },
+    })
 }
 
 fn present(app: &App, caller: &Caller, server: &Server) -> Box<RawValue> {

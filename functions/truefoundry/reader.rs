@@ -1,6 +1,7 @@
 //! Reading a JSON object field by field while collecting every fault with its path, never the value.
 
 use super::problem::{Fault, Problem};
+use crate::http::field;
 use hawser_core::App;
 use serde_json::{Map, Value};
 
@@ -132,7 +133,7 @@ impl<'a> Reader<'a> {
 
     /// The field, unless it is absent or null.
     pub fn get(&self, name: &str) -> Option<&'a Value> {
-        self.object.get(name).filter(|value| !value.is_null())
+        field(self.object, name)
     }
 
     /// All fields, null or not.

@@ -7,7 +7,8 @@ use crate::http::{Request, Response, dry_run_response, json, with_receipt};
 use hawser_core::App;
 use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::id::ServerId;
-use hawser_core::operations::{retry_on_contention, servers};
+use hawser_core::domain::server::Server;
+use hawser_core::operations::{Permitted, Removal, servers};
 use lambda_http::Body;
 use serde_json::json;
 
@@ -16,26 +17,22 @@ use serde_json::json;
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, dry_run) = admit(app, request, dry_run(request)).await?;
     let id = server_id(request);
-    retry_on_contention(
-        || attempt(app, who.clone(), id, dry_run),
-        Problem::is_contended,
-    )
-    .await
+    let find = || find(app, who.clone(), id);
+    Ok(match servers::revoke_all(app, find, dry_run).await? {
+        Removal::Planned(preview) => json(200, &json!({"data": dry_run_response(&preview)})),
+        Removal::Done((counts, receipt)) => {
+            let body = json!({"deletedCount": counts.oauth + counts.overrides});
+            with_receipt(json(200, &body), &receipt)
+        }
+    })
 }
 
-async fn attempt(
+/// The server, for a caller who manages the tenant.
+async fn find(
     app: &App,
     who: Presented,
     id: Option<ServerId>,
-    dry_run: bool,
-) -> Result<Response<Body>, Problem> {
+) -> Result<Permitted<Server>, Problem> {
     let server = servers::find(app, who, id).await?.existing()?;
-    let server = server.permit(|caller, _| require_tenant_admin(caller))?;
-    if dry_run {
-        let preview = servers::preview_deletion(app, &server.caller.tenant, &server.found).await?;
-        return Ok(json(200, &json!({"data": dry_run_response(&preview)})));
-    }
-    let (counts, receipt) = servers::revoke_all(app, &server).await?;
-    let body = json!({"deletedCount": counts.oauth + counts.overrides});
-    Ok(with_receipt(json(200, &body), &receipt))
+    server.permit(|caller, _| require_tenant_admin(caller))
 }

@@ -1,5 +1,5 @@
-//! Runs the integrity check of the table and of all audit logs, once a day; repairs what can be repaired if the event
-//! says so.
+//! Checks the integrity of the table and of all audit logs, once a day. Repairs what can be repaired if the event asks
+//! for it.
 
 use hawser_core::App;
 use hawser_core::operations::integrity::examine;
@@ -15,10 +15,10 @@ pub fn run() -> Result<(), Error> {
     super::run(handle)
 }
 
-/// Returns the figures; `"repair": true` in the event repairs.
+/// Runs the check and returns its figures. `"repair": true` in the event also repairs.
 ///
 /// # Errors
-/// The table cannot be read, or the check found orphaned items or an invalid audit log, so that the alarm rings.
+/// The table cannot be read, or the check found orphaned items or an invalid audit log. The error triggers the alarm.
 pub async fn handle(app: &App, event: Value, _until: Instant) -> Result<Value, Error> {
     let repair = event["repair"] == true;
     let report = examine(&app.table, Some(app), app.now(), repair).await?;

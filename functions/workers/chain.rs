@@ -1,5 +1,5 @@
-//! Chains the events of the audit log as the table's stream reports them. What is missed here waits in the index of due work
-//! until `workers-sweep` comes by.
+//! Chains the events of the audit log as the table's stream reports them. Events that are missed here stay in the index
+//! of due work until `workers-sweep` chains them.
 
 use super::failures;
 use hawser_core::App;
@@ -16,9 +16,9 @@ pub fn run() -> Result<(), Error> {
     super::run(handle)
 }
 
-/// Chains what is not chained yet; deliveries may come twice, late or out of order. Returns the events of chains that
-/// failed: the stream delivers again from the first of them. A failing chain of one tenant does not block those of
-/// others.
+/// Chains the events that are not chained yet. Records may come twice, late or out of order. Returns the records of the
+/// chains that failed; the stream delivers again from the first of them. A failing chain of one tenant does not block
+/// those of others.
 ///
 /// # Errors
 /// None: failures are reported record by record.

@@ -1,4 +1,4 @@
-//! Functions that nobody calls over HTTP: they finish what a request has begun.
+//! Functions that nobody calls over HTTP: they finish what requests have begun.
 
 pub mod audit;
 pub mod chain;
@@ -14,16 +14,16 @@ use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
-/// How long before an invocation is cut off nothing more is begun: an issuer that does not answer takes nearly as long.
+/// Nothing is begun in the last minute of an invocation: an issuer that does not answer takes nearly as long.
 const MARGIN: Duration = Duration::from_secs(60);
 
-/// Runs a worker as a Lambda function. It is told until when it may begin something.
+/// Runs a worker as a Lambda function. The instant passed to `work` is the last at which it may begin something.
 fn run<F>(work: impl Fn(&'static App, Value, Instant) -> F) -> Result<(), Error>
 where
     F: Future<Output = Result<Value, Error>> + Send + 'static,
 {
     lambda(async {
-        // Lives as long as the process does.
+        // The runtime borrows the application until the process ends.
         let app = App::connect(Config::from_env()?).await?.share();
         let app: &'static App = Box::leak(Box::new(app));
         lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| {
@@ -34,7 +34,7 @@ where
     })
 }
 
-/// What a stream is answered: the sequence numbers of the records that failed.
+/// The answer to a stream: the sequence numbers of the records that failed.
 fn failures(failed: Vec<Value>) -> Value {
     let failed = failed.iter().map(|at| json!({"itemIdentifier": at}));
     json!({"batchItemFailures": failed.collect::<Value>()})

@@ -1,6 +1,6 @@
 //! Processes durable work (tombstones, sweeps, offboardings, revocations, verifications) as the table's stream reports
-//! it. Deliveries may come twice, late or out of order: each only says that there is work, and what there is to do is
-//! read from the table.
+//! it. Records may come twice, late or out of order: each says only that there is work, and what is to be done is read
+//! from the table.
 
 use super::failures;
 use hawser_core::App;
@@ -18,8 +18,8 @@ pub fn run() -> Result<(), Error> {
     super::run(handle)
 }
 
-/// Processes the records together until the deadline; the schedule finds what is left. Returns those that failed: the
-/// stream delivers again from the first of them.
+/// Processes the records together until the deadline. The schedule finds what is left. Returns the records that failed;
+/// the stream delivers again from the first of them.
 ///
 /// # Errors
 /// None: failures are reported record by record.

@@ -1,4 +1,4 @@
-//! Processes due work on a schedule: what the stream's worker could not finish or did not receive.
+//! Processes due work on a schedule: what the stream's worker did not finish or did not receive.
 
 use hawser_core::App;
 use hawser_core::operations::audit_log::chain_all;
@@ -15,10 +15,10 @@ pub fn run() -> Result<(), Error> {
     super::run(handle)
 }
 
-/// Goes on until nothing is due and no event waits to be chained, or the time is over.
+/// Works until nothing is due and no event waits to be chained, or until the deadline.
 ///
 /// # Errors
-/// The first failure; the rest stays due.
+/// The first failure. The rest stays due.
 pub async fn handle(app: &App, _event: Value, until: Instant) -> Result<Value, Error> {
     let (worked, chained) = tokio::join!(process_all(app, until), chain_all(app, until));
     worked?;

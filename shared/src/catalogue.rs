@@ -1,5 +1,5 @@
-//! The integrations from which Kambrium connections are made (Kambrium 10): what the operator's file says of them, read
-//! strictly, and what the table keeps of it.
+//! The operator's file of integrations, from which Kambrium connections are made (Kambrium 10): how it is read,
+//! strictly, and what the table stores of it.
 
 use crate::domain::address::redacted;
 use crate::domain::endpoint_method::RevocationMethod;
@@ -17,28 +17,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use url::{Host, Url};
 
-/// The longest that the file may be about one integration, in bytes: an item of the table has 400 KB.
+/// The longest part of the file about one integration, in bytes: an item of the table may have 400 KB.
 const LONGEST: usize = 380 << 10;
 
-/// One integration as the operator's file has it.
+/// One integration, as the operator's file describes it.
 #[derive(Clone, Debug)]
 pub struct Offer {
-    /// All of it that is no secret.
+    /// All of the integration that is not secret.
     pub integration: Integration,
-    /// The secret of its client, where the file holds it.
+    /// The client secret, where the file holds it.
     pub secret: Option<SecretString>,
     /// The whole address, where its query has values.
     pub address: Option<SecretString>,
 }
 
 impl Offer {
-    /// Whether something of it is to be sealed.
+    /// Whether a part of the integration has to be sealed.
     pub const fn holds_secrets(&self) -> bool {
         self.secret.is_some() || self.address.is_some()
     }
 }
 
-/// What is wrong with a file of integrations, each by integration and field. Values are never quoted: one may be a secret.
+/// What is wrong with a file of integrations, one line for each fault, with integration and field. Values are never
+/// quoted, because one may be a secret.
 #[derive(Debug)]
 pub struct Faults(Vec<String>);
 
@@ -53,7 +54,7 @@ impl std::error::Error for Faults {}
 /// Reads a whole file: `{"integrations": {NAME: {...}}}`. With `loopback_http`, addresses may be `http` on loopback.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// [`Faults`]: everything that is wrong with the file.
 pub fn read(document: &str, loopback_http: bool) -> Result<BTreeMap<String, Offer>, Faults> {
     let faults = RefCell::new(Vec::new());
     let mut offers = BTreeMap::new();
@@ -82,7 +83,7 @@ pub fn read(document: &str, loopback_http: bool) -> Result<BTreeMap<String, Offe
     }
 }
 
-/// Whether an integration may be called so.
+/// Whether a name may be that of an integration.
 pub fn is_name(name: &str) -> bool {
     let tail = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     name.len() <= 40
@@ -151,7 +152,7 @@ fn api_key(mut fields: Reader<'_>) -> ApiKeyHeader {
     if !visible || template.matches("{api_key}").count() != 1 {
         fields.fault(
             "template",
-            "must hold {api_key} once, and else visible ASCII and spaces",
+            "must hold {api_key} once, and otherwise only visible ASCII and spaces",
         );
     }
     fields.close();
@@ -194,7 +195,7 @@ fn oauth(mut fields: Reader<'_>) -> (IntegrationOauth, Option<SecretString>) {
     if secret.is_some() && oauth.client_secret.is_some() {
         fields.fault("client_secret_ref", "stands beside client_secret");
     }
-    // Endpoints come in a pair, and a secret only with its client.
+    // Endpoints are given as a pair, and a secret only together with its client.
     if oauth.authorization_endpoint.is_some() != oauth.token_endpoint.is_some() {
         fields.fault(
             "authorization_endpoint",
@@ -250,7 +251,7 @@ fn reference(mut fields: Reader<'_>) -> Option<SecretReference> {
 }
 
 impl SecretStore {
-    /// Whether this may be what it knows a secret by.
+    /// Whether the store may have a secret under this id.
     fn knows(self, id: &str) -> bool {
         let arn: Vec<_> = id.splitn(6, ':').collect();
         let of = |service| matches!(arn[..], ["arn", _, named, _, _, rest] if named == service && !rest.is_empty());
@@ -265,13 +266,13 @@ impl SecretStore {
 const TEXT: &str = "must be text";
 const SWITCH: &str = "must be true or false";
 
-/// Reads the members of one object, each once and none left over.
+/// Reads the members of one object. Members that are repeated, or that nobody reads, are faults.
 struct Reader<'a> {
     place: String,
     members: Vec<(String, Box<RawValue>)>,
     loopback_http: bool,
     faults: &'a RefCell<Vec<String>>,
-    /// How many faults there were before.
+    /// How many faults there were before this object.
     before: usize,
 }
 
@@ -314,7 +315,7 @@ impl<'a> Reader<'a> {
         self.complain(&format!("{} {text}", field.escape_debug()));
     }
 
-    /// Says that a field is missing, unless something was said of it already.
+    /// Reports that a field is missing, unless a fault of the field is reported already.
     fn missing(&self, field: &str) {
         let said = format!("{}: {field} ", self.place);
         if !self
@@ -327,7 +328,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A member as it stands; `null` counts as absent.
+    /// The unparsed value of a member; `null` counts as absent.
     fn raw(&mut self, field: &str) -> Option<Box<RawValue>> {
         let mut found = None;
         self.members.retain_mut(|(name, value)| {
@@ -374,7 +375,7 @@ impl<'a> Reader<'a> {
         Self::open(&place, raw.get(), self.loopback_http, self.faults)
     }
 
-    /// An object of texts.
+    /// An object whose values are texts.
     fn texts(&mut self, field: &str) -> BTreeMap<String, String> {
         let Some(mut object) = self.object(field) else {
             return BTreeMap::new();
@@ -391,7 +392,7 @@ impl<'a> Reader<'a> {
         texts.collect()
     }
 
-    /// Refuses what is left over. Returns whether nothing is wrong from here down.
+    /// Reports the members that were not read. Returns whether this object, with all that is in it, has no fault.
     fn close(self) -> bool {
         for (name, _) in &self.members {
             self.fault(name, "is not known");

@@ -1,6 +1,6 @@
-//! The one HTTP client for every URL that was learned from anywhere: registrations, metadata, endpoints, MCP servers
-//! (MCP authorization 8). It reaches public addresses and those that the operator opens, and exactly those that
-//! were checked.
+//! The one HTTP client for every URL that was learned from outside: registrations, metadata, endpoints, MCP servers
+//! (MCP authorization 8). It reaches public addresses and those that the operator opens, and connects to exactly the
+//! addresses that it checked.
 
 pub mod coding;
 mod private;
@@ -28,20 +28,20 @@ use url::Url;
 use zeroize::Zeroizing;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a whole exchange may take, redirects included.
+/// The time limit of a whole exchange, redirects included.
 pub(crate) const TOTAL_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a streamed answer may take to begin.
+/// The time limit for the head of a streamed answer.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
-/// How many exchanges may be under way at once; others wait for their turn, within their time.
+/// The most exchanges under way at once. Others wait for their turn, within their time limit.
 const EXCHANGES: usize = 64;
-/// The largest body that is read.
+/// The largest body that is read, in bytes.
 const BODY_LIMIT: usize = 1 << 20;
 const MAX_REDIRECTS: usize = 3;
-/// The most characters of a redirect's target that are told.
+/// The most characters of a redirect's target that are shown.
 const TARGET_SHOWN: usize = 200;
 
-/// How many Hawsers a request has come through, this one included. Without it a server that points at Hawser would make one
-/// call many.
+/// How many Hawsers a request has passed, this one included. Without a limit, a server that points back at Hawser would
+/// turn one call into many.
 pub const HOPS_HEADER: HeaderName = HeaderName::from_static("hawser-hops");
 
 /// The guarded client.
@@ -54,7 +54,7 @@ pub struct Egress {
     turns: Arc<Semaphore>,
 }
 
-/// What carries a request that was checked.
+/// What carries a request after the checks.
 #[derive(Clone, Debug)]
 enum Network {
     Sockets(reqwest::Client),
@@ -62,10 +62,10 @@ enum Network {
     InProcess(Arc<dyn InProcess>),
 }
 
-/// A simulated network.
+/// A simulated network, for tests in process.
 #[cfg(feature = "simulation")]
 pub trait InProcess: fmt::Debug + Send + Sync {
-    /// Carries a request to whoever plays its server.
+    /// Carries a request to the code that plays its server.
     fn send(
         &self,
         request: reqwest::Request,
@@ -76,16 +76,16 @@ pub trait InProcess: fmt::Debug + Send + Sync {
 pub struct Outgoing<'a> {
     /// Its method.
     pub method: Method,
-    /// Where it goes; checked before anything is sent.
+    /// The URL; checked before anything is sent.
     pub url: &'a str,
-    /// Its headers; `Host`, `User-Agent`, `Content-Length` and `Accept-Encoding` are set by the client, and [`HOPS_HEADER`] where
-    /// it is absent.
+    /// Its headers. The client sets `Host`, `User-Agent`, `Content-Length` and `Accept-Encoding`, and [`HOPS_HEADER`]
+    /// if it is absent.
     pub headers: HeaderMap,
     /// Its body; empty for none.
     pub body: Vec<u8>,
 }
 
-/// An answer that was read to its end.
+/// An answer that was read completely.
 pub struct Fetched {
     /// The HTTP status.
     pub status: u16,
@@ -96,16 +96,16 @@ pub struct Fetched {
 }
 
 impl Fetched {
-    /// The body as a text; what is no UTF-8 in it is replaced.
+    /// The body as text. Bytes that are not UTF-8 are replaced.
     pub fn text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.body)
     }
 }
 
-/// Why there is no answer. None of them says more, for the difference would map the inside to whoever chose the URL.
+/// Why there is no answer. Nothing more is told: a difference would show the inner network to whoever chose the URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The URL, its name or one of its addresses is not allowed. Callers show it like [`Self::Unreachable`].
+    /// The URL, its host name or one of its addresses is not allowed. Callers show it like [`Self::Unreachable`].
     Refused,
     /// DNS, TLS, connecting or the answer itself failed, or took too long.
     Unreachable,
@@ -113,14 +113,14 @@ pub enum Failure {
     TooLarge,
 }
 
-/// Why a URL can never be reached, in words for whoever chose it.
+/// Why a URL can never be reached, for whoever chose it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotAllowed {
-    /// It is none, or holds user information.
+    /// It is not a URL, or holds user information.
     Malformed,
-    /// It is neither https nor http where that will do.
+    /// Its scheme is not https, nor http where that is allowed.
     Scheme,
-    /// Its host is no public one, and the operator has not opened it.
+    /// Its host is not public, and the operator has not opened it.
     Host,
 }
 
@@ -141,7 +141,7 @@ impl fmt::Debug for Fetched {
 }
 
 impl Egress {
-    /// A client for public https; with `loopback_http` also for loopback, there with `http` too.
+    /// A client for public hosts over https. With `loopback_http` also for loopback, over http as well.
     ///
     /// # Errors
     /// [`Error::Internal`] when no HTTP client can be made.
@@ -149,7 +149,7 @@ impl Egress {
         Self::opened(loopback_http, PrivateHosts::default())
     }
 
-    /// The same, also for these private hosts.
+    /// A client that also reaches these private hosts.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -161,7 +161,7 @@ impl Egress {
         Self::with_rules(rule.clone(), rule)
     }
 
-    /// The same with other limits: exchanges at once, and how long each may take.
+    /// The same client with other limits: exchanges at once, and the time of each.
     #[must_use]
     pub(crate) fn limited(self, at_once: usize, total_timeout: Duration) -> Self {
         Self {
@@ -185,7 +185,8 @@ impl Egress {
         Ok(Self::over(Network::Sockets(client), rule))
     }
 
-    /// A client of a simulated network. All checks but that of resolved addresses, all limits and all times are the same.
+    /// A client of a simulated network. All checks except that of resolved addresses, all limits and all times are the
+    /// same.
     #[cfg(feature = "simulation")]
     pub fn in_process(network: Arc<dyn InProcess>) -> Self {
         Self::over(Network::InProcess(network), Rule::default())
@@ -201,24 +202,25 @@ impl Egress {
         }
     }
 
-    /// Checks scheme, user info, IP literals and names that are known without DNS.
+    /// Checks scheme, user information, IP literals and names that are known without DNS.
     ///
     /// # Errors
-    /// [`Failure::Refused`], also for what is no URL.
+    /// [`Failure::Refused`], also for a text that is no URL.
     pub fn check(&self, url: &str) -> Result<Url, Failure> {
         self.judge(url).map_err(|_| Failure::Refused)
     }
 
-    /// The same, for whoever may be told why.
+    /// [`Self::check`] with the reason, for callers that may know it.
     ///
     /// # Errors
-    /// [`NotAllowed`]. Names are not looked up: what can be told before is told to anyone who may register a server.
+    /// [`NotAllowed`]. Names are not resolved: anyone who may register a server may know what follows from the text
+    /// alone.
     pub fn judge(&self, url: &str) -> Result<Url, NotAllowed> {
         let url = Url::parse(url).map_err(|_| NotAllowed::Malformed)?;
         self.rule.judge(&url).map(|()| url)
     }
 
-    /// Whether plain http will do for a URL.
+    /// Whether plain http is allowed for a URL.
     pub fn takes_http(&self, url: &Url) -> bool {
         self.rule.takes_http(url)
     }
@@ -258,15 +260,15 @@ impl Egress {
         self.exchange(async { read(answer.await?).await }).await
     }
 
-    /// Sends a request to an MCP server and returns as soon as the answer's head is there: no limit but that on connecting.
-    /// Follows 307 and 308 within the same origin, three at most, for a server may live a slash away from its address; any other
-    /// redirect is the answer. Repeats nothing.
+    /// Sends a request to an MCP server and returns as soon as the head of the answer is there. Connecting and the head
+    /// have time limits, the body has none. Follows 307 and 308 within the same origin, three at most, because a
+    /// server's address may differ by a final slash; any other redirect is returned. Repeats nothing.
     ///
     /// # Errors
     /// [`Failure`].
     pub async fn open(&self, request: Outgoing<'_>) -> Result<reqwest::Response, Failure> {
         let url = self.check(request.url)?;
-        // A tool may work for long before it answers; but not for ever.
+        // A tool may work for long before it answers, but not for ever.
         timeout(self.head_timeout, self.follow(request, url))
             .await
             .unwrap_or(Err(Failure::Unreachable))
@@ -292,7 +294,7 @@ impl Egress {
         }
     }
 
-    /// A whole exchange, in its turn and within its time.
+    /// Runs a whole exchange when its turn comes, within its time limit.
     async fn exchange<T>(
         &self,
         work: impl Future<Output = Result<T, Failure>>,
@@ -313,7 +315,7 @@ impl Egress {
         mut headers: HeaderMap,
         body: Bytes,
     ) -> Result<reqwest::Response, Failure> {
-        // Without it any coding is acceptable (RFC 9110 12.5.3).
+        // Without this header any coding is acceptable (RFC 9110 12.5.3).
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers
             .entry(HOPS_HEADER)
@@ -324,8 +326,8 @@ impl Egress {
             *request.body_mut() = Some(body.into());
         }
         match &self.network {
-            // A name that leads inside looks like one that leads nowhere: it may do so for a moment only, and nobody is to
-            // learn our names from the difference.
+            // A name that resolves to a refused address fails like one that does not resolve. The refusal may be
+            // temporary, and the difference would reveal which internal names exist.
             Network::Sockets(client) => client
                 .execute(request)
                 .await
@@ -342,7 +344,7 @@ fn redirect(answer: &reqwest::Response) -> Option<&str> {
         .flatten()
 }
 
-/// Where a redirect of a call leads that may be followed with all that the call carries.
+/// The target of a redirect of a call, if the redirect may be followed with everything that the call carries.
 fn moved_within_origin(answer: &reqwest::Response, from: &Url) -> Option<Url> {
     let next = matches!(answer.status().as_u16(), 307 | 308).then(|| target(answer, from))??;
     (next.origin() == from.origin()).then_some(next)
@@ -353,7 +355,7 @@ fn target(answer: &reqwest::Response, from: &Url) -> Option<Url> {
     from.join(location).ok()
 }
 
-/// Where an answer leads, without what may be secret there: scheme, host and path.
+/// The target of an answer's redirect without what may be secret in it: scheme, host and path.
 pub fn leads_to(answer: &reqwest::Response) -> Option<String> {
     let mut target = target(answer, answer.url())?;
     target.set_query(None);
@@ -365,7 +367,7 @@ pub fn leads_to(answer: &reqwest::Response) -> Option<String> {
 
 async fn read(mut answer: reqwest::Response) -> Result<Fetched, Failure> {
     let mut body = Zeroizing::new(Vec::new());
-    // What nobody can decode is read as it is: it says nothing to whoever asked.
+    // A body that cannot be decoded is read as it is: its caller will not understand it.
     let mut decoder = Decoder::of(answer.headers()).unwrap_or_default();
     while let Some(mut chunk) = answer.chunk().await.map_err(|_| Failure::Unreachable)? {
         if let Some(decoder) = &mut decoder {
@@ -416,7 +418,7 @@ mod tests {
     async fn a_redirect_to_a_refused_address_is_not_followed() {
         let inside = Server::start(|_, _| reply(200, "", "secret"));
         let port = inside.url.rsplit(':').next().unwrap().to_owned();
-        // Both reach a listener on loopback, were they tried.
+        // Both would reach a listener on loopback.
         for host in ["0.0.0.0", "[::ffff:127.0.0.1]"] {
             let to = format!("http://{host}:{port}/");
             let outside = Server::start(move |_, _| reply(302, &format!("Location: {to}\r\n"), ""));
@@ -483,7 +485,7 @@ mod tests {
         let server = Server::start(|_, _| reply(200, "", ""));
         let url = server.url.replace("127.0.0.1", "localhost");
         let egress = Egress::with_rules(rule(true), rule(false)).unwrap();
-        // As one that leads nowhere.
+        // The failure is that of a name which does not resolve.
         assert_eq!(
             egress.get(&url, "*/*").await.unwrap_err(),
             Failure::Unreachable
@@ -491,10 +493,10 @@ mod tests {
         assert_eq!(server.connections(), 0);
     }
 
-    /// Answers differently each time it is asked, and counts.
+    /// A resolver with another answer each time. Counts how often it was asked.
     #[derive(Default)]
     struct Changing {
-        /// By rule and address, in turn.
+        /// The rule and address of each answer, in order.
         answers: Vec<(Rule, &'static str)>,
         asked: Arc<AtomicUsize>,
     }
@@ -509,7 +511,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_is_resolved_once_and_only_what_was_checked_is_connected_to() {
-        // 127.0.0.1 stands for the internet, 127.0.0.2 for the inside.
+        // 127.0.0.1 stands for the internet, 127.0.0.2 for the inner network.
         let (outside, inside) = (rule(true), rule(false));
         let public = Server::start(|_, _| reply(200, "", "public"));
         let port = public.url.rsplit(':').next().unwrap();
@@ -607,7 +609,7 @@ mod tests {
         while open.len() < EXCHANGES {
             open.push(connections.recv().await.unwrap());
         }
-        // The others have every chance to begin.
+        // The other exchanges have every chance to begin.
         for _ in 0..10_000 {
             tokio::task::yield_now().await;
         }

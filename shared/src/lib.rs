@@ -23,7 +23,7 @@
 //! | [`egress`], [`seal`], [`catalogue`], [`secret_store`], [`mcp`], [`sse`], [`logs`] | The way out, encryption, the operator's file, protocols |
 //! | [`domain`] | Entities, free of HTTP and of DynamoDB |
 //!
-//! URLs that were learned from anywhere are called through [`egress`] alone, and only [`seal`] sees a key.
+//! URLs that were learned from outside are called through [`egress`] alone, and only [`seal`] sees a key.
 
 pub mod auth;
 pub mod catalogue;

@@ -1,15 +1,15 @@
-//! The Model Context Protocol as far as Hawser speaks it itself. Revisions are dates: from [`STATELESS`] on requests stand
-//! alone, before it they belong to sessions.
+//! The parts of the Model Context Protocol that Hawser itself speaks. Revisions are dates. From [`STATELESS`] on each
+//! request stands alone; before it, requests belong to sessions.
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
-/// The first revision without sessions; the one that is spoken.
+/// The first revision without sessions, and the one that Hawser speaks.
 pub const STATELESS: &str = "2026-07-28";
-/// The last revision with sessions; the one that is offered to servers of that era.
+/// The last revision with sessions, which Hawser offers to servers of that era.
 pub const LAST_WITH_SESSIONS: &str = "2025-11-25";
 
-/// The revisions with sessions that Hawser answers a handshake in, newest first.
+/// The revisions with sessions in which Hawser answers a handshake, newest first.
 pub const WITH_SESSIONS: [&str; 3] = [LAST_WITH_SESSIONS, "2025-06-18", "2025-03-26"];
 
 /// The header that names a session.
@@ -18,7 +18,7 @@ pub const SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id")
 pub const VERSION_HEADER: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const METHOD_HEADER: HeaderName = HeaderName::from_static("mcp-method");
 
-/// Whether a revision is one without sessions. What is no date is none.
+/// Whether a revision has no sessions. A text that is no date is no revision.
 pub fn is_stateless(version: &str) -> bool {
     is_revision(version) && version >= STATELESS
 }
@@ -32,17 +32,17 @@ pub fn is_revision(version: &str) -> bool {
     is_date && version.len() == STATELESS.len()
 }
 
-/// Whether a client's capabilities say that it opens addresses for people. An empty `elicitation` means forms alone.
+/// Whether a client's capabilities include elicitation by URL. An empty `elicitation` stands for forms only.
 pub fn opens_urls(capabilities: &Value) -> bool {
     capabilities["elicitation"]["url"].is_object()
 }
 
-/// Who asks.
+/// `clientInfo`: Hawser as the client.
 pub fn client_info() -> Value {
     json!({"name": "hawser", "version": env!("CARGO_PKG_VERSION")})
 }
 
-/// What each request without a session has to say of itself.
+/// `_meta` of each request without a session: the revision and the client.
 pub fn meta() -> Value {
     json!({
         "io.modelcontextprotocol/protocolVersion": STATELESS,
@@ -51,7 +51,7 @@ pub fn meta() -> Value {
     })
 }
 
-/// The headers of a message; `version` is that of the session, if it has agreed on one.
+/// The headers of a message. `version` is the revision of its session, once one is agreed on.
 pub fn headers(method: &str, version: Option<&str>) -> HeaderMap {
     let mut headers = HeaderMap::from_iter([
         (CONTENT_TYPE, HeaderValue::from_static("application/json")),

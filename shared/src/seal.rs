@@ -24,17 +24,17 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
-/// How long an unwrapped tenant key is kept in memory, so that one call to the key service serves many requests.
+/// How long an unwrapped tenant key is kept in memory. So one call to the key service serves many requests.
 const TENANT_KEY_LIFETIME: Duration = Duration::from_secs(300);
 
 type KeyBytes = Zeroizing<[u8; 32]>;
 
-/// The secrets that an integration may have.
+/// Which secret of an integration is sealed.
 #[derive(Clone, Copy, Debug)]
 pub enum OfIntegration {
-    /// The secret of its client.
+    /// The client secret.
     ClientSecret,
-    /// The address of its server, whose query has values.
+    /// The whole address of its MCP server, where the query has values.
     Address,
 }
 
@@ -48,28 +48,28 @@ pub struct TenantKey {
     bytes: KeyBytes,
 }
 
-/// What a sealed value is, for the additional data.
+/// The kind of a sealed value, and whose it is. It becomes the additional data of the encryption.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind<'a> {
     /// A server's own secrets.
     ServerSecrets,
     /// One subject's override.
     Override(&'a Subject),
-    /// The tokens of one subject, from one issuer for one resource; in a grant and in its revocation alike.
+    /// The tokens of a subject from one issuer for one resource; the same in a grant and in its revocation.
     Tokens(&'a Subject, &'a Issuance),
-    /// What a consent of this session needs when the issuer answers.
+    /// [`crate::domain::session::ConsentSecrets`] of the session with this id.
     Consent(&'a str, &'a Subject, &'a Issuance),
-    /// The secrets of the client of this record.
+    /// [`crate::domain::issuance::ClientSecrets`] of the record with this id, at this issuer.
     Client(&'a str, &'a str),
-    /// The private half of what the tokens of the server's own client are signed with.
+    /// The private half of the key pair that signs the tokens of the server's own client.
     SigningKey,
-    /// What an MCP server calls the session of this subject that has this hash here.
+    /// The MCP server's own id of a session, by the hash of Hawser's id.
     McpSession(&'a str, &'a Subject),
-    /// What the client of this subject's session that has this hash here said in its handshake.
+    /// What the client of a session said in its handshake, by the hash of Hawser's id.
     McpClient(&'a str, &'a Subject),
-    /// What the client of this subject brings back with its request of this digest.
+    /// The request state that a subject's client brings back with the request of this digest.
     RequestState(&'a Subject, &'a str),
-    /// The tools that this subject, or all subjects without a credential of their own, found under this fingerprint.
+    /// The tool list of a subject, or of all subjects without a credential of their own, under this fingerprint.
     Tools(Option<&'a Subject>, &'a str),
 }
 
@@ -87,7 +87,7 @@ pub enum KeyService {
 }
 
 impl KeyService {
-    /// The key of a file's 64 hexadecimal digits.
+    /// Reads the text of a key file: 64 hexadecimal digits.
     ///
     /// # Errors
     /// [`Error::Internal`] for any other content.
@@ -102,7 +102,7 @@ impl KeyService {
         Ok(Self::File(Zeroizing::new(key)))
     }
 
-    /// A fresh tenant key and its wrapped form.
+    /// A new tenant key and its wrapped form.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the key service does not answer.
@@ -185,23 +185,23 @@ fn to_key(bytes: &[u8]) -> Result<KeyBytes> {
 }
 
 fn key_service_failed<E: ProvideErrorMetadata, R>(error: SdkError<E, R>) -> Error {
-    // No repeat opens what was wrapped by another key, or changed.
+    // A retry does not help: another key wrapped it, or it was changed.
     if let Some("InvalidCiphertextException" | "IncorrectKeyException") = error.code() {
         return Error::internal("the key service does not open a tenant key");
     }
-    // Only the code: a KMS message may quote the request.
+    // Only the code is kept: a message of KMS may quote the request.
     Error::Unavailable(format!(
         "the key service answered {}",
         error.code().unwrap_or("nothing usable")
     ))
 }
 
-/// Tenant keys that were unwrapped a short while ago.
+/// A cache of unwrapped tenant keys.
 #[derive(Default)]
 pub struct TenantKeys(Mutex<HashMap<(TenantId, u32), (TenantKey, Instant)>>);
 
 impl TenantKeys {
-    /// The key, if it is still remembered.
+    /// The key, if it is in the cache and not too old.
     pub fn get(&self, tenant: &TenantId, number: u32) -> Option<TenantKey> {
         let keys = self
             .0
@@ -212,7 +212,7 @@ impl TenantKeys {
             .map(|(key, _)| key.clone())
     }
 
-    /// Remembers a key and forgets those that are over.
+    /// Adds a key and removes those that are too old.
     pub fn put(&self, tenant: &TenantId, key: &TenantKey) {
         let mut keys = self
             .0
@@ -224,7 +224,7 @@ impl TenantKeys {
 }
 
 impl TenantKey {
-    /// A fresh data key for a server, and its wrapped form.
+    /// A new data key for a server, and its wrapped form.
     ///
     /// # Errors
     /// [`Error::Internal`] when the random generator fails.
@@ -247,7 +247,7 @@ impl TenantKey {
     /// Unwraps a server's data key.
     ///
     /// # Errors
-    /// [`Error::Internal`] when it does not open.
+    /// [`Error::Internal`] when the key does not open.
     pub fn unwrap_data_key(
         &self,
         tenant: &TenantId,
@@ -270,7 +270,7 @@ impl TenantKey {
         })
     }
 
-    /// Seals a secret of an integration, for exactly this one and where it would be sent.
+    /// Seals a secret of an integration, bound to the integration and to the addresses that the secret is sent to.
     ///
     /// # Errors
     /// [`Error::Internal`] when the cipher fails.
@@ -288,10 +288,10 @@ impl TenantKey {
         })
     }
 
-    /// Opens what was sealed for exactly this integration.
+    /// Opens what [`Self::seal_of_integration`] sealed for this integration.
     ///
     /// # Errors
-    /// [`Error::Internal`] when it was sealed for another one, or one of the two was changed.
+    /// [`Error::Internal`] when it was sealed for another integration or other addresses, or changed.
     pub fn open_of_integration(
         &self,
         what: OfIntegration,
@@ -305,7 +305,7 @@ impl TenantKey {
         Ok(text.into())
     }
 
-    /// Seals what leaves Hawser and comes back, such as the content of a cookie, for one purpose.
+    /// Seals a value that leaves Hawser and comes back, such as a cookie, for one purpose.
     ///
     /// # Errors
     /// [`Error::Internal`] when the cipher fails.
@@ -320,7 +320,7 @@ impl TenantKey {
         decrypt(&self.bytes, &aad(&["token", purpose]), &sealed).ok()
     }
 
-    /// 256 bits that follow from a text and a purpose, for whoever has the key alone: base64url.
+    /// 256 bits derived from a text and a purpose with this key, as base64url. Nobody can compute them without the key.
     pub fn derive(&self, purpose: &str, text: &str) -> SecretString {
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.bytes.as_slice());
         let tag = hmac::sign(&key, &aad(&["derived", purpose, text]));
@@ -334,7 +334,7 @@ impl TenantKey {
 }
 
 impl DataKey {
-    /// A fresh key pair for the tokens of the server's own client (ES256).
+    /// A new key pair (ES256) for the tokens of the server's own client.
     ///
     /// # Errors
     /// [`Error::Internal`] when the generator or the cipher fails.
@@ -362,8 +362,8 @@ impl DataKey {
         Ok(EncodingKey::from_ec_der(&private))
     }
 
-    /// The secret in the address of a consent: the same each time, so that the address can be given again although only its hash
-    /// is stored (docs/decisions/0017-consent-addresses-are-derived.md).
+    /// The secret in the address of a consent. It is derived, so that the same address can be given out again although
+    /// only its hash is stored (docs/decisions/0017-consent-addresses-are-derived.md).
     pub fn address_secret(
         &self,
         tenant: &TenantId,
@@ -377,7 +377,7 @@ impl DataKey {
             .into()
     }
 
-    /// Seals `plain` for exactly this place.
+    /// Seals `plain` for exactly this tenant, server and kind.
     ///
     /// # Errors
     /// [`Error::Internal`] when the cipher fails.
@@ -391,10 +391,10 @@ impl DataKey {
         encrypt(&self.0, &value_aad(tenant, server, kind), plain)
     }
 
-    /// Opens what was sealed for exactly this place.
+    /// Opens what [`Self::seal`] sealed for exactly this tenant, server and kind.
     ///
     /// # Errors
-    /// [`Error::Internal`] when it was sealed for another one, or changed.
+    /// [`Error::Internal`] when the value was sealed for something else, or changed.
     pub fn open(
         &self,
         tenant: &TenantId,
@@ -414,7 +414,7 @@ fn data_key_aad(tenant: &TenantId, server: ServerId) -> Vec<u8> {
     aad(&["data-key", tenant.as_str(), &server.ulid()])
 }
 
-/// Who can write to the table alone must not have a secret sent elsewhere, so all addresses are in it.
+/// Binds a secret to every address that it could be sent to: write access to the table alone must not redirect it.
 fn integration_aad(what: OfIntegration, name: &str, integration: &Integration) -> Vec<u8> {
     if let OfIntegration::Address = what {
         return aad(&["integration-address", name, &integration.mcp_url]);
@@ -511,7 +511,7 @@ fn value_aad(tenant: &TenantId, server: ServerId, kind: Kind<'_>) -> Vec<u8> {
     }
 }
 
-/// Length-prefixed, so that no two lists of parts read the same.
+/// Encodes parts with their lengths, so that two different lists never have the same encoding.
 fn aad(parts: &[&str]) -> Vec<u8> {
     parts
         .iter()

@@ -1,5 +1,5 @@
-//! The stores of secrets that the catalogue and manifests may refer to: AWS Secrets Manager, and Parameter Store of AWS Systems Manager.
-//! A client is made where a reference is followed, so that functions which follow none do not contain it.
+//! The stores of secrets that the catalogue and manifests may refer to: AWS Secrets Manager, and Parameter Store of AWS
+//! Systems Manager. A client is made only where a reference is read, so that functions which read none do not contain it.
 
 use crate::domain::integration::{SecretReference, SecretStore};
 use crate::{Error, Result};
@@ -12,20 +12,21 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 use tracing::warn;
 
-/// How they are reached: as was said, or by the usual AWS environment.
+/// How the stores are reached: with a given AWS configuration, or with the one of the environment.
 #[derive(Debug, Default)]
 pub struct SecretStores(OnceCell<SdkConfig>);
 
 impl SecretStores {
-    /// Reached in this way.
+    /// The stores, reached with this configuration.
     pub fn by(aws: SdkConfig) -> Self {
         Self(OnceCell::new_with(Some(aws)))
     }
 
-    /// The secret that a reference of the operator leads to.
+    /// Reads the secret that a reference of the operator names.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when the store does not answer; [`Error::Internal`] when it refuses, or there is no such secret.
+    /// [`Error::Unavailable`] when the store does not answer; [`Error::Internal`] when it refuses, or has no such
+    /// secret.
     pub async fn read(&self, reference: &SecretReference) -> Result<SecretString> {
         let store = reference.store.as_str();
         let answered = self.ask(reference).await?;
@@ -91,7 +92,7 @@ async fn environment() -> SdkConfig {
     aws_config::from_env().timeout_config(timeouts).load().await
 }
 
-/// The text itself, or one member of the object that it is.
+/// The text itself or, with a name, that member of the JSON object in the text; `None` if it is not there.
 fn member(text: SecretString, name: Option<&str>) -> Option<SecretString> {
     let Some(name) = name else {
         return Some(text);
@@ -103,8 +104,8 @@ fn member(text: SecretString, name: Option<&str>) -> Option<SecretString> {
     }
 }
 
-/// The code of a refusal, which only the operator can put right; else what may pass. Only the code is kept, since a message
-/// may quote anything.
+/// Returns the code of a refusal, which only the operator can mend, or else the error of a failure that may pass. Only
+/// the code is kept, because a message may quote anything.
 fn refusal<E: ProvideErrorMetadata, R>(
     store: SecretStore,
     error: SdkError<E, R>,

@@ -1,32 +1,32 @@
-//! Event streams (HTML 9.2), taken apart event by event without changing a byte.
+//! Event streams (HTML 9.2), split into events without changing a byte.
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 
 /// The byte order mark, which the first line may begin with.
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// Splits a stream into its events.
+/// Splits a stream into events of limited length.
 #[derive(Debug)]
 pub struct Events {
-    /// What has come of the next event.
+    /// The bytes of the next event so far.
     pending: Vec<u8>,
-    /// Where its last line begins.
+    /// Where the last line of those bytes begins.
     line: usize,
-    /// Whether the last byte was a carriage return, whose line feed belongs to the same end.
+    /// Whether the last byte was a carriage return. A line feed after it belongs to the same end of line.
     after_return: bool,
     limit: usize,
 }
 
-/// An event with its fields and ends of lines, as it came.
+/// An event with its fields and ends of lines, as it was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event(Vec<u8>);
 
-/// One event is longer than the limit.
+/// An event is longer than the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLong;
 
 impl Events {
-    /// For events of at most `limit` bytes.
+    /// A splitter for events of at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self {
             pending: Vec::new(),
@@ -36,10 +36,10 @@ impl Events {
         }
     }
 
-    /// Takes a piece of the stream; the events that end with it.
+    /// Takes a piece of the stream, and returns the events that end in it.
     ///
     /// # Errors
-    /// [`TooLong`]; the stream is lost then.
+    /// [`TooLong`]; the rest of the stream is lost then.
     pub fn push(&mut self, piece: &[u8]) -> Result<Vec<Event>, TooLong> {
         let mut complete = Vec::new();
         let mut bytes = piece.iter().copied().peekable();
@@ -47,7 +47,7 @@ impl Events {
             let begins = self.pending.len();
             self.pending.push(byte);
             match byte {
-                // The second half of the last end.
+                // The line feed of an end of line whose carriage return was in the piece before.
                 b'\n' if std::mem::take(&mut self.after_return) => self.line = self.pending.len(),
                 b'\n' | b'\r' => {
                     let is_blank = self.line == begins;
@@ -68,7 +68,8 @@ impl Events {
         Ok(complete)
     }
 
-    /// What has come of an event that the stream did not end. By the standard it is none, but not everybody is strict.
+    /// The bytes of an event that the stream did not end. By the standard they are no event, but some clients take them
+    /// for one.
     pub fn take(&mut self) -> Option<Event> {
         self.line = 0;
         Some(std::mem::take(&mut self.pending))
@@ -78,26 +79,26 @@ impl Events {
 }
 
 impl Event {
-    /// As it came.
+    /// The bytes of the event, as it was sent.
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 
-    /// Whether it is of this type.
+    /// Whether the event has this type.
     pub fn is_of(&self, kind: &str) -> bool {
         let mut lines = self.lines();
         lines.any(|line| field_of(line, b"event") == Some(kind.as_bytes()))
     }
 
-    /// Its data; `None` if it has no such field.
+    /// The event's data; `None` if it has no `data` field.
     pub fn data(&self) -> Option<String> {
         let lines: Vec<_> = self.lines().filter_map(data_of).collect();
         let bytes = lines.join(&b'\n');
         (!lines.is_empty()).then(|| String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// The same event with a line feed at the end of each line that ends with a carriage return alone. Some parsers know only
-    /// line feeds, and would join such lines to one field.
+    /// The same event with a line feed at the end of each line that ends in a carriage return alone. Some parsers know
+    /// only line feeds, and would join such lines to one field.
     pub fn with_line_feeds(mut self) -> Self {
         for at in 0..self.0.len() {
             if self.0[at] == b'\r' && self.0.get(at + 1) != Some(&b'\n') {
@@ -107,11 +108,12 @@ impl Event {
         self
     }
 
-    /// The same event with other data, which has no ends of lines.
+    /// The same event with other data, which must not contain an end of line.
     pub fn with_data(&self, data: &str) -> Self {
         let mut bytes = Vec::new();
         for line in self.lines().filter(|line| data_of(line).is_none()) {
-            // A line that begins with a byte order mark is no field, but would be one as the first line of an event.
+            // A line that begins with a byte order mark is no field, but would become one as the first line of an
+            // event.
             if !line.is_empty() && !line.starts_with(BOM) {
                 bytes.extend_from_slice(line);
                 bytes.push(b'\n');
@@ -121,14 +123,15 @@ impl Event {
         Self(bytes)
     }
 
-    /// The lines without their ends; a carriage return before a line feed leaves an empty one, which says nothing.
+    /// The lines without their ends. A carriage return before a line feed leaves an empty line, which means nothing.
     fn lines(&self) -> impl Iterator<Item = &[u8]> {
         let bytes = self.0.strip_prefix(BOM).unwrap_or(&self.0);
         bytes.split(|byte| matches!(byte, b'\n' | b'\r'))
     }
 }
 
-/// How far a stream has been passed on, so that an event of our own can stand behind those of its server.
+/// Where a stream that is being passed on stands, so that Hawser can add an event of its own between those of the
+/// server.
 #[derive(Debug, Default)]
 pub struct Position {
     /// The last bytes that were passed on.
@@ -136,10 +139,10 @@ pub struct Position {
 }
 
 impl Position {
-    /// As many bytes as the end of an event may have.
+    /// The most bytes that the end of an event has.
     const TAIL: usize = 4;
 
-    /// Takes note of a piece of the stream.
+    /// Records a piece of the stream that was passed on.
     pub fn pass(&mut self, piece: &[u8]) {
         self.tail
             .extend_from_slice(&piece[piece.len().saturating_sub(Self::TAIL)..]);
@@ -147,14 +150,14 @@ impl Position {
             .drain(..self.tail.len().saturating_sub(Self::TAIL));
     }
 
-    /// Whether an event may be said here.
+    /// Whether an event may be added here.
     pub fn is_between_events(&self) -> bool {
         let ends: [&[u8]; 2] = [b"\n\n", b"\n\r\n"];
         self.tail.is_empty() || ends.iter().any(|end| self.tail.ends_with(end))
     }
 }
 
-/// An event of the usual type that says this message, which has no ends of lines.
+/// An event of the default type with this message as its data.
 pub fn event_of(message: &serde_json::Value) -> String {
     format!("event: message\ndata: {message}\n\n")
 }
@@ -167,12 +170,12 @@ pub fn is_event_stream(headers: &HeaderMap) -> bool {
     })
 }
 
-/// The value of a line that is a `data` field.
+/// The value of a line that is a `data` field; `None` for any other line.
 fn data_of(line: &[u8]) -> Option<&[u8]> {
     field_of(line, b"data")
 }
 
-/// The value of a line that is this field.
+/// The value of a line that is the field `name`; `None` for any other line.
 fn field_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     match line.strip_prefix(name)? {
         [] => Some(&[]),

@@ -1,5 +1,5 @@
-"""The official MCP conformance suite against Hawser: its client scenarios (broker.py), and its server scenarios directly
-and through Hawser (transparency.py).
+"""The official MCP conformance suite against Hawser: its client scenarios (broker.py), its authorization server
+scenarios (authorization.py), and its server scenarios directly and through Hawser (transparency.py).
 
     python3 tests/interop/conformance.py --tools target/interop [--hawser target/debug/hawser] [--write]
 
@@ -15,6 +15,7 @@ from pathlib import Path
 # The checkout stays clean.
 sys.dont_write_bytecode = True
 
+import authorization
 import broker
 import suite
 import transparency
@@ -59,12 +60,15 @@ def run(tools, command, folder):
         hawser = Hawser(command, place / "data", place / "hawser.log", ["--client-metadata-url", METADATA_URL])
         as_expected, verdicts[revision] = broker.run(tools, hawser, revision, place / "suite")
         good = good and as_expected
+    hawser = Hawser(command, folder / "signing-in-data", folder / "signing-in.log", sign_in=True)
+    signed_in = authorization.run(tools, hawser, folder / "authorization")
+    good = good and authorization.is_good(signed_in)
     hawser = Hawser(command, folder / "through-data", folder / "through.log")
     seen = transparency.run(tools, hawser, folder)
     for difference in transparency.differences(seen):
         print(difference)
         good = False
-    return good, [broker.table(verdicts), transparency.table(seen)]
+    return good, [broker.table(verdicts), authorization.table(signed_in), transparency.table(seen)]
 
 
 def main():

@@ -42,7 +42,8 @@ class Chromium:
             "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
             "--disable-background-networking", "--disable-component-update", "--disable-sync",
             # Nothing but this machine can be reached.
-            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", f"--user-data-dir={self.profile.name}",
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+            f"--user-data-dir={self.profile.name}",
         ]
         if not script:
             arguments.append("--blink-settings=scriptEnabled=false")
@@ -91,6 +92,9 @@ class Chromium:
     def click(self, selector):
         """As a person does: windows may be opened."""
         self.ask("POST", f"/element/{self.element(selector)}/click", {})
+
+    def write(self, selector, text):
+        self.ask("POST", f"/element/{self.element(selector)}/value", {"text": text})
 
     def element(self, selector):
         (found,) = self.ask("POST", "/elements", {"using": "css selector", "value": selector})

@@ -330,7 +330,7 @@ class Form(html.parser.HTMLParser):
 
     def __init__(self, page):
         super().__init__()
-        self.action, self.fields = None, []
+        self.action, self.fields, self.buttons = None, [], {}
         self.feed(page)
         assert self.action, page
 
@@ -341,6 +341,8 @@ class Form(html.parser.HTMLParser):
             self.action = attributes["action"]
         elif tag == "input":
             self.fields.append((attributes["name"], attributes.get("value") or ""))
+        elif tag == "button" and "name" in attributes:
+            self.buttons[attributes["value"]] = attributes["name"]
 
 
 class Browser:
@@ -367,11 +369,12 @@ class Browser:
     def get(self, url):
         return send("GET", self.real(url), opener=self.opener)
 
-    def press(self, url, page):
-        """Presses the button of the page at this address."""
+    def press(self, url, page, button=None):
+        """Presses the button of the page at this address; of several, the one with this value."""
         form = Form(page.body)
         target = urllib.parse.urljoin(url, form.action)
-        return send("POST", self.real(target), form=form.fields, opener=self.opener)
+        pressed = [(form.buttons[button], button)] if button else []
+        return send("POST", self.real(target), form=form.fields + pressed, opener=self.opener)
 
     def start(self, url):
         """Opens the page on which a consent starts, presses its button, and returns where at the issuer that leads to."""

@@ -618,7 +618,10 @@ scenario(refusals.revoked_elsewhere)
 scenario(refusals.refused_at_every_call)
 each_of("site", ["named", "unnamed"])(refusals.step_up)
 scenario(refusals.step_up_in_vain)
-scenario(signing_in.an_address_alone_is_enough)
+for place in signing_in.PLACES:
+    for kind in signing_in.APPLICATIONS:
+        name = f"an_address_alone_is_enough/{place}/{kind}"
+        SCENARIOS[name] = functools.partial(signing_in.an_address_alone_is_enough, kind=kind, place=place)
 
 
 # ---- Official clients of the contracts
@@ -692,6 +695,7 @@ def no_secret_shows(world):
             hidden |= carried_to(site.server)
     for server in (world.plain, world.everything):
         hidden |= carried_to(server)
+    hidden.add(signing_in.CLIENT["client_secret"])
     # What callers have sent that went nowhere.
     others.add(clients.PLANTED_WORD)
     assert hidden and len(others) > 1, "nothing was done that could show"

@@ -8,11 +8,11 @@ use hawser_core::domain::id::{ServerId, Sortable, TenantId};
 use hawser_core::domain::job::{Offboarding, Work};
 use hawser_core::domain::reason::Reason;
 use hawser_core::domain::receipt::Receipt;
-use hawser_core::domain::revocation::{Outcome as Settled, Revocation};
+use hawser_core::domain::revocation::{Revocation, RevocationOutcome};
 use hawser_core::domain::session::{Phase, Session};
 use hawser_core::domain::subject::Subject;
 use hawser_core::operations::scheduler::process;
-use hawser_core::table::credentials::{Granting, Outcome, record_keys};
+use hawser_core::table::credentials::{Granting, WriteOutcome, record_keys};
 use hawser_core::table::reasons::StoredReason;
 use hawser_core::table::revocations::Discarded;
 use serde_json::json;
@@ -78,7 +78,7 @@ impl Scene {
         session
     }
 
-    async fn put(&self, session: &Session, version: &str) -> Outcome {
+    async fn put(&self, session: &Session, version: &str) -> WriteOutcome {
         let stored = hawser_core::domain::credential::Stored {
             grant: self.grant().await,
             reason: None,
@@ -102,6 +102,28 @@ impl Scene {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
+    /// Writes an offboarding down, which reaches none of the sessions.
+    async fn offboard_in_part(&self) {
+        self.hawser.wire.arm(Some(Cut::Before(2)));
+        let path = "/v1/subjects/user/ada/credentials";
+        self.hawser.admin("acme").delete(path).await;
+        self.hawser.wire.arm(None);
+    }
+
+    /// Whether a refusal is kept as the reason why there is no grant.
+    async fn deny(&self, session: &Session) -> bool {
+        let kept = StoredReason {
+            subject: &self.subject,
+            reason: Reason::ConsentDenied,
+            at: self.hawser.app.now(),
+            auth_revision: 1,
+        };
+        let event = self.event(Action::SessionEnded);
+        let table = &self.hawser.app.table;
+        let denied = table.deny_session(session, &kept, &event).await;
+        denied.unwrap()
+    }
+
     async fn delete(&self) {
         let path = format!("/api/svc/v1/mcp/{}", self.mcp);
         assert_eq!(self.hawser.admin("acme").delete(&path).await.status, 200);
@@ -118,9 +140,9 @@ async fn a_grant_is_stored_at_the_count_of_removals_that_its_consent_began_at() 
     let scene = Scene::new().await;
     let early = scene.session("exchanging").await;
     let other = scene.session("exchanging").await;
-    assert_eq!(scene.put(&other, "v1").await, Outcome::Done);
+    assert_eq!(scene.put(&other, "v1").await, WriteOutcome::Done);
     scene.disconnect().await;
-    assert_eq!(scene.put(&early, "v2").await, Outcome::RecordMoved);
+    assert_eq!(scene.put(&early, "v2").await, WriteOutcome::RecordMoved);
     assert!(scene.grant().await.is_none());
 }
 
@@ -128,14 +150,10 @@ async fn a_grant_is_stored_at_the_count_of_removals_that_its_consent_began_at() 
 async fn a_grant_is_stored_at_the_count_of_offboardings_that_its_consent_began_at() {
     let scene = Scene::new().await;
     let mut session = scene.session("exchanging").await;
-    // Its own state is as if the offboarding had not reached it.
-    let path = "/v1/subjects/user/ada/credentials";
-    scene.hawser.wire.arm(Some(Cut::Before(2)));
-    scene.hawser.admin("acme").delete(path).await;
-    scene.hawser.wire.arm(None);
-    assert_eq!(scene.put(&session, "v1").await, Outcome::RecordMoved);
+    scene.offboard_in_part().await;
+    assert_eq!(scene.put(&session, "v1").await, WriteOutcome::RecordMoved);
     session.offboardings = 1;
-    assert_eq!(scene.put(&session, "v1").await, Outcome::Done);
+    assert_eq!(scene.put(&session, "v1").await, WriteOutcome::Done);
 }
 
 #[tokio::test]
@@ -145,7 +163,7 @@ async fn a_grant_is_stored_while_its_consent_is_exchanged_only() {
         let session = scene.session(phase).await;
         assert_eq!(
             scene.put(&session, "v1").await,
-            Outcome::RecordMoved,
+            WriteOutcome::RecordMoved,
             "{phase}"
         );
         assert!(scene.grant().await.is_none(), "{phase}");
@@ -158,9 +176,9 @@ async fn a_grant_is_stored_at_the_auth_revision_of_its_consent_only() {
     let session = scene.session("exchanging").await;
     let path = format!("/api/svc/v1/mcp/{}/auth/tokens", scene.mcp);
     assert_eq!(scene.hawser.admin("acme").delete(&path).await.status, 200);
-    assert_eq!(scene.put(&session, "v1").await, Outcome::ServerMoved);
+    assert_eq!(scene.put(&session, "v1").await, WriteOutcome::ServerMoved);
     scene.delete().await;
-    assert_eq!(scene.put(&session, "v1").await, Outcome::ServerMoved);
+    assert_eq!(scene.put(&session, "v1").await, WriteOutcome::ServerMoved);
 }
 
 #[tokio::test]
@@ -168,18 +186,19 @@ async fn a_refusal_is_kept_at_the_count_of_removals_that_its_consent_began_at() 
     let scene = Scene::new().await;
     let refused = scene.session("exchanging").await;
     let other = scene.session("exchanging").await;
-    assert_eq!(scene.put(&other, "v1").await, Outcome::Done);
+    assert_eq!(scene.put(&other, "v1").await, WriteOutcome::Done);
     scene.disconnect().await;
-    let kept = StoredReason {
-        subject: &scene.subject,
-        reason: Reason::ConsentDenied,
-        at: scene.hawser.app.now(),
-        auth_revision: 1,
-    };
-    let event = scene.event(Action::SessionEnded);
-    let table = &scene.hawser.app.table;
-    let denied = table.deny_session(&refused, &kept, &event).await;
-    assert!(!denied.unwrap());
+    assert!(!scene.deny(&refused).await);
+}
+
+#[tokio::test]
+async fn a_refusal_is_kept_at_the_count_of_offboardings_that_its_consent_began_at() {
+    let scene = Scene::new().await;
+    let mut refused = scene.session("exchanging").await;
+    scene.offboard_in_part().await;
+    assert!(!scene.deny(&refused).await);
+    refused.offboardings = 1;
+    assert!(scene.deny(&refused).await);
 }
 
 #[tokio::test]
@@ -268,7 +287,7 @@ async fn nothing_is_counted_on_a_receipt_that_is_closed() {
     let receipt = closed["data"]["id"].as_str().unwrap();
     let mut session = scene.session("exchanging").await;
     session.offboardings = 1;
-    assert_eq!(scene.put(&session, "v1").await, Outcome::Done);
+    assert_eq!(scene.put(&session, "v1").await, WriteOutcome::Done);
     let grant = scene.grant().await.unwrap();
     let kept = StoredReason {
         subject: &scene.subject,
@@ -281,7 +300,7 @@ async fn nothing_is_counted_on_a_receipt_that_is_closed() {
     let credential = Credential::Grant(Box::new(grant));
     let removed =
         table.offboard_credential(&scene.tenant, scene.id, &credential, &kept, receipt, &event);
-    assert_eq!(removed.await.unwrap(), Outcome::ReceiptClosed);
+    assert_eq!(removed.await.unwrap(), WriteOutcome::ReceiptClosed);
     assert!(scene.grant().await.is_some());
 }
 
@@ -289,7 +308,7 @@ async fn nothing_is_counted_on_a_receipt_that_is_closed() {
 async fn refreshed_tokens_are_revoked_only_where_they_are_not_and_cannot_be_stored() {
     let scene = Scene::new().await;
     let session = scene.session("exchanging").await;
-    assert_eq!(scene.put(&session, "v1").await, Outcome::Done);
+    assert_eq!(scene.put(&session, "v1").await, WriteOutcome::Done);
     let read = scene.grant().await.unwrap();
     let (table, tenant) = (&scene.hawser.app.table, &scene.tenant);
     let until = scene.hawser.app.now().plus_seconds(20);
@@ -339,13 +358,13 @@ async fn exchanged_tokens_are_revoked_only_where_their_consent_can_complete_no_m
         done.await.unwrap()
     };
     let stored = scene.session("exchanging").await;
-    assert_eq!(scene.put(&stored, "v1").await, Outcome::Done);
+    assert_eq!(scene.put(&stored, "v1").await, WriteOutcome::Done);
     assert_eq!(discard(&stored).await, Discarded::Moved);
     let open = scene.session("exchanging").await;
     assert_eq!(discard(&open).await, Discarded::Done);
     assert_eq!(
         scene.put(&open, "v2").await,
-        Outcome::RecordMoved,
+        WriteOutcome::RecordMoved,
         "it is ended"
     );
     let failed = scene.session("exchanging").await;
@@ -376,7 +395,7 @@ impl Scene {
         .unwrap()
     }
 
-    async fn remove(&self, credential: &Credential) -> Outcome {
+    async fn remove(&self, credential: &Credential) -> WriteOutcome {
         let (receipt, event) = (self.new_receipt(), self.event(Action::CredentialRemoved));
         let (table, kept) = (&self.hawser.app.table, self.kept());
         table
@@ -388,7 +407,7 @@ impl Scene {
     /// A grant that is stored, as it was read.
     async fn granted(&self) -> Grant {
         let session = self.session("exchanging").await;
-        assert_eq!(self.put(&session, "v1").await, Outcome::Done);
+        assert_eq!(self.put(&session, "v1").await, WriteOutcome::Done);
         self.grant().await.unwrap()
     }
 }
@@ -399,7 +418,7 @@ async fn a_credential_of_a_deleted_server_is_its_purges_alone() {
     let grant = scene.granted().await;
     scene.delete().await;
     let credential = Credential::Grant(Box::new(grant));
-    assert_eq!(scene.remove(&credential).await, Outcome::ServerMoved);
+    assert_eq!(scene.remove(&credential).await, WriteOutcome::ServerMoved);
 }
 
 #[tokio::test]
@@ -417,8 +436,8 @@ async fn an_override_is_taken_away_as_it_was_read_only() {
     };
     let before = installed().await;
     let after = installed().await;
-    assert_eq!(scene.remove(&before).await, Outcome::RecordMoved);
-    assert_eq!(scene.remove(&after).await, Outcome::Done);
+    assert_eq!(scene.remove(&before).await, WriteOutcome::RecordMoved);
+    assert_eq!(scene.remove(&after).await, WriteOutcome::Done);
 }
 
 #[tokio::test]
@@ -515,7 +534,7 @@ async fn a_revocation_goes_on_and_ends_as_it_was_read_only() {
     let grant = scene.granted().await;
     assert_eq!(
         scene.remove(&Credential::Grant(Box::new(grant))).await,
-        Outcome::Done
+        WriteOutcome::Done
     );
     let (table, now) = (&scene.hawser.app.table, scene.hawser.app.now());
     let due = scene.hawser.due().await;
@@ -534,7 +553,8 @@ async fn a_revocation_goes_on_and_ends_as_it_was_read_only() {
     assert!(!went_on.await.unwrap(), "another worker has gone on");
     for (version, total) in [(&read.version, 0), (&next.version, 1), (&next.version, 1)] {
         let event = scene.event(Action::RevocationSettled);
-        let ended = table.finish_revocation(version, &next, Settled::Revoked, None, &event);
+        let ended =
+            table.finish_revocation(version, &next, RevocationOutcome::Revoked, None, &event);
         ended.await.unwrap();
         let receipt = next.receipt.as_deref().unwrap();
         let key = hawser_core::table::receipts::key(&scene.tenant, receipt);

@@ -11,8 +11,8 @@ use hawser_local::identity::Identity;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use url::Url;
 use url::form_urlencoded::parse;
@@ -40,12 +40,90 @@ struct State {
     away: bool,
     /// Whether it gives no ID token when it is asked anew.
     nameless: bool,
+    /// Whether it says that its answers name it (RFC 9207).
+    named: bool,
+    /// How often its metadata was asked for.
+    described: usize,
 }
 
 /// The provider.
 pub struct Provider {
     pub issuer: String,
     state: Arc<Mutex<State>>,
+    gate: Arc<Held>,
+}
+
+/// Whether answers of its token endpoint are held back.
+#[derive(Default)]
+struct Held {
+    held: Mutex<bool>,
+    moved: Condvar,
+}
+
+impl Held {
+    fn pass(&self) {
+        let held = self.held.lock().unwrap();
+        drop(self.moved.wait_while(held, |held| *held).unwrap());
+    }
+
+    fn set(&self, held: bool) {
+        *self.held.lock().unwrap() = held;
+        self.moved.notify_all();
+    }
+}
+
+fn serve(mut stream: TcpStream, serving: &(String, Identity, Arc<Mutex<State>>, Arc<Held>)) {
+    let (issuer, identity, state, gate) = serving;
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut first = String::new();
+    let _ = reader.read_line(&mut first);
+    let (mut line, mut length) = (first.clone(), 0);
+    while !line.trim_end().is_empty() {
+        line.clear();
+        let _ = reader.read_line(&mut line);
+        let header = line.to_ascii_lowercase();
+        if let Some(value) = header.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    let _ = reader.read_exact(&mut body);
+    let path = first.split(' ').nth(1).unwrap_or_default();
+    let (status, answer) = match path {
+        "/.well-known/openid-configuration" => {
+            let answer = described(issuer, &mut state.lock().unwrap());
+            if answer.0 == 500 {
+                gate.pass();
+            }
+            answer
+        }
+        "/keys" => (200, identity.key_set()),
+        "/token" => {
+            let answer = tokens(issuer, identity, state, &body);
+            gate.pass();
+            answer
+        }
+        _ => (404, Value::Null),
+    };
+    let text = answer.to_string();
+    let head = format!(
+        "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        text.len()
+    );
+    let _ = stream.write_all((head + &text).as_bytes());
+}
+
+/// What it says of itself.
+fn described(issuer: &str, state: &mut State) -> (u16, Value) {
+    state.described += 1;
+    if state.away {
+        return (500, Value::Null);
+    }
+    let mut document = metadata(issuer);
+    if state.named {
+        document["authorization_response_iss_parameter_supported"] = true.into();
+    }
+    (200, document)
 }
 
 impl Provider {
@@ -54,41 +132,19 @@ impl Provider {
         let issuer = format!("http://{}", listener.local_addr().unwrap());
         let identity = Identity::ephemeral().unwrap();
         let state = Arc::new(Mutex::new(State::default()));
-        let of_thread = (issuer.clone(), identity, state.clone());
+        let gate = Arc::new(Held::default());
+        let serving = Arc::new((issuer.clone(), identity, state.clone(), gate.clone()));
         thread::spawn(move || {
-            let (issuer, identity, state) = of_thread;
             for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let mut reader = BufReader::new(stream.try_clone().unwrap());
-                let mut first = String::new();
-                let _ = reader.read_line(&mut first);
-                let (mut line, mut length) = (first.clone(), 0);
-                while !line.trim_end().is_empty() {
-                    line.clear();
-                    let _ = reader.read_line(&mut line);
-                    let header = line.to_ascii_lowercase();
-                    if let Some(value) = header.strip_prefix("content-length:") {
-                        length = value.trim().parse().unwrap();
-                    }
-                }
-                let mut body = vec![0; length];
-                let _ = reader.read_exact(&mut body);
-                let path = first.split(' ').nth(1).unwrap_or_default();
-                let (status, answer) = match path {
-                    "/.well-known/openid-configuration" => (200, metadata(&issuer)),
-                    "/keys" => (200, identity.key_set()),
-                    "/token" => tokens(&issuer, &identity, &state, &body),
-                    _ => (404, Value::Null),
-                };
-                let text = answer.to_string();
-                let head = format!(
-                    "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-                    text.len()
-                );
-                let _ = stream.write_all((head + &text).as_bytes());
+                let (stream, serving) = (stream.unwrap(), serving.clone());
+                thread::spawn(move || serve(stream, &serving));
             }
         });
-        Self { issuer, state }
+        Self {
+            issuer,
+            state,
+            gate,
+        }
     }
 
     /// The settings of an operator whose people sign in here, all of the tenant `acme`.
@@ -157,6 +213,21 @@ impl Provider {
     /// Whether from now on it does not say whom it vouches for.
     pub fn is_nameless(&self, nameless: bool) {
         self.state.lock().unwrap().nameless = nameless;
+    }
+
+    /// How often its metadata was asked for.
+    pub fn described(&self) -> usize {
+        self.state.lock().unwrap().described
+    }
+
+    /// Whether the answers of its token endpoint are held back from now on.
+    pub fn holds(&self, held: bool) {
+        self.gate.set(held);
+    }
+
+    /// It says from now on that its answers name it.
+    pub fn names_itself(&self) {
+        self.state.lock().unwrap().named = true;
     }
 
     /// The forms that its token endpoint was sent.

@@ -1,30 +1,24 @@
 //! The ends of logins: whoever ends one, none of its tokens is taken afterwards, whatever is on its way or dies meanwhile.
 
-use crate::harness::{Answer, Cut, Ground, Hawser, ample};
+use crate::harness::{Answer, Hawser};
 use crate::logins::*;
-use crate::upstream::{MODERN, Reply, Upstream, call, is_served, open, register, send, soon};
+use crate::upstream::{MODERN, Reply, Upstream, call, is_served, open, register, soon};
 use aws_sdk_dynamodb::types::AttributeValue;
 use hawser_core::operations::integrity::examine;
-use hawser_core::operations::scheduler::process_due;
 use serde_json::{Value, json};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 const ADA: &str = "/v1/subjects/user/ada/credentials";
-/// Callers at once, and how often.
-const CALLERS: usize = 50;
-const ROUNDS: usize = 8;
 
 /// Tokens of somebody who may call servers and has no role.
-async fn plain(hawser: &Hawser, user: &str) -> Tokens {
+pub async fn plain(hawser: &Hawser, user: &str) -> Tokens {
     let mut allowed = allowed(hawser, "acme", user).await;
     allowed.identity.roles.clear();
     signed_in_as(hawser, allowed).await
 }
 
 /// Ends the login of these tokens in one of the ways in which that can be asked for.
-async fn end(hawser: &Hawser, how: &str, id: &str, tokens: &Tokens) -> Answer {
+pub async fn end(hawser: &Hawser, how: &str, id: &str, tokens: &Tokens) -> Answer {
     let admin = hawser.admin("acme");
     match how {
         "by its subject" => {
@@ -39,7 +33,7 @@ async fn end(hawser: &Hawser, how: &str, id: &str, tokens: &Tokens) -> Answer {
     }
 }
 
-const WAYS: [(&str, &str); 5] = [
+pub const WAYS: [(&str, &str); 5] = [
     ("by its subject", "removed"),
     ("by an admin", "removed"),
     ("by its refresh token", "revoked"),
@@ -180,61 +174,6 @@ async fn calls_with_a_login_cost_one_read() {
     assert_eq!(hawser.wire.operations(), ["BatchGetItem"]);
 }
 
-/// Many callers call all the time; once the answer to the end of their login has come, nothing that is sent from then on
-/// reaches the server.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn no_call_that_begins_after_the_end_reaches_the_server() {
-    let (hawser, upstream) = (Hawser::start().await, Upstream::start().await);
-    let hawser = Arc::new(hawser);
-    let wiki = register(&hawser, "wiki", &upstream.url, json!({})).await;
-    for round in 0..ROUNDS {
-        let (how, _) = WAYS[round % WAYS.len()];
-        let tokens = plain(&hawser, "user:ada").await;
-        let id = only(&tokens.caller(&hawser)).await;
-        let over = Arc::new(AtomicBool::new(false));
-        let served = Arc::new(AtomicUsize::new(0));
-        let mut callers = Vec::new();
-        for number in 0..CALLERS {
-            let (over, served) = (over.clone(), served.clone());
-            let (caller, wiki) = (tokens.caller(&hawser), wiki.clone());
-            callers.push(tokio::spawn(async move {
-                for nth in 0.. {
-                    let late = over.load(Ordering::SeqCst);
-                    let body = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/list",
-                                      "params": {"round": round, "caller": number, "nth": nth, "late": late}});
-                    let answer = send(&caller, &wiki, &[MODERN], body).await;
-                    let status = answer.status;
-                    match status {
-                        200 => drop(served.fetch_add(1, Ordering::SeqCst)),
-                        // Too many at once, or ended while it was on its way, which says nothing of what begins now.
-                        503 => continue,
-                        401 => {}
-                        _ => panic!("{how}: {answer:?}"),
-                    }
-                    if late {
-                        assert_eq!(status, 401, "{how}");
-                        return;
-                    }
-                }
-            }));
-        }
-        soon(async {
-            while served.load(Ordering::SeqCst) < CALLERS {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
-        assert_eq!(end(&hawser, how, &id, &tokens).await.status, 200, "{how}");
-        over.store(true, Ordering::SeqCst);
-        for caller in callers {
-            caller.await.unwrap();
-        }
-    }
-    let late = upstream.seen().into_iter().map(|seen| seen.message());
-    let late: Vec<_> = late.filter(|one| one["params"]["late"] == true).collect();
-    assert_eq!(late, Vec::<Value>::new());
-}
-
 #[tokio::test]
 async fn an_open_stream_ends_with_its_login() {
     for (how, _) in WAYS {
@@ -257,101 +196,6 @@ async fn an_open_stream_ends_with_its_login() {
         assert_eq!(end(&hawser, how, &id, &tokens).await.status, 200, "{how}");
         assert!(!matches!(soon(answer.chunk()).await, Ok(Some(_))), "{how}");
         soon(stream.closed()).await;
-    }
-}
-
-/// Ends a login with the wire cut at a request, restarts, and sees that it has ended or not, wholly. Returns whether the cut
-/// was reached.
-async fn dies_at(how: &str, cut: Cut, k: usize) -> bool {
-    let ground = Ground::new().await;
-    let hawser = Hawser::on(ground.clone()).await;
-    let tokens = plain(&hawser, "user:ada").await;
-    let other = plain(&hawser, "user:bob").await;
-    let id = only(&tokens.caller(&hawser)).await;
-    let logins = async || {
-        let mut items = ground.items().await;
-        items.retain(|item| item["SK"].as_str().unwrap().starts_with("LOGIN"));
-        items
-    };
-    let before = logins().await;
-    hawser.wire.arm(Some(cut));
-    let answer = end(&hawser, how, &id, &tokens).await;
-    let reached = hawser.wire.sent().len() > k;
-    hawser.die().await;
-
-    let next = Hawser::on(ground.clone()).await;
-    // What was begun durably goes on without the call.
-    while process_due(&next.app, ample()).await.unwrap() {}
-    assert!(works(&next, &other).await);
-    let receipts = next.admin("acme").get("/v1/receipts").await.json();
-    let receipts = receipts["data"].as_array().unwrap().len();
-    let told = ends(&next).await.len();
-    if works(&next, &tokens).await {
-        assert!(reached && answer.status >= 500, "{how} {cut:?}: {answer:?}");
-        assert_eq!((logins().await, told), (before, 0), "{how} {cut:?}");
-        assert_eq!(receipts, 0, "{how} {cut:?}");
-        let again = end(&next, how, &id, &tokens).await;
-        assert_eq!(again.status, 200, "{how} {cut:?}");
-    } else {
-        assert_eq!((receipts, told), (1, 1), "{how} {cut:?}");
-        assert_eq!(logins().await.len(), 2, "{how} {cut:?}: item and pointer");
-    }
-    assert!(!works(&next, &tokens).await);
-    next.run_workers().await;
-    reached
-}
-
-#[tokio::test]
-async fn an_end_survives_a_crash_anywhere() {
-    for (how, _) in WAYS {
-        for cut in [Cut::Before as fn(usize) -> Cut, Cut::After, Cut::Answer] {
-            let mut k = 0;
-            while dies_at(how, cut(k), k).await {
-                k += 1;
-            }
-            assert!(
-                k > 1,
-                "{how}: an end reads and writes, which is not {k} requests"
-            );
-        }
-    }
-}
-
-#[tokio::test]
-async fn tokens_that_are_asked_for_while_the_process_dies_are_one_line_of_tokens() {
-    for cut in [Cut::Before as fn(usize) -> Cut, Cut::After, Cut::Answer] {
-        for k in 0.. {
-            let ground = Ground::new().await;
-            let hawser = Hawser::on(ground.clone()).await;
-            let code = code(&hawser, allowed(&hawser, "acme", "user:ada").await).await;
-            hawser.wire.arm(Some(cut(k)));
-            let redeemed = redeem(&hawser, &code).await;
-            let mut reached = hawser.wire.sent().len() > k;
-            hawser.wire.arm(None);
-            if redeemed.status != 200 {
-                // Nothing begun, or a login whose tokens nobody got, which ends when the code comes again.
-                redeem(&hawser, &code).await;
-            }
-            let tokens = sign_in(&hawser, "user:bob").await;
-            hawser.wire.arm(Some(cut(k)));
-            let first = refresh(&hawser, &tokens.refresh).await;
-            reached |= hawser.wire.sent().len() > k;
-            hawser.die().await;
-            let next = Hawser::on(ground.clone()).await;
-            assert!([200, 503, 500].contains(&first.status), "{first:?}");
-            // Its answer was lost, or it was not carried out: asking again helps either way.
-            let again = Tokens::of(&refresh(&next, &tokens.refresh).await);
-            if first.status == 200 {
-                assert_eq!(again.refresh, Tokens::of(&first).refresh);
-            }
-            let last = Tokens::of(&refresh(&next, &again.refresh).await);
-            assert!(works(&next, &last).await);
-            next.run_workers().await;
-            if !reached {
-                assert!(k > 2);
-                break;
-            }
-        }
     }
 }
 
@@ -392,4 +236,62 @@ async fn the_integrity_check_knows_logins_and_mends_their_pointers() {
     let path = "/v1/subjects/user/bob/credentials";
     assert_eq!(hawser.admin("acme").delete(path).await.status, 200);
     assert!(!works(&hawser, &bob).await);
+}
+
+#[tokio::test]
+async fn a_page_of_logins_costs_one_query_of_its_size() {
+    let hawser = Hawser::start().await;
+    let mut all = Vec::new();
+    for user in ["ada", "bob", "ada", "eve", "ada"] {
+        let tokens = plain(&hawser, &format!("user:{user}")).await;
+        let newest = listed(&tokens.caller(&hawser)).await[0]["id"].clone();
+        all.insert(0, newest.as_str().unwrap().to_owned());
+    }
+    let admin = hawser.admin("acme");
+    for (query, wanted, requests) in [
+        ("", vec![0, 1, 2, 3, 4], vec!["Query"]),
+        (
+            "&subjectType=user&subjectId=ada",
+            vec![0, 2, 4],
+            vec!["Query", "BatchGetItem"],
+        ),
+    ] {
+        let (mut seen, mut before) = (Vec::new(), String::new());
+        loop {
+            hawser.wire.arm(None);
+            let page = admin
+                .get(&format!("/v1/logins?limit=2{query}{before}"))
+                .await
+                .json();
+            assert_eq!(hawser.wire.operations(), requests, "{query}");
+            assert_eq!(hawser.wire.sent()[0].body["Limit"], 4);
+            let data = page["data"].as_array().unwrap();
+            assert!(data.len() <= 2);
+            seen.extend(
+                data.iter()
+                    .map(|one| one["id"].as_str().unwrap().to_owned()),
+            );
+            match page["next"].as_str() {
+                Some(next) => before = format!("&before={next}"),
+                None => break,
+            }
+        }
+        let wanted: Vec<_> = wanted
+            .into_iter()
+            .map(|at: usize| all[at].clone())
+            .collect();
+        assert_eq!(seen, wanted, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_of_an_offboarding_names_subjects_that_have_logins_alone() {
+    let hawser = Hawser::start().await;
+    for user in ["user:ada", "user:ADA ", "user:bob"] {
+        plain(&hawser, user).await;
+    }
+    let path = "/v1/subjects/user/Ada/credentials?dryRun=true";
+    let dry = hawser.admin("acme").delete(path).await.json();
+    assert_eq!(dry["data"]["nearMatches"], json!(["ADA ", "ada"]));
+    assert_eq!(dry["data"]["removed"]["logins"], 0);
 }

@@ -24,7 +24,7 @@ async fn a_code_becomes_a_login_whose_token_anyone_can_verify() {
     let said = answer.json();
     assert_eq!(
         (&said["token_type"], &said["expires_in"], &said["scope"]),
-        (&json!("Bearer"), &json!(HOUR), &json!("mcp"))
+        (&json!("Bearer"), &json!(HOUR), &json!("manage mcp"))
     );
     let published = hawser.anonymous().get("/.well-known/jwks.json").await;
     assert_eq!(

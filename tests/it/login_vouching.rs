@@ -1,9 +1,11 @@
 //! What an identity provider says of the person of a login counts from the refresh on at which it says so, and for a day.
 
-use crate::harness::{Ground, Hawser};
+use crate::harness::{Cut, Ground, Hawser};
 use crate::identity_provider::{CLIENT, Provider};
 use crate::logins::*;
+use crate::upstream::soon;
 use serde_json::json;
+use std::sync::Arc;
 
 struct Stage {
     hawser: Hawser,
@@ -11,13 +13,17 @@ struct Stage {
     tokens: Tokens,
 }
 
+/// A process whose clock stands still.
+async fn start(ground: &Arc<Ground>, provider: &Provider) -> Hawser {
+    let settings = provider.settings();
+    Hawser::by_hand_configured(ground.clone(), |config| config.sign_in = settings).await
+}
+
 impl Stage {
     /// Ada has signed in as an admin, and the provider gave a refresh token.
     async fn set() -> Self {
         let provider = Provider::start();
-        let settings = provider.settings();
-        let ground = Ground::new().await;
-        let hawser = Hawser::by_hand_configured(ground, |config| config.sign_in = settings).await;
+        let hawser = start(&Ground::new().await, &provider).await;
         let mut allowed = allowed(&hawser, "acme", "user:ada").await;
         allowed.provider_token = Some("provider-refresh".into());
         let tokens = signed_in_as(&hawser, allowed).await;
@@ -143,4 +149,130 @@ async fn of_two_refreshes_at_once_one_asks_the_provider() {
         stage.tokens = all[0].clone();
     }
     assert!(stage.is_admin().await);
+}
+
+/// The application goes on with the token that a repetition gave it, while the first refresh still waits for the provider, which
+/// takes each of its tokens once.
+#[tokio::test]
+async fn a_refresh_while_another_one_asks_the_provider_does_not_ask_it_too() {
+    let mut stage = Stage::set().await;
+    stage.vouches_for("ada", &[]);
+    stage.provider.holds(true);
+    let (first, hawser) = (stage.tokens.refresh.clone(), &stage.hawser);
+    let going_on = async {
+        soon(async {
+            while stage.provider.asked().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        let second = Tokens::of(&refresh(hawser, &first).await);
+        let third = Tokens::of(&refresh(hawser, &second.refresh).await);
+        let last = Tokens::of(&refresh(hawser, &third.refresh).await);
+        stage.provider.holds(false);
+        (second, last)
+    };
+    let (asking, (second, last)) = tokio::join!(refresh(hawser, &first), going_on);
+    assert_eq!(Tokens::of(&asking).refresh, second.refresh);
+    assert_eq!(stage.sent(), ["provider-refresh"]);
+    // What it said counts, although the login was refreshed twice meanwhile; and the next one to ask asks by what it gave.
+    stage.tokens = last;
+    assert!(!stage.is_admin().await);
+    stage.vouches_for("ada", &["admin"]);
+    stage.refresh().await;
+    assert!(stage.is_admin().await);
+    assert_eq!(stage.sent(), ["provider-refresh", "provider-refresh-1"]);
+    stage.hawser.run_workers().await;
+}
+
+/// Whoever was to ask the provider has died before it could: the stage, and whether a lease is there.
+async fn left_behind() -> (Stage, impl AsyncFn() -> bool) {
+    let stage = Stage::set().await;
+    stage.vouches_for("ada", &["admin"]);
+    let ground = stage.hawser.ground();
+    let leased = async move || {
+        let items = ground.items().await;
+        items.iter().any(|item| item["lease"].is_string())
+    };
+    let mut k = 0;
+    while !leased().await {
+        stage.hawser.wire.arm(Some(Cut::After(k)));
+        let answer = refresh(&stage.hawser, &stage.tokens.refresh).await;
+        assert!(answer.status >= 500, "{answer:?}");
+        k += 1;
+    }
+    (stage, leased)
+}
+
+#[tokio::test]
+async fn a_lease_that_a_process_sees_for_long_is_taken_over() {
+    let (stage, leased) = left_behind().await;
+    let next = start(&stage.hawser.ground(), &stage.provider).await;
+    // Its answer was lost; it is the same line of tokens.
+    let mut tokens = Tokens::of(&refresh(&next, &stage.tokens.refresh).await);
+    for pass in [0, 19] {
+        next.pass(pass);
+        tokens = Tokens::of(&refresh(&next, &tokens.refresh).await);
+        assert_eq!(stage.sent().len(), 0, "somebody may be asking");
+    }
+    next.pass(1);
+    Tokens::of(&refresh(&next, &tokens.refresh).await);
+    assert_eq!(stage.sent(), ["provider-refresh"]);
+    assert!(!leased().await);
+}
+
+#[tokio::test]
+async fn a_lease_from_long_ago_is_taken_over_at_first_sight() {
+    let (stage, leased) = left_behind().await;
+    let start = async || start(&stage.hawser.ground(), &stage.provider).await;
+    let next = start().await;
+    let tokens = Tokens::of(&refresh(&next, &stage.tokens.refresh).await);
+    let tokens = Tokens::of(&refresh(&next, &tokens.refresh).await);
+    assert_eq!(stage.provider.described(), 0, "somebody may be asking");
+    let late = start().await;
+    late.pass(600);
+    stage.provider.is_away(true);
+    let tokens = Tokens::of(&refresh(&late, &tokens.refresh).await);
+    assert_eq!(stage.provider.described(), 1);
+    assert!(!leased().await, "it is given back where nothing was said");
+    stage.provider.is_away(false);
+    Tokens::of(&refresh(&late, &tokens.refresh).await);
+    assert_eq!(stage.sent(), ["provider-refresh"]);
+}
+
+/// A provider that does not answer is asked by one of those who wait for it, and the others go on by what was known.
+#[tokio::test]
+async fn a_provider_that_is_away_is_asked_for_its_metadata_by_one_at_a_time() {
+    let stage = Stage::set().await;
+    let hawser = &stage.hawser;
+    let mut all = vec![stage.tokens.clone()];
+    for user in ["bob", "eve", "dan", "fay", "gus", "hal", "ida"] {
+        let mut allowed = allowed(hawser, "acme", &format!("user:{user}")).await;
+        allowed.provider_token = Some("provider-refresh".into());
+        all.push(signed_in_as(hawser, allowed).await);
+    }
+    stage.vouches_for("ada", &["admin"]);
+    refresh(hawser, &all.remove(0).refresh).await;
+    hawser.pass(300);
+    stage.provider.is_away(true);
+    stage.provider.holds(true);
+    let before = stage.provider.described();
+    let refreshes = all.iter().map(|tokens| refresh(hawser, &tokens.refresh));
+    let waiting = async {
+        let leases = async || {
+            let items = hawser.ground().items().await;
+            items
+                .iter()
+                .filter(|item| item["lease"].is_string())
+                .count()
+        };
+        while leases().await < all.len() {}
+        stage.provider.holds(false);
+    };
+    let (answers, ()) = tokio::join!(futures_util::future::join_all(refreshes), waiting);
+    for answer in &answers {
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    let asked = stage.provider.described() - before;
+    assert!((1..=2).contains(&asked), "{asked}");
 }

@@ -43,7 +43,7 @@ impl Tokens {
     }
 }
 
-/// What an admin of a tenant allows the application at this deployment as a whole.
+/// What an admin of a tenant allows the application at this deployment as a whole, its management included.
 pub async fn allowed(hawser: &Hawser, tenant: &str, user: &str) -> Allowed {
     let tenant = TenantId::parse(tenant).unwrap();
     let subject = Subject::parse(user).unwrap();
@@ -74,7 +74,7 @@ pub async fn allowed(hawser: &Hawser, tenant: &str, user: &str) -> Allowed {
         code_challenge: CodeChallenge::parse(CHALLENGE).unwrap(),
         issuer: hawser.url.clone(),
         resources: vec![hawser.url.clone()],
-        scopes: set(&["mcp"]),
+        scopes: set(&["manage", "mcp"]),
     }
 }
 

@@ -4,7 +4,7 @@ use crate::route::capture;
 use hawser_core::domain::server::Connection;
 use hawser_core::operations::proxy::Target;
 
-/// What a path names.
+/// The server that a path names.
 pub fn target(path: &str) -> Option<Target> {
     if let Some(found) = capture("/mcp/{server}", path) {
         Some(Target::parse(&found["server"]))
@@ -15,7 +15,7 @@ pub fn target(path: &str) -> Option<Target> {
     }
 }
 
-/// The integration that a path names.
+/// The integration in a path.
 fn integration(path: &str) -> Option<String> {
     let of_host = || capture("/{integration}/mcp", path).filter(|_| !path.starts_with("/mcp/"));
     let mut found = capture("/mcp/{integration}/mcp", path).or_else(of_host)?;

@@ -1,5 +1,5 @@
-//! How a person is reached whose subject has no usable credential at a server: in the way that the client declares
-//! (Inbound 3.1, 3.2).
+//! Tells the person behind a client how to connect when the subject has no usable credential at a server, in the way that the
+//! client declares (Inbound 3.1, 3.2).
 
 use super::handshake::{self, CONNECT};
 use super::inbound::Inbound;
@@ -31,9 +31,9 @@ struct Lack {
 
 /// A consent that a person is sent to.
 struct Offer {
-    /// The name of the consent.
+    /// The id of the consent.
     id: String,
-    /// Its page.
+    /// The address of its page.
     url: SecretString,
 }
 
@@ -66,7 +66,7 @@ impl Lack {
     }
 }
 
-/// The answer to a call that its server did not get, or refused.
+/// The response to a call that was not forwarded, or that the server refused.
 pub async fn answer(
     app: &App,
     inbound: &Inbound<'_>,
@@ -140,7 +140,7 @@ fn opens_urls(inbound: &Inbound<'_>) -> bool {
     mcp::opens_urls(&inbound.params().meta["io.modelcontextprotocol/clientCapabilities"])
 }
 
-/// What a person reads before opening the address.
+/// The text for the person, shown before the address is opened.
 fn invitation(allowed: &Allowed) -> String {
     let name = &allowed.at.found.server.name;
     format!(

@@ -1,5 +1,5 @@
-//! The handshake of a client whose subject has no usable credential yet: Hawser answers it itself, so that the client stays
-//! and can be told how to connect (Inbound 3.4, 3.5).
+//! The handshake of a client whose subject has no usable credential yet. Hawser answers it itself, so that the client keeps the
+//! connection and can be told how to connect (Inbound 3.4, 3.5).
 
 use super::inbound::Inbound;
 use super::message::params;
@@ -20,7 +20,7 @@ use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// The name of the one tool of a server whose own are not known yet.
+/// The name of the one tool that is listed for a server whose tools are not known yet.
 pub const CONNECT: &str = "connect";
 
 const LIST_CHANGED: &str = "notifications/tools/list_changed";
@@ -35,7 +35,7 @@ pub async fn answer(
     let id = &inbound.message.id;
     let answer = match inbound.asks() {
         // A notification, or an answer to something that nobody has asked.
-        None if inbound.is_sent_by(&Method::POST) && inbound.message.is_one => empty(202),
+        None if inbound.is_notice() => empty(202),
         None if inbound.is_sent_by(&Method::DELETE) => return closed(app, allowed).await,
         Some("initialize") if !inbound.modern => {
             return initialized(app, inbound, allowed).await.map(Some);
@@ -48,6 +48,11 @@ pub async fn answer(
         _ => return Ok(None),
     };
     Ok(Some(streamed(answer)))
+}
+
+/// The answer to a notice that no server is told.
+pub fn accepted() -> Response<Streamed> {
+    streamed(empty(202))
 }
 
 /// The answer to a DELETE of a session whose server need not hear of it.

@@ -40,7 +40,7 @@ fn returns(name: &str) -> bool {
     )
 }
 
-/// What `Connection` names concerns one connection alone.
+/// The hop-by-hop headers that `Connection` names.
 fn of_connection(headers: &HeaderMap) -> Vec<String> {
     let lines = headers.get_all(CONNECTION).iter();
     lines
@@ -65,7 +65,7 @@ fn listed(headers: &HeaderMap, is_listed: fn(&str) -> bool) -> HeaderMap {
 pub struct Mirrored<'a> {
     /// The method.
     pub method: Option<&'a str>,
-    /// What is called, got or read.
+    /// The name of the tool, prompt or resource.
     pub name: Option<&'a str>,
     /// Whether there are arguments, some of which may be mirrored as well.
     pub takes_arguments: bool,

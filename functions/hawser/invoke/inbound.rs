@@ -1,5 +1,5 @@
-//! A request to forward, and what the revision of its client makes of it. Requests from 2026-07-28 on stand alone. Those of
-//! earlier revisions have sessions, which get ids of ours.
+//! A request to forward, read by the rules of its client's protocol revision. Since 2026-07-28 requests are stateless. Those of
+//! earlier revisions belong to sessions, which get ids of ours.
 
 use super::headers;
 use super::message::{Content, Message, Params, params};
@@ -23,7 +23,7 @@ pub struct Inbound<'a> {
     pub who: Presented,
     pub target: Target,
     pub message: Message,
-    /// Of a revision without sessions.
+    /// Whether the request is of a revision without sessions.
     pub modern: bool,
     params: OnceLock<Params>,
 }
@@ -56,6 +56,11 @@ impl<'a> Inbound<'a> {
         method.filter(|_| self.is_sent_by(&Method::POST) && !self.message.id.is_null())
     }
 
+    /// Whether it is a notification, or an answer to a request of the server's: one message that wants no answer.
+    pub fn is_notice(&self) -> bool {
+        self.is_sent_by(&Method::POST) && self.asks().is_none() && self.message.is_one
+    }
+
     /// Whether it opens a session.
     pub fn initializes(&self) -> bool {
         !self.modern
@@ -86,7 +91,7 @@ impl<'a> Inbound<'a> {
             .filter(|_| !self.modern && !self.initializes())
     }
 
-    /// The body of a POST; others have none that counts.
+    /// The body of a POST; the body of any other request is ignored.
     pub fn body(&self) -> &'a [u8] {
         if self.is_sent_by(&Method::POST) {
             http::body(self.request)

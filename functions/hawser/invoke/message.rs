@@ -14,11 +14,11 @@ use std::collections::BTreeSet;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Message {
-    /// Null if it has none that could be one.
+    /// The id; null if the message has no valid one.
     pub id: Value,
     /// Its method, if it is a request or a notification.
     pub method: Option<String>,
-    /// Whether it is a message at all.
+    /// Whether the body is one JSON-RPC message.
     #[serde(skip)]
     pub is_one: bool,
 }
@@ -28,7 +28,7 @@ pub struct Message {
 pub enum Content {
     /// The list of tools.
     Tools,
-    /// What the tool of this name does.
+    /// A call of the tool of this name.
     Call(String),
     /// Something that reaches no tool.
     Other(Other),
@@ -82,14 +82,14 @@ impl Message {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Params {
-    /// What a request of the stateless era says of itself.
+    /// `_meta` of a stateless request.
     #[serde(rename = "_meta")]
     pub meta: Value,
     /// The tool or prompt.
     pub name: Value,
-    /// What a client brings back of an earlier answer.
+    /// The request state of an earlier response, which the client sends back.
     pub request_state: Value,
-    /// What its user has answered to questions of an earlier answer.
+    /// The answers of the user to the questions of an earlier response.
     pub input_responses: Value,
     /// What a client subscribes to.
     pub notifications: Value,

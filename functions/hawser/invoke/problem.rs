@@ -1,5 +1,5 @@
-//! How a call is refused: JSON-RPC errors, in Kambrium's words where it has them (Kambrium 15). None of them is a 400, by
-//! which clients tell the revision that a server speaks.
+//! The errors of calls: JSON-RPC errors, with Kambrium's texts where that contract has them (Kambrium 15). None is a 400, since
+//! clients conclude from a 400 which revision of the protocol a server speaks.
 
 use super::rpc;
 use crate::http::{Code, Response, Streamed, streamed, with_header, with_retry};
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use std::borrow::Cow;
 use tracing::error;
 
-/// A call that is not passed on.
+/// A call that is not forwarded.
 #[derive(Debug)]
 pub struct Refused {
-    /// Why.
+    /// The reason.
     pub(super) problem: Problem,
     /// The id of the message, or null.
     pub(super) id: Value,
@@ -49,15 +49,15 @@ impl Refused {
     }
 }
 
-/// Why a call is not passed on, or not answered by its server.
+/// Why a call is not forwarded, or why the server's response is not returned.
 #[derive(Debug)]
 pub(super) enum Problem {
     PathNotFound,
-    /// With those that would do.
+    /// The permissions that would suffice.
     MethodNotAllowed(&'static str),
     OriginNotAllowed,
     TooLarge,
-    /// With the id that was sent.
+    /// The session id that was sent.
     SessionNotFound(String),
     /// The connection's switch is off.
     Disabled,
@@ -95,7 +95,7 @@ pub(super) enum Problem {
     NotConnected {
         declined: bool,
     },
-    /// Whatever the operation said.
+    /// The operation failed.
     Domain(Error),
 }
 

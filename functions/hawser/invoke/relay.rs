@@ -20,12 +20,12 @@ pub type EndSignal = Pin<Box<dyn Future<Output = Bytes> + Send>>;
 
 /// The body of a server's answer, or a stream of events of our own.
 pub struct Relay {
-    /// What comes first.
+    /// The first events of a stream of our own.
     opening: Option<Bytes>,
-    /// The server's; `None` if nothing more comes before the end.
+    /// The server's body; `None` once it is exhausted.
     body: Option<reqwest::Body>,
     over: Option<EndSignal>,
-    /// Of a stream of events.
+    /// The state of a stream of events; `None` for other bodies.
     events: Option<Events>,
     decoder: Option<Decoder>,
     filter: Option<Filter>,
@@ -73,7 +73,7 @@ impl Relay {
         }
     }
 
-    /// The same, decoded.
+    /// Decodes the body with this decoder.
     pub fn decoded(mut self, decoder: Option<Decoder>) -> Self {
         if let Some(events) = &mut self.events {
             events.encoded = false;
@@ -81,7 +81,7 @@ impl Relay {
         Self { decoder, ..self }
     }
 
-    /// The same, filtered.
+    /// Filters the events of the body.
     pub fn filtered(self, filter: Filter) -> Self {
         Self {
             filter: Some(filter),
@@ -89,12 +89,12 @@ impl Relay {
         }
     }
 
-    /// As an endpoint's body.
+    /// The relay as the body of a response.
     pub fn boxed(self) -> Streamed {
         self.boxed_unsync()
     }
 
-    /// The end, when the answer is cut off.
+    /// Ends a response that is cut off.
     fn cut_off(&mut self, last: Bytes) -> Option<Result<Bytes, Error>> {
         self.ended = true;
         self.body = None;

@@ -1,4 +1,4 @@
-//! JSON-RPC answers of our own.
+//! JSON-RPC responses that Hawser itself sends.
 
 use crate::http::{Code, Response, json};
 use lambda_http::Body;

@@ -25,9 +25,9 @@ const MAX_INSPECTED_BYTES: usize = 4 << 20;
 
 /// Why a call is not forwarded.
 pub enum Denied {
-    /// For this.
+    /// For this problem.
     Problem(Problem),
-    /// Its server has not got it, or has refused what it carries.
+    /// It was not sent, or the server has refused its credential.
     Refusal(Refusal),
 }
 

@@ -1,5 +1,4 @@
-//! AWS as the command line reaches it: by whatever credentials the AWS CLI would use, and with an answer that says what is
-//! missing where there are none.
+//! AWS for the command line, with the same credentials that the AWS CLI would use. Errors say what is missing.
 
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::provider::ProvideCredentials;
@@ -9,11 +8,11 @@ use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkErro
 use hawser_core::table::Table;
 use std::error::Error;
 
-/// A table on AWS: environment, profile (SSO, `credential_process`, a login session, an assumed role), web identity, or
-/// what the machine has.
+/// A table on AWS. Credentials come from the environment, a profile (SSO, `credential_process`, a login session, an
+/// assumed role), web identity, or the machine.
 ///
 /// # Errors
-/// What is missing, in words: the region, the credentials, the table, or the way to it.
+/// What is missing, in words: the region, the credentials, the table, or the connection to DynamoDB.
 pub async fn table(name: &str) -> Result<Table, Box<dyn Error>> {
     let aws = aws_config::defaults(BehaviorVersion::latest()).load().await;
     let region = usable(&aws).await?;
@@ -24,7 +23,7 @@ pub async fn table(name: &str) -> Result<Table, Box<dyn Error>> {
                 let hint = "is it another region, or another account?";
                 return Err(format!("there is no table {name} in {region}: {hint}").into());
             }
-            // Whoever may not look at it may be allowed to use it.
+            // Permission to describe the table is not needed to use it.
             Some("AccessDeniedException") => {}
             code => {
                 let code = code.unwrap_or("an error");
@@ -40,7 +39,7 @@ pub async fn table(name: &str) -> Result<Table, Box<dyn Error>> {
     Ok(Table::new(client, name))
 }
 
-/// The region, if there is one, and credentials.
+/// The region. Fails if there is none, or if there are no credentials.
 async fn usable(aws: &SdkConfig) -> Result<String, Box<dyn Error>> {
     let region = aws
         .region()

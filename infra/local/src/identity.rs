@@ -1,4 +1,4 @@
-//! The keys of a data folder: one that stands for KMS, and one that signs local tokens.
+//! The keys of a data folder: one in place of KMS, and one that signs local tokens.
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
@@ -17,20 +17,20 @@ pub const ISSUER: &str = "hawser-local";
 pub const AUDIENCE: &str = "hawser";
 const KEY_ID: &str = "local";
 
-/// The keys.
+/// The keys of a local server.
 pub struct Identity {
     master_key: SecretString,
     signing_key: EncodingKey,
     public_key: Vec<u8>,
 }
 
-/// Where the master key of a data folder is.
+/// The file with the master key of a data folder, which wraps tenant keys.
 pub fn master_key_file(folder: &Path) -> PathBuf {
     folder.join("master.key")
 }
 
 impl Identity {
-    /// The keys of a data folder, made on first use, readable by their owner only.
+    /// Reads the keys of a data folder. They are made on first use; only their owner can read them.
     ///
     /// # Errors
     /// The folder cannot be written, or a key file is damaged.
@@ -44,7 +44,7 @@ impl Identity {
         Self::from_text(master_key, &signing_key)
     }
 
-    /// Keys that nobody keeps.
+    /// Keys in memory, which end with the process.
     ///
     /// # Errors
     /// The random generator fails.
@@ -65,7 +65,7 @@ impl Identity {
         })
     }
 
-    /// 64 hexadecimal digits.
+    /// The key that wraps tenant keys: 64 hexadecimal digits.
     pub fn master_key(&self) -> &SecretString {
         &self.master_key
     }
@@ -76,7 +76,7 @@ impl Identity {
         json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": KEY_ID, "x": x}]})
     }
 
-    /// A token with these claims; `iss` and `aud` are set unless they are among them.
+    /// A token with these claims. `iss` and `aud` are added unless they are among them.
     ///
     /// # Errors
     /// It cannot be signed.
@@ -106,8 +106,8 @@ fn new_signing_key() -> Result<SecretString, Error> {
     Ok(HEXLOWER.encode(der.as_ref()).into())
 }
 
-/// The content of a file that only its owner may read, made if it is not there. Of two processes that make it at once
-/// the first wins, and a half-written file is never seen.
+/// The content of a file that only its owner may read. The file is made if there is none; of two processes that make it
+/// at once the first wins, and nobody sees a half-written file.
 fn once(
     path: &Path,
     make: impl FnOnce() -> Result<SecretString, Error>,

@@ -1,5 +1,5 @@
 //! Hawser on one machine: the embedded DynamoDB-compatible store behind the real SDK, the keys of a data folder, the
-//! routes of `template.yaml`, and the workers in process. The `hawser` binary and the tests are made of these parts.
+//! routes of `template.yaml`, and the workers in the same process. The `hawser` binary and the tests use these parts.
 
 pub mod aws;
 pub mod identity;
@@ -18,7 +18,7 @@ use std::io::Error;
 /// The table's name in the embedded store.
 pub const TABLE: &str = "hawser";
 
-/// The permissions of whoever may do everything (LangSmith).
+/// All permissions (LangSmith).
 pub const ALL_PERMISSIONS: [&str; 5] = [
     "mcp-servers:create",
     "mcp-servers:read",
@@ -26,16 +26,16 @@ pub const ALL_PERMISSIONS: [&str; 5] = [
     "mcp-servers:delete",
     "mcp-servers:invoke",
 ];
-/// Likewise the scopes (Kambrium).
+/// All scopes (Kambrium).
 pub const ALL_SCOPES: [&str; 3] = ["mgmt.read", "mgmt.write", "mgmt.admin"];
 
-/// The integrations that connections can be made from locally until others are applied.
+/// The built-in catalogue: the integrations of a local server until others are applied.
 pub const CATALOGUE: &str = include_str!("../catalogue.json");
 
 /// The configuration of a local server with these keys.
 ///
 /// # Errors
-/// The key set cannot be stated.
+/// The key set cannot be encoded.
 pub fn config(identity: &Identity) -> Result<Config, Error> {
     Ok(Config {
         table: TABLE.to_owned(),
@@ -48,7 +48,7 @@ pub fn config(identity: &Identity) -> Result<Config, Error> {
             claims: Default::default(),
             default_tenant: None,
         }],
-        // Both known once it listens.
+        // Both are known only once the server listens.
         gateway_url: None,
         public_urls: Vec::new(),
         client_metadata_url: None,

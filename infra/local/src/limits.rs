@@ -1,5 +1,5 @@
-//! How much a local server takes on at once, so that what it has taken on can be finished: a connection that is accepted may need
-//! others, to the store and to an issuer.
+//! How many connections a local server accepts at once. A connection may need others, to the store and to an issuer, so
+//! the limit leaves room for those.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
@@ -7,34 +7,34 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
-/// As many files as are asked for at start. More are of no use here, and some systems have no higher limit.
+/// The number of open files that is asked for at start. More are of no use here, and some systems allow no more.
 const FILES: u64 = 16_384;
-/// Files that are no connection of a client's, nor one made for its sake: what goes out under egress's own limit, the worker's
-/// requests to the store, the store's files.
+/// Files that are neither connections of clients nor opened on their behalf: outgoing requests within the limit of
+/// egress, the worker's requests to the store, the store's files.
 const RESERVE: u64 = 256;
-/// What one client's connection may need: itself, one to a server or an issuer, and both ends of one to the store, of which
-/// not all are open at once.
+/// Files for one client's connection: the connection, one to a server or an issuer, and both ends of one to the store.
+/// Not all are open at once.
 const PER_CONNECTION: u64 = 3;
-/// The connections that are accepted at once at most.
+/// The most connections that are accepted at once.
 const CONNECTIONS: u64 = 4096;
-/// How soon accepting is tried again when there is no room for it, at first and at most.
+/// How long accepting pauses when there is no room: at first, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// How often the log says that there is none.
+/// The shortest time between two log lines that say there is no room.
 const QUIET: Duration = Duration::from_secs(30);
 
-/// What a server takes on.
+/// The limits of a local server.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The connections that are open at once; others wait to be accepted.
+    /// The most open connections. Others wait to be accepted.
     pub connections: usize,
-    /// How long the head of a request may take to arrive, from when one is awaited. So a connection may be idle for as long.
+    /// The longest time for the head of a request, from when the server waits for it. A connection may be idle as long.
     pub head: Duration,
-    /// How long its body may then take.
+    /// The longest time for the body after the head.
     pub body: Duration,
 }
 
 impl Limits {
-    /// Those of a process that may open so many files.
+    /// The limits for a process that may open this many files.
     pub fn of_files(files: u64) -> Self {
         let room = files.saturating_sub(RESERVE) / PER_CONNECTION;
         Self {
@@ -46,13 +46,14 @@ impl Limits {
 }
 
 impl Default for Limits {
-    /// Those of this process as it is.
+    /// The limits for this process and its present number of files.
     fn default() -> Self {
         Self::of_files(getrlimit(Resource::Nofile).current.unwrap_or(FILES))
     }
 }
 
-/// Raises the number of files that this process may open, as far as it may and there is use for it. Returns what it is then.
+/// Raises the number of files that this process may open to 16,384, or as far as the system allows. Returns the
+/// number.
 pub fn raise_files() -> u64 {
     let now = getrlimit(Resource::Nofile);
     let current = now.current.unwrap_or(u64::MAX);
@@ -73,7 +74,7 @@ pub fn raise_files() -> u64 {
     }
 }
 
-/// How often there was no room to accept in a row, and when the log said so.
+/// How many times in a row there was no room to accept, and when that was last logged.
 #[derive(Debug, Default)]
 pub struct Shortage {
     times: u32,
@@ -81,8 +82,8 @@ pub struct Shortage {
 }
 
 impl Shortage {
-    /// What `accept` brings, once it brings something. Where there is no room for another connection it is not asked again at
-    /// once: it would only say so again, as fast as it can.
+    /// Calls `accept` until it returns a connection. Where there is no room for one, it pauses before the next call,
+    /// which would fail at once.
     pub async fn accept<T, F: Future<Output = io::Result<T>>>(
         &mut self,
         mut accept: impl FnMut() -> F,
@@ -94,12 +95,12 @@ impl Shortage {
                     return accepted;
                 }
                 Err(error) if is_of_one(&error) => {
-                    debug!(%error, "a connection was gone before it was accepted");
+                    debug!(%error, "a client closed its connection before it was accepted");
                 }
                 Err(error) => {
                     if self.told.is_none_or(|at| at.elapsed() >= QUIET) {
                         self.told = Some(Instant::now());
-                        warn!(%error, "no connection can be accepted for the moment");
+                        warn!(%error, "no connection can be accepted at present");
                     }
                     let (first, most) = PAUSES;
                     sleep(most.min(first * (1 << self.times.min(8)))).await;
@@ -110,7 +111,7 @@ impl Shortage {
     }
 }
 
-/// Whether what failed is one connection, not accepting.
+/// Whether the failure concerns one connection only, and not accepting as such.
 fn is_of_one(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(

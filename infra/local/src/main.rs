@@ -1,4 +1,4 @@
-//! `hawser`: the local server, and the tools that mint its credentials.
+//! `hawser`: the local server, and the commands for operators.
 
 mod commands;
 
@@ -38,21 +38,21 @@ enum Command {
         /// With --table: the KMS key that the tenants' keys are wrapped by. Without it audit logs are not verified
         #[arg(long, requires = "table")]
         kms_key_id: Option<String>,
-        /// Put right what can be
+        /// Repair what can be repaired
         #[arg(long)]
         repair: bool,
     },
-    /// Take away all that one subject has, on every server of a tenant, and print the receipt
+    /// Remove all that one subject has, on every server of a tenant, and print the receipt
     Offboard {
         #[command(flatten)]
         at: At,
         /// The tenant
         #[arg(long)]
         tenant: String,
-        /// Whose credentials, such as user:alice or virtualaccount:ci
+        /// The subject, such as user:alice or virtualaccount:ci
         #[arg(long)]
         subject: String,
-        /// Change nothing, and print what would go
+        /// Change nothing, and print what would be removed
         #[arg(long)]
         dry_run: bool,
     },
@@ -76,11 +76,12 @@ async fn main() -> ExitCode {
     }
 }
 
-/// An error for people. The text of the domain's errors is for operators alone, and such is whoever runs this.
+/// An error for people. It may include the internal text of the domain's errors, because whoever runs this is the
+/// operator.
 fn said(error: &(dyn Error + 'static)) -> String {
     match error.downcast_ref() {
         Some(hawser_core::Error::Contended) => {
-            "someone else has changed the catalogue meanwhile: run it again".to_owned()
+            "the catalogue was changed at the same time: run the command again".to_owned()
         }
         Some(hawser_core::Error::Unavailable(text) | hawser_core::Error::Internal(text)) => {
             text.clone()

@@ -1,5 +1,5 @@
-//! The front door on one machine: HTTP in, the endpoint that the template's routes name, its answer out; and the worker
-//! that finishes deletions.
+//! The HTTP server on one machine: it passes requests to the endpoints that the template's routes name, and returns
+//! their answers. Its worker finishes deletions.
 
 use crate::limits::{Limits, Shortage};
 use crate::sign_in;
@@ -31,11 +31,11 @@ use tracing::warn;
 
 /// The largest request the gateway passes on: API Gateway's own limit.
 const GATEWAY_LIMIT: usize = 10 << 20;
-/// How often due work is looked for when nobody announces any: what an earlier process left behind.
+/// How often the worker looks for due work that nobody announced, such as work of an earlier process.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long the worker goes on without a break.
 const SHIFT: Duration = Duration::from_secs(600);
-/// How long open connections may take to finish at the end.
+/// How long open connections may take to finish when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Serves until `stop` resolves, then lets requests in flight finish.
@@ -50,7 +50,7 @@ pub async fn serve(
     serve_within(app, listener, Limits::default(), stop).await
 }
 
-/// The same within other limits than those of this process.
+/// [`serve`] with other limits than those of this process.
 ///
 /// # Errors
 /// As [`serve`].
@@ -72,7 +72,7 @@ pub async fn serve_within(
     tokio::pin!(stop);
     loop {
         let next = async {
-            // One that there is no room for waits outside, where it costs nothing.
+            // A connection without a place waits in the listener's queue, where it costs nothing.
             let place = room.clone().acquire_owned().await;
             let (stream, _) = shortage.accept(|| listener.accept()).await;
             (stream, place)
@@ -81,7 +81,7 @@ pub async fn serve_within(
             next = next => next,
             () = &mut stop => break,
         };
-        // An event is not to wait for another one. What cannot be told is slower, and no more than that.
+        // Small events should not be delayed. Where this cannot be set, the connection is only slower.
         let _ = stream.set_nodelay(true);
         let (app, router) = (app.clone(), router.clone());
         let service = service_fn(move |request| {
@@ -96,7 +96,7 @@ pub async fn serve_within(
         let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
             let _place = place;
-            // A client that breaks off is no event of ours.
+            // A connection that the client breaks off is not an error.
             let _ = connection.await;
         });
     }
@@ -136,7 +136,8 @@ async fn answer(
     endpoint.answer(app, request).await
 }
 
-/// Whether a request was meant for this machine. A web page whose own name has been made to lead here names itself.
+/// Whether a request names this machine in `Host`. A web page whose own name was made to resolve to this machine (DNS
+/// rebinding) sends that name.
 fn names_loopback(request: &Request<Incoming>) -> bool {
     let host = request
         .headers()
@@ -153,7 +154,7 @@ fn names_loopback(request: &Request<Incoming>) -> bool {
     })
 }
 
-/// The gateway's own answer, in its own form.
+/// An answer of the gateway itself, in API Gateway's format.
 fn refusal(status: StatusCode) -> Response<Streamed> {
     let reason = match status {
         StatusCode::PAYLOAD_TOO_LARGE => "Request Entity Too Large",
@@ -166,7 +167,7 @@ fn refusal(status: StatusCode) -> Response<Streamed> {
     response
 }
 
-/// Processes due work for ever, whenever there may be some.
+/// Processes due work whenever there may be some, for ever.
 pub async fn work(app: Arc<App>) {
     loop {
         let until = Instant::now() + SHIFT;

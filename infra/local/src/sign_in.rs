@@ -1,5 +1,5 @@
-//! The sign-in page of the local server, in place of an identity provider: it believes whoever is there, so it is served on
-//! loopback alone, and in no Lambda function (Inbound 2.6). From the person on, everything is as after any other sign-in.
+//! The sign-in page of the local server, in place of an identity provider. It believes any name, so it is served on
+//! loopback alone, and in no Lambda function (Inbound 2.6). After it, everything is as with any other sign-in.
 
 use hawser_core::App;
 use hawser_core::domain::id::TenantId;
@@ -13,12 +13,13 @@ use hawser_functions::sign_in::{
 use hawser_functions::{Request, Response};
 use lambda_http::Body;
 
-/// The tenant of those who sign in here.
+/// The tenant of people who sign in here.
 pub const TENANT: &str = "local";
-/// Who may do everything in it.
+/// The person who may do everything in the tenant.
 pub const ADMIN: &str = "admin";
 
-/// The answer to a request for the page, or to its form; `None` if the request is for something else, or there is no such page.
+/// The answer to a request for the page or its form; `None` if the request is for something else, or if there is no
+/// such page.
 pub async fn answer(app: &App, request: &Request) -> Option<Response<Body>> {
     let is_here = matches!(app.sign_in.place, Place::Development);
     if !is_here || request.uri().path() != DEVELOPMENT_PATH {
@@ -70,7 +71,7 @@ async fn sign_in(app: &App, request: &Request) -> Result<Response<Body>, Refusal
     let name = if is_admin { ADMIN } else { typed.trim() };
     let tenant = TenantId::parse(TENANT);
     let subject = Subject::new(SubjectType::User, name);
-    // Without a name there is nobody: the page again.
+    // Without a name the page is shown again.
     let Some((tenant, subject)) = tenant.zip(subject) else {
         return show(app, request).await;
     };
@@ -84,7 +85,8 @@ async fn sign_in(app: &App, request: &Request) -> Result<Response<Body>, Refusal
     signed_in(app, request, who, goal, &state, &cookie).await
 }
 
-/// The admin may do everything, as with the credentials that are printed at the start; everyone else may see and call servers.
+/// The identity of a person. The admin may do everything, as with the credentials printed at start; others may list and
+/// call servers.
 fn person(subject: Subject, is_admin: bool) -> Identity {
     let all = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     let (roles, permissions, scopes): (&[&str], &[&str], &[&str]) = if is_admin {

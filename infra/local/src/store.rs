@@ -15,11 +15,11 @@ use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tracing::{error, warn};
 
-/// A running store; it stops when this is dropped.
+/// A running store. It stops when this is dropped.
 pub struct Store {
     url: String,
     access_key: String,
-    /// None where the store is not ours.
+    /// `None` if the store is another process.
     embedded: Option<(dynoxide::Database, oneshot::Sender<()>)>,
 }
 
@@ -54,8 +54,8 @@ impl Store {
         .await
     }
 
-    /// Another implementation of DynamoDB, at this address, in an account that nobody else uses: for emulators that tell
-    /// accounts apart by the access key.
+    /// Another implementation of DynamoDB, at this address. Its account is new: the access key is random, and emulators
+    /// tell accounts apart by it.
     ///
     /// # Errors
     /// It does not answer.
@@ -75,7 +75,7 @@ impl Store {
         Ok(self)
     }
 
-    /// Removes what is past its `ttl`, as DynamoDB does by itself.
+    /// Removes items past their `ttl`, as DynamoDB does by itself.
     pub async fn forget_expired(&self) {
         let Some((database, _)) = &self.embedded else {
             return;
@@ -83,21 +83,21 @@ impl Store {
         let database = database.clone();
         let swept = tokio::task::spawn_blocking(move || database.sweep_ttl().map(drop)).await;
         if !matches!(swept, Ok(Ok(()))) {
-            warn!(?swept, "the store could not be rid of what has expired");
+            warn!(?swept, "expired items could not be removed from the store");
         }
     }
 
-    /// Where it listens.
+    /// The URL that the store listens at.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The access key that its clients name.
+    /// The access key that clients of the store use.
     pub fn access_key(&self) -> &str {
         &self.access_key
     }
 
-    /// What a client needs to reach it. No proxy of the environment's stands between them.
+    /// The configuration of a client of the store. Proxies of the environment are ignored.
     pub fn client_config(&self) -> aws_sdk_dynamodb::config::Builder {
         aws_sdk_dynamodb::Config::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -114,8 +114,8 @@ impl Store {
     }
 }
 
-/// Serves a store on a thread of its own, for it works in place: while it waits for its file, or for another request, it would keep
-/// a thread from everything else that runs there.
+/// Serves a store on a thread of its own. The store blocks while it waits for its file or for another request, and
+/// would stop everything else on a shared thread.
 fn serve_apart(
     listener: TcpListener,
     database: dynoxide::Database,
@@ -141,27 +141,27 @@ fn serve_apart(
     Ok(())
 }
 
-/// A file that only its owner may read, made if it is not there.
+/// A file that only its owner may read. It is made if there is none.
 ///
 /// # Errors
-/// It cannot be opened for writing.
+/// The file cannot be opened for writing.
 pub fn private_file(path: &Path) -> Result<File, Error> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(0o600);
     let file = options.open(path)?;
-    // One that was there may be open to others.
+    // A file from before may be readable by others.
     file.set_permissions(Permissions::from_mode(0o600))?;
     Ok(file)
 }
 
-/// A listener on a loopback address that a web page cannot guess. The store asks nobody who they are and answers every
-/// origin; at a well-known address a page in any browser of this machine could talk to it.
+/// A listener on a loopback address that a web page cannot guess. The store authenticates nobody and answers every
+/// origin; at a known address a page in any browser of this machine could talk to it.
 async fn hidden_listener() -> Result<TcpListener, Error> {
     let [a, b, c] = random::<3>().map_err(Error::other)?;
     let anywhere = Ipv4Addr::new(127, a, b, c.clamp(1, 254));
     match TcpListener::bind((anywhere, 0)).await {
         Ok(listener) => Ok(listener),
-        // Not every system has the whole loopback network.
+        // Some systems have only one loopback address.
         Err(_) => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await,
     }
 }

@@ -1,4 +1,4 @@
-//! What the local server takes from `template.yaml`: the routes and the table, so that both are stated once.
+//! What the local server reads from `template.yaml`: the routes and the table, so that both are stated once.
 
 use aws_sdk_dynamodb::error::BuildError;
 use aws_sdk_dynamodb::types::{
@@ -15,7 +15,7 @@ const TEMPLATE: &str = include_str!("../../../template.yaml");
 /// The parsed template.
 pub struct Template(Value);
 
-/// Routes to endpoints, matched as API Gateway's HTTP APIs do: a literal segment before a parameter.
+/// The routes to endpoints, matched as API Gateway's HTTP APIs do: a literal segment takes precedence over a parameter.
 pub struct Router {
     routes: Vec<(String, String, &'static Endpoint)>,
     default: &'static Endpoint,
@@ -40,7 +40,7 @@ impl Template {
         })
     }
 
-    /// Binary, method and path of every route; the catch-all has neither method nor path.
+    /// Binary, method and path of every route. The catch-all route has neither method nor path.
     pub fn routes(&self) -> Vec<(String, Option<(String, String)>)> {
         let events = self.functions().flat_map(|(binary, properties)| {
             let events = properties["Events"].as_mapping().into_iter().flatten();
@@ -54,8 +54,8 @@ impl Template {
         .collect()
     }
 
-    /// The binaries of functions that a REST API leads everything to, which take their routes from the index, and how it
-    /// passes on their answers.
+    /// The binaries of functions that get every request of a REST API, and take their routes from the index. With each,
+    /// the mode in which the API passes its answers on.
     pub fn behind_rest_apis(&self) -> Vec<(String, Option<String>)> {
         let resources = self.0["Resources"].as_mapping().into_iter().flatten();
         let apis =
@@ -90,7 +90,7 @@ impl Template {
             .collect()
     }
 
-    /// The actions that a binary's own policy allows, whatever the conditions of the template.
+    /// The actions that a binary's own policy allows, as if every condition of the template were true.
     pub fn actions(&self, binary: &str) -> Vec<String> {
         let properties = self
             .functions()
@@ -149,11 +149,11 @@ impl Template {
         Ok(Router { routes, default })
     }
 
-    /// Creates the table under `name`, if it is not there yet. Without its stream: nobody here listens to that, and the
-    /// embedded store takes the longer for a write the more it has to report.
+    /// Creates the table under `name` if there is none. It has no stream: nobody listens to one here, and the embedded
+    /// store writes more slowly with one.
     ///
     /// # Errors
-    /// The store refuses, or the template's table is not one.
+    /// The store refuses, or the template's table is malformed.
     pub async fn create_table(
         &self,
         client: &aws_sdk_dynamodb::Client,
@@ -196,7 +196,7 @@ impl Template {
                 let set = set.time_to_live_specification(ttl.build().map_err(Error::other)?);
                 set.send().await.map(drop).map_err(Error::other)
             }
-            // Another process on the same data folder was faster.
+            // Another process on the same data folder has created it.
             Err(error)
                 if error
                     .as_service_error()

@@ -6,12 +6,12 @@ use std::process::Command;
 
 /// One stage.
 struct Stage {
-    /// For `--from` and `--only`.
+    /// The name, for `--from` and `--only`.
     name: &'static str,
-    /// What is said when it begins.
+    /// The heading that is printed when the stage begins.
     title: &'static str,
-    /// Lines of bash, run at the top of the checkout; the first that fails ends the stage. `$tools` is where the `tools` stage
-    /// installs programs, and its `bin` is on the path.
+    /// Lines of bash, run at the root of the checkout. The first that fails ends the stage. `$tools` is the folder that
+    /// the `tools` stage installs programs into; its `bin` is on the path.
     script: &'static str,
 }
 
@@ -36,7 +36,7 @@ const STAGES: &[Stage] = &[
     Stage {
         name: "dependencies",
         title: "dependencies",
-        // People's ways to credentials are the command line's alone.
+        // Only the command line may depend on the crates by which people get AWS credentials.
         script: "
             cargo fetch --locked
             cargo deny --offline check bans licenses sources

@@ -1,31 +1,31 @@
-//! `cargo xtask new-endpoint`: the places that name an endpoint (docs/ADDING_AN_ENDPOINT.md), written in one go.
+//! `cargo xtask new-endpoint`: writes every place that names an endpoint (docs/ADDING_AN_ENDPOINT.md).
 //!
-//! What is written compiles. The handler answers 501, so that the test of sample events fails until there is a real one.
+//! The result compiles. The handler answers 501, so the test of sample events fails until it is written.
 
 use crate::Outcome;
 use std::fs;
 use std::path::Path;
 
-/// What the left-over work is, in the numbers of docs/ADDING_AN_ENDPOINT.md.
+/// The steps that remain, by their numbers in docs/ADDING_AN_ENDPOINT.md.
 const LEFT: &str = "\
 Left to do (docs/ADDING_AN_ENDPOINT.md):
   2.  its rules in docs/contracts
-  3.  the handler, which answers 501 so far
+  3.  the handler, which answers 501 so far; new refusals in the contract's problem.rs
   4.  the operation in shared/src/operations
   5.  the access pattern in docs/STORAGE.md and shared/src/table
   6.  in functions/lib.rs: `Public` for a document for everyone, `Page` for a page for browsers
   9.  in template.yaml: the actions that the function needs, and no other
   10. in the sample event: a body, and ids that fit
-  11. tests, and the number of requests to the table in tests/it/budget.rs
+  11. tests; a row in tests/it/permissions.rs, a line in hostile.rs, a call in budget.rs
   12. docs/API.md, docs/STORAGE.md, CHANGELOG.md
-Then: cargo fmt --all && cargo test --test it -- index::";
+Then: cargo fmt --all && cargo test --test it -- index:: permissions:: hostile:: budget::";
 
-/// A name, taken apart, and its route.
+/// The parts of an endpoint's name, and its route.
 #[derive(Debug, PartialEq, Eq)]
 struct Endpoint<'a> {
     name: &'a str,
     contract: &'a str,
-    /// The name of the handler's file.
+    /// The name of the handler's file, without `.rs`.
     module: String,
     method: &'a str,
     path: String,
@@ -41,10 +41,14 @@ impl<'a> Endpoint<'a> {
         };
         let parts: Vec<&str> = name.split('-').collect();
         let [contract, verb, noun @ ..] = parts.as_slice() else {
-            return Err(format!("{name} is no <contract>-<verb>-<noun>"));
+            return Err(format!(
+                "{name} is not of the form <contract>-<verb>-<noun>"
+            ));
         };
         if noun.is_empty() || !parts.iter().all(|part| plain(part)) {
-            return Err(format!("{name} is no <contract>-<verb>-<noun>"));
+            return Err(format!(
+                "{name} is not of the form <contract>-<verb>-<noun>"
+            ));
         }
         let base = match *contract {
             "truefoundry" => "/api/svc/v1",
@@ -59,11 +63,11 @@ impl<'a> Endpoint<'a> {
         };
         if !["DELETE", "GET", "PATCH", "POST", "PUT"].contains(&method) {
             return Err(format!(
-                "{method} is no method of a route; HEAD comes with GET"
+                "{method} cannot be the method of a route (HEAD comes with GET)"
             ));
         }
         if !path.starts_with('/') || path.contains(['"', ' ', '?', '#']) {
-            return Err(format!("{path} is no path"));
+            return Err(format!("{path} is not the path of a route"));
         }
         Ok(Self {
             name,
@@ -86,7 +90,7 @@ impl<'a> Endpoint<'a> {
         words.collect::<String>() + "Function"
     }
 
-    /// GET, and HEAD with it.
+    /// The methods of the route. GET also routes HEAD.
     fn methods(&self) -> Vec<&str> {
         match self.method {
             "GET" => vec!["GET", "HEAD"],
@@ -159,7 +163,7 @@ pub async fn handle(_app: &App, _request: &Request) -> Result<Response<Body>, Re
         routes.collect()
     }
 
-    /// With no more than a read of single items.
+    /// The function in the template. Its policy allows reads of single items and no more.
     fn template_function(&self) -> String {
         let events = self.methods().into_iter().map(|method| {
             let event = if method == "HEAD" { "Head" } else { "Route" };
@@ -245,7 +249,7 @@ fn method_of(verb: &str) -> &'static str {
     }
 }
 
-/// Puts `new` behind the last `part`, where what that is in ends.
+/// Inserts `new` behind the last `part`, at the next `end`.
 fn insert_behind(text: &str, part: &str, end: &str, new: &str) -> Outcome<String> {
     let at = text
         .rfind(part)
@@ -254,7 +258,7 @@ fn insert_behind(text: &str, part: &str, end: &str, new: &str) -> Outcome<String
     Ok(format!("{}{new}{}", &text[..at], &text[at..]))
 }
 
-/// Puts a `pub mod` line among the others, in their order.
+/// Inserts a `pub mod` line among the others, in alphabetical order.
 fn with_module(text: &str, module: &str) -> Outcome<String> {
     let new = format!("pub mod {module};\n");
     let mut others = text
@@ -267,7 +271,7 @@ fn with_module(text: &str, module: &str) -> Outcome<String> {
     })
 }
 
-/// Adds routes to those of their path.
+/// Adds watch routes behind those of the same path.
 fn with_watch_routes(text: &str, path: &str, routes: &str) -> Outcome<String> {
     const NEXT: &str = "\n\"/mcp/{server}\" = [\n";
     let own = format!("\n\"{path}\" = [\n");
@@ -280,7 +284,7 @@ fn with_watch_routes(text: &str, path: &str, routes: &str) -> Outcome<String> {
     Ok(text.replacen(NEXT, &format!("{own}{routes}]{NEXT}"), 1))
 }
 
-/// Writes all places, or none: whatever is wrong is found before the first write.
+/// Writes all places, or none: every fault is found before the first write.
 pub fn write(root: &Path, name: &str, route: Option<(&str, &str)>) -> Outcome {
     let endpoint = Endpoint::parse(name, route)?;
     for (path, text) in files(&endpoint, root)? {
@@ -291,7 +295,7 @@ pub fn write(root: &Path, name: &str, route: Option<(&str, &str)>) -> Outcome {
     Ok(())
 }
 
-/// The text of each file, as it is to be.
+/// The new text of each file that names endpoints.
 fn files(endpoint: &Endpoint<'_>, root: &Path) -> Outcome<Vec<(String, String)>> {
     let read = |path: &str| {
         let text = fs::read_to_string(root.join(path));
@@ -386,7 +390,7 @@ mod tests {
                     name.as_str()
                 };
                 assert!(!before.contains(named) && text.contains(named), "{path}");
-                // Nothing that was there is lost.
+                // Nothing of the file before is lost.
                 let mut kept = text.lines();
                 assert!(
                     before.lines().all(|line| kept.any(|one| one == line)),

@@ -1,4 +1,4 @@
-//! `cargo xtask`: what contributors do from the command line.
+//! `cargo xtask`: the commands of contributors.
 
 #![allow(clippy::print_stdout, reason = "it is a command line tool")]
 
@@ -8,7 +8,7 @@ mod endpoint;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-/// Text for people who ask, or mistype.
+/// The help text, printed on request and after a mistake.
 const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
@@ -23,7 +23,7 @@ Commands:
                                     new-endpoint hawser-list-things GET /v1/things
   help                              This text";
 
-/// What went wrong, for people.
+/// The result of a command. The error is a sentence for people.
 type Outcome<T = ()> = Result<T, String>;
 
 fn main() -> ExitCode {
@@ -63,13 +63,13 @@ fn run(arguments: &[&str]) -> Outcome {
     }
 }
 
-/// The checkout that this program was built from.
+/// The root of the checkout that this program was built from.
 fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.ancestors().nth(2).unwrap_or(here).to_owned()
 }
 
-/// Runs a command at the top of the checkout.
+/// Runs a command at the root of the checkout.
 fn checked(command: &mut Command) -> Outcome {
     let name = command.get_program().to_string_lossy().into_owned();
     match command.current_dir(root()).status() {

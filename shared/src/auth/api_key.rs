@@ -1,14 +1,13 @@
-//! API keys and personal access tokens: their text, and the caller that the stored key speaks for.
+//! API keys and personal access tokens: how their text is read and made, and the caller that they authenticate.
 
 use crate::domain::api_key::{ApiKey, PersonalTokenPointer};
 use crate::domain::caller::Caller;
 use crate::domain::error::Unauthenticated;
-use crate::domain::id::{Sortable, TenantId, base32, hash, random, unbase32};
+use crate::domain::id::{Sortable, TenantId, base32, hash, is_same_secret, random, unbase32};
 use crate::domain::subject::{Actor, Subject, SubjectType};
 use crate::domain::time::Timestamp;
 use crate::table::Found;
 use crate::{Error, Result};
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use data_encoding::BASE64URL_NOPAD;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -18,16 +17,16 @@ pub struct PresentedKey {
     pub(super) tenant: TenantId,
     pub(super) id: String,
     secret_hash: String,
-    /// Whether it is a personal access token, and the connection that such a one is bound to.
+    /// Whether it is a personal access token, and the number of the one connection that it is bound to.
     personal: bool,
     pub(super) bound_to: Option<u64>,
 }
 
 impl PresentedKey {
-    /// Takes an API key apart.
+    /// Splits an API key into its parts.
     ///
     /// # Errors
-    /// [`Unauthenticated::InvalidKey`] when it has not the form of one.
+    /// [`Unauthenticated::InvalidKey`] when the text has not the form of an API key.
     pub fn parse(text: &str) -> Result<Self, Unauthenticated> {
         let parts: Vec<&str> = text.split('_').collect();
         let &["hwk", tenant, id, secret] = parts.as_slice() else {
@@ -48,7 +47,7 @@ impl PresentedKey {
         })
     }
 
-    /// A personal access token of this hash, by what it leads to.
+    /// A personal access token with this hash, by its pointer item.
     pub(crate) fn personal(hash: String, pointer: PersonalTokenPointer) -> Self {
         Self {
             tenant: pointer.tenant,
@@ -59,18 +58,20 @@ impl PresentedKey {
         }
     }
 
-    /// The caller, by the items that were read.
+    /// Authenticates the caller with the items that were read.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] when the key is unknown, revoked, expired, or has another secret; [`Error::Internal`].
+    /// [`Error::Unauthenticated`] when the key is unknown, revoked, expired, or has another secret;
+    /// [`Error::Internal`].
     pub fn authenticate(self, found: &Found, now: Timestamp) -> Result<Caller> {
         let invalid = match self.personal {
             true => Unauthenticated::InvalidToken,
             false => Unauthenticated::InvalidKey,
         };
         let stored = found.api_key(&self.tenant, &self.id)?.ok_or(invalid)?;
-        verify_slices_are_equal(stored.secret_hash.as_bytes(), self.secret_hash.as_bytes())
-            .map_err(|_| invalid)?;
+        if !is_same_secret(&stored.secret_hash, &self.secret_hash) {
+            return Err(invalid.into());
+        }
         match stored.expires_at {
             Some(end) if end <= now && self.personal => {
                 return Err(Unauthenticated::Expired(end).into());
@@ -78,7 +79,7 @@ impl PresentedKey {
             Some(end) if end <= now => return Err(invalid.into()),
             _ => {}
         }
-        // A bound key ends with its connection at once, before the purge removes it.
+        // A bound key ends with its connection at once, before the purge removes the key's item.
         if let Some(number) = stored.bound_to
             && found.numbered(&self.tenant, number)?.is_none()
         {
@@ -134,18 +135,18 @@ pub fn mint_api_key(tenant: &TenantId, now: Timestamp) -> Result<(String, Secret
     Ok((id, text.into(), hash(secret.expose_secret())))
 }
 
-/// A new personal access token's id, its text (shown once, stored nowhere) and the hash of that: `pat_` and 43 characters of
-/// base64url (Kambrium 13).
+/// A new personal access token's id, its text (shown once, stored nowhere) and the hash of the text: `pat_` and 43
+/// characters of base64url (Kambrium 13).
 ///
 /// # Errors
-/// As above.
+/// [`Error::Internal`] when the random generator fails.
 pub fn mint_personal(now: Timestamp) -> Result<(String, SecretString, String)> {
     let text = format!("pat_{}", BASE64URL_NOPAD.encode(&random::<32>()?));
     let hash = hash(&text);
     Ok((Sortable::new(now)?.ulid(), text.into(), hash))
 }
 
-/// Whether a bearer token is meant to be an API key: no token begins like one.
+/// Whether a bearer token has the form of an API key, which no other token has.
 pub(crate) fn is_api_key(token: &str) -> bool {
     token.starts_with("hwk_")
 }

@@ -1,9 +1,9 @@
-//! What Kambrium's connections have OAuth clients for: tokens that we issue ourselves, for calls to that one connection
+//! Tokens for the OAuth client of a Kambrium connection. Hawser issues them itself, for calls to that one connection
 //! (Kambrium 13).
 //!
-//! A client's id names its tenant and its server, and a token names its client, so the server's item is all that either needs
-//! to be judged by; for a token it rides along in the first read of the request, as an API key's does. That item has the key
-//! pair that its tokens are signed with, the private half sealed: no function that only reads needs a secret.
+//! A client's id names its tenant and server, and a token names its client, so the server's item suffices to verify
+//! either. For a token, that item is part of the first read of the request, like the item of an API key. It holds the
+//! key pair that signs the tokens, with the private half sealed, so verification needs no secret.
 
 use crate::domain::caller::Caller;
 use crate::domain::error::Unauthenticated;
@@ -19,9 +19,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// How long a token serves, in seconds.
+/// How long a token is valid, in seconds.
 pub const LIFETIME: i64 = 3600;
-/// Who issues tokens, and for whom.
+/// The `iss` and `aud` of the tokens.
 const ISSUER: &str = "hawser";
 
 /// The id of a server's client: `hwc_<tenant>_<server>`, the tenant in lower-case base32.
@@ -30,7 +30,7 @@ pub fn client_id(tenant: &TenantId, server: ServerId) -> String {
     format!("hwc_{tenant}_{}", server.ulid().to_ascii_lowercase())
 }
 
-/// Reads what [`client_id`] writes.
+/// Reads what [`client_id`] has written.
 pub fn parse_client_id(text: &str) -> Option<(TenantId, ServerId)> {
     let (tenant, server) = text.strip_prefix("hwc_")?.split_once('_')?;
     Some((
@@ -53,10 +53,10 @@ struct Claims {
     jti: Sortable,
 }
 
-/// A token for the client of a server, which may have these scopes.
+/// A token with these scopes for the client of a server.
 ///
 /// # Errors
-/// [`Error::Internal`].
+/// [`Error::Internal`] when it cannot be signed.
 pub fn issue(
     server: &Server,
     key: &EncodingKey,
@@ -85,7 +85,7 @@ pub fn issue(
         .map_err(|_| Error::internal("a token could not be signed"))
 }
 
-/// A token that names a client of ours, not to be believed before its server is read.
+/// A token that names a client of Hawser's. It is not trusted before the server's item is read.
 #[derive(Clone, Debug)]
 pub struct ClientToken {
     pub(crate) tenant: TenantId,
@@ -95,7 +95,7 @@ pub struct ClientToken {
 }
 
 impl ClientToken {
-    /// `None` for the token of any other issuer.
+    /// Reads the client that a token names; `None` for the token of any other issuer.
     pub fn read(text: &str) -> Option<Self> {
         let client = decode_header(text).ok()?.kid?;
         let (tenant, server) = parse_client_id(&client)?;
@@ -107,7 +107,8 @@ impl ClientToken {
         })
     }
 
-    /// The caller that it speaks for, once its server has been read: the server's owner, at that server alone.
+    /// The caller that the token authenticates, once the server has been read: the server's owner, restricted to that
+    /// server.
     ///
     /// # Errors
     /// [`Unauthenticated::InvalidToken`], [`Unauthenticated::Expired`]; [`Error::Internal`].
@@ -120,7 +121,7 @@ impl ClientToken {
         let mut rules = Validation::new(Algorithm::ES256);
         rules.set_issuer(&[ISSUER]);
         rules.set_audience(&[ISSUER]);
-        // By our own clock, below.
+        // Checked below, by our own clock.
         rules.validate_exp = false;
         let claims = decode::<Claims>(self.text.expose_secret(), &key, &rules)
             .map_err(|_| Unauthenticated::InvalidToken)?

@@ -1,5 +1,6 @@
-//! Authentication of callers. A token is verified at once; an API key, or a token of our own, is verified against its
-//! item, which is part of the first read of the request, so that authentication costs no round trip of its own.
+//! Authentication of callers. A token of an issuer is verified at once. An API key, or a token of Hawser's own, is
+//! verified with its item, which is part of the first read of the request, so that authentication needs no round trip
+//! of its own.
 
 use crate::Result;
 use crate::auth::api_key::PresentedKey;
@@ -15,31 +16,31 @@ use crate::table::{Found, Key, api_keys, logins, servers};
 /// Credentials as a request presented them.
 #[derive(Clone, Debug)]
 pub enum Presented {
-    /// A verified token.
+    /// A verified token of an issuer.
     Caller(Box<Caller>),
     /// An API key whose item has not been read yet.
     Key(PresentedKey),
     /// A token of a connection's own client, whose server has not been read yet.
     Client(ClientToken),
-    /// A token of ours whose login has not been read yet.
+    /// A token of a login whose item has not been read yet.
     Login(Box<LoginToken>),
 }
 
 impl Presented {
-    /// An API key, not verified yet.
+    /// Reads an API key, without verifying it.
     ///
     /// # Errors
-    /// [`Unauthenticated::InvalidKey`] when it has not the form of one.
+    /// [`Unauthenticated::InvalidKey`] when the text has not the form of an API key.
     pub fn api_key(text: &str) -> Result<Self, Unauthenticated> {
         PresentedKey::parse(text).map(Self::Key)
     }
 
-    /// Whether they are for one connection alone (Kambrium 13).
+    /// Whether the credentials are for one connection only (Kambrium 13).
     pub fn is_bound(&self) -> bool {
         matches!(self, Self::Client(_)) || self.bound_to().is_some()
     }
 
-    /// The number of the one connection that they are for, where it is known before anything is read.
+    /// The number of that connection, if it is known before anything is read.
     pub(crate) fn bound_to(&self) -> Option<u64> {
         match self {
             Self::Caller(caller) => caller.bound_to,
@@ -58,7 +59,7 @@ impl Presented {
         }
     }
 
-    /// The subject of a token, or the public part of what only its item says the subject of.
+    /// The subject that a token names. `Err` holds the public id of credentials whose subject only their item names.
     pub(crate) fn subject(&self) -> Result<&Subject, &str> {
         match self {
             Self::Caller(caller) => Ok(caller.subject()),
@@ -88,10 +89,11 @@ impl Presented {
         }
     }
 
-    /// Authenticates the caller with the items that [`Self::required_keys`] named.
+    /// Authenticates the caller with the items of [`Self::required_keys`].
     ///
     /// # Errors
-    /// [`crate::Error::Unauthenticated`] when it is unknown, revoked, expired, or has another secret; [`crate::Error::Internal`].
+    /// [`crate::Error::Unauthenticated`] when the credentials are unknown, revoked, expired, or have another secret;
+    /// [`crate::Error::Internal`].
     pub fn authenticate(self, found: &Found, now: Timestamp) -> Result<Caller> {
         match self {
             Self::Caller(caller) => {

@@ -1,5 +1,5 @@
-//! Bearer tokens of one OIDC issuer: signature against its key set, the algorithm given by the key and never by the
-//! token, `iss`, `aud`, `exp` and `nbf` checked with 60 s of leeway.
+//! Bearer tokens of one OIDC issuer. The signature is checked with the issuer's key set, by the algorithm of the key
+//! and never that of the token. `iss`, `aud`, `exp` and `nbf` are checked with 60 s of leeway.
 
 use crate::domain::caller::{Caller, LEEWAY};
 use crate::domain::error::Unauthenticated;
@@ -19,17 +19,17 @@ use tokio::sync::Mutex;
 use tracing::warn;
 use url::{Host, Url};
 
-/// How long a fetched key set serves before it is fetched again.
+/// How long a fetched key set is used before it is fetched again.
 const KEYS_LIFETIME: Duration = Duration::from_secs(600);
-/// How long it serves at most while it cannot be fetched again.
+/// How long a key set is used at most if it cannot be fetched again.
 const KEYS_LAST: Duration = Duration::from_secs(3600);
-/// How soon an unknown key id, or a fetch that failed, may cause another fetch.
+/// The shortest time between fetches because of an unknown key id, or after a failed fetch.
 const REFETCH_PAUSE: Duration = Duration::from_secs(5);
-/// The largest key set that is read.
+/// The largest key set that is read, in bytes.
 const KEYS_LIMIT: usize = 1 << 20;
 
-/// Names of the claims that tokens are read by. One with dots that no claim has itself leads into objects, as
-/// `realm_access.roles` does.
+/// Names of the claims that tokens are read by. A name with dots that is no claim itself is a path into objects, such
+/// as `realm_access.roles`.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "each names the claim it is called after")]
 pub struct ClaimNames {
@@ -46,7 +46,7 @@ pub struct ClaimNames {
 }
 
 impl ClaimNames {
-    /// Where one of them is set, by the name that settings give it, in lower case; `None` if there is none of that name.
+    /// The place of a claim's name, by its name in settings, in lower case; `None` if settings have no such name.
     pub fn named(&mut self, name: &str) -> Option<&mut String> {
         Some(match name {
             "tenant" => &mut self.tenant,
@@ -67,11 +67,11 @@ impl ClaimNames {
 /// Whose tokens are accepted.
 #[derive(Clone, Debug)]
 pub struct TokenConfig {
-    /// The `iss` of every token.
+    /// The `iss` that every token must have.
     pub issuer: String,
-    /// The `aud` of a token is one of them: `HAWSER_JWT_AUDIENCE`, separated by commas.
+    /// The accepted values of `aud`: `HAWSER_JWT_AUDIENCE`, separated by commas.
     pub audiences: Vec<String>,
-    /// `HAWSER_AUDIENCE_BY_CLIENT_ID` (`yes`): of a token without `aud` the `client_id` is one of them instead.
+    /// `HAWSER_AUDIENCE_BY_CLIENT_ID` (`yes`): the `client_id` of a token without `aud` counts as its audience.
     pub audience_by_client_id: bool,
     /// The key set.
     pub keys: KeySet,
@@ -88,16 +88,16 @@ pub struct TokenConfig {
 pub enum KeySet {
     /// At an https URL.
     Url(String),
-    /// Here.
+    /// In the configuration itself.
     Inline(JwkSet),
-    /// Where the issuer's metadata say.
+    /// Where the issuer's metadata says.
     Discovered,
 }
 
 /// Verifies the tokens of one issuer.
 pub struct Verifier {
     config: TokenConfig,
-    /// None where the key set is part of the configuration.
+    /// `None` if the key set is part of the configuration.
     remote: Option<Remote>,
 }
 
@@ -106,7 +106,7 @@ struct Remote {
     fetched: Mutex<Fetched>,
 }
 
-/// The key set, when it came, and when it was last asked for.
+/// The key set, when it was received, and when it was last requested.
 #[derive(Default)]
 struct Fetched {
     set: Option<JwkSet>,
@@ -132,8 +132,8 @@ impl Default for ClaimNames {
 }
 
 impl Verifier {
-    /// A key set that is not part of the configuration is fetched when first needed and every ten minutes: by https only, or
-    /// also by http on loopback where that is allowed, and without redirects.
+    /// A verifier. A key set that is not part of the configuration is fetched when first needed and every ten minutes,
+    /// without redirects, over https only, or also over http on loopback where that is allowed.
     ///
     /// # Errors
     /// [`Error::Internal`] when no HTTP client can be made.
@@ -154,7 +154,7 @@ impl Verifier {
         Ok(Self { config, remote })
     }
 
-    /// The one of these whose issuer a token says it is from.
+    /// The verifier of the issuer that a token names; `None` if no issuer is configured by that name.
     pub fn of<'a>(all: &'a [Self], token: &str) -> Option<&'a Self> {
         let payload = token.split('.').nth(1)?;
         let payload = BASE64URL_NOPAD.decode(payload.as_bytes()).ok()?;
@@ -166,7 +166,7 @@ impl Verifier {
         })
     }
 
-    /// The caller that a token speaks for.
+    /// Verifies a token and returns its caller.
     ///
     /// # Errors
     /// [`Unauthenticated::InvalidToken`], [`Unauthenticated::Expired`], [`Unauthenticated::NoTenant`];
@@ -175,10 +175,10 @@ impl Verifier {
         self.verify_for(token, &[], now).await
     }
 
-    /// The same for a token that may also be meant for one of these resources, besides the configured audiences (Inbound 1).
+    /// [`Self::verify`] for a token whose audience may also be one of these resources (Inbound 1).
     ///
     /// # Errors
-    /// As there.
+    /// As [`Self::verify`].
     pub async fn verify_for(
         &self,
         token: &str,
@@ -194,8 +194,8 @@ impl Verifier {
         Ok(caller)
     }
 
-    /// Whom an ID token speaks of that answers a request of ours with this nonce (OpenID Connect Core 1.0, 3.1.3.7). The
-    /// audiences of the configuration are the client that asked.
+    /// Verifies the ID token that answers a request with this nonce, and returns the person (OpenID Connect Core 1.0,
+    /// 3.1.3.7). The configured audiences must be the client that made the request.
     ///
     /// # Errors
     /// As [`Self::verify`].
@@ -208,7 +208,7 @@ impl Verifier {
         let claims = self.claims(token).await?;
         let text = |name: &str| claims.get(name).and_then(Value::as_str);
         let is_ours = |id: &str| self.config.audiences.iter().any(|one| one == id);
-        // Where a token is issued to another client, this one has been handed it.
+        // A token that was issued to another client (`azp`) is not accepted from this one.
         let presented = text("azp").is_none_or(is_ours);
         let answers = nonce.is_none_or(|nonce| text("nonce") == Some(nonce));
         if !(self.config.is_meant(&claims, &[]) && presented && answers) {
@@ -219,7 +219,7 @@ impl Verifier {
         Ok(caller)
     }
 
-    /// The claims of a token of this issuer whose signature is good and whose time has come.
+    /// The claims of a token with a valid signature, issuer and `nbf`. Audience and `exp` are not checked yet.
     async fn claims(&self, token: &str) -> Result<Map<String, Value>> {
         let header = decode_header(token).map_err(|_| Unauthenticated::InvalidToken)?;
         if !is_plain_token(&header) {
@@ -231,10 +231,10 @@ impl Verifier {
         let mut rules = Validation::new(algorithm);
         rules.leeway = LEEWAY.unsigned_abs();
         rules.validate_nbf = true;
-        // Checked by the caller's end: whoever holds a token that was good is told when it ended.
+        // Checked later by [`Caller::check_end`], so that the holder of a token that was valid is told when it expired.
         rules.validate_exp = false;
         rules.set_issuer(&[&self.config.issuer]);
-        // By [`TokenConfig::is_meant`]: not every issuer states one.
+        // Checked by [`TokenConfig::is_meant`]: not every issuer sets an audience.
         rules.validate_aud = false;
         rules.set_required_spec_claims(&["exp", "iss"]);
         let decoding = DecodingKey::from_jwk(&key).map_err(|_| Unauthenticated::InvalidToken)?;
@@ -271,7 +271,7 @@ impl Verifier {
                 Err(cause) => warn!(%cause, "using the cached key set"),
             }
         }
-        // Keys that were good a while ago are better than none while the issuer is away; but not for ever.
+        // An old key set is better than none while the issuer does not answer, but not for ever.
         if fetched.came.is_none_or(|at| at.elapsed() > KEYS_LAST) {
             fetched.set = None;
         }
@@ -282,7 +282,7 @@ impl Verifier {
     }
 }
 
-/// The key set that an issuer's metadata name (OpenID Connect Discovery 1.0, section 4).
+/// The key set that an issuer's metadata names (OpenID Connect Discovery 1.0, section 4).
 async fn discover(client: &reqwest::Client, issuer: &str) -> Result<JwkSet> {
     #[derive(Deserialize)]
     struct Metadata {
@@ -292,9 +292,9 @@ async fn discover(client: &reqwest::Client, issuer: &str) -> Result<JwkSet> {
     let base = issuer.trim_end_matches('/');
     let url = format!("{base}/.well-known/openid-configuration");
     let metadata: Metadata = fetch(client, &url).await?;
-    // OpenID Connect Discovery 4.3: someone else's say nothing of this one.
+    // OpenID Connect Discovery 4.3: metadata of another issuer says nothing about this one.
     if metadata.issuer != issuer {
-        let cause = "the issuer's metadata are of another issuer";
+        let cause = "the issuer's metadata names another issuer";
         return Err(Error::Unavailable(cause.to_owned()));
     }
     fetch(client, &metadata.jwks_uri).await
@@ -309,7 +309,7 @@ async fn fetch<T: DeserializeOwned>(client: &reqwest::Client, url: &str) -> Resu
         Some(Host::Ipv6(ip)) => ip.is_loopback(),
         None => false,
     };
-    // The client itself refuses http where loopback is not allowed either.
+    // The HTTP client refuses http as well, where loopback is not allowed.
     if parsed.scheme() != "https" && !is_loopback {
         return Err(failed("is not at an https address"));
     }
@@ -327,11 +327,12 @@ async fn fetch<T: DeserializeOwned>(client: &reqwest::Client, url: &str) -> Resu
             return Err(failed("is too large"));
         }
     }
-    serde_json::from_slice(&body).map_err(|_| failed("is not one"))
+    serde_json::from_slice(&body).map_err(|_| failed("cannot be parsed"))
 }
 
 impl TokenConfig {
-    /// Whether a token is for us: by its audience, or, where it states none and the operator says so, by its client.
+    /// Whether a token is meant for this deployment: by its audience, or, without one and if the operator allows it, by
+    /// its client.
     fn is_meant(&self, claims: &Map<String, Value>, resources: &[String]) -> bool {
         let is_one_of = |all: &[String], value: &Value| {
             let text = value.as_str();
@@ -349,7 +350,7 @@ impl TokenConfig {
     }
 }
 
-/// The claim of this name, or the value that the name leads to.
+/// The value of the claim with this name, or at this path.
 fn claim<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     claims.get(name).or_else(|| {
         let (first, rest) = name.split_once('.')?;
@@ -358,9 +359,9 @@ fn claim<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     })
 }
 
-/// Whether a token is one for access whose header asks for nothing that is not done here. An extension that must be
-/// understood is none that is (RFC 7515 4.1.11), and what another type says, a logout token for one, was not said to let
-/// anybody in (RFC 8725 3.11, RFC 9068 2.1).
+/// Whether a token's header is that of a plain access token. An extension that must be understood is refused, as none
+/// is implemented (RFC 7515 4.1.11). So is any other type of token, such as a logout token: it was not issued to
+/// authenticate calls (RFC 8725 3.11, RFC 9068 2.1).
 pub(crate) fn is_plain_token(header: &Header) -> bool {
     let kind = header.typ.as_deref().unwrap_or("JWT").to_ascii_lowercase();
     let kind = kind.strip_prefix("application/").unwrap_or(&kind);
@@ -424,10 +425,10 @@ fn caller(
     let tenant = stated
         .unwrap_or_else(|| config.default_tenant.clone())
         .ok_or(Unauthenticated::NoTenant)?;
-    // An address that its issuer does not vouch for makes nobody a collaborator, nor does a name in its place.
+    // An e-mail address that the issuer has not verified makes nobody a collaborator, nor does a username.
     let vouched = match claims.get("email_verified") {
         None => true,
-        // As text, too, as some issuers write it.
+        // Some issuers write it as text.
         Some(said) => *said == true || said == "true",
     };
     let vouched_for = |name: &str| {
@@ -462,7 +463,7 @@ fn caller(
         roles: list(&names.roles),
         teams: list(&names.teams),
         permissions: list(&names.permissions),
-        // Issuers prefix scopes by the resource server: only what follows the last slash counts.
+        // Some issuers prefix scopes with the resource server. Only what follows the last slash counts.
         scopes: scopes
             .map(|scope| scope.rsplit('/').next().unwrap_or_default().to_owned())
             .collect(),
@@ -487,7 +488,7 @@ mod tests {
     use jsonwebtoken::{EncodingKey, encode};
     use serde_json::json;
 
-    /// A signing key of each algorithm that is accepted.
+    /// A signing key for each accepted algorithm.
     fn keys() -> Vec<(Algorithm, EncodingKey)> {
         let rsa = RsaKeyPair::generate(KeySize::Rsa2048)
             .unwrap()
@@ -576,7 +577,7 @@ mod tests {
         let (alg, key) = &keys[0];
         let jwk = published(key, *alg, true);
         let verifier = verifier(vec![jwk.clone()]);
-        // The public key as the secret of a symmetric signature.
+        // The public key, used as the secret of a symmetric signature.
         let AlgorithmParameters::RSA(rsa) = &jwk.algorithm else {
             panic!("not RSA")
         };

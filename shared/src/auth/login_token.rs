@@ -1,11 +1,13 @@
-//! The tokens of logins (Inbound 2.20 to 2.26): access tokens, which are JWTs of our own (RFC 9068), and refresh tokens, of which only we read what
-//! is in them.
+//! The tokens of logins (Inbound 2.20 to 2.26): access tokens, which are JWTs (RFC 9068), and refresh tokens, whose
+//! content only Hawser reads.
 //!
-//! An access token is verified by its signature alone, before anything is read. It names its login, whose item rides along
-//! in the first read of the request, as an API key's does: that item says what the token may do, and without it the token
-//! is nothing.
+//! The signature of an access token is verified before anything is read. The token names its login, whose item is part
+//! of the first read of the request, like the item of an API key. That item says what the token may do. Without it the
+//! token is invalid.
 
+use crate::auth::Use;
 use crate::auth::jwt::is_plain_token;
+use crate::domain::application::MANAGE;
 use crate::domain::caller::Caller;
 use crate::domain::error::Unauthenticated;
 use crate::domain::id::{Sortable, TenantId, base32, hash, random, unbase32};
@@ -22,10 +24,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// How long an access token serves, in seconds.
+/// How long an access token is valid, in seconds.
 pub const LIFETIME: i64 = 3600;
 
-/// `aud`: one, or a list of them.
+/// The `aud` claim: one audience, or a list.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Audience {
@@ -44,29 +46,29 @@ struct Claims {
     jti: Sortable,
     iat: i64,
     exp: i64,
-    /// The login.
+    /// The login, by its id.
     sid: Sortable,
     tenant: TenantId,
     subject_type: SubjectType,
 }
 
-/// What an access token is made of besides its login.
+/// What an access token contains besides its login, and the key that signs it.
 #[derive(Debug)]
 pub struct Issuing<'a> {
-    /// The key that signs it, and its id.
+    /// The private key that signs.
     pub key: &'a EncodingKey,
-    /// Its id.
+    /// The `kid` of the key.
     pub kid: &'a str,
-    /// What it is for: some of what its login is for.
+    /// The resources that the token is for: some or all of those of its login.
     pub resources: &'a [String],
-    /// Some of the scopes of its login.
+    /// The scopes of the token: some or all of those of its login.
     pub scopes: &'a BTreeSet<String>,
 }
 
-/// An access token for a login.
+/// Makes an access token for a login.
 ///
 /// # Errors
-/// [`Error::Internal`].
+/// [`Error::Internal`] when it cannot be signed.
 pub fn issue(login: &Login, issuing: &Issuing<'_>, now: Timestamp) -> Result<SecretString> {
     let header = Header {
         typ: Some("at+jwt".to_owned()),
@@ -96,27 +98,29 @@ pub fn issue(login: &Login, issuing: &Issuing<'_>, now: Timestamp) -> Result<Sec
         .map_err(|_| Error::internal("a token could not be signed"))
 }
 
-/// The `kid` of a token, if it has one and its header asks for nothing that is not done here.
+/// The `kid` of a token; `None` if it has none, or if its header is not that of a plain access token.
 pub(crate) fn kid(text: &str) -> Option<String> {
     let header = decode_header(text).ok()?;
     is_plain_token(&header).then_some(header.kid)?
 }
 
-/// An access token of ours, as its signature vouches for it. Its login has not been read yet.
+/// An access token of a login, with a valid signature. Its login has not been read yet.
 #[derive(Clone, Debug)]
 pub struct LoginToken {
     claims: Claims,
     subject: Subject,
+    /// Whether the request needs the scope to manage, and the token lacks it.
+    lacks_manage: bool,
 }
 
 impl LoginToken {
-    /// Verifies a token by the key that its `kid` names.
+    /// Verifies a token with the key that its `kid` names.
     ///
     /// # Errors
     /// [`Unauthenticated::InvalidToken`], [`Unauthenticated::Expired`].
     pub fn verify(text: &str, key: &DecodingKey, now: Timestamp) -> Result<Self, Unauthenticated> {
         let mut rules = Validation::new(Algorithm::ES256);
-        // Both below: by our own clock, and by what the request is for.
+        // `exp` is checked below by our own clock, and `aud` against what the request is for.
         rules.validate_exp = false;
         rules.validate_aud = false;
         let claims = decode::<Claims>(text, key, &rules)
@@ -126,33 +130,48 @@ impl LoginToken {
         let token = Self {
             subject: subject.ok_or(Unauthenticated::InvalidToken)?,
             claims,
+            lacks_manage: false,
         };
         token.check_end(now)?;
         Ok(token)
     }
 
-    /// Its tenant.
+    /// The token's tenant.
     pub const fn tenant(&self) -> &TenantId {
         &self.claims.tenant
     }
 
-    /// Whose it is.
+    /// The token's subject.
     pub const fn subject(&self) -> &Subject {
         &self.subject
     }
 
-    /// Its login.
+    /// The token's login, by its id.
     pub const fn login(&self) -> Sortable {
         self.claims.sid
     }
 
-    /// Whether it is for the deployment as a whole: for the base that has issued it.
-    pub fn is_for_deployment(&self) -> bool {
-        self.is_for(std::slice::from_ref(&self.claims.iss))
+    /// The token, used for this. A call needs its address, or the base that has issued the token, in `aud`; everything else
+    /// needs that base, and the scope to manage (Inbound 2.24). [`Self::authenticate`] refuses a token without that scope,
+    /// once it is known that its login stands: a login that has ended is told so first.
+    ///
+    /// # Errors
+    /// [`Unauthenticated::InvalidToken`].
+    pub fn used_for(mut self, used_for: Use<'_>) -> Result<Self, Unauthenticated> {
+        let is_for_deployment = self.is_for(std::slice::from_ref(&self.claims.iss));
+        match used_for {
+            Use::Call(addresses) if is_for_deployment || self.is_for(addresses) => {}
+            Use::Management if is_for_deployment => {
+                let mut scopes = self.claims.scope.split(' ');
+                self.lacks_manage = !scopes.any(|scope| scope == MANAGE);
+            }
+            _ => return Err(Unauthenticated::InvalidToken),
+        }
+        Ok(self)
     }
 
     /// Whether it is for one of these addresses; a final slash says nothing.
-    pub fn is_for(&self, addresses: &[String]) -> bool {
+    fn is_for(&self, addresses: &[String]) -> bool {
         let audiences = match &self.claims.aud {
             Audience::One(one) => std::slice::from_ref(one),
             Audience::All(all) => all.as_slice(),
@@ -173,10 +192,11 @@ impl LoginToken {
         Ok(())
     }
 
-    /// The caller that it speaks for, once its login has been read: with what the login may do now.
+    /// The caller that the token authenticates, once its login has been read, with what the login may do now.
     ///
     /// # Errors
-    /// [`Unauthenticated::InvalidToken`] when the login has ended, [`Unauthenticated::Expired`]; [`Error::Internal`].
+    /// [`Unauthenticated::InvalidToken`] when the login has ended, [`Unauthenticated::Expired`]; [`Error::ForCallsOnly`] when
+    /// the token lacks the scope to manage and needs it; [`Error::Internal`].
     pub fn authenticate(self, found: &Found, now: Timestamp) -> Result<Caller> {
         self.check_end(now)?;
         let (tenant, end) = (self.claims.tenant.clone(), self.end());
@@ -188,6 +208,9 @@ impl LoginToken {
         if !is_its_own || login.is_over(now) {
             return Err(Unauthenticated::InvalidToken.into());
         }
+        if self.lacks_manage {
+            return Err(Error::ForCallsOnly);
+        }
         Ok(Caller {
             login: Some(login.id),
             token_ends: Some(end),
@@ -196,20 +219,20 @@ impl LoginToken {
     }
 }
 
-/// The parts of a refresh token: `hwr_<tenant>_<login>_<family>_<secret>`, all but the login in lower-case base32. The family is
-/// the same in all refresh tokens of a login, the secret is another one in each.
+/// The parts of a refresh token: `hwr_<tenant>_<login>_<family>_<secret>`, all but the login in lower-case base32. The
+/// family is the same in all refresh tokens of a login; each has a secret of its own.
 #[derive(Clone, Debug)]
 pub struct RefreshToken {
     /// The tenant.
     pub tenant: TenantId,
-    /// The login.
+    /// The login, by its id.
     pub login: Sortable,
     family: SecretString,
     text: SecretString,
 }
 
 impl RefreshToken {
-    /// The first one of a login.
+    /// The first refresh token of a login.
     ///
     /// # Errors
     /// [`Error::Internal`] when the random generator fails.
@@ -218,7 +241,7 @@ impl RefreshToken {
         Ok(Self::of(tenant, login, family, &random::<32>()?))
     }
 
-    /// The one that follows on this one, with this secret.
+    /// The refresh token that replaces this one, with this secret.
     #[must_use]
     pub fn followed_by(&self, secret: &[u8; 32]) -> Self {
         Self::of(&self.tenant, self.login, self.family.clone(), secret)
@@ -240,7 +263,7 @@ impl RefreshToken {
         }
     }
 
-    /// Reads what has the form of one.
+    /// Reads a text that has the form of a refresh token.
     pub fn parse(text: &str) -> Option<Self> {
         let parts: Vec<&str> = text.split('_').collect();
         let &["hwr", tenant, login, family, secret] = parts.as_slice() else {
@@ -260,17 +283,17 @@ impl RefreshToken {
         })
     }
 
-    /// As it is given out.
+    /// The text that the application gets.
     pub const fn text(&self) -> &SecretString {
         &self.text
     }
 
-    /// What the table has of it.
+    /// The hash by which the table knows this refresh token.
     pub fn hash(&self) -> String {
         hash(self.text.expose_secret())
     }
 
-    /// What the table has of what all refresh tokens of its login have in common.
+    /// The hash by which the table knows all refresh tokens of the login.
     pub fn family_hash(&self) -> String {
         hash(self.family.expose_secret())
     }

@@ -5,3 +5,12 @@ pub mod client_token;
 pub mod credentials;
 pub mod jwt;
 pub mod login_token;
+
+/// What credentials are used for.
+#[derive(Clone, Copy, Debug)]
+pub enum Use<'a> {
+    /// A call to an MCP server, which has these addresses.
+    Call(&'a [String]),
+    /// Everything else.
+    Management,
+}

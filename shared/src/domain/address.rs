@@ -1,24 +1,24 @@
-//! The address of a server as it may be shown and stored: the values in its query are secrets, for many servers take an API key
-//! there. The whole address is sealed.
+//! The address of a server as it may be shown and stored. The values in its query are secrets, because many servers
+//! take an API key there, so the whole address is sealed.
 
 use std::borrow::Cow;
 use url::Url;
 
-/// What stands for a secret in answers, and for "keep it" in requests.
+/// Stands in answers for a secret value. In requests it means "keep the stored value".
 pub const REDACTED: &str = "<REDACTED>";
-/// The same as URL parsers spell it.
+/// [`REDACTED`] percent-encoded by a URL parser, in lower case.
 const REDACTED_ENCODED: &str = "%3credacted%3e";
 
-/// Why an address with redacted values has none in their place.
+/// Why a redacted value of an address cannot be replaced by a stored one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unresolved {
-    /// Nothing is stored that one of them could stand for.
+    /// No value is stored that the redacted one could stand for.
     Unknown,
-    /// The mark is a part of a value.
+    /// The value contains [`REDACTED`] beside other text.
     Partial,
 }
 
-/// An address with each value of its query replaced by [`REDACTED`]. A part of the query without a name is a value.
+/// An address with each value of its query replaced by [`REDACTED`]. A query part without a name is a value.
 pub fn redacted(url: &str) -> String {
     let shown = with_values(url, |_, _| Ok::<_, Unresolved>(Cow::Borrowed(REDACTED)));
     shown.unwrap_or_else(|_| without_query(url).to_owned())
@@ -29,17 +29,17 @@ pub fn has_values(url: &str) -> bool {
     redacted(url) != url
 }
 
-/// An address without its query and its fragment, to be named to others: as a resource indicator (RFC 8707 2) or in a log.
+/// An address without its query and its fragment, for others to see: as a resource indicator (RFC 8707 2) or in a log.
 pub fn without_query(url: &str) -> &str {
     url.split(['?', '#']).next().unwrap_or(url)
 }
 
-/// An address with what is stored in the place of its redacted values: the value of the same name, and of several the one in the
-/// same place among them. A value is kept for its own origin only, or an edit could send a secret, that its author cannot read, to
-/// another host.
+/// An address with each redacted value replaced by the stored value of the same name. Several values of one name are
+/// matched in order. Stored values are used for the same origin only; otherwise an edit could send a secret, which its
+/// author cannot read, to another host.
 ///
 /// # Errors
-/// [`Unresolved`].
+/// [`Unresolved`] when a redacted value cannot be replaced.
 pub fn restored(url: &str, stored: Option<&str>) -> Result<String, Unresolved> {
     let stored = stored.filter(|stored| origin(stored) == origin(url));
     let mut known: Vec<(&str, &str)> = stored.map(values).unwrap_or_default();
@@ -64,7 +64,7 @@ fn holds_mark(value: &str) -> bool {
     value.contains(REDACTED) || value.to_ascii_lowercase().contains(REDACTED_ENCODED)
 }
 
-/// The query of an address, and what is before and behind it.
+/// An address as the part before its query, the query, and the fragment; `None` if it has no query.
 fn parts(url: &str) -> Option<(&str, &str, &str)> {
     let end = url.find('#').unwrap_or(url.len());
     let (address, fragment) = url.split_at(end);
@@ -72,7 +72,7 @@ fn parts(url: &str) -> Option<(&str, &str, &str)> {
     Some((before, query, fragment))
 }
 
-/// The name and the value of a part of a query. A part whose `=` are all at its end is a value, which may be Base64.
+/// The name and the value of one query part. A part with `=` only at its end is a value: it may be Base64.
 fn pair(part: &str) -> (&str, &str) {
     let text = part.trim_end_matches('=');
     if text.is_empty() {

@@ -1,18 +1,18 @@
-//! Which issuers the servers of a tenant may use, as the operator says. Where nothing is said, all.
+//! Which issuers the servers of each tenant may use, as the operator configures it. Without an entry, any issuer.
 
 use super::id::TenantId;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The tenants that this says something of, and what.
+/// The allowed issuers by tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowedIssuers(BTreeMap<String, BTreeSet<String>>);
 
-/// The name that stands for every tenant which is not named.
+/// The key of the entry for all tenants that have none of their own.
 const OTHERS: &str = "*";
 
 impl AllowedIssuers {
-    /// Reads a JSON object of tenants, or `*` for all others, with an array of issuers each. `None` if it is none, or an issuer
-    /// is not written as an issuer names itself: an URL without query and fragment (RFC 8414 2).
+    /// Reads a JSON object that maps a tenant, or `*` for all others, to an array of issuers. `None` if the text is no
+    /// such object, or if an issuer is not a URL without query and fragment (RFC 8414 2).
     pub fn parse(text: &str) -> Option<Self> {
         let said: BTreeMap<String, Vec<String>> = serde_json::from_str(text).ok()?;
         let mut all = BTreeMap::new();
@@ -39,7 +39,7 @@ impl AllowedIssuers {
     }
 }
 
-/// Issuers are written with and without a slash at the end.
+/// An issuer without its final slash, which some write and others do not.
 fn spelled(issuer: &str) -> &str {
     issuer.strip_suffix('/').unwrap_or(issuer)
 }

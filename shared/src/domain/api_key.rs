@@ -13,10 +13,10 @@ pub struct ApiKey {
     pub id: String,
     /// SHA-256 of the secret part, lower-case hex.
     pub secret_hash: String,
-    /// Whom it acts as; a service key without an owner acts as itself.
+    /// The subject that the key acts as; `None` for a service key, which acts as itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Subject>,
-    /// The owner's e-mail address, for collaborators of that form.
+    /// The owner's e-mail address, for collaborators that are listed by e-mail address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
     /// A name for people.
@@ -34,27 +34,27 @@ pub struct ApiKey {
     /// Kambrium scopes.
     #[serde(default)]
     pub scopes: BTreeSet<String>,
-    /// Whether it is a personal access token (Kambrium 13).
+    /// Whether the key is a personal access token (Kambrium 13).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub personal: bool,
-    /// The one connection that it is for.
+    /// The number of the one connection that the key may be used for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound_to: Option<u64>,
-    /// When it was made.
+    /// When the key was made.
     pub created_at: Timestamp,
-    /// When it ends, if it does.
+    /// When the key expires; `None` for never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
 }
 
-/// The pointer item of a personal access token.
+/// The pointer item of a personal access token: what the token's hash leads to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PersonalTokenPointer {
-    /// The tenant.
+    /// The tenant of the key.
     pub tenant: TenantId,
     /// The id of the key.
     pub id: String,
-    /// The one connection that it is for.
+    /// The number of the one connection that the key may be used for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound_to: Option<u64>,
 }

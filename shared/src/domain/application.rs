@@ -10,12 +10,15 @@ use url::{Host, Url};
 
 /// The scope that an application is given: calls to MCP servers, as far as whoever signed in may make them.
 pub const SCOPE: &str = "mcp";
+/// The scope of an application that may do here all else that whoever signed in may do: register and delete servers, store and
+/// remove credentials, end logins. It is given to those that ask for it by name, for the whole deployment.
+pub const MANAGE: &str = "manage";
 /// What an application may ask for besides, as OpenID Connect calls it. Refresh tokens are given in any case.
 pub const OFFLINE_ACCESS: &str = "offline_access";
-/// The longest redirect URI.
+/// The longest redirect URI, in bytes.
 const REDIRECT_LIMIT: usize = 2048;
-/// Private-use schemes of editors and assistants that are no reversed domain name, as RFC 8252 7.1 asks for. Any other such
-/// scheme could be one that a system opens pages or programs by.
+/// Private-use URI schemes of known editors and assistants that are no reversed domain name, as RFC 8252 7.1 wants it.
+/// Other schemes of that form are refused: the system could open pages or programs by them.
 const KNOWN_SCHEMES: [&str; 12] = [
     "claude",
     "cline",
@@ -34,15 +37,15 @@ const KNOWN_SCHEMES: [&str; 12] = [
 /// An application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Application {
-    /// Its `client_id`.
+    /// The application's `client_id`.
     pub client_id: String,
-    /// What it calls itself. Nobody has checked that.
+    /// The name that the application gives itself. Nobody has checked it.
     pub name: Option<String>,
     /// Where a browser may be sent with a code.
     pub redirect_uris: Vec<String>,
     /// How it authenticates at the token endpoint.
     pub auth: ApplicationAuth,
-    /// How it is known.
+    /// How Hawser knows the application.
     pub source: ApplicationSource,
 }
 
@@ -62,10 +65,10 @@ pub enum ApplicationAuth {
 }
 
 impl ApplicationAuth {
-    /// All of them, as metadata names them.
+    /// All methods, by their names in metadata.
     pub const NAMES: [&str; 3] = ["none", "client_secret_basic", "client_secret_post"];
 
-    /// As metadata names it.
+    /// The method's name in metadata.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -81,64 +84,64 @@ impl ApplicationAuth {
     }
 }
 
-/// How an application is known.
+/// How Hawser knows an application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ApplicationSource {
-    /// It has registered itself (RFC 7591). Its id is its own alone.
+    /// The application has registered itself (RFC 7591). No other application has its id.
     Registered,
-    /// By the document at the address that is its id.
+    /// The application's id is the address of its metadata document.
     MetadataDocument,
-    /// The operator lists it.
+    /// The operator lists the application.
     Listed,
 }
 
 impl Application {
-    /// Whether a browser may be sent to this address with a code: one of its redirect URIs to the letter, but for the port of
-    /// one on loopback (RFC 8252 7.3).
+    /// Whether a browser may be sent to this address with a code: it is one of the redirect URIs to the letter, except
+    /// for the port of one on loopback (RFC 8252 7.3).
     pub fn redirects_to(&self, uri: &str) -> bool {
         self.redirect_uris
             .iter()
             .any(|registered| is_same_redirect(registered, uri))
     }
 
-    /// Whether whoever is at the redirect URI can be told apart from other applications. Any program of the same machine may
-    /// listen on loopback or take a private-use scheme, and then only an id that nobody else knows is a sign of who asks
+    /// Whether the application at the redirect URI can be told apart from others. Any program on the machine may listen
+    /// on loopback or take a private-use scheme; there only an id that nobody else knows identifies the application
     /// (RFC 8252 8.6).
     pub fn is_recognised_at(&self, redirect_uri: &str) -> bool {
         self.source == ApplicationSource::Registered || redirect_uri.starts_with("https://")
     }
 }
 
-/// How many applications of a subject are remembered.
+/// How many applications are remembered for each subject.
 const REMEMBERED: usize = 50;
-/// How many redirect URIs and resources of one.
+/// How many redirect URIs, and how many resources, are remembered for each application.
 const REMEMBERED_PARTS: usize = 50;
 
-/// What a subject has allowed to applications.
+/// What a subject has allowed its applications to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Remembered {
-    /// Who has.
+    /// The subject.
     #[serde(flatten)]
     pub subject: Subject,
-    /// Changes with every write.
+    /// Replaced at every write.
     pub version: String,
-    /// How often the subject had been offboarded then; nothing of it counts at another number.
+    /// The subject's count of offboardings at the last write. At another count nothing here is valid.
     pub offboardings: u64,
     /// What each application may do, by the SHA-256 of its `client_id`.
     pub applications: BTreeMap<String, RememberedApplication>,
 }
 
-/// What one application may do.
+/// What a subject has allowed one application to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RememberedApplication {
-    /// Where it may be answered to.
+    /// Redirect URIs that a code may be sent to.
     pub redirect_uris: BTreeSet<String>,
-    /// Which servers it may call.
+    /// Resources (RFC 8707) that the application may call.
     pub resources: BTreeSet<String>,
-    /// With which scopes.
+    /// Scopes that were allowed.
     pub scopes: BTreeSet<String>,
-    /// When that was allowed last.
+    /// When the subject last allowed something to the application.
     pub at: Timestamp,
 }
 
@@ -147,16 +150,16 @@ pub struct RememberedApplication {
 pub struct Wanted<'a> {
     /// The application.
     pub application: &'a Application,
-    /// Where it wants to be answered to.
+    /// The redirect URI that it asks to be answered at.
     pub redirect_uri: &'a str,
-    /// Which servers it wants to call.
+    /// The resources (RFC 8707) that it asks to call.
     pub resources: &'a [String],
-    /// With which scopes.
+    /// The scopes that it asks for.
     pub scopes: &'a BTreeSet<String>,
 }
 
 impl Remembered {
-    /// Nothing.
+    /// A record of a subject that has allowed nothing.
     pub const fn nothing(subject: Subject, offboardings: u64) -> Self {
         Self {
             subject,
@@ -166,8 +169,7 @@ impl Remembered {
         }
     }
 
-    /// Whether all that is wanted was allowed before. It is asked again where another program than the one that was allowed
-    /// might get the answer.
+    /// Whether all of this was allowed before. `false` where another program than the allowed one could get the code.
     pub fn covers(&self, wanted: Wanted<'_>) -> bool {
         let Wanted {
             application,
@@ -189,7 +191,7 @@ impl Remembered {
         self.applications.remove(&hash(client_id)).is_some()
     }
 
-    /// Adds what is wanted. What was allowed longest ago is forgotten where there is too much.
+    /// Adds what was allowed just now. The applications that were allowed longest ago are forgotten beyond the limit.
     pub fn add(&mut self, wanted: Wanted<'_>, now: Timestamp) {
         let key = hash(&wanted.application.client_id);
         let allowed = self.applications.entry(key);
@@ -223,8 +225,17 @@ impl Remembered {
     }
 }
 
-/// Whether a redirect URI may be registered: https; http on loopback; or the private-use scheme of an application that is
-/// installed (RFC 8252 7): a reversed domain name, or a known one. Without user information and without a fragment, and printable ASCII.
+/// How many redirect URIs an application may have.
+const REDIRECTS_LIMIT: usize = 10;
+
+/// Whether an application may have these redirect URIs: one to ten, each of them usable.
+pub fn are_usable_redirects(uris: &[String]) -> bool {
+    (1..=REDIRECTS_LIMIT).contains(&uris.len()) && uris.iter().all(|uri| is_usable_redirect(uri))
+}
+
+/// Whether a redirect URI may be registered: https, http on loopback, or the private-use scheme of an installed
+/// application (RFC 8252 7), which is a reversed domain name or a known one. It must be printable ASCII without user
+/// information and fragment.
 pub fn is_usable_redirect(uri: &str) -> bool {
     let is_plain = uri.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
     let Ok(url) = Url::parse(uri) else {
@@ -234,7 +245,8 @@ pub fn is_usable_redirect(uri: &str) -> bool {
         return false;
     }
     match url.scheme() {
-        // A parser would tidy up other spellings, and what a person reads would not be where the browser goes.
+        // Other spellings are refused: a parser would correct them, and the browser would go elsewhere than a person
+        // reads.
         "https" => {
             let host = uri.strip_prefix("https://");
             host.is_some_and(|rest| !rest.starts_with('/')) && has_no_user(uri)
@@ -254,7 +266,7 @@ fn has_no_user(uri: &str) -> bool {
     !authority.contains('@')
 }
 
-/// Whether two redirect URIs are the same to the letter, but for the port where both are http on one loopback host.
+/// Whether two redirect URIs are the same to the letter, except for the port where both are http on one loopback host.
 pub fn is_same_redirect(registered: &str, uri: &str) -> bool {
     registered == uri
         || loopback(registered)
@@ -262,8 +274,8 @@ pub fn is_same_redirect(registered: &str, uri: &str) -> bool {
             .is_some_and(|(one, other)| one == other)
 }
 
-/// Host and rest of an http address on loopback, without the port in between. It is read letter by letter, so that nothing a
-/// parser would tidy up counts as the same.
+/// Host and rest of an http address on loopback, without the port between them. The text is not parsed, because a
+/// parser would make different spellings equal.
 fn loopback(uri: &str) -> Option<(&str, &str)> {
     let rest = uri.strip_prefix("http://")?;
     let host = ["127.0.0.1", "[::1]", "localhost"]
@@ -287,7 +299,7 @@ pub fn is_on_this_machine(uri: &str) -> bool {
     Url::parse(uri).is_ok_and(|url| url.scheme() != "https")
 }
 
-/// Where a redirect URI leads, for people: its host, with a port that is not the usual one, or its scheme.
+/// Where a redirect URI leads, for people: its host, with the port unless it is the default, or its scheme.
 pub fn place_of_redirect(uri: &str) -> String {
     let Ok(url) = Url::parse(uri) else {
         return uri.to_owned();
@@ -301,9 +313,9 @@ pub fn place_of_redirect(uri: &str) -> String {
     }
 }
 
-/// Whether the address of a client id metadata document may be a client id: https with a path, no user information,
-/// no fragment and no dot segments
-/// (draft-ietf-oauth-client-id-metadata-document; Inbound 2.7). `loopback_http`: also http on loopback.
+/// Whether a client id may be the address of a client id metadata document: https with a path, no user information, no
+/// fragment and no dot segments (draft-ietf-oauth-client-id-metadata-document; Inbound 2.7). `loopback_http` also
+/// allows http on loopback.
 pub fn is_document_address(client_id: &str, loopback_http: bool) -> bool {
     let Ok(url) = Url::parse(client_id) else {
         return false;
@@ -314,7 +326,7 @@ pub fn is_document_address(client_id: &str, loopback_http: bool) -> bool {
         "http" => loopback_http && is_local,
         _ => false,
     };
-    // A parser would have taken dot segments, user information and odd spellings away.
+    // The parsed form is compared with the text: the parser removes dot segments, user information and odd spellings.
     has_scheme
         && url.as_str() == client_id
         && url.path() != "/"

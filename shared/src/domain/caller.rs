@@ -14,13 +14,13 @@ pub(crate) const LEEWAY: i64 = 60;
 /// The authenticated subject of a request, with what it may do under each contract.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// Its tenant; nothing outside it exists for the caller.
+    /// The caller's tenant. Nothing outside the tenant exists for the caller.
     pub tenant: TenantId,
-    /// Who it is, as records name it.
+    /// The caller's subject, as records name it.
     pub actor: Actor,
-    /// E-mail address, for collaborators of that form.
+    /// E-mail address, for collaborators that are listed by e-mail address.
     pub email: Option<String>,
-    /// Username, likewise.
+    /// Username, for collaborators that are listed by username.
     pub username: Option<String>,
     /// TrueFoundry tenant roles.
     pub roles: BTreeSet<String>,
@@ -30,22 +30,22 @@ pub struct Caller {
     pub permissions: BTreeSet<String>,
     /// Kambrium scopes.
     pub scopes: BTreeSet<String>,
-    /// The one connection this credential is for, if it is bound to one (Kambrium 13).
+    /// The number of the one connection that the credential is bound to, if it is bound (Kambrium 13).
     pub bound_to: Option<u64>,
-    /// Whether it came with an API key that nobody owns (LangSmith 1.1).
+    /// Whether the request came with a service key, an API key without an owner (LangSmith 1.1).
     pub is_service_key: bool,
-    /// The id of the API key that it came with, if it came with one.
+    /// The id of the API key that the request came with, if it came with one.
     pub key: Option<Sortable>,
-    /// The login whose token it came with, if it came with one.
+    /// The login whose token the request came with, if it came with one.
     pub login: Option<Sortable>,
-    /// Whether it came with a token of its connection's own client.
+    /// Whether the request came with a token of a connection's own client.
     pub is_client: bool,
-    /// The `exp` of the token that it came with, if it came with one.
+    /// The `exp` of the token that the request came with, if it came with one.
     pub token_ends: Option<Timestamp>,
 }
 
 impl Caller {
-    /// A person, as an identity provider or a login says who they are.
+    /// The caller that a person is, by an identity that an identity provider or a login gives.
     pub fn person(tenant: TenantId, identity: Identity) -> Self {
         Self {
             tenant,
@@ -93,12 +93,12 @@ impl Caller {
         }
     }
 
-    /// Who is calling.
+    /// The caller's subject.
     pub fn subject(&self) -> &Subject {
         &self.actor.subject
     }
 
-    /// The person, as logins keep them.
+    /// The caller's identity, as logins store it.
     pub fn identity(&self) -> Identity {
         Identity {
             subject: self.actor.subject.clone(),
@@ -112,7 +112,7 @@ impl Caller {
         }
     }
 
-    /// Refuses a caller whose token has ended.
+    /// Refuses a caller whose token has expired.
     pub(crate) fn check_end(&self, now: Timestamp) -> Result<(), Unauthenticated> {
         match self.token_ends {
             Some(end) if end.plus_seconds(LEEWAY) <= now => Err(Unauthenticated::Expired(end)),

@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConsentFailure {
-    /// The server is not one whose subjects consent.
+    /// The server's subjects do not connect by consent.
     OauthNotEnabled,
     /// No authorization server was found.
     NoMetadata,
-    /// The metadata must not be used, for another reason than the next three.
+    /// The metadata must not be used, for a reason other than the next three.
     MetadataUnusable,
     /// The resource metadata is about another resource than the server.
     ResourceMismatch,
@@ -29,32 +29,32 @@ pub enum ConsentFailure {
     RegistrationRefused,
     /// The issuer is another one than the operator's client belongs to.
     ClientOfOtherIssuer,
-    /// The operator does not allow this tenant's servers the issuer.
+    /// The operator does not allow the tenant's servers to use the issuer.
     IssuerNotAllowed,
     /// The server or its issuer did not answer.
     IssuerUnreachable,
-    /// Whoever was asked said no (`access_denied`).
+    /// The person at the issuer declined (`access_denied`).
     AccessDenied,
     /// The issuer sent the browser back with another error.
     IssuerError,
-    /// The answer is not the issuer's that was asked (RFC 9207).
+    /// The answer does not come from the issuer that was asked (RFC 9207).
     WrongIssuer,
     /// The answer has no code.
     NoCode,
-    /// The issuer does not know the client, or does not believe it (`invalid_client`).
+    /// The issuer does not know the client, or does not accept its authentication (`invalid_client`).
     ClientRefused,
-    /// The issuer did not take the code.
+    /// The issuer refused the code.
     CodeRefused,
     /// The issuer's answer to the code holds no token that can be used.
     TokenUnusable,
-    /// Meanwhile the server was changed, or its subject disconnected.
+    /// Meanwhile the server was changed, or its subject disconnected or offboarded ([`super::session::Session::is_void`]).
     Void,
-    /// Hawser itself could not go on.
+    /// An error within Hawser.
     Internal,
 }
 
 impl ConsentFailure {
-    /// The word for it, as in the log, in events and in the status.
+    /// The name in logs, events and the status.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OauthNotEnabled => "oauth_not_enabled",
@@ -80,7 +80,7 @@ impl ConsentFailure {
         }
     }
 
-    /// The failure that an error of the preparations is; `None` for an error of our own.
+    /// The consent failure that an error during preparation stands for; `None` for an error within Hawser.
     pub const fn of_setup(error: &Error) -> Option<Self> {
         Some(match error {
             Error::UpstreamUnavailable => Self::IssuerUnreachable,
@@ -104,13 +104,13 @@ impl ConsentFailure {
 /// The last consent at a server that failed, for those who manage it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedConsent {
-    /// Why.
+    /// Why the consent failed.
     pub reason: ConsentFailure,
     /// The consent's reference: the same on the page, in the log (`session`) and in the audit log (`sessionId`).
     pub reference: Sortable,
     /// When it failed.
     pub at: Timestamp,
-    /// Whose consent it was.
+    /// The subject whose consent failed.
     #[serde(flatten)]
     pub subject: Subject,
 }

@@ -4,7 +4,6 @@ use super::id::{ServerId, Sortable};
 use super::issuance::Issuance;
 use super::secret;
 use super::server::Server;
-use super::session::Session;
 use super::subject::{Actor, Subject};
 use super::time::Timestamp;
 use crate::Result;
@@ -35,23 +34,23 @@ impl Source {
     }
 }
 
-/// The header, a part of one, or parameters that replace a server's own for one subject.
+/// A header value, or parameter values, stored for one subject in place of the server's own.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Override {
     /// The server it is for.
     pub server: ServerId,
-    /// Whose it is.
+    /// The subject that it is for.
     #[serde(flatten)]
     pub subject: Subject,
     /// Names of the values; the values are sealed.
     pub shape: OverrideShape,
     /// The server's auth revision when it was installed.
     pub auth_revision: u64,
-    /// Another one after every write.
+    /// Replaced at every write.
     pub version: String,
-    /// Last installed when.
+    /// When it was last stored.
     pub updated_at: Timestamp,
-    /// Last installed by whom.
+    /// Who last stored it.
     pub updated_by: Actor,
     /// [`OverrideValue`], sealed.
     pub sealed: Sealed,
@@ -77,7 +76,7 @@ pub enum OverrideValue {
 }
 
 impl OverrideValue {
-    /// The same without the values.
+    /// The shape of these values.
     pub fn shape(&self) -> OverrideShape {
         match self {
             Self::Header(_) => OverrideShape::Header,
@@ -121,26 +120,26 @@ pub const LEASE: i64 = 20;
 pub struct Grant {
     /// The server it is for.
     pub server: ServerId,
-    /// Whose it is.
+    /// The subject whose grant it is.
     #[serde(flatten)]
     pub subject: Subject,
     /// The server's auth revision at consent.
     pub auth_revision: u64,
-    /// Another one after every write.
+    /// Replaced at every write.
     pub version: String,
-    /// The session of the consent that it came from: the same through every refresh.
+    /// The id of the consent's session. A refresh does not change it.
     #[serde(default)]
     pub session: String,
-    /// Who issued it, to which client, for what.
+    /// The issuer, the client, and the resource that the tokens are for.
     pub issuance: Issuance,
     /// Scopes asked for or granted.
     pub scopes: BTreeSet<String>,
-    /// Whether it was asked for because one for less was refused (MCP authorization row 18).
+    /// Whether the consent was for more scopes, after the server had refused a grant (MCP authorization row 18).
     #[serde(default)]
     pub stepped_up: bool,
     /// When the access token was obtained.
     pub obtained_at: Timestamp,
-    /// Seconds that the access token lives; what it was last, where an answer does not say.
+    /// Lifetime of the access token in seconds. Where an answer does not state it, that of the answer before.
     pub lifetime: Option<i64>,
     /// When the access token ends; `None` if the issuer never said.
     pub expires_at: Option<Timestamp>,
@@ -148,22 +147,22 @@ pub struct Grant {
     pub refreshable: bool,
     /// How the last refresh ended; `None` before the first.
     pub last_refresh: Option<RefreshOutcome>,
-    /// No refresh is tried before this, since the last one failed.
+    /// After a failed refresh: when the next one may be tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,
-    /// How often the subject had been offboarded when the consent was begun.
+    /// The subject's count of offboardings when the consent was begun.
     #[serde(default)]
     pub offboardings: u64,
-    /// Written by older versions, and kept: consents that were begun before this must not replace it.
+    /// Consents begun before this must not replace the grant. Only older versions wrote it; it is kept.
     #[serde(default, rename = "fence", skip_serializing_if = "Option::is_none")]
     pub void_consents_before: Option<Timestamp>,
-    /// Whether the answer to a refresh was lost: the issuer may have given out tokens that are not in here.
+    /// Whether the answer to a refresh was lost, so that the issuer may have given out tokens that are not stored here.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub in_doubt: bool,
-    /// Who refreshes it at present; still there if that one has died on the way.
+    /// The lease of the process that refreshes the grant. It stays if that process dies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_id: Option<String>,
-    /// Until when, by the clock of whoever refreshes it: to be read by people.
+    /// When the lease ends by the clock of its process. For people to read; no process relies on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_until: Option<Timestamp>,
     /// [`Tokens`], sealed.
@@ -171,7 +170,7 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Whether its issuer may have given out tokens that are not in here: an answer is on its way, or was lost.
+    /// Whether the issuer may have given out tokens that are not stored here: an answer is on its way, or was lost.
     pub const fn is_in_doubt(&self) -> bool {
         self.in_doubt || self.lease_id.is_some()
     }
@@ -186,7 +185,7 @@ impl Grant {
         })
     }
 
-    /// Whether the access token is over.
+    /// Whether the access token has expired.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires_at.is_some_and(|end| now >= end)
     }
@@ -195,11 +194,12 @@ impl Grant {
 /// The secret part of a grant.
 #[derive(Clone, Debug)]
 pub struct Tokens {
-    /// What calls carry.
+    /// The access token, which calls carry.
     pub access: SecretString,
-    /// What gets the next one.
+    /// The refresh token.
     pub refresh: Option<SecretString>,
-    /// The secret of the client that got them; kept here because nothing else may be left when they are revoked.
+    /// The secret of the client that got the tokens. It is kept here because its record may be gone when they are
+    /// revoked.
     pub client_secret: Option<SecretString>,
 }
 
@@ -226,50 +226,50 @@ impl Tokens {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefreshOutcome {
-    /// New tokens came.
+    /// The issuer gave new tokens.
     Succeeded,
     /// The issuer ended the grant.
     InvalidGrant,
     /// The issuer did not accept the client.
     InvalidClient,
-    /// Anything else; may pass.
+    /// Any other failure. It may pass.
     Failed,
 }
 
-/// The last thing that ended a subject's connection, kept after the record is gone; and how often a call has ended one. Once
-/// there it stays for as long as the server does.
+/// Why a subject's credential at a server is gone, and how often the subject was disconnected there. Once written, the
+/// item stays as long as the server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct KeptReason {
-    /// Whose.
+    /// The subject whose credential ended.
     #[serde(flatten)]
     pub subject: Subject,
-    /// Why.
+    /// Why the credential ended.
     pub reason: Reason,
-    /// Since when.
+    /// When the credential ended.
     pub at: Timestamp,
-    /// How often the subject was disconnected here. A consent that was begun at another count is void, however late it
-    /// returns: the order is the table's, and no clock's.
+    /// How often the subject was disconnected from the server. A consent that was begun at another count is void,
+    /// however late it returns. The table decides the order, and no clock does.
     #[serde(default)]
     pub removals: u64,
-    /// Written by older versions: consents begun before this are void.
+    /// Consents begun before this are void. Only older versions wrote it.
     #[serde(default, rename = "fence", skip_serializing_if = "Option::is_none")]
     pub void_consents_before: Option<Timestamp>,
 }
 
-/// All that is stored for one subject at one server, beside the server itself. Voided records are not in it.
+/// The credentials of one subject at one server, as far as they are valid, and what was read of them.
 #[derive(Clone, Debug, Default)]
 pub struct Records {
     /// The override, if one is installed.
     pub header_override: Option<Override>,
-    /// The OAuth grant, dead or alive.
+    /// The OAuth grant, whether it still serves or not.
     pub grant: Option<Grant>,
-    /// Why there is none, if that is known.
+    /// Why there is no credential, if that is known.
     pub kept_reason: Option<Reason>,
-    /// What was read of it, voided or not: what a write must find unchanged.
+    /// The items as they were read, void or not: a write requires them unchanged.
     pub stored: Stored,
 }
 
-/// The state of a subject's items as they were read, whether a server still stands behind them or not.
+/// A subject's items at a server as they were read, void or not.
 #[derive(Clone, Debug, Default)]
 pub struct Stored {
     /// The grant.
@@ -279,12 +279,12 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// How often the subject was disconnected here.
+    /// How often the subject was disconnected from the server.
     pub fn removals(&self) -> u64 {
         self.reason.as_ref().map_or(0, |reason| reason.removals)
     }
 
-    /// Until when consents are void by what an older version wrote.
+    /// The latest instant before which consents are void, where an older version wrote one.
     pub fn void_consents_before(&self) -> Option<Timestamp> {
         let all = [
             self.reason
@@ -294,16 +294,10 @@ impl Stored {
         ];
         all.into_iter().flatten().max()
     }
-
-    /// Whether the subject was disconnected after a consent was begun.
-    pub fn voids(&self, session: &Session) -> bool {
-        let void = self.void_consents_before();
-        session.removals != self.removals() || void.is_some_and(|until| session.at <= until)
-    }
 }
 
 impl Records {
-    /// Keeps of the stored records only those that are valid at the server's auth revision.
+    /// The records that are valid at the server's auth revision, out of those that are stored.
     pub fn under(
         server: &Server,
         own: Option<Override>,
@@ -348,7 +342,7 @@ pub enum Credential {
 }
 
 impl Credential {
-    /// Which kind it is.
+    /// Which kind of credential it is.
     pub const fn source(&self) -> Source {
         match self {
             Self::Override(_) => Source::Override,
@@ -356,7 +350,7 @@ impl Credential {
         }
     }
 
-    /// Whose it is.
+    /// The subject whose credential it is.
     pub const fn subject(&self) -> &Subject {
         match self {
             Self::Override(own) => &own.subject,
@@ -364,7 +358,7 @@ impl Credential {
         }
     }
 
-    /// Whether a server no longer stands behind it.
+    /// Whether the credential is void at this server.
     pub fn is_void_under(&self, server: &Server) -> bool {
         match self {
             Self::Override(own) => !server.accepts_override(own.auth_revision),

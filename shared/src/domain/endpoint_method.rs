@@ -1,4 +1,4 @@
-//! How the endpoints of an authorization server are called.
+//! How tokens are revoked at an authorization server, and how clients authenticate there.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ pub enum RevocationMethod {
 }
 
 impl RevocationMethod {
-    /// The names that operators know them by.
+    /// The names in operators' settings.
     pub const NAMES: [&str; 4] = ["rfc7009", "github", "hubspot", "slack"];
 
     /// Reads one of [`Self::NAMES`].
@@ -32,8 +32,8 @@ impl RevocationMethod {
         })
     }
 
-    /// Where the provider documents it; [`Self::Rfc7009`] has no such place. What is said of a token or a client is appended
-    /// by [`crate::oauth::revocation`].
+    /// The provider's documented endpoint; `None` for [`Self::Rfc7009`]. [`crate::oauth::revocation`] appends the
+    /// client's id or the token where the provider wants it.
     pub const fn endpoint(self) -> Option<&'static str> {
         match self {
             Self::Rfc7009 => None,
@@ -58,7 +58,7 @@ pub enum ClientAuth {
     /// With HTTP Basic.
     #[serde(rename = "client_secret_basic")]
     Basic,
-    /// With HTTP Basic, and its id in the form besides: not what RFC 6749 2.3.1 means, but some servers miss the id there.
+    /// With HTTP Basic and the id in the form as well. RFC 6749 2.3.1 does not mean that, but some servers require it.
     #[serde(rename = "client_secret_basic_with_id")]
     BasicWithId,
     /// With the secret in the form.
@@ -89,8 +89,8 @@ impl ClientAuth {
         }
     }
 
-    /// The ways of a client with a secret at an issuer that lists these methods, first the one that most servers read. Who
-    /// lists nothing takes HTTP Basic (RFC 8414 2); what else is not known.
+    /// The methods to try with a client secret at an issuer that lists these, most widely supported first. An issuer
+    /// that lists none supports HTTP Basic (RFC 8414 2), and possibly others.
     pub fn ways(listed: Option<&[String]>) -> Vec<Self> {
         let Some(listed) = listed else {
             return vec![Self::Basic, Self::Post, Self::BasicWithId];

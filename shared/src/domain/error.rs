@@ -1,61 +1,61 @@
-//! The one error of the domain. Its names know no HTTP; each contract maps it to its own bodies in one place.
+//! The one error of the domain. Its names are free of HTTP; each contract maps it to its own bodies in one place.
 
 use super::time::Timestamp;
 use std::fmt;
 
-/// What every operation returns.
+/// The result of every operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a caller is not one.
+/// Why a caller could not be authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unauthenticated {
     /// No credentials were sent.
     Missing,
-    /// A token that is unreadable, or not from the configured issuer for the configured audience.
+    /// The token is unreadable, or not from the configured issuer for the configured audience.
     InvalidToken,
-    /// A token that was good until this instant.
+    /// The token expired at this instant.
     Expired(Timestamp),
-    /// A valid token that names no tenant.
+    /// The token is valid and names no tenant.
     NoTenant,
-    /// An API key that is malformed, unknown, revoked or expired.
+    /// The API key is malformed, unknown, revoked or expired.
     InvalidKey,
 }
 
-/// Why a server's subjects cannot be asked for consent.
+/// Why no consent can be asked for at a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OauthSetup {
-    /// The server is not one whose subjects consent.
+    /// The server's subjects do not connect by consent.
     NotEnabled,
     /// No authorization server was found.
     NoAuthorizationServer,
-    /// Its metadata must not be used.
+    /// The authorization server's metadata must not be used.
     MetadataUnusable,
     /// The resource metadata is about another resource than the server.
     ResourceMismatch,
-    /// The authorization server's metadata is about another one.
+    /// The authorization server's metadata is about another issuer.
     IssuerMismatch,
-    /// It does not say that it supports PKCE with S256.
+    /// The authorization server does not say that it supports PKCE with S256.
     NoS256,
-    /// It refused to register a client.
+    /// The authorization server refused to register a client.
     RegistrationRefused,
-    /// It takes no client that could be had without the operator, and the operator gave none.
+    /// The authorization server takes no client that Hawser can get by itself, and the operator configured none.
     NoClient,
-    /// It is another one than the operator's client belongs to.
+    /// The authorization server is not the one that the operator's client belongs to.
     OtherIssuer,
-    /// It is none of those that the operator allows the tenant's servers.
+    /// The operator does not allow the tenant's servers to use this authorization server.
     IssuerNotAllowed,
 }
 
-/// Why a server cannot be registered at an address: no call would ever reach it there.
+/// Why a server cannot be registered at an address: calls could never reach it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnusableAddress {
-    /// It is no URL, or holds user information.
+    /// The address is not a URL, or holds user information.
     Malformed,
-    /// It is neither https nor http where the operator allows that.
+    /// The scheme is not https, nor http where the operator allows it.
     Scheme,
-    /// Its host is no public one, and the operator has not opened it.
+    /// The host is not public, and the operator has not opened it.
     Host,
-    /// It leads back to this deployment.
+    /// The address leads back to this deployment.
     Own,
 }
 
@@ -64,11 +64,13 @@ pub enum UnusableAddress {
 pub enum Error {
     /// The caller could not be authenticated.
     Unauthenticated(Unauthenticated),
+    /// The token is that of an application that may call MCP servers and nothing else.
+    ForCallsOnly,
     /// No such server in the caller's tenant.
     ServerNotFound,
     /// The subject has begun too many consents at the server within a short time.
     TooManyConsents,
-    /// No such consent is in progress for whoever asks.
+    /// The caller has no such consent in progress.
     SessionNotFound,
     /// The subject has no such record at the server.
     CredentialNotFound,
@@ -76,7 +78,7 @@ pub enum Error {
     NameTaken,
     /// Calls could never reach the address.
     UnusableAddress(UnusableAddress),
-    /// The server was changed at the same time, again and again.
+    /// The server was changed at the same time, in every attempt.
     Contended,
     /// The update would void stored credentials and was not forced (TrueFoundry 9).
     WouldVoidCredentials {
@@ -85,13 +87,13 @@ pub enum Error {
         /// Overrides it would void.
         overrides: u64,
     },
-    /// The owner has as many connections as one may have.
+    /// The owner has the largest number of connections that is allowed.
     LimitReached,
     /// Consent cannot be asked for.
     Oauth(OauthSetup),
-    /// The MCP server or its authorization server did not answer; it may later.
+    /// The MCP server or its authorization server did not answer. A later try may succeed.
     UpstreamUnavailable,
-    /// What was asked to be stored does not fit into one record.
+    /// What was to be stored does not fit into one item.
     TooLarge,
     /// The store, the key service or the issuer's key set did not answer in time; nothing is known to be wrong.
     Unavailable(String),
@@ -100,7 +102,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// An [`Error::Internal`] from anything that can be shown.
+    /// An [`Error::Internal`] with this text.
     pub fn internal(cause: impl fmt::Display) -> Self {
         Self::Internal(cause.to_string())
     }

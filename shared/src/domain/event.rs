@@ -10,7 +10,7 @@ use super::consent_failure::ConsentFailure;
 use super::credential::Source;
 use super::id::{ServerId, Sortable, TenantId, hash};
 use super::login::LoginEnd;
-use super::revocation;
+use super::revocation::RevocationOutcome;
 use super::session::Session;
 use super::subject::Subject;
 use super::time::Timestamp;
@@ -18,35 +18,35 @@ use crate::domain::sealed::Mac;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// One change.
+/// One event of the audit log: one change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// Its own id; the milliseconds in it are its time.
     pub id: Sortable,
     /// The tenant.
     pub tenant: TenantId,
-    /// Who made it.
+    /// Who made the change.
     pub actor: Who,
-    /// What it is.
+    /// What was changed, and how.
     pub action: Action,
-    /// What came of it.
-    pub outcome: Outcome,
-    /// The server that it concerns.
+    /// What came of the change.
+    pub outcome: EventOutcome,
+    /// The server that the change concerns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerId>,
-    /// Whose credential, consent or session it concerns.
+    /// The subject whose credential, consent or session the change concerns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Subject>,
     /// Which of the subject's credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
-    /// The API key that it concerns.
+    /// The API key that the change concerns, by its id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Sortable>,
-    /// The consent that it concerns.
+    /// The consent that the change concerns, by its session's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<Sortable>,
-    /// The login that it concerns.
+    /// The login that the change concerns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<Sortable>,
     /// The application of that login, by its `client_id`.
@@ -55,16 +55,16 @@ pub struct Event {
     /// Why that login ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<LoginEnd>,
-    /// The receipt that says more.
+    /// The receipt of the change, by its id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Sortable>,
     /// Why a consent ended without a grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<ConsentFailure>,
-    /// The integration that it concerns, by name.
+    /// The integration that the change concerns, by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub integration: Option<String>,
-    /// Its place in the chain, once it has one.
+    /// The event's place in the chain; `None` until it is chained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain: Option<Link>,
 }
@@ -75,23 +75,23 @@ pub struct Event {
 pub enum Who {
     /// A user or a virtual account.
     Subject {
-        /// Which.
+        /// The subject.
         subject: Subject,
-        /// The API key that it used, if it used one.
+        /// The API key that the subject used, if it used one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         key: Option<Sortable>,
-        /// The login whose token it used, if it used one.
+        /// The login whose token the subject used, if it used one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         login: Option<Sortable>,
-        /// Whether it was the OAuth client of the subject's connection.
+        /// Whether the OAuth client of the subject's connection acted.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         client: bool,
     },
-    /// Whoever had the address of a consent, which may be another person than the one whom it is for.
+    /// Whoever opened the address of a consent. That may be another person than its subject.
     Browser,
-    /// Work that goes on after the call that asked for it.
+    /// Background work that goes on after the call that asked for it.
     Worker {
-        /// Which.
+        /// The worker.
         worker: Worker,
     },
     /// Whoever runs `hawser` with access to the table itself.
@@ -104,19 +104,19 @@ impl From<Worker> for Who {
     }
 }
 
-/// Work that changes something by itself.
+/// Background work that makes changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Worker {
     /// Empties a deleted server's partition.
     Purge,
-    /// Takes away what a change has voided.
+    /// Removes credentials that a change has voided.
     Sweep,
-    /// Takes away what an offboarded subject has.
+    /// Removes all that an offboarded subject has.
     Offboarding,
-    /// Tells issuers that grants are over.
+    /// Tells issuers that grants have ended.
     Revocation,
-    /// Tries api keys.
+    /// Tries the API keys of connections.
     Verification,
     /// Repairs what the integrity check finds.
     #[serde(rename = "auditor")]
@@ -148,10 +148,10 @@ pub enum Action {
     /// A server was changed in a way that voids the credentials at it.
     #[serde(rename = "server.moved")]
     ServerMoved,
-    /// The api key of a connection was tried.
+    /// The API key of a connection was tried.
     #[serde(rename = "server.verified")]
     ServerVerified,
-    /// All credentials at a server were taken away; it lives on.
+    /// All credentials at a server were removed; the server stays.
     #[serde(rename = "server.disconnected")]
     ServerDisconnected,
     /// A server was deleted, with everything under it.
@@ -166,25 +166,25 @@ pub enum Action {
     /// A consent was completed and its grant stored.
     #[serde(rename = "credential.granted")]
     CredentialGranted,
-    /// A grant was refreshed, or was not.
+    /// A refresh of a grant succeeded or failed.
     #[serde(rename = "credential.refreshed")]
     CredentialRefreshed,
-    /// A credential was taken away.
+    /// A credential was removed.
     #[serde(rename = "credential.removed")]
     CredentialRemoved,
-    /// Tokens came too late to be stored and go to revocation.
+    /// Tokens came too late to be stored, and go to revocation.
     #[serde(rename = "credential.discarded")]
     CredentialDiscarded,
-    /// An issuer was told that a grant is over, or it was given up.
+    /// The revocation of a grant has its outcome.
     #[serde(rename = "revocation.settled")]
     RevocationSettled,
-    /// Everything of a subject is being taken away.
+    /// The removal of all that a subject has was begun.
     #[serde(rename = "subject.offboarded")]
     SubjectOffboarded,
     /// An API key was made.
     #[serde(rename = "key.created")]
     KeyCreated,
-    /// An API key was taken away.
+    /// An API key was removed.
     #[serde(rename = "key.removed")]
     KeyRemoved,
     /// A consent was begun.
@@ -205,7 +205,7 @@ pub enum Action {
     /// A session with an MCP server was closed by its client.
     #[serde(rename = "mcp-session.closed")]
     McpSessionClosed,
-    /// A person has allowed an application to get tokens.
+    /// A person has allowed an application to act for them.
     #[serde(rename = "login.allowed")]
     LoginAllowed,
     /// An application got its first tokens.
@@ -214,19 +214,19 @@ pub enum Action {
     /// An application got new tokens.
     #[serde(rename = "login.refreshed")]
     LoginRefreshed,
-    /// The identity provider has vouched for the subject of a login anew.
+    /// The identity provider has vouched again for the subject of a login.
     #[serde(rename = "login.vouched")]
     LoginVouched,
     /// A login has ended.
     #[serde(rename = "login.ended")]
     LoginEnded,
-    /// An integration came into the catalogue.
+    /// An integration was added to the catalogue.
     #[serde(rename = "integration.added")]
     IntegrationAdded,
     /// An integration of the catalogue was changed.
     #[serde(rename = "integration.changed")]
     IntegrationChanged,
-    /// An integration was taken out of the catalogue.
+    /// An integration was removed from the catalogue.
     #[serde(rename = "integration.removed")]
     IntegrationRemoved,
 }
@@ -234,31 +234,31 @@ pub enum Action {
 /// What came of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Outcome {
-    /// It was made.
+pub enum EventOutcome {
+    /// The change was made.
     Succeeded,
-    /// It was tried, and what there was before stands.
+    /// The change was tried and not made.
     Failed,
-    /// The subject, or its issuer, said no.
+    /// The subject, or its issuer, refused.
     Refused,
     /// The issuer confirmed a revocation.
     Revoked,
-    /// The issuer had ended the grant before, or it is over by itself.
+    /// The issuer had ended the grant before, or its tokens have expired.
     AlreadyInvalid,
-    /// The issuer cannot revoke.
+    /// The issuer cannot revoke the tokens.
     Unsupported,
-    /// What there was has been presented, and the issuer may have given out more.
+    /// All known tokens were presented, and the issuer may have given out more.
     Unknown,
 }
 
-impl From<revocation::Outcome> for Outcome {
-    fn from(outcome: revocation::Outcome) -> Self {
+impl From<RevocationOutcome> for EventOutcome {
+    fn from(outcome: RevocationOutcome) -> Self {
         match outcome {
-            revocation::Outcome::Revoked => Self::Revoked,
-            revocation::Outcome::AlreadyInvalid => Self::AlreadyInvalid,
-            revocation::Outcome::Unsupported => Self::Unsupported,
-            revocation::Outcome::Failed => Self::Failed,
-            revocation::Outcome::Unknown => Self::Unknown,
+            RevocationOutcome::Revoked => Self::Revoked,
+            RevocationOutcome::AlreadyInvalid => Self::AlreadyInvalid,
+            RevocationOutcome::Unsupported => Self::Unsupported,
+            RevocationOutcome::Failed => Self::Failed,
+            RevocationOutcome::Unknown => Self::Unknown,
         }
     }
 }
@@ -266,14 +266,14 @@ impl From<revocation::Outcome> for Outcome {
 /// An event's place in the chain of its month.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
-    /// Counted from 1.
+    /// The position in the month, counted from 1.
     pub seq: u64,
-    /// SHA-256, lower-case hexadecimal.
+    /// The link: SHA-256, lower-case hexadecimal.
     pub link: String,
 }
 
 impl Link {
-    /// The one after this, of an event whose line is this; `None`: the first of a month.
+    /// The link of the event with this line, after `before`; `None` stands for the start of the month.
     pub fn after(before: Option<&Self>, tenant: &TenantId, month: &Month, line: &str) -> Self {
         let (seq, root) = (before.map_or(0, |link| link.seq), month.root(tenant));
         let before = before.map_or(&root, |link| &link.link);
@@ -290,7 +290,7 @@ impl Link {
 pub struct Month(String);
 
 impl Month {
-    /// The one that an instant lies in.
+    /// The month that an instant lies in.
     pub fn of(instant: Timestamp) -> Self {
         Self(instant.month())
     }
@@ -306,12 +306,12 @@ impl Month {
         is_month.then(|| Self(text.to_owned()))
     }
 
-    /// As it is written.
+    /// The month as text: `2026-01`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The one before.
+    /// The month before.
     #[must_use]
     pub fn before(&self) -> Self {
         let (year, month) = self.0.split_once('-').unwrap_or_default();
@@ -325,14 +325,16 @@ impl Month {
         })
     }
 
-    /// What stands before the first link, so that no chain passes for another one.
+    /// The text in place of a link before the first event. It differs by tenant and month, so that no chain passes for
+    /// another.
     pub fn root(&self, tenant: &TenantId) -> String {
         hash(&format!("hawser audit\n{}\n{}", tenant.as_str(), self.0))
     }
 }
 
 impl Event {
-    /// A change that is made now, and succeeds with the transaction that it is written in.
+    /// The event of a change that is made now. Its outcome is [`EventOutcome::Succeeded`]: it is written in the transaction
+    /// that makes the change.
     ///
     /// # Errors
     /// [`Error::Internal`] when the random generator fails.
@@ -347,7 +349,7 @@ impl Event {
             tenant: tenant.clone(),
             actor: actor.into(),
             action,
-            outcome: Outcome::Succeeded,
+            outcome: EventOutcome::Succeeded,
             server: None,
             subject: None,
             source: None,
@@ -363,28 +365,28 @@ impl Event {
         })
     }
 
-    /// At this server.
+    /// Sets the server.
     #[must_use]
     pub fn at(mut self, server: ServerId) -> Self {
         self.server = Some(server);
         self
     }
 
-    /// Of this subject.
+    /// Sets the subject.
     #[must_use]
     pub fn of(mut self, subject: &Subject) -> Self {
         self.subject = Some(subject.clone());
         self
     }
 
-    /// Of this credential of the subject's.
+    /// Sets which of the subject's credentials it is.
     #[must_use]
     pub const fn from(mut self, source: Source) -> Self {
         self.source = Some(source);
         self
     }
 
-    /// A step of a consent.
+    /// The event of a step of a consent.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -401,14 +403,14 @@ impl Event {
         Ok(event)
     }
 
-    /// Of the API key of this id.
+    /// Sets the API key, by its id.
     #[must_use]
     pub fn of_key(mut self, id: &str) -> Self {
         self.key = Sortable::parse_ulid(id);
         self
     }
 
-    /// Of this login of this application.
+    /// Sets the login and its application.
     #[must_use]
     pub fn of_login(mut self, login: Sortable, client_id: &str) -> Self {
         self.login = Some(login);
@@ -416,59 +418,59 @@ impl Event {
         self
     }
 
-    /// An end of a login for this cause.
+    /// Sets why the login ended.
     #[must_use]
     pub const fn caused_by(mut self, cause: LoginEnd) -> Self {
         self.cause = Some(cause);
         self
     }
 
-    /// Of the integration of this name.
+    /// Sets the integration, by its name.
     #[must_use]
     pub fn of_integration(mut self, name: &str) -> Self {
         self.integration = Some(name.to_owned());
         self
     }
 
-    /// With the receipt of this id.
+    /// Sets the receipt, by its id.
     #[must_use]
     pub fn under(mut self, receipt: Option<&str>) -> Self {
         self.receipt = receipt.and_then(Sortable::parse_ulid);
         self
     }
 
-    /// For this reason.
+    /// Sets why the consent failed.
     #[must_use]
     pub const fn because(mut self, reason: ConsentFailure) -> Self {
         self.reason = Some(reason);
         self
     }
 
-    /// With this end.
+    /// Sets the outcome.
     #[must_use]
-    pub fn with(mut self, outcome: impl Into<Outcome>) -> Self {
+    pub fn with(mut self, outcome: impl Into<EventOutcome>) -> Self {
         self.outcome = outcome.into();
         self
     }
 
-    /// The month whose audit log it is in.
+    /// The month of the audit log that the event belongs to.
     pub fn month(&self) -> Month {
         Month::of(self.id.at())
     }
 
-    /// The event as the world sees it, and as the chain is made of: one line of JSON, its members in this order, without
-    /// its place in the chain.
+    /// The line of JSON that is published and chained: the event with its members in a fixed order, without its place
+    /// in the chain.
     ///
     /// # Errors
-    /// [`Error::Internal`] when it does not encode.
+    /// [`Error::Internal`] when the event cannot be encoded.
     pub fn line(&self) -> Result<String> {
         serde_json::to_string(&Line::of(self, None)).map_err(Error::internal)
     }
 
-    /// The same, with its place in the chain at the end, once it has one.
+    /// [`Self::line`] with the place in the chain as the last member, once there is one.
     ///
     /// # Errors
-    /// As above.
+    /// As [`Self::line`].
     pub fn chained_line(&self) -> Result<String> {
         serde_json::to_string(&Line::of(self, self.chain.as_ref())).map_err(Error::internal)
     }
@@ -481,7 +483,7 @@ struct Line<'a> {
     at: String,
     actor: LineActor<'a>,
     action: Action,
-    outcome: Outcome,
+    outcome: EventOutcome,
     #[serde(skip_serializing_if = "Option::is_none")]
     server_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -589,20 +591,21 @@ pub struct AuditLogHead {
     pub tenant: TenantId,
     /// The month.
     pub month: Month,
-    /// How many events are in it.
+    /// How many events are in the chain.
     pub seq: u64,
-    /// The link of the last of them.
+    /// The link of the last event.
     pub link: String,
-    /// The month with events before this one, and how many it had when this one began.
+    /// The last month before this one that has events, and how many it had when this one began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<(Month, u64)>,
-    /// A MAC over all this under the tenant's key. Write access to the table does not suffice to replace the chain.
+    /// A MAC over the other fields, under the tenant's key. Write access to the table does not suffice to replace the
+    /// chain.
     #[serde(rename = "mark")]
     pub mac: Mac,
 }
 
 impl AuditLogHead {
-    /// The place of its last event.
+    /// The place of the last event.
     pub fn last(&self) -> Link {
         Link {
             seq: self.seq,

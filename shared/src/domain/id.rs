@@ -3,6 +3,7 @@
 
 use super::time::Timestamp;
 use crate::{Error, Result};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 /// Namespace of the UUIDv5 that stands for a tenant whose name is no UUID.
 const TENANT_NAMESPACE: Uuid = Uuid::from_u128(0x6d6f_6f72_6564_4861_8773_6572_5465_6e74);
 
-/// Fills an array from the operating system's generator.
+/// `N` random bytes of the operating system's generator.
 ///
 /// # Errors
 /// [`Error::Internal`] when the generator fails.
@@ -29,7 +30,7 @@ pub fn random<const N: usize>() -> Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// Makes [`random`] repeat itself on one thread, so that a simulation can be run again. No deployed binary has it.
+/// Makes [`random`] repeatable on one thread, so that a simulation can be run again. No deployed binary has it.
 #[cfg(feature = "simulation")]
 pub mod seeded {
     use std::cell::Cell;
@@ -38,12 +39,12 @@ pub mod seeded {
         static STATE: Cell<Option<u64>> = const { Cell::new(None) };
     }
 
-    /// From now on this thread's bytes follow from `seed`; `None` gives it back to the operating system.
+    /// Derives this thread's random bytes from `seed` from now on; `None` returns to the operating system's.
     pub fn set(seed: Option<u64>) {
         STATE.set(seed);
     }
 
-    /// Fills `bytes` if the thread has a seed (SplitMix64).
+    /// Fills `bytes` if the thread has a seed (SplitMix64). Returns whether it has.
     pub(super) fn fill(bytes: &mut [u8]) -> bool {
         let Some(mut state) = STATE.get() else {
             return false;
@@ -63,18 +64,23 @@ pub mod seeded {
     }
 }
 
-/// SHA-256, lower-case hex.
+/// Compares secrets, or hashes of them, in a time that does not depend on where they differ.
+pub fn is_same_secret(one: &str, other: &str) -> bool {
+    verify_slices_are_equal(one.as_bytes(), other.as_bytes()).is_ok()
+}
+
+/// SHA-256 of a text, lower-case hexadecimal.
 pub fn hash(text: &str) -> String {
     HEXLOWER.encode(digest(&SHA256, text.as_bytes()).as_ref())
 }
 
-/// 128 bits, time-ordered: a valid UUIDv7 and, by the same bits, a ULID.
+/// A time-ordered id of 128 bits: a valid UUIDv7 and, by the same bits, a ULID.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sortable(u128);
 
 impl Sortable {
-    /// A new id whose leading 48 bits are the milliseconds of `now`, and the next 12, after the version, the part of a
-    /// millisecond beyond (RFC 9562 6.2, method 3): what one process makes one after the other sorts so.
+    /// A new id. Its first 48 bits are the milliseconds of `now`; the 12 bits after the version are the fraction of the
+    /// millisecond (RFC 9562 6.2, method 3). So the ids that one process makes sort in the order of their making.
     ///
     /// # Errors
     /// [`Error::Internal`] when the random generator fails.
@@ -88,13 +94,13 @@ impl Sortable {
         ))
     }
 
-    /// The least id of an instant.
+    /// The smallest id of an instant.
     pub fn first_of(instant: Timestamp) -> Self {
         let millis = u128::from(u64::try_from(instant.micros() / 1000).unwrap_or(0));
         Self((millis & 0xffff_ffff_ffff) << 80)
     }
 
-    /// When it was made, to the millisecond.
+    /// When the id was made, to the millisecond.
     pub fn at(self) -> Timestamp {
         Timestamp::from_micros((self.0 >> 80) as i64 * 1000)
     }
@@ -134,10 +140,10 @@ impl Sortable {
 pub struct ServerId(Sortable);
 
 impl ServerId {
-    /// See [`Sortable::new`].
+    /// A new id.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Sortable::new`].
     pub fn new(now: Timestamp) -> Result<Self> {
         Sortable::new(now).map(Self)
     }
@@ -219,7 +225,7 @@ impl<'de> Deserialize<'de> for Sortable {
 #[serde(transparent)]
 pub struct TenantId(String);
 
-/// What the operator's own key and audit log are filed under; no tenant can have this name.
+/// The name under which the operator's own key and audit log are stored. No tenant can have it.
 const OPERATOR: &str = "hawser:operator";
 
 impl TenantId {
@@ -228,7 +234,7 @@ impl TenantId {
         (is_plain_text(name, 255) && name != OPERATOR).then(|| Self(name.to_owned()))
     }
 
-    /// In place of a tenant, for what belongs to none: the catalogue of integrations, its key and its audit log.
+    /// Stands in place of a tenant for what belongs to none: the catalogue of integrations, its key and its audit log.
     pub fn operator() -> Self {
         Self(OPERATOR.to_owned())
     }
@@ -250,12 +256,12 @@ pub fn is_plain_text(text: &str, max: usize) -> bool {
     !text.is_empty() && text.chars().count() <= max && !text.chars().any(char::is_control)
 }
 
-/// In lower case, without padding.
+/// Base32 in lower case, without padding.
 pub(crate) fn base32(bytes: &[u8]) -> String {
     BASE32_NOPAD.encode(bytes).to_ascii_lowercase()
 }
 
-/// The text that [`base32`] has encoded.
+/// The text that [`base32`] has encoded; `None` for anything else.
 pub(crate) fn unbase32(text: &str) -> Option<String> {
     let bytes = BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes());
     String::from_utf8(bytes.ok()?).ok()

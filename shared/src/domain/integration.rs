@@ -14,16 +14,16 @@ pub struct Integration {
     /// Text for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Where its MCP server is, each value of its query redacted.
+    /// The address of its MCP server, each value of its query redacted.
     pub mcp_url: String,
-    /// The whole address, where its query has values.
+    /// The whole address, sealed, where its query has values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<SealedSecret>,
     /// Whether connections can be made from it.
     pub active: bool,
-    /// As the operator states it; nobody is asked.
+    /// How many tools it has, as the operator states; no server is asked.
     pub number_of_tools: u64,
-    /// Where an api key goes; `None` if keys are not supported.
+    /// Where an API key goes; `None` if keys are not supported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<ApiKeyHeader>,
     /// How subjects consent; `None` if OAuth is not supported.
@@ -69,13 +69,13 @@ pub struct IntegrationOauth {
     pub revocation_scope: RevocationScope,
 }
 
-/// Where the secret of an integration's client is. None of it is a secret.
+/// Where the client secret of an integration is. Holds no secret in the clear.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientSecret {
-    /// Here.
+    /// In the table, sealed.
     Sealed(SealedSecret),
-    /// In a store of secrets, which is asked for it.
+    /// In a store of secrets, from which it is read when needed.
     Reference(SecretReference),
 }
 
@@ -84,16 +84,16 @@ pub enum ClientSecret {
 pub struct SecretReference {
     /// The store.
     pub store: SecretStore,
-    /// What the store knows it by.
+    /// The id under which the store has the secret.
     pub id: String,
-    /// The member that it is, where what is stored is a JSON object.
+    /// The member to take, where the stored text is a JSON object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub json_key: Option<String>,
 }
 
 impl SecretReference {
-    /// Reads the ARN of a secret of Secrets Manager or of a parameter of Parameter Store; behind `#`, the member that it is of
-    /// the JSON object that is stored there.
+    /// Reads the ARN of a Secrets Manager secret or a Parameter Store parameter. `#` and a name may follow: the member
+    /// to take of the JSON object that is stored there.
     pub fn parse_arn(text: &str) -> Option<Self> {
         let (arn, member) = match text.split_once('#') {
             Some((arn, member)) => (arn, Some(member)),
@@ -127,7 +127,7 @@ pub enum SecretStore {
 }
 
 impl SecretStore {
-    /// The name of the member that refers to it.
+    /// The member of the operator's file that names a secret of this store.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Secretsmanager => "secretsmanager",
@@ -140,7 +140,7 @@ impl SecretStore {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RevocationScope {
-    /// What was issued with it.
+    /// What was issued with the token.
     #[default]
     Token,
     /// Everything the user has granted to the client.

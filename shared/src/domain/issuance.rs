@@ -1,5 +1,5 @@
-//! Where a grant comes from: all that it takes to refresh and to revoke it when the server's metadata, the client's record
-//! and the server itself are gone.
+//! Where a grant comes from: all that it takes to refresh and to revoke it, also when the server, its metadata and the
+//! client's record are gone.
 
 use super::id::ServerId;
 use super::secret;
@@ -14,21 +14,21 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-/// Who issued a grant, to which client, for what.
+/// Who issued a grant, to which client, and for which resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Issuance {
-    /// The authorization server, byte for byte as its metadata or an operator names it; where nobody does, its token
-    /// endpoint. Grants from before that was so name the origin of the token endpoint.
+    /// The authorization server, byte for byte as its metadata or the operator names it; where neither does, its token
+    /// endpoint. Grants of older versions have the origin of the token endpoint instead.
     pub issuer: String,
     /// Where codes and refresh tokens are presented.
     pub token_endpoint: String,
     /// Where tokens are revoked, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocation_endpoint: Option<String>,
-    /// How they are revoked there.
+    /// How tokens are revoked there.
     #[serde(default, skip_serializing_if = "RevocationMethod::is_standard")]
     pub revocation_method: RevocationMethod,
-    /// How clients may authenticate there, of what Hawser can do; empty if nobody says.
+    /// The methods that clients may authenticate by there, out of those that Hawser supports; empty if none are known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub revocation_auth: Vec<ClientAuth>,
     /// The client that the tokens were issued to.
@@ -39,13 +39,13 @@ pub struct Issuance {
 }
 
 impl Issuance {
-    /// Whether anyone has named the issuer.
+    /// Whether metadata or the operator names the issuer.
     pub fn names_issuer(&self) -> bool {
         self.issuer != self.token_endpoint
     }
 
-    /// How to authenticate at the revocation endpoint: what is to be tried first, and after a refusal of the client the next.
-    /// A client that has no secret has no choice.
+    /// The methods to authenticate by at the revocation endpoint: the first to be tried, and the next after each
+    /// refusal of the client. A client without a secret has only one.
     pub fn revocation_auths(&self, has_secret: bool) -> Vec<ClientAuth> {
         let own = self.client.auth;
         let secret = [ClientAuth::Basic, ClientAuth::Post];
@@ -69,18 +69,18 @@ impl Issuance {
 pub struct Client {
     /// `client_id`.
     pub id: String,
-    /// How it authenticates: as registered, or in the other way that has served since.
+    /// How it authenticates: as registered, or by the method that has worked since.
     pub auth: ClientAuth,
-    /// What else the issuer offers, to be tried in this order where it refuses the client.
+    /// The other methods that the issuer offers, to be tried in this order where it refuses the client.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<ClientAuth>,
-    /// How it came about.
+    /// How Hawser got the client.
     pub source: ClientSource,
 }
 
 impl Client {
-    /// A client that authenticates in the first of these ways, and in the others where that one is refused; with none of them
-    /// by its id alone.
+    /// A client that authenticates by the first of these methods, and by the others where the first is refused. Without
+    /// any method it authenticates by its id alone.
     pub fn new(id: String, ways: Vec<ClientAuth>, source: ClientSource) -> Self {
         let mut ways = ways.into_iter();
         Self {
@@ -91,7 +91,7 @@ impl Client {
         }
     }
 
-    /// The same client, which from now on authenticates in the way that served.
+    /// The same client, which authenticates by `auth` from now on.
     #[must_use]
     pub fn served_by(&self, auth: ClientAuth) -> Self {
         let mut ways = vec![self.auth];
@@ -102,71 +102,72 @@ impl Client {
     }
 }
 
-/// How a client came about.
+/// How Hawser got a client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientSource {
-    /// An operator registered it.
+    /// The operator registered the client.
     PreRegistered,
-    /// Its id is the address of the metadata document that this deployment serves.
+    /// The client's id is the address of the metadata document that this deployment serves.
     MetadataDocument,
-    /// Hawser registered it (RFC 7591), under this id of its record.
+    /// Hawser registered the client (RFC 7591). Holds the id of its [`ClientRecord`].
     Dynamic(String),
 }
 
-/// A client as the table keeps it: one that Hawser registered, or the issuer that an operator's client belongs to.
+/// A client's item in the table: a client that Hawser registered, or the issuer that an operator's client belongs to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ClientRecord {
-    /// Sorts by time.
+    /// The id of the record; sorts by time.
     pub id: String,
-    /// The server it serves.
+    /// The server that the client is for.
     pub server: ServerId,
-    /// The one subject it serves; all of the server's if there is none.
+    /// The one subject that the client is for; `None` for all subjects of the server.
     #[serde(flatten)]
     pub owner: Option<Subject>,
-    /// The issuer it is known to, byte for byte.
+    /// The issuer that knows the client, byte for byte.
     pub issuer: String,
-    /// Itself.
+    /// The client.
     pub client: Client,
-    /// Where it is answered to; registered exactly so.
+    /// The client's redirect URI, byte for byte as registered.
     pub redirect_uri: String,
-    /// What it was registered for; issuers may refuse it more.
+    /// The scopes that the client was registered for. The issuer may refuse others.
     #[serde(default)]
     pub scopes: Vec<String>,
-    /// When its secret ends.
+    /// When the client's secret expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_expires_at: Option<Timestamp>,
-    /// Whether the issuer has refused it: the next consent registers another one. What it obtained stays bound to it.
+    /// Whether the issuer has refused the client. The next consent then registers another one; grants of this one keep
+    /// it.
     pub rejected: bool,
-    /// The server's auth revision when it was registered. A revoke-all also retires the clients from before it.
+    /// The server's auth revision when the client was registered. A revoke-all retires the clients from before it, too.
     #[serde(default)]
     pub auth_revision: u64,
-    /// When the first browser was sent away as this client that was followed by no success yet.
+    /// When a browser was first sent to the issuer as this client, since the last success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_since: Option<Timestamp>,
-    /// When a consent as this client last succeeded.
+    /// When a consent with this client last succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub succeeded_at: Option<Timestamp>,
-    /// Where it is managed (RFC 7592).
+    /// The client configuration endpoint (RFC 7592).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub management_uri: Option<String>,
-    /// When it was registered.
+    /// When the client was registered.
     pub at: Timestamp,
     /// [`ClientSecrets`], sealed.
     pub sealed: Sealed,
 }
 
 impl ClientRecord {
-    /// Since when a browser that was sent away as this client has been waited for, if no consent as it has succeeded since.
+    /// [`Self::waiting_since`], unless a consent with this client has succeeded since.
     pub fn unanswered_since(&self) -> Option<Timestamp> {
         self.waiting_since
             .filter(|since| self.succeeded_at.is_none_or(|success| success < *since))
     }
 
-    /// Whether the issuer may have forgotten this client: a consent as it ended without coming back, and none has
-    /// succeeded since. `abandoned_at` is when the asking subject last left a consent of this client unfinished. A
-    /// client that was registered within the lifetime of a consent and never succeeded is as good as the next one would
-    /// be.
+    /// Whether the issuer may have forgotten this client: a browser was sent there and did not come back, and no
+    /// consent has succeeded since. `abandoned_at` is when the asking subject last left a consent with this client
+    /// unfinished. A client that was registered within the lifetime of a consent and never succeeded is not doubted: a
+    /// new one would be no better.
     pub fn is_doubtful(&self, abandoned_at: Option<Timestamp>, now: Timestamp) -> bool {
         let Some(since) = self.unanswered_since() else {
             return false;
@@ -207,19 +208,20 @@ impl ClientSecrets {
 /// What LangSmith calls a provider: that one subject may connect to one server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Provider {
-    /// What clients know it by.
+    /// The id that LangSmith's clients use.
     pub id: Uuid,
     /// The server.
     pub server: ServerId,
-    /// Whose it is.
+    /// The subject.
     #[serde(flatten)]
     pub subject: Subject,
-    /// The server's auth revision when it was made.
+    /// The server's auth revision when the provider was made.
     pub auth_revision: u64,
 }
 
 impl Provider {
-    /// Whether a server still has it; one that was made before the server moved is gone.
+    /// Whether the provider is valid at this server. A change of the outbound authentication voids those made before
+    /// it.
     pub fn is_valid_under(&self, server: &Server) -> bool {
         server.subjects_consent() && server.accepts_grant(self.auth_revision)
     }

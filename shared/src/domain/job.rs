@@ -19,15 +19,15 @@ use std::ops::Range;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "entity", rename_all = "kebab-case")]
 pub enum Work {
-    /// Empty the partition.
+    /// Empty the partition of a deleted server.
     Tombstone(Tombstone),
-    /// Clear away what is void.
+    /// Remove the credentials that a change has voided.
     Sweep(Sweep),
-    /// Take a subject's credentials away.
+    /// Remove all that a subject has.
     Offboarding(Offboarding),
-    /// Tell an issuer that a grant is over.
+    /// Tell an issuer that a grant has ended.
     Revocation(Box<Revocation>),
-    /// Try an api key.
+    /// Try an API key.
     Verification(Verification),
 }
 
@@ -36,21 +36,21 @@ pub enum Work {
 pub struct Tombstone {
     /// The tenant, for the worker that finds this item in the index.
     pub tenant: TenantId,
-    /// The server that was.
+    /// The deleted server's id.
     pub server: ServerId,
-    /// The number that it had.
+    /// The deleted server's number.
     pub number: u64,
-    /// The receipt to complete.
+    /// The receipt that the purge closes.
     pub receipt: String,
     /// When the server was deleted.
     pub at: Timestamp,
-    /// What its secrets were sealed with; goes at the very end.
+    /// The server's data key. It is removed last.
     pub data_key: WrappedKey,
-    /// How many credentials it had; counted before the first of them is removed, so that the receipt is right however
-    /// often the purge is interrupted.
+    /// How many credentials the server had. They are counted before the first is removed, so that the receipt is right
+    /// however often the purge is interrupted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<Count>,
-    /// Another one whenever a revocation is added to the partition after the server's deletion.
+    /// Replaced whenever a revocation is added to the partition after the server's deletion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub touched: Option<String>,
 }
@@ -58,15 +58,15 @@ pub struct Tombstone {
 /// How far the credentials of a deleted server have been counted.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Count {
-    /// How many so far.
+    /// The credentials counted so far.
     pub found: Counts,
-    /// The sort key after which it goes on; `None` once it is done.
+    /// The sort key after which the count goes on; `None` once it is complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }
 
 impl Tombstone {
-    /// How many credentials the server had, once they are counted.
+    /// How many credentials the server had; `None` until all are counted.
     pub fn counts(&self) -> Option<Counts> {
         let count = self.count.as_ref().filter(|count| count.after.is_none());
         count.map(|count| count.found)
@@ -82,19 +82,19 @@ pub struct Sweep {
     pub server: ServerId,
     /// The server's auth revision after the change.
     pub auth_revision: u64,
-    /// Auth revisions of the overrides that the change voided. What was void before is another sweep's to take away and
-    /// to count, and so is what was stored since.
+    /// Auth revisions of the overrides that the change voided. Those before the range belong to an earlier sweep, which
+    /// counts them; those after it are valid.
     pub overrides: Range<u64>,
-    /// Auth revisions of the grants that it voided.
+    /// Auth revisions of the grants that the change voided.
     pub grants: Range<u64>,
-    /// What subjects are told.
+    /// The kept reason that subjects see.
     pub reason: Reason,
-    /// The receipt that counts what goes, if the call has one.
+    /// The receipt that counts the removed credentials, if the call has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<String>,
     /// When the change happened.
     pub at: Timestamp,
-    /// The sort key up to which it is done.
+    /// The sort key up to which the sweep is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }
@@ -124,23 +124,23 @@ impl Sweep {
     }
 }
 
-/// A subject whose credentials are being taken away on every server.
+/// The removal of one subject's credentials on every server of a tenant, and of its logins.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Offboarding {
     /// The tenant.
     pub tenant: TenantId,
-    /// Whose credentials go.
+    /// The subject.
     #[serde(flatten)]
     pub subject: Subject,
-    /// The receipt that counts them.
+    /// The receipt that counts what is removed.
     pub receipt: String,
-    /// Which of the subject's offboardings it is, counted from 1; 0 if an older version did not count. What comes of a
-    /// consent that was begun after it is none of its business.
+    /// Which of the subject's offboardings it is, counted from 1; 0 if an older version did not count. It leaves alone
+    /// what comes of consents that were begun after it.
     #[serde(default)]
     pub number: u64,
     /// When it was asked for.
     pub at: Timestamp,
-    /// The last server of those that are done; they are taken in the order of their creation.
+    /// The last server that is done; servers are taken in the order of their creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<ServerId>,
 }
@@ -159,16 +159,16 @@ impl Offboarding {
         login.approval.offboardings < self.number
     }
 
-    /// Whether a consent was begun before it.
-    pub const fn voids(&self, session: &Session) -> bool {
+    /// Whether this offboarding ends a consent. It does not end one that was begun after it.
+    pub const fn ends_consent(&self, session: &Session) -> bool {
         self.number == 0 || session.offboardings < self.number
     }
 }
 
-/// An api key whose connection is to be told whether it serves (Kambrium 3).
+/// The check of a connection's API key (Kambrium 3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verification {
-    /// The server's record names it for as long as it has that key.
+    /// The id of the verification. The server's record names it as long as the server has that key.
     pub id: String,
     /// The tenant, for the worker that finds this item in the index.
     pub tenant: TenantId,
@@ -180,33 +180,33 @@ pub struct Verification {
     pub attempts: u32,
 }
 
-/// What an item in a dead server's partition is, as far as that matters to its end.
+/// What the purge has to do with one item of a deleted server.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "entity", rename_all = "kebab-case")]
 pub enum Remaining {
-    /// To become a revocation.
+    /// Turn it into a revocation.
     Grant(Box<Grant>),
-    /// To go, with an event of its own.
+    /// Remove it, with an event of its own.
     Override(Box<Override>),
-    /// To go, unless an issuer's answer is on its way.
+    /// Remove it, unless the issuer's answer may be on its way.
     Session {
-        /// How far it is, in whatever words.
+        /// The session's phase, as stored.
         #[serde(default)]
         phase: String,
-        /// Until when one may be.
+        /// Until when the answer may come.
         #[serde(default)]
         busy_until: Option<Timestamp>,
     },
-    /// To go, with its receipt closed.
+    /// Remove it and close its receipt.
     Sweep(Sweep),
-    /// To go with the item that leads to it.
+    /// Remove it and its pointer item.
     Provider(Provider),
-    /// To stay until it can be read: something would be owed to it.
+    /// Leave it until it can be read: it may be a grant that has to be revoked.
     #[serde(skip)]
     Unreadable,
-    /// To go last.
+    /// Remove it last.
     Tombstone,
-    /// To go.
+    /// Remove it.
     #[serde(other)]
     Other,
 }

@@ -1,5 +1,5 @@
-//! JSON that is kept as it was sent, as far as its values go. A parser of 64-bit numbers makes another number of a longer integer,
-//! so what may hold one is kept as text.
+//! JSON whose values are kept as they were sent. A parser of 64-bit numbers changes longer integers, so JSON that may
+//! hold one is kept as text.
 
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::ser::SerializeMap;
@@ -23,7 +23,7 @@ impl Exact {
         Self(text)
     }
 
-    /// The value.
+    /// The value as JSON.
     pub fn get(&self) -> Box<RawValue> {
         RawValue::from_string(self.0.clone()).unwrap_or_else(|_| raw(&Value::Null))
     }
@@ -77,12 +77,12 @@ fn is_long_integer(json: &str) -> bool {
         && json.parse::<u64>().is_err()
 }
 
-/// The members of a JSON object, as often and in the order in which they are there.
+/// The members of a JSON object in their order, including repeated names.
 #[derive(Debug, Default)]
 pub struct Members(pub Vec<(String, Box<RawValue>)>);
 
 impl Members {
-    /// The value of the one member of this name, if there is no other that is spelt alike.
+    /// The value of the member of this name; `None` if another member has the same name in any case of letters.
     pub fn only<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         let alike = |(spelt, _): &&(String, _)| spelt.eq_ignore_ascii_case(name);
         let mut alike = self.0.iter().filter(alike);
@@ -92,14 +92,14 @@ impl Members {
         }
     }
 
-    /// The value of the last member of this name, which is the one that parsers into maps take.
+    /// The value of the last member of this name, as parsers into maps take it.
     pub fn last(&self, name: &str) -> Option<&RawValue> {
         let mut from_behind = self.0.iter().rev();
         let found = from_behind.find(|(spelt, _)| spelt == name);
         found.map(|(_, value)| &**value)
     }
 
-    /// Each name with its last value, where it first stands.
+    /// Each name with its last value, at the place of its first.
     fn last_of_each(&self) -> Vec<(&str, &RawValue)> {
         let members = self.0.iter();
         let mut last: HashMap<&str, &RawValue> = members

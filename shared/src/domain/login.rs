@@ -1,11 +1,10 @@
 //! A login: what a person has allowed an application to do in their name, from the day on which they allowed it until it
 //! ends. Its item stands behind every token that was issued for it, so a login that has ended ends them all.
 
-use super::id::{Sortable, TenantId};
+use super::id::{Sortable, TenantId, is_same_secret};
 use super::sealed::SealedSecret;
 use super::subject::{Actor, Subject};
 use super::time::Timestamp;
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
@@ -15,18 +14,18 @@ use std::collections::BTreeSet;
 pub const CODE_LIFETIME: i64 = 60;
 /// How long a login stands that is not refreshed, in seconds (Inbound 2.28).
 pub const IDLE_LIFETIME: i64 = 30 * 24 * 3600;
-/// How long roles serve that the identity provider does not vouch for anew, in seconds (Inbound 2.27).
+/// How long roles count after the identity provider last vouched for them, in seconds (Inbound 2.27).
 pub const ROLES_LIFETIME: i64 = 24 * 3600;
-/// How long the refresh token before the current one is answered like the first time, in seconds
+/// How long the previous refresh token gets the same answer again, in seconds
 /// (docs/decisions/0033-a-refresh-is-answered-again-for-a-minute.md).
 pub const REPEAT_WINDOW: i64 = 60;
-/// How long the record of a code or a login stays in the table after its end, in seconds, where nothing removes it before.
+/// How long the item of a code or a login stays in the table after its end, in seconds, unless it is removed before.
 pub const KEPT_AFTER_END: i64 = 24 * 3600;
 
-/// A person, as the identity provider has vouched for them: the claims that API tokens carry, too.
+/// A person, as the identity provider has vouched for them: the same claims that API tokens carry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// Who.
+    /// The person's subject.
     pub subject: Subject,
     /// E-mail address, if the provider vouches for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,7 +51,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// As records name the person.
+    /// The person as records name them.
     pub fn actor(&self) -> Actor {
         Actor {
             subject: self.subject.clone(),
@@ -62,7 +61,7 @@ impl Identity {
         }
     }
 
-    /// The same person without anything that a role, a team, a permission or a scope allows.
+    /// The same person without any role, team, permission or scope.
     #[must_use]
     pub fn without_roles(self) -> Self {
         Self {
@@ -75,12 +74,12 @@ impl Identity {
     }
 }
 
-/// An application, as the person saw it who allowed it.
+/// An application as it was shown to the person who allowed it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AllowedApplication {
     /// Its `client_id`.
     pub client_id: String,
-    /// The name that it gives itself, if it has one.
+    /// The name that the application gives itself, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The host that the browser was sent back to.
@@ -94,9 +93,9 @@ pub struct Approval {
     pub identity: Identity,
     /// The application.
     pub application: AllowedApplication,
-    /// The base of the deployment where it was allowed: `iss` of its tokens.
+    /// The base URL of the deployment where it was allowed: `iss` of the tokens.
     pub issuer: String,
-    /// What its tokens may be for (RFC 8707), at least one.
+    /// The resources that the tokens may be for (RFC 8707), at least one.
     pub resources: Vec<String>,
     /// The scopes that were allowed.
     #[serde(default)]
@@ -105,12 +104,12 @@ pub struct Approval {
     pub vouched_at: Timestamp,
     /// How often the person had been offboarded when they signed in: an offboarding since then voids the approval.
     pub offboardings: u64,
-    /// The provider's refresh token, by which it is asked anew, if it gave one.
+    /// The provider's refresh token, with which Hawser asks again about the person; `None` if the provider gave none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_token: Option<SealedSecret>,
 }
 
-/// The PKCE challenge of an authorization request, by the method `S256`: no other is taken (RFC 7636 4.2).
+/// The PKCE challenge of an authorization request, by the method `S256`. No other is accepted (RFC 7636 4.2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct CodeChallenge(String);
@@ -122,18 +121,18 @@ impl CodeChallenge {
         (bytes.len() == 32).then(|| Self(text.to_owned()))
     }
 
-    /// Whether it was made of this verifier, which has 43 to 128 unreserved characters (RFC 7636 4.1).
+    /// Whether it was made from this verifier, which has 43 to 128 unreserved characters (RFC 7636 4.1).
     pub fn is_met_by(&self, verifier: &str) -> bool {
         let is_unreserved = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
         let is_verifier =
             (43..=128).contains(&verifier.len()) && verifier.bytes().all(is_unreserved);
         let made = BASE64URL_NOPAD.encode(digest(&SHA256, verifier.as_bytes()).as_ref());
-        is_verifier && verify_slices_are_equal(made.as_bytes(), self.0.as_bytes()).is_ok()
+        is_verifier && is_same_secret(&made, &self.0)
     }
 }
 
 impl Approval {
-    /// The person at this instant: without roles where nobody has vouched for them lately.
+    /// The person's identity at this instant: without roles where the provider has not vouched for them lately.
     pub fn identity_at(&self, now: Timestamp) -> Identity {
         let identity = self.identity.clone();
         if now < self.vouched_at.plus_seconds(ROLES_LIFETIME) {
@@ -153,73 +152,76 @@ pub struct AuthorizationCode {
     pub tenant: TenantId,
     /// The id of the login that it becomes.
     pub login: Sortable,
-    /// What was allowed; once it is used, without the provider's token.
+    /// What was allowed; without the provider's token once the code is used.
     pub approval: Approval,
-    /// Where the code was sent, exactly as the application asked for it.
+    /// The redirect URI, byte for byte as the application sent it.
     pub redirect_uri: String,
-    /// What its verifier has to meet.
+    /// The challenge that the application's verifier has to meet.
     pub code_challenge: CodeChallenge,
-    /// When it ends unused.
+    /// When the code expires.
     pub ends_at: Timestamp,
     /// When it was used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used_at: Option<Timestamp>,
-    /// When the table may forget it, in seconds since the epoch.
+    /// When DynamoDB may remove the item, in seconds since the epoch.
     pub ttl: i64,
 }
 
 /// The refresh token before the current one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PreviousToken {
-    /// SHA-256 of its text.
+    /// SHA-256 of the refresh token.
     pub hash: String,
-    /// When the current one took its place.
+    /// When the current refresh token replaced it.
     pub replaced_at: Timestamp,
-    /// The number of the tenant key that the current one is derived by.
+    /// The number of the tenant key that the current refresh token is derived with.
     pub tenant_key: u32,
 }
 
 /// A login. It stands as long as its item does.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Login {
-    /// Its id.
+    /// The login's id.
     pub id: Sortable,
     /// The tenant.
     pub tenant: TenantId,
     /// What was allowed.
     pub approval: Approval,
-    /// When it began.
+    /// When the login began.
     pub created_at: Timestamp,
     /// When the application last got tokens for it.
     pub refreshed_at: Timestamp,
-    /// SHA-256 of what all its refresh tokens have in common: who knows that has had one of them.
+    /// SHA-256 of the part that all refresh tokens of the login share. Whoever knows that part has had one of them.
     pub family_hash: String,
     /// SHA-256 of the current refresh token. It changes with every refresh, so it is also the version of the item.
     pub refresh_hash: String,
-    /// The one before.
+    /// The refresh token before the current one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<PreviousToken>,
-    /// When the table may forget it, in seconds since the epoch.
+    /// The lease of the process that asks the identity provider for this login. It is taken with a refresh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Sortable>,
+    /// When DynamoDB may remove the item, in seconds since the epoch.
     pub ttl: i64,
 }
 
 impl Login {
-    /// Whose it is.
+    /// The subject whose login it is.
     pub const fn subject(&self) -> &Subject {
         &self.approval.identity.subject
     }
 
-    /// When it ends unless it is refreshed.
+    /// When the login expires unless it is refreshed.
     pub const fn ends_at(&self) -> Timestamp {
         self.refreshed_at.plus_seconds(IDLE_LIFETIME)
     }
 
-    /// Whether it has ended by itself.
+    /// Whether the login has expired.
     pub fn is_over(&self, now: Timestamp) -> bool {
         self.ends_at() <= now
     }
 
-    /// When the table may forget a login that was refreshed at this instant.
+    /// The [`Self::ttl`] of a login that was refreshed at this instant.
     pub const fn ttl_from(refreshed_at: Timestamp) -> i64 {
         refreshed_at
             .plus_seconds(IDLE_LIFETIME + KEPT_AFTER_END)
@@ -227,13 +229,13 @@ impl Login {
     }
 }
 
-/// Why a login ended before its time.
+/// Why a login ended before it expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LoginEnd {
-    /// Its subject or an admin has ended it.
+    /// Its subject or an admin ended it.
     Removed,
-    /// Its application has revoked a token of it.
+    /// Its application revoked one of its tokens.
     Revoked,
     /// Its subject was offboarded.
     Offboarded,
@@ -264,7 +266,7 @@ mod tests {
         ] {
             assert!(!challenge.is_met_by(other), "{other}");
         }
-        // Made of a verifier that is none.
+        // Made from a verifier that is too short.
         let short = BASE64URL_NOPAD.encode(digest(&SHA256, b"short").as_ref());
         assert!(!CodeChallenge::parse(&short).unwrap().is_met_by("short"));
         for text in [

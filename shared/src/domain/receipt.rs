@@ -2,63 +2,82 @@
 
 use crate::domain::credential::Source;
 use crate::domain::id::{ServerId, Sortable};
-use crate::domain::revocation::{Outcome, Unsupported};
+use crate::domain::revocation::{RevocationOutcome, Unsupported};
 use crate::domain::subject::{Actor, Subject};
 use crate::domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// One removal.
+/// The record of one removal.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Receipt {
     /// Opaque to clients; sorts by time.
     pub id: String,
     /// What was removed.
     pub removed: Removed,
-    /// From which server; from all of them if none is named.
+    /// The server that it was removed from; `None` for all servers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerId>,
-    /// By whom.
+    /// Who removed it.
     pub actor: Actor,
     /// When the removal took effect.
     pub at: Timestamp,
-    /// Whether everything has been removed; a deleted server's is once its partition is empty.
+    /// Whether everything has been removed. For a deleted server, that its partition is empty.
     pub closed: bool,
-    /// When it last changed.
+    /// When the receipt last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_at: Option<Timestamp>,
-    /// How many credentials went with it; a deleted server's are counted before the first of them is removed.
+    /// How many credentials were removed. Those of a deleted server are counted before the first of them is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<Counts>,
-    /// How the revocations of its grants have ended so far.
+    /// How the revocations of the removed grants have ended so far.
     #[serde(default)]
     pub outcomes: Outcomes,
-    /// What was presented where, for a receipt of a single grant.
+    /// The tokens that were presented at the issuer, for a receipt of a single grant.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub presented: Vec<PresentedToken>,
 }
 
 impl Receipt {
-    /// How many of the grants that it counts have no outcome yet; `None` if there are more outcomes than grants.
+    /// A receipt of a removal at all servers that is still to be carried out, with nothing counted yet.
+    pub fn open(id: String, removed: Removed, actor: Actor, at: Timestamp) -> Self {
+        Self {
+            id,
+            removed,
+            server: None,
+            actor,
+            at,
+            closed: false,
+            changed_at: None,
+            counts: Some(Counts::default()),
+            outcomes: Outcomes::default(),
+            presented: Vec::new(),
+        }
+    }
+
+    /// How many of the counted grants have no outcome yet; `None` if there are more outcomes than grants.
     pub fn unsettled(&self) -> Option<u64> {
         let grants = self.counts.unwrap_or_default().oauth;
         grants.checked_sub(self.outcomes.total())
     }
 
-    /// Whether something that it is for may still be there to be read. A deletion and a revoke-all are over in this respect
-    /// before there is a receipt.
+    /// Whether what is removed may still be readable. After a deletion or a revoke-all nothing is, from before the
+    /// receipt exists.
     pub const fn is_removing(&self) -> bool {
         matches!(self.removed, Removed::Subject { .. }) && !self.closed
     }
 
-    /// Whether nothing is left to be done: all is removed, and each grant's revocation has ended.
+    /// Whether nothing is left to do: everything is removed, and the revocation of each grant has ended.
     pub fn is_complete(&self) -> bool {
         self.closed && self.unsettled() == Some(0)
     }
 }
 
-/// How revocations have ended: how many in each way.
+/// How many revocations have ended in each way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "domain::revocation::Outcome documents each")]
+#[expect(
+    missing_docs,
+    reason = "domain::revocation::RevocationOutcome documents each"
+)]
 pub struct Outcomes {
     pub revoked: u64,
     pub already_invalid: u64,
@@ -69,9 +88,21 @@ pub struct Outcomes {
 }
 
 impl Outcomes {
-    /// All together.
-    pub const fn total(self) -> u64 {
-        self.revoked + self.already_invalid + self.unsupported + self.failed + self.unknown
+    /// How many revocations have ended in this way.
+    pub const fn of(self, outcome: RevocationOutcome) -> u64 {
+        match outcome {
+            RevocationOutcome::Revoked => self.revoked,
+            RevocationOutcome::AlreadyInvalid => self.already_invalid,
+            RevocationOutcome::Unsupported => self.unsupported,
+            RevocationOutcome::Failed => self.failed,
+            RevocationOutcome::Unknown => self.unknown,
+        }
+    }
+
+    /// How many revocations have ended.
+    pub fn total(self) -> u64 {
+        let all = RevocationOutcome::ALL.into_iter();
+        all.map(|outcome| self.of(outcome)).sum()
     }
 }
 
@@ -82,20 +113,20 @@ pub struct PresentedToken {
     pub token: String,
     /// Host of the revocation endpoint; `None` if there is none.
     pub host: Option<String>,
-    /// What the endpoint answered last; `None` if it was not asked.
+    /// The HTTP status of the endpoint's last answer; `None` if it was not asked.
     pub status: Option<u16>,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// Why, where that is [`Outcome::Unsupported`].
+    /// How the presentation ended.
+    pub outcome: RevocationOutcome,
+    /// Why the token could not be revoked, where the outcome is [`RevocationOutcome::Unsupported`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<Unsupported>,
-    /// When.
+    /// When the presentation ended.
     pub at: Timestamp,
-    /// How often the issuer was asked in all.
+    /// How often the issuer was asked.
     pub attempts: u32,
 }
 
-/// How many credentials of each source, and how many logins.
+/// How many credentials of each source, and how many logins, were removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Counts {
@@ -105,21 +136,21 @@ pub struct Counts {
     pub logins: u64,
 }
 
-/// Whether there is none to be counted. Receipts from before there were logins say nothing of them.
+/// Whether the count is zero. Receipts of older versions have no count of logins.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 const fn is_none(count: &u64) -> bool {
     *count == 0
 }
 
 impl Counts {
-    /// One credential.
+    /// One credential of this source.
     pub fn one(source: Source) -> Self {
         let mut counts = Self::default();
         counts.add(source);
         counts
     }
 
-    /// Counts one more.
+    /// Counts one more credential of this source.
     pub fn add(&mut self, source: Source) {
         match source {
             Source::Oauth => self.oauth += 1,
@@ -128,44 +159,60 @@ impl Counts {
     }
 }
 
-/// What a receipt is for.
+/// What a receipt is about.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Removed {
     /// One credential of one subject.
     Credential {
-        /// Whose.
+        /// The subject.
         #[serde(flatten)]
         subject: Subject,
-        /// Which.
+        /// Which of the subject's credentials.
         source: Source,
     },
-    /// Everything of one subject.
+    /// All credentials and logins of one subject.
     Subject {
-        /// Whose.
+        /// The subject.
         #[serde(flatten)]
         subject: Subject,
     },
     /// One login.
     Login {
-        /// Whose.
+        /// The subject.
         #[serde(flatten)]
         subject: Subject,
-        /// Which.
+        /// The login, by its id.
         login: Sortable,
-        /// The application that it was for.
+        /// The `client_id` of the application.
         client_id: String,
     },
-    /// Every credential at a living server.
+    /// Every credential at a server that stays.
     All {
-        /// The name it has.
+        /// The server's name.
         name: String,
     },
     /// A server and everything under it.
     Server {
-        /// The name it had.
+        /// The server's name.
         name: String,
-        /// The number it had.
+        /// The server's number.
         number: u64,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_outcome_is_counted_under_the_word_that_is_stored() {
+        for outcome in RevocationOutcome::ALL {
+            let mut stored = serde_json::to_value(Outcomes::default()).unwrap();
+            let count = stored.get_mut(outcome.as_str()).unwrap();
+            *count = 3.into();
+            let read: Outcomes = serde_json::from_value(stored).unwrap();
+            assert_eq!((read.of(outcome), read.total()), (3, 3), "{outcome:?}");
+        }
+    }
 }

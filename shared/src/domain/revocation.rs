@@ -17,13 +17,13 @@ pub const RETRY_WINDOW_SECONDS: i64 = 24 * 3600;
 /// ends the grant, erased in the one that records its outcome.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Revocation {
-    /// Sorts by time.
+    /// The id; sorts by time.
     pub id: String,
     /// The tenant, for the worker that finds this item in the index.
     pub tenant: TenantId,
     /// The server that the grant was for.
     pub server: ServerId,
-    /// Whose it was.
+    /// The subject whose grant it was.
     #[serde(flatten)]
     pub subject: Subject,
     /// The receipt that reports the outcome, if the grant ended by a call that has one.
@@ -34,85 +34,84 @@ pub struct Revocation {
     pub itemised: bool,
     /// The server's auth revision at consent.
     pub auth_revision: u64,
-    /// Who issued the tokens, to which client.
+    /// Who issued the tokens, to which client, and for which resource.
     pub issuance: Issuance,
-    /// The refresh token; presented first.
+    /// How far the refresh token is, which is presented first.
     pub refresh: Presentation,
-    /// The access token.
+    /// How far the access token is.
     pub access: Presentation,
-    /// When the access token is over by itself.
+    /// When the access token expires.
     pub access_expires_at: Option<Timestamp>,
-    /// Whether the issuer may have given out tokens that are not in here: the grant ended while it was refreshed, or after
-    /// an answer was lost.
+    /// Whether the issuer may have given out tokens that are not stored here: the grant ended during a refresh, or
+    /// after the answer to one was lost.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub in_doubt: bool,
-    /// Nothing is presented before this: a refresh may be under way, and what it brings belongs here.
+    /// Nothing is presented before this: a refresh may be under way, and its tokens belong here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
-    /// What a refresh brought after the grant had ended.
+    /// Tokens that a refresh got after the grant had ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub late: Option<LateTokens>,
     /// When the grant ended.
     pub at: Timestamp,
     /// How often the issuer was asked.
     pub attempts: u32,
-    /// How often it refused the client.
+    /// How often the issuer refused the client.
     pub refused_clients: u32,
-    /// Another one after every write.
+    /// Replaced at every write.
     pub version: String,
     /// [`super::credential::Tokens`], sealed as they were in the grant.
     pub sealed: Sealed,
 }
 
-/// Tokens of a grant that came after its end.
+/// Tokens that a refresh got after the grant had ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LateTokens {
     /// The refresh token, if the issuer gave another one.
     pub refresh: Presentation,
     /// The access token.
     pub access: Presentation,
-    /// When the access token is over by itself.
+    /// When the access token expires.
     pub access_expires_at: Option<Timestamp>,
-    /// [`super::credential::Tokens`], sealed as those of the grant.
+    /// [`super::credential::Tokens`], sealed like those of the grant.
     pub sealed: Sealed,
 }
 
-/// Where one token stands.
+/// How far the presentation of one token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Presentation {
-    /// There is none, or it is not this revocation's.
+    /// There is no such token, or another revocation presents it.
     None,
     /// Still to be presented.
     Due,
-    /// Settled.
+    /// The presentation has ended.
     Ended {
-        /// How.
-        outcome: Outcome,
-        /// What the issuer answered, if it was asked.
+        /// How it ended.
+        outcome: RevocationOutcome,
+        /// The HTTP status that the issuer answered, if it was asked.
         status: Option<u16>,
-        /// When.
+        /// When it ended.
         at: Timestamp,
-        /// Why, where it is [`Outcome::Unsupported`].
+        /// Why the token could not be revoked, where the outcome is [`RevocationOutcome::Unsupported`].
         #[serde(default, skip_serializing_if = "Option::is_none")]
         why: Option<Unsupported>,
     },
 }
 
-/// How a revocation ended.
+/// How the revocation of a token or a grant ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum RevocationOutcome {
     /// The issuer confirmed it.
     Revoked,
-    /// The issuer had ended it before, or it is over by itself.
+    /// The issuer had ended it before, or it has expired.
     AlreadyInvalid,
     /// The issuer cannot revoke it.
     Unsupported,
     /// The issuer refused for good, or did not answer for a day.
     Failed,
-    /// What there was has been presented, but the issuer may have given out tokens that nobody has: the answer to a refresh
-    /// was lost.
+    /// All known tokens were presented, but the answer to a refresh was lost: the issuer may have given out others.
     Unknown,
 }
 
@@ -120,7 +119,7 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unsupported {
-    /// No issuer is known that the token endpoint belongs to, so that nobody may be shown the token.
+    /// It is not known whose the token endpoint is, so the token may be shown to nobody.
     IssuerUnknown,
     /// The issuer is known, and has no revocation endpoint.
     NoEndpoint,
@@ -131,7 +130,7 @@ pub enum Unsupported {
 }
 
 impl Unsupported {
-    /// The name in receipts.
+    /// In the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::IssuerUnknown => "issuerUnknown",
@@ -142,8 +141,17 @@ impl Unsupported {
     }
 }
 
-impl Outcome {
-    /// The name in receipts.
+impl RevocationOutcome {
+    /// All that there are.
+    pub const ALL: [Self; 5] = [
+        Self::Revoked,
+        Self::AlreadyInvalid,
+        Self::Unsupported,
+        Self::Failed,
+        Self::Unknown,
+    ];
+
+    /// As stored, and as key of [`super::receipt::Outcomes`].
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Revoked => "revoked",
@@ -156,8 +164,8 @@ impl Outcome {
 }
 
 impl Revocation {
-    /// Whoever has to answer: the origin of the revocation endpoint, or where it is looked for. Never the issuer's name alone,
-    /// which anybody's registration may bear.
+    /// The origin that has to answer: that of the revocation endpoint, or of the issuer where the endpoint is looked
+    /// for. Never the issuer's name alone, which any registration may claim.
     pub fn asks(&self) -> String {
         let issuance = &self.issuance;
         origin(
@@ -168,8 +176,8 @@ impl Revocation {
         )
     }
 
-    /// The client as it authenticates at the revocation endpoint this time: another way after each refusal, for what an issuer
-    /// says of it is not always so.
+    /// The client with the method to authenticate by this time. Each refusal leads to the next method, because what
+    /// issuers say about them is not always true.
     pub fn client_now(&self, has_secret: bool) -> Client {
         let ways = self.issuance.revocation_auths(has_secret);
         let turn = self.refused_clients as usize % ways.len().max(1);
@@ -178,8 +186,8 @@ impl Revocation {
         Client::new(client.id.clone(), vec![auth], client.source.clone())
     }
 
-    /// What is to be revoked of a grant that ends now. While somebody may be refreshing the grant, the revocation has the name
-    /// of the lease, by which the tokens that come of it find here, and waits for as long as a lease lasts.
+    /// The revocation of a grant that ends now. If a process may be refreshing the grant, the revocation takes the id
+    /// of the lease, so that the tokens of that refresh find it, and waits as long as a lease lasts.
     ///
     /// # Errors
     /// [`crate::Error::Internal`] when the random generator fails.
@@ -204,9 +212,9 @@ impl Revocation {
             refresh: if grant.refreshable {
                 Presentation::Due
             } else if grant.last_refresh == Some(RefreshOutcome::InvalidGrant) {
-                // Presented by a revocation of its own when the issuer said so.
+                // The revocation that was written when the issuer refused the refresh token presents it.
                 Presentation::Ended {
-                    outcome: Outcome::AlreadyInvalid,
+                    outcome: RevocationOutcome::AlreadyInvalid,
                     status: None,
                     at: now,
                     why: None,
@@ -226,12 +234,12 @@ impl Revocation {
         })
     }
 
-    /// Whether its issuer has been given all the time it gets.
+    /// Whether the time for asking the issuer is over.
     pub fn is_over(&self, now: Timestamp) -> bool {
         now >= self.at.plus_seconds(RETRY_WINDOW_SECONDS)
     }
 
-    /// Whether something is still to be presented.
+    /// Whether a token is still to be presented.
     pub fn is_due(&self) -> bool {
         let late = self.late.as_ref().map(|late| [late.refresh, late.access]);
         let all = [self.refresh, self.access].into_iter();
@@ -239,9 +247,9 @@ impl Revocation {
             .any(|one| one == Presentation::Due)
     }
 
-    /// How it ended as a whole, once nothing is due: as its refresh token did, unless that was none of the issuer's any more
-    /// and an access token may live on. Where tokens may be missing no good end is claimed.
-    pub fn outcome(&self) -> Option<Outcome> {
+    /// How the revocation as a whole ended, once nothing is due: as the refresh token did, unless the issuer did not
+    /// know that token and an access token may live on. Where tokens may be missing, no good outcome is claimed.
+    pub fn outcome(&self) -> Option<RevocationOutcome> {
         if self.is_due() {
             return None;
         }
@@ -253,18 +261,23 @@ impl Revocation {
             late.and_then(|late| late.access.ended()),
         ];
         let has = |outcome| accesses.contains(&Some(outcome));
-        let lives_on = [Outcome::Failed, Outcome::Unsupported];
+        let lives_on = [RevocationOutcome::Failed, RevocationOutcome::Unsupported];
         let ended = match refresh {
-            Some(outcome) if outcome != Outcome::AlreadyInvalid => outcome,
+            Some(outcome) if outcome != RevocationOutcome::AlreadyInvalid => outcome,
             _ => match lives_on.into_iter().find(|outcome| has(*outcome)) {
                 Some(outcome) => outcome,
-                None if refresh.is_none() && has(Outcome::Revoked) => Outcome::Revoked,
-                None => Outcome::AlreadyInvalid,
+                None if refresh.is_none() && has(RevocationOutcome::Revoked) => {
+                    RevocationOutcome::Revoked
+                }
+                None => RevocationOutcome::AlreadyInvalid,
             },
         };
-        let good = matches!(ended, Outcome::Revoked | Outcome::AlreadyInvalid);
+        let good = matches!(
+            ended,
+            RevocationOutcome::Revoked | RevocationOutcome::AlreadyInvalid
+        );
         Some(if self.in_doubt && good {
-            Outcome::Unknown
+            RevocationOutcome::Unknown
         } else {
             ended
         })
@@ -272,8 +285,8 @@ impl Revocation {
 }
 
 impl Presentation {
-    /// How it ended, if it has.
-    pub const fn ended(self) -> Option<Outcome> {
+    /// How the presentation ended, if it has.
+    pub const fn ended(self) -> Option<RevocationOutcome> {
         match self {
             Self::Ended { outcome, .. } => Some(outcome),
             Self::None | Self::Due => None,
@@ -286,7 +299,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn ended(outcome: Outcome) -> Presentation {
+    fn ended(outcome: RevocationOutcome) -> Presentation {
         Presentation::Ended {
             outcome,
             status: None,
@@ -313,8 +326,20 @@ mod tests {
     }
 
     #[test]
+    fn every_outcome_is_listed_by_the_word_that_is_stored() {
+        for outcome in RevocationOutcome::ALL {
+            assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.as_str());
+        }
+        // Whoever refuses a word names all that there are.
+        let refusal = serde_json::from_value::<RevocationOutcome>(json!("other")).unwrap_err();
+        let words = RevocationOutcome::ALL.map(|outcome| format!("`{}`", outcome.as_str()));
+        let all = format!("expected one of {}", words.join(", "));
+        assert!(refusal.to_string().ends_with(&all), "{refusal}");
+    }
+
+    #[test]
     fn the_outcome_claims_no_more_than_was_said() {
-        use Outcome::{AlreadyInvalid, Failed, Revoked, Unknown, Unsupported};
+        use RevocationOutcome::{AlreadyInvalid, Failed, Revoked, Unknown, Unsupported};
         let none = Presentation::None;
         for (refresh, access, outcome, in_doubt) in [
             (ended(Revoked), ended(Failed), Revoked, Unknown),

@@ -13,12 +13,12 @@ use std::fmt;
 pub struct Sealed(#[serde(with = "serde_bytes")] pub(crate) Vec<u8>);
 
 impl Sealed {
-    /// As text, for those who hold it in our place.
+    /// The value as text, for a place outside the table.
     pub fn to_text(&self) -> String {
         BASE64URL_NOPAD.encode(&self.0)
     }
 
-    /// From [`Self::to_text`].
+    /// Reads what [`Self::to_text`] has written.
     pub fn from_text(text: &str) -> Option<Self> {
         BASE64URL_NOPAD.decode(text.as_bytes()).ok().map(Self)
     }
@@ -44,7 +44,7 @@ pub struct WrappedKey {
 pub struct WrappedTenantKey {
     /// Rises by one with each rotation.
     pub number: u32,
-    /// What the key service made of it.
+    /// The key as the key service has wrapped it.
     pub wrapped: Sealed,
 }
 
@@ -60,13 +60,13 @@ pub struct Mac {
 /// A secret of an integration, sealed by version `tenant_key` of the operator's own key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SealedSecret {
-    /// The number of the key.
+    /// The number of the operator's key.
     pub tenant_key: u32,
     /// The secret.
     pub sealed: Sealed,
 }
 
-/// A key pair, of which only the private half is a secret.
+/// A key pair whose private half is sealed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SigningKey {
     /// A point of P-256, uncompressed, base64url.
@@ -76,7 +76,7 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// The public half; nothing has to be opened for it.
+    /// The public half, in the clear; `None` if it is no point of P-256.
     pub fn public(&self) -> Option<DecodingKey> {
         let point = BASE64URL_NOPAD.decode(self.public.as_bytes()).ok()?;
         let (&[4], coordinates) = point.split_at_checked(1)? else {
@@ -87,19 +87,19 @@ impl SigningKey {
     }
 }
 
-/// What the ids of these keys begin with.
+/// The first characters of the `kid` of every key that signs access tokens.
 const KID_PREFIX: &str = "hwj_";
 
-/// A pair of keys that the deployment signs access tokens with (ES256). The private half is sealed by the operator's key.
+/// A key pair that the deployment signs access tokens with (ES256). The operator's key seals the private half.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenKey {
     /// Rises by one with each rotation; the highest signs.
     pub number: u32,
-    /// Its `kid`.
+    /// The `kid` of the key pair.
     pub kid: String,
     /// The number of the operator's key that seals it.
     pub tenant_key: u32,
-    /// The two halves.
+    /// The key pair.
     pub pair: SigningKey,
 }
 
@@ -117,10 +117,10 @@ impl TokenKey {
         number.parse().ok().filter(|_| is_digest)
     }
 
-    /// What signatures are verified with.
+    /// The public half, which verifies signatures.
     ///
     /// # Errors
-    /// [`Error::Internal`] when the stored key is not one.
+    /// [`Error::Internal`] when it is no point of P-256.
     pub fn public(&self) -> Result<DecodingKey> {
         let public = self.pair.public();
         public.ok_or_else(|| Error::internal("a token key is not a point of P-256"))

@@ -4,7 +4,7 @@ use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
-/// The fields that are there, encoded.
+/// Encodes the fields that have a value.
 pub(crate) fn encode(fields: &[(&str, Option<&SecretString>)]) -> Option<Zeroizing<Vec<u8>>> {
     let plain: BTreeMap<&str, &str> = fields
         .iter()
@@ -13,7 +13,7 @@ pub(crate) fn encode(fields: &[(&str, Option<&SecretString>)]) -> Option<Zeroizi
     serde_json::to_vec(&plain).ok().map(Zeroizing::new)
 }
 
-/// The fields of an object that was encoded here.
+/// Decodes what [`encode`] has written.
 pub(crate) fn decode(json: &[u8]) -> Option<BTreeMap<String, SecretString>> {
     let plain: BTreeMap<String, String> = serde_json::from_slice(json).ok()?;
     let secret = plain.into_iter().map(|(name, value)| (name, value.into()));

@@ -19,14 +19,15 @@ use std::fmt;
 /// A server as the table holds it. Secret values are in `secrets` and nowhere else.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
-    /// Identity, the same under every contract.
+    /// The id, the same under every contract.
     pub id: ServerId,
-    /// The integer by which Kambrium knows it; from the tenant's counter, never given out again.
+    /// The number that Kambrium knows the server by: from the tenant's counter, never given out again.
     pub number: u64,
     /// Unique in the tenant and never changed.
     pub name: String,
-    /// Its address, with the values of its query redacted; the whole address is among the [`Secrets`] then. Servers registered
-    /// before that have it here until they are changed, so it is shown by [`Self::shown_url`] only.
+    /// The address, with the values of its query redacted; the whole address is then among the [`Secrets`]. A server
+    /// that an older version registered has its whole address here until it is changed, so only [`Self::shown_url`] is
+    /// shown.
     pub url: String,
     /// Text for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -39,7 +40,7 @@ pub struct Server {
     /// Manifest fields that only TrueFoundry knows, normalised.
     #[serde(with = "json_text")]
     pub manifest: serde_json::Map<String, serde_json::Value>,
-    /// The manifest's tags. Servers registered before have them in `manifest` until they are changed.
+    /// The manifest's tags. Servers of older versions have them in `manifest` until they are changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<Exact>,
     /// Fields that only LangSmith knows.
@@ -60,12 +61,12 @@ pub struct Server {
     pub updated_at: Timestamp,
     /// Raised by every change of the outbound authentication and stamped into each credential.
     pub auth_revision: u64,
-    /// Credentials stamped with an older revision than this are gone, whether the purge has removed them yet or not.
+    /// Credentials stamped with an older revision than this do not exist, whether they have been removed yet or not.
     pub void_before: u64,
-    /// Why they are gone.
+    /// Why those credentials are gone.
     #[serde(default = "server_changed")]
     pub void_reason: Reason,
-    /// Raised by every write; a write that read another version fails.
+    /// Rises with every write. A write over another version than the one that was read fails.
     pub version: u64,
     /// The data key of this server, wrapped by the tenant's key.
     pub data_key: WrappedKey,
@@ -81,7 +82,7 @@ const fn server_changed() -> Reason {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Auth {
-    /// Not at all.
+    /// Calls carry no credential.
     None,
     /// With the caller's own token. Registered and shown, never invoked.
     Passthrough,
@@ -101,7 +102,7 @@ pub enum Auth {
     },
 }
 
-/// Whose a header credential is.
+/// Who shares the value of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuthLevel {
@@ -114,9 +115,9 @@ pub enum AuthLevel {
 /// One configured header.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeaderSpec {
-    /// As sent; compared ignoring case.
+    /// The name as sent; compared ignoring case.
     pub name: String,
-    /// The value, where it holds a placeholder and therefore no secret; else the value is among the [`Secrets`].
+    /// The value, if it holds a placeholder and therefore no secret. Any other value is among the [`Secrets`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
 }
@@ -179,10 +180,10 @@ pub struct OauthConfig {
     pub token_params: Option<Vec<String>>,
 }
 
-/// How the operator says that an issuer revokes.
+/// How an issuer revokes tokens, as the operator says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevocationConfig {
-    /// The way.
+    /// The method.
     pub method: RevocationMethod,
 }
 
@@ -246,20 +247,20 @@ pub struct LangsmithFields {
 pub struct Connection {
     /// The display name of the integration, or the server's name.
     pub display_name: String,
-    /// Where the api key goes, for a connection made from an integration that takes one.
+    /// Where the API key goes, for a connection made from an integration that takes one.
     pub api_key: Option<ApiKeyHeader>,
     /// What agents may do through it.
     pub access_type: AccessType,
-    /// Ascending, without duplicates.
+    /// The ids of the tools that are switched off.
     pub disabled_tools: BTreeSet<u64>,
-    /// The on/off switch.
+    /// Whether the connection is switched on.
     pub agent_enabled: bool,
-    /// How often it has been switched off: sessions opened before are over, also once it is on again.
+    /// How often it has been switched off. Sessions from before are over, also once it is switched on again.
     #[serde(default)]
     pub times_off: u64,
-    /// What is known of the api key.
+    /// What is known of the API key.
     pub key_check: KeyCheck,
-    /// The verification that is to find it out, for as long as that goes on.
+    /// The verification that checks the API key, by its id, until it has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<String>,
     /// The integration it was made from; its OAuth settings are looked up there at each use, until a sibling contract
@@ -270,13 +271,13 @@ pub struct Connection {
     pub client_id: String,
     /// SHA-256 of the client's secret, lower-case hex; sibling contracts make clients without one.
     pub client_secret_hash: Option<String>,
-    /// What the client's tokens are signed with, where it has a secret.
+    /// The key pair that signs the client's tokens, where the client has a secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signing_key: Option<SigningKey>,
 }
 
 impl Connection {
-    /// Turns it on or off.
+    /// Switches the connection on or off.
     pub const fn switch(&mut self, on: bool) {
         if self.agent_enabled && !on {
             self.times_off += 1;
@@ -285,7 +286,7 @@ impl Connection {
     }
 }
 
-/// A header that carries an api key.
+/// A header that carries an API key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiKeyHeader {
     /// Header name.
@@ -324,7 +325,7 @@ impl AccessType {
     }
 }
 
-/// What is known of a connection's api key.
+/// What is known of a connection's API key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the contract's words")]
@@ -332,6 +333,12 @@ pub enum KeyCheck {
     Pending,
     Verified,
     Failed,
+}
+
+impl AsRef<Self> for Server {
+    fn as_ref(&self) -> &Self {
+        self
+    }
 }
 
 impl Server {
@@ -347,39 +354,39 @@ impl Server {
         }
     }
 
-    /// Whether subjects may bring their own header for it (TrueFoundry 6.2).
+    /// Whether subjects may store an override for the server (TrueFoundry 6.2).
     pub fn takes_override(&self) -> bool {
         matches!(self.auth, Auth::Headers { .. } | Auth::Oauth(_))
     }
 
-    /// Whether its subjects connect to it by consent, each for itself.
+    /// Whether each subject connects to the server by a consent of its own.
     pub fn subjects_consent(&self) -> bool {
         matches!(&self.auth, Auth::Oauth(o) if o.grant_type == GrantType::AuthorizationCode)
     }
 
-    /// Whether it stands behind an override that was installed under this revision. One that raced a change of the
-    /// outbound authentication is as void as one that the change was agreed to void.
+    /// Whether an override that was stored under this revision is valid. One that raced a change of the outbound
+    /// authentication is void, like those that the change was allowed to void.
     pub fn accepts_override(&self, auth_revision: u64) -> bool {
         auth_revision >= self.auth_revision
     }
 
-    /// Whether it stands behind a grant that was given under this revision; one that raced a change stays, dead.
+    /// Whether a grant that was given under this revision exists. One that raced a change exists, but does not serve.
     pub fn accepts_grant(&self, auth_revision: u64) -> bool {
         auth_revision >= self.void_before
     }
 
-    /// Its address without the values of its query.
+    /// The address without the values of its query.
     pub fn shown_url(&self) -> String {
         redacted(&self.url)
     }
 
-    /// Whether its address has values that are among its secrets.
+    /// Whether values of the address are among the secrets.
     pub fn hides_values(&self) -> bool {
         self.url.contains(REDACTED)
     }
 
-    /// Whether outbound authentication differs between two states of a server, so that what subjects stored for the
-    /// one must not serve the other (TrueFoundry 9). `moved` says whether its whole address does.
+    /// Whether outbound authentication differs between two states of a server, so that credentials of one must not
+    /// serve the other (TrueFoundry 9). `moved` says whether the whole address differs.
     pub fn outbound_auth_differs(&self, other: &Self, moved: bool) -> bool {
         let whole_url = [self, other]
             .into_iter()
@@ -421,7 +428,7 @@ fn same_auth(a: &Auth, b: &Auth) -> bool {
                 && a.registration_url == b.registration_url
                 && a.client_id == b.client_id
                 && a.include_resource == b.include_resource
-                // Beside a token endpoint it only says whose that is.
+                // Beside a token endpoint, the issuer only says whose endpoint that is.
                 && (a.token_url.is_some() || a.issuer == b.issuer)
         }
         _ => std::mem::discriminant(a) == std::mem::discriminant(b),
@@ -490,12 +497,12 @@ impl Secrets {
         self.0.get(&place.key()).map(ExposeSecret::expose_secret)
     }
 
-    /// The whole address of a server that these are the secrets of.
+    /// The whole address of the server that has these secrets.
     pub fn address<'a>(&'a self, server: &'a Server) -> &'a str {
         self.get(Place::Url).unwrap_or(&server.url)
     }
 
-    /// Takes an address in; what is left of it may be shown.
+    /// Stores the whole address if its query has values. Returns the address that may be shown.
     pub fn keep_address(&mut self, address: &str) -> String {
         let shown = redacted(address);
         if shown == address {
@@ -511,7 +518,7 @@ impl Secrets {
         self.0.values().map(|v| v.expose_secret().len()).sum()
     }
 
-    /// The form that is sealed.
+    /// The JSON that is sealed.
     pub(crate) fn to_json(&self) -> serde_json::Result<zeroize::Zeroizing<Vec<u8>>> {
         let plain: BTreeMap<&str, &str> = self
             .0
@@ -577,7 +584,7 @@ pub struct Numbered {
     /// Its owner, who never changes.
     #[serde(flatten)]
     pub owner: Subject,
-    /// Its data key, for the tombstone.
+    /// The server's data key, for the tombstone.
     pub data_key: WrappedKey,
 }
 

@@ -1,8 +1,10 @@
 //! Authorization sessions: consents in progress.
 
+use super::credential::Stored;
 use super::id::{ServerId, Sortable, TenantId};
 use super::issuance::Issuance;
 use super::secret;
+use super::server::Server;
 use super::subject::Subject;
 use super::time::Timestamp;
 use crate::domain::address::origin;
@@ -13,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-/// How long one address may serve at most, however often it is asked for again, in seconds.
+/// How long one address is valid at most, however often it is asked for again, in seconds.
 pub const ADDRESS_LIFETIME: i64 = 3600;
 /// How long a session can be asked about, in seconds.
 pub const SESSION_LIFETIME: i64 = 24 * 3600;
@@ -25,40 +27,40 @@ pub struct Session {
     pub id: String,
     /// The tenant.
     pub tenant: TenantId,
-    /// The server to be connected to.
+    /// The server to connect to.
     pub server: ServerId,
-    /// Whose grant it is to become.
+    /// The subject that the grant is for.
     #[serde(flatten)]
     pub subject: Subject,
-    /// The server's auth revision when it was begun; void under any other.
+    /// The server's auth revision when the consent was begun. Under another revision the session is void.
     pub auth_revision: u64,
-    /// When it was begun, or asked for again while it was open.
+    /// When the consent was begun, or asked for again while it was open.
     pub at: Timestamp,
-    /// How often the subject had been disconnected from the server until then; void at any other count.
+    /// The subject's count of disconnects from the server at that time. At another count the session is void.
     #[serde(default)]
     pub removals: u64,
-    /// How often the subject had been offboarded until then; void at any other count.
+    /// The subject's count of offboardings at that time. At another count the session is void.
     #[serde(default)]
     pub offboardings: u64,
-    /// Who asked for it.
+    /// The contract that asked for the consent, and what it wants at the end.
     pub origin: Origin,
     /// How far it is.
     pub phase: Phase,
     /// SHA-256 of the secret in its current URL, lower-case hexadecimal.
     pub secret_hash: String,
-    /// SHA-256 of the cookie of the browser that it was begun in, where that was a page of ours.
+    /// SHA-256 of the cookie of the browser that began the consent, where it began on a page of Hawser's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub browser: Option<String>,
     /// When the button of its page was pressed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opened_at: Option<Timestamp>,
-    /// While the code is exchanged: until when the issuer's answer may come.
+    /// While the code is being exchanged: until when the issuer's answer may come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub busy_until: Option<Timestamp>,
-    /// What was asked of the issuer, once that is known.
+    /// The authorization request, once it was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consent: Option<Consent>,
-    /// Housekeeping alone: DynamoDB removes it some time after this second.
+    /// DynamoDB removes the item some time after this second. Nothing depends on when.
     pub ttl: i64,
 }
 
@@ -68,37 +70,38 @@ pub struct Session {
 pub enum Origin {
     /// TrueFoundry: the browser goes on to this address, or to a closing page.
     Truefoundry {
-        /// Where the browser ends.
+        /// The address that the browser ends at.
         return_to: Option<String>,
-        /// The base of our own addresses.
+        /// The deployment's base URL.
         base: String,
-        /// Scopes to be asked for besides those that the server or its operator says: it has refused a grant for less.
+        /// Scopes to ask for besides those of the server or its operator, because the server has refused a grant with
+        /// fewer.
         #[serde(default, rename = "besides", skip_serializing_if = "Option::is_none")]
         additional_scopes: Option<Vec<String>>,
     },
     /// LangSmith: the client asks for the session's state.
     Langsmith {
-        /// The provider it belongs to.
+        /// The provider that the session belongs to.
         provider: Uuid,
-        /// The base of our own addresses.
+        /// The deployment's base URL.
         #[serde(default)]
         base: String,
-        /// The scopes to be asked for; none: those that the server or its operator says.
+        /// The scopes to ask for; if empty, those of the server or its operator.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         scopes: Vec<String>,
     },
-    /// Kambrium: the page tells its opener.
+    /// Kambrium: the closing page tells the page that opened it.
     Kambrium {
         /// The integration in the callback's path.
         integration: String,
-        /// The base of our own addresses.
+        /// The deployment's base URL.
         #[serde(default)]
         base: String,
     },
 }
 
 impl Origin {
-    /// The base of our own addresses.
+    /// The deployment's base URL.
     pub fn base(&self) -> &str {
         match self {
             Self::Truefoundry { base, .. }
@@ -107,8 +110,8 @@ impl Origin {
         }
     }
 
-    /// What the requests have in common that share one open consent of a subject at a server. Where the browser ends and which
-    /// further scopes are asked for may change while it is open; the address and what a client polls may not.
+    /// What requests must have in common to share one open consent of a subject at a server. The address that the
+    /// browser ends at and further scopes may change while the consent is open; the rest may not.
     pub(crate) fn slot(&self) -> String {
         match self {
             Self::Truefoundry { base, .. } => format!("truefoundry\n{base}"),
@@ -158,7 +161,7 @@ impl Origin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Our own URL was handed out; nobody has pressed the button of its page yet.
+    /// Hawser's own URL was handed out, and nobody has pressed the button of its page yet.
     Offered,
     /// The issuer's URL was handed out.
     Pending,
@@ -166,12 +169,12 @@ pub enum Phase {
     Exchanging,
     /// A grant is stored.
     Completed,
-    /// It ended without one.
+    /// The consent ended without a grant.
     Failed,
 }
 
 impl Phase {
-    /// As stored.
+    /// The name in the table.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Offered => "offered",
@@ -183,21 +186,21 @@ impl Phase {
     }
 }
 
-/// What was asked of an issuer.
+/// An authorization request to an issuer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Consent {
-    /// The issuer and the client.
+    /// The issuer, the client and the resource.
     pub issuance: Issuance,
     /// Whether the issuer says that it names itself in its answers (RFC 9207).
     pub iss_advertised: bool,
-    /// Where the browser was sent; told apart from the issuer's name only where nobody named one.
+    /// The endpoint that the browser was sent to. It identifies the issuer only where nobody names one.
     #[serde(default)]
     pub authorization_endpoint: String,
-    /// Where it answers to.
+    /// The redirect URI of the request.
     pub redirect_uri: String,
-    /// What was asked for.
+    /// The scopes that were asked for.
     pub scopes: Vec<String>,
-    /// The record of the client, if it has one.
+    /// The id of the client's record, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_record: Option<String>,
     /// [`ConsentSecrets`], sealed.
@@ -205,8 +208,8 @@ pub struct Consent {
 }
 
 impl Consent {
-    /// Whether an answer that names its issuer so, or does not, may come from whom was asked (RFC 9207). Where nobody has named
-    /// the issuer, its answers come from the host that has the browser's endpoint or the token's.
+    /// Whether an answer with this `iss`, or with none, may come from the issuer that was asked (RFC 9207). Where
+    /// nobody has named the issuer, `iss` must have the origin of its authorization or its token endpoint.
     pub fn is_answered_by(&self, iss: Option<&str>) -> bool {
         match iss {
             None => !self.iss_advertised,
@@ -248,7 +251,7 @@ impl Session {
     /// Length of [`Self::tag`].
     pub const TAG: usize = 16;
 
-    /// What the ids of a subject's sessions begin with, so that they can be found together.
+    /// The first characters of the ids of a subject's sessions, by which they are found together.
     pub fn tag(subject: &Subject) -> String {
         let whose = format!("{}#{}", subject.kind().as_str(), subject.id());
         let mut tag = super::id::hash(&whose);
@@ -256,14 +259,26 @@ impl Session {
         tag
     }
 
-    /// The second part of its id.
+    /// The ULID in the session's id.
     pub fn ulid(&self) -> Option<Sortable> {
         Sortable::parse_ulid(self.id.get(Self::TAG..)?)
     }
 
-    /// Whether its URL may still be used.
+    /// Whether the session's URL may still be used.
     pub fn is_open(&self, now: Timestamp) -> bool {
         now < self.at.plus_seconds(CONSENT_LIFETIME)
+    }
+
+    /// Whether nothing may come of it any more: its server was changed, or its subject disconnected there or offboarded, since
+    /// it was begun. Told by what is stored for the subject at the server, and how often the subject was offboarded.
+    /// All of this may change after it was read. So a grant, and the reason of a refusal, are written under the same
+    /// conditions. The steps before may go on with a void consent: what an issuer gives out for it is revoked.
+    pub fn is_void(&self, server: &Server, stored: &Stored, offboardings: u64) -> bool {
+        let void_before = stored.void_consents_before();
+        self.auth_revision != server.auth_revision
+            || self.removals != stored.removals()
+            || void_before.is_some_and(|until| self.at <= until)
+            || self.offboardings != offboardings
     }
 
     /// Whether an issuer's answer may be on its way.

@@ -8,13 +8,13 @@ use crate::domain::reason::Reason;
 /// What a subject needs to use a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// Nothing more: this source satisfies it.
+    /// Nothing more: this source serves.
     Authenticated(Source),
     /// A credential, for this reason.
     Required {
         /// The source of the record that no longer serves; `None` if nothing is stored.
         source: Option<Source>,
-        /// Why.
+        /// Why a credential is required.
         reason: Reason,
     },
     /// Nothing: the server asks its subjects for no credential.
@@ -69,7 +69,7 @@ pub fn status(server: &Server, records: &Records, now: Timestamp) -> Status {
     }
 }
 
-/// Why a grant no longer serves, if it does not.
+/// Why a grant no longer serves; `None` if it does.
 fn dead(server: &Server, oauth: &OauthConfig, grant: &Grant, now: Timestamp) -> Option<Reason> {
     if grant.auth_revision < server.auth_revision {
         return Some(Reason::ServerChanged);
@@ -77,7 +77,7 @@ fn dead(server: &Server, oauth: &OauthConfig, grant: &Grant, now: Timestamp) -> 
     if grant.last_refresh == Some(RefreshOutcome::InvalidGrant) {
         return Some(Reason::InvalidGrant);
     }
-    // An integration's scopes are the catalogue's, which consents ask for; the server's are a copy to be shown.
+    // An integration's consents ask for the catalogue's scopes; the server's are a copy for display.
     let own = server.connection.integration.is_none();
     let mut scopes = oauth.scopes.iter().flatten();
     if own && scopes.any(|scope| !grant.scopes.contains(scope)) {

@@ -35,7 +35,7 @@ impl SubjectType {
     }
 }
 
-/// A user or a virtual account of a tenant. Ordered as listings are: by type, then by id.
+/// A user or a virtual account of a tenant. Sorted as listings are: by type, then by id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Subject {
     #[serde(rename = "subject_type")]
@@ -70,10 +70,10 @@ impl Subject {
     }
 }
 
-/// A subject as answers name it: with what was known of it when it acted.
+/// A subject as answers name it, with what was known of it when it acted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
-    /// Who.
+    /// The subject.
     #[serde(flatten)]
     pub subject: Subject,
     /// E-mail address, else username.

@@ -108,7 +108,7 @@ impl Clock {
         }
     }
 
-    /// The time that has passed since some moment of this process. Unlike the time of day nobody sets it.
+    /// The time since some moment of this process. Unlike the time of day, nobody can set it.
     pub fn elapsed(&self) -> Duration {
         static START: LazyLock<Instant> = LazyLock::new(Instant::now);
         match self {

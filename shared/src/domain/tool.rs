@@ -8,11 +8,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-/// One tool, in its server's own words.
+/// One tool, as its server describes it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Tool {
-    /// What calls it.
+    /// The name that calls use.
     pub name: String,
     /// Text for models and people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -30,13 +30,13 @@ pub struct Tool {
 #[serde(transparent)]
 pub struct Object(Box<RawValue>);
 
-/// An object that a server may have left out.
+/// A JSON object of a tool, or a default where the server gave none.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub enum Shown<'a> {
-    /// It has not.
+    /// The server's own.
     Given(&'a Object),
-    /// What stands for it.
+    /// The default.
     Instead(Map<String, Value>),
 }
 
@@ -52,37 +52,37 @@ impl<'de> Deserialize<'de> for Object {
 }
 
 impl Object {
-    /// Its text.
+    /// The JSON text.
     pub fn get(&self) -> &str {
         self.0.get()
     }
 }
 
 impl Tool {
-    /// Reads one; `None` if it has no name, or a part of it is not what it should be.
+    /// Reads a tool; `None` if it has no name, or if a part of it has another type than it should.
     pub fn read(object: &Object) -> Option<Self> {
         serde_json::from_str(object.get()).ok()
     }
 
-    /// The id by which Kambrium switches it off: made of its name alone.
+    /// The id by which Kambrium switches the tool off. It is derived from the name alone.
     pub fn id(&self) -> u64 {
         id_of(&self.name)
     }
 
-    /// Its schema; without one it takes whatever is an object.
+    /// The schema of the arguments; by default one that allows any object.
     pub fn schema(&self) -> Shown<'_> {
         let any = || Map::from_iter([("type".to_owned(), "object".into())]);
         let given = self.input_schema.as_ref().map(Shown::Given);
         given.unwrap_or_else(|| Shown::Instead(any()))
     }
 
-    /// Its hints; without any an empty object.
+    /// The hints of its behaviour; by default an empty object.
     pub fn hints(&self) -> Shown<'_> {
         let given = self.annotations.as_ref().map(Shown::Given);
         given.unwrap_or_else(|| Shown::Instead(Map::new()))
     }
 
-    /// Whether its server says that it only reads. What cannot be told may write.
+    /// Whether the server says that the tool only reads. A tool that does not say so may write.
     pub fn only_reads(&self) -> bool {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -104,29 +104,29 @@ pub fn id_of(name: &str) -> u64 {
 }
 
 impl Connection {
-    /// Whether a tool may be listed and called through it, by anyone.
+    /// Whether the tool may be listed and called through the connection, by anyone.
     pub fn allows_tool(&self, tool: &Tool) -> bool {
         !self.disabled_tools.contains(&tool.id())
             && (self.access_type != AccessType::Read || tool.only_reads())
     }
 
-    /// Whether that is so for whatever its server has.
+    /// Whether every tool may be listed and called through the connection.
     pub fn allows_all_tools(&self) -> bool {
         self.disabled_tools.is_empty() && self.access_type != AccessType::Read
     }
 }
 
-/// The tools that a server listed once.
+/// A tool list as it is stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CachedToolList {
-    /// The fingerprint of what the list depends on; the list is void under another one.
+    /// The fingerprint of what the list depends on. Under another fingerprint the list is void.
     #[serde(rename = "fence")]
     pub fingerprint: String,
-    /// When its server was asked.
+    /// When the server was asked.
     pub at: Timestamp,
     /// The list, compressed and sealed.
     pub sealed: Sealed,
-    /// Housekeeping alone: DynamoDB removes it some time after this second.
+    /// DynamoDB removes the item some time after this second. Nothing depends on when.
     pub ttl: i64,
 }
 

@@ -1,5 +1,5 @@
-//! Content codings (RFC 9110 8.4.1) of answers that are read. Requests ask for none, but some servers and proxies compress
-//! whatever was asked for.
+//! Content codings (RFC 9110 8.4.1) of answers. Requests ask for none, but some servers and proxies compress
+//! regardless.
 
 use bytes::Bytes;
 use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
@@ -7,37 +7,37 @@ use reqwest::header::{CONTENT_ENCODING, HeaderMap};
 use std::fmt;
 use std::io::{Error, Write};
 
-/// The most codings that are undone; one is usual.
+/// The most codings that are decoded; one is usual.
 const CODINGS: usize = 3;
-/// The largest window of a zstd frame, as a power of two: 8 MiB, the most that a decoder of this content coding has to support
-/// (RFC 9659).
+/// The largest window of a zstd frame, as a power of two: 8 MiB, the most that a decoder must support (RFC 9659).
 const ZSTD_WINDOW: u32 = 23;
-/// The first seven bits of a Brotli stream with a "large window", of up to 1 GiB: no stream begins so (RFC 7932 9.1), but the
-/// decoder takes them and holds the whole window in memory.
+/// The first seven bits of a Brotli stream with a "large window" of up to 1 GiB. No standard stream begins so (RFC 7932
+/// 9.1), but the decoder accepts them and would hold the whole window in memory.
 const BROTLI_LARGE_WINDOW: u8 = 0x11;
 /// The buffer of the Brotli decoder, in bytes.
 const BUFFER: usize = 4096;
 
-/// Decodes a body piece by piece, without holding back what is complete.
+/// Decodes a body piece by piece, and returns what is complete at once.
 pub struct Decoder(Vec<Stage>);
 
-/// An answer that cannot be decoded: its coding is unknown, its bytes are not of that coding, or more comes out than may.
+/// An answer that cannot be decoded: the coding is unknown, the bytes are not of that coding, or the result is too
+/// long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Undecodable;
 
 enum Stage {
     Gzip(Box<MultiGzDecoder<Sink>>),
-    /// `deflate`, until its first byte says whether it has the zlib header of the standard. Some servers send none.
+    /// `deflate`, until the first byte shows whether it has the zlib header of the standard. Some servers send none.
     Deflate(Sink),
     Zlib(Box<ZlibDecoder<Sink>>),
     RawDeflate(Box<DeflateDecoder<Sink>>),
-    /// `br`, until its first byte has shown that its window is one of the standard.
+    /// `br`, until the first byte has shown that the window is a standard one.
     AnyBrotli(Sink),
     Brotli(Box<brotli_decompressor::DecompressorWriter<Sink>>),
     Zstd(Box<zstd::stream::write::Decoder<'static, Sink>>),
 }
 
-/// Holds what has been decoded, and refuses more than it may hold: a few bytes can stand for gigabytes.
+/// Holds decoded bytes up to a limit: a few bytes can decode to gigabytes.
 #[derive(Default)]
 struct Sink {
     decoded: Vec<u8>,
@@ -65,10 +65,10 @@ impl fmt::Debug for Decoder {
 }
 
 impl Decoder {
-    /// What undoes the codings that these headers name; nothing where there is nothing to undo.
+    /// The decoder for the codings that these headers name; `None` if there are none.
     ///
     /// # Errors
-    /// [`Undecodable`] for a coding that is not known, or too many of them.
+    /// [`Undecodable`] for an unknown coding, or for too many codings.
     pub fn of(headers: &HeaderMap) -> Result<Option<Self>, Undecodable> {
         let mut stages = Vec::new();
         for line in headers.get_all(CONTENT_ENCODING) {
@@ -79,7 +79,7 @@ impl Decoder {
                 }
             }
         }
-        // They are named in the order in which they were applied.
+        // The header names codings in the order in which they were applied.
         stages.reverse();
         match stages.len() {
             0 => Ok(None),
@@ -88,10 +88,10 @@ impl Decoder {
         }
     }
 
-    /// What comes out once `piece` has gone in, `limit` bytes at most.
+    /// Decodes `piece`, to at most `limit` bytes.
     ///
     /// # Errors
-    /// [`Undecodable`]; the body is lost then.
+    /// [`Undecodable`]; the rest of the body is lost then.
     pub fn push(&mut self, piece: Bytes, limit: usize) -> Result<Bytes, Undecodable> {
         let mut decoded = piece;
         for stage in &mut self.0 {
@@ -123,7 +123,8 @@ impl Stage {
     }
 
     fn push(&mut self, piece: &[u8], limit: usize) -> Result<Vec<u8>, Error> {
-        // The zlib header's first byte names the method in its lower half; no deflate block of use begins like that.
+        // The lower half of the zlib header's first byte names the method. No useful deflate block begins with these
+        // bits.
         if let (Self::Deflate(sink), Some(first)) = (&mut *self, piece.first()) {
             let sink = std::mem::take(sink);
             *self = match first & 0x0f {
@@ -145,7 +146,7 @@ impl Stage {
         let mut rest = piece;
         while !rest.is_empty() {
             match self.writer().write(rest)? {
-                // The coded body has ended; what follows belongs to nothing.
+                // The coded body has ended; bytes after it are ignored.
                 0 => break,
                 count => rest = rest.get(count..).unwrap_or_default(),
             }

@@ -1,5 +1,5 @@
-//! The private hosts that an operator opens. Link-local and metadata addresses are in no list: whoever reaches them from a
-//! function gets its credentials.
+//! The private hosts that an operator opens. Link-local and metadata addresses can never be opened: whoever reaches
+//! them from a Lambda function gets its credentials.
 
 use super::is_public;
 use std::fmt;
@@ -16,7 +16,7 @@ pub struct PrivateHosts(Arc<[Entry]>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
     hosts: Hosts,
-    /// Whether plain http will do there.
+    /// Whether plain http is allowed there.
     http: bool,
 }
 
@@ -31,7 +31,7 @@ enum Hosts {
     V6(Ipv6Addr, u32),
 }
 
-/// An entry that is none.
+/// An entry that is neither a host name nor a range of addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotAHost(String);
 
@@ -48,15 +48,15 @@ impl fmt::Display for NotAHost {
 impl std::error::Error for NotAHost {}
 
 impl PrivateHosts {
-    /// Reads a list.
+    /// Reads a list of entries.
     ///
     /// # Errors
-    /// The first entry that is none.
+    /// The first malformed entry.
     pub fn parse<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, NotAHost> {
         entries.into_iter().map(str::parse).collect()
     }
 
-    /// Whether an address may be connected to. `name` is the one that led there, if it was not written as an address.
+    /// Whether an address may be connected to. `name` is the host name that resolved to it, if the URL has a name.
     pub(super) fn admit(&self, name: Option<&str>, addr: IpAddr) -> bool {
         !is_never_reached(addr)
             && self
@@ -65,7 +65,7 @@ impl PrivateHosts {
                 .any(|entry| entry.hosts.contain(addr) || name.is_some_and(|n| entry.hosts.name(n)))
     }
 
-    /// Whether a name that is known to be an inside one may be looked up.
+    /// Whether a name that is known to be internal may be resolved.
     pub(super) fn may_resolve(&self, name: &str) -> bool {
         let is_range = |entry: &Entry| matches!(entry.hosts, Hosts::V4(..) | Hosts::V6(..));
         self.0
@@ -73,8 +73,8 @@ impl PrivateHosts {
             .any(|entry| is_range(entry) || entry.hosts.name(name))
     }
 
-    /// Whether plain http will do for a host. A range counts for addresses as they are written: where a name leads is not known
-    /// before it is connected to.
+    /// Whether plain http is allowed for a host. A range counts only for addresses that the URL spells out: what a name
+    /// resolves to is not known before connecting.
     pub(super) fn take_http(&self, url: &Url) -> bool {
         let mut plain = self.0.iter().filter(|entry| entry.http);
         plain.any(|entry| match url.host() {
@@ -85,7 +85,7 @@ impl PrivateHosts {
         })
     }
 
-    /// Whether plain http will do anywhere.
+    /// Whether plain http is allowed for any host.
     pub(super) fn any_http(&self) -> bool {
         self.0.iter().any(|entry| entry.http)
     }
@@ -171,7 +171,7 @@ fn name(text: &str) -> Option<Hosts> {
     })
 }
 
-/// Addresses that no operator can open: this machine, its link, groups of machines, and where clouds hand out credentials.
+/// Addresses that no operator can open: this machine, its link, multicast, and where clouds hand out credentials.
 fn is_never_reached(addr: IpAddr) -> bool {
     if is_public(addr) {
         return false;
@@ -182,14 +182,14 @@ fn is_never_reached(addr: IpAddr) -> bool {
                 || addr.is_link_local()
                 || addr.is_multicast()
                 || matches!(addr.octets(), [0 | 240..=255, ..])
-                // Metadata of Azure, Alibaba and Oracle.
+                // The metadata services of Azure, Alibaba and Oracle.
                 || matches!(
                     addr.octets(),
                     [168, 63, 129, 16] | [100, 100, 100, 200] | [192, 0, 0, 192]
                 )
         }
-        // Unique local addresses are what networks use inside; whatever else is not public leads to other families or
-        // nowhere. Amazon's and Google's metadata lie among them.
+        // Only unique local addresses are in use inside networks; no other non-public address leads to a private host.
+        // Amazon's and Google's metadata services have such addresses.
         IpAddr::V6(addr) => match addr.segments() {
             [0xfd00, 0xec2, ..] | [0xfd20, 0xce, ..] => true,
             [first, ..] => first & 0xfe00 != 0xfc00,

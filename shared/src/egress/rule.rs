@@ -1,5 +1,5 @@
-//! What may be reached: public addresses, the private hosts that the operator opens, and loopback where that is allowed (MCP
-//! authorization 8).
+//! Which addresses may be reached: public ones, the private hosts that the operator opens, and loopback where that is
+//! allowed (MCP authorization 8).
 
 use super::{NotAllowed, PrivateHosts};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tracing::warn;
 use url::{Host, Url};
 
-/// What may be reached.
+/// Which addresses may be reached.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rule {
     pub(super) loopback: bool,
@@ -52,13 +52,14 @@ impl Rule {
         is_public(addr) || self.loopback && addr.is_loopback() || self.private.admit(name, addr)
     }
 
-    /// What a name leads to. One address inside spoils it: who mixes them wants the client to try until it gets there.
+    /// The addresses of a name. One refused address refuses them all: a name that mixes them wants the client to try
+    /// until it reaches the inner one.
     pub(super) fn vet(&self, name: &str, found: Vec<SocketAddr>) -> Result<Addrs, RefusedAddress> {
         let name = name.trim_end_matches('.');
         if found.iter().all(|at| self.takes(Some(name), at.ip())) {
             Ok(Box::new(found.into_iter()))
         } else {
-            // For the operator alone: whoever chose the name is not told it from one that leads nowhere.
+            // Logged for the operator alone: whoever chose the name cannot tell it from one that does not resolve.
             warn!(
                 host = name,
                 "a host resolved to an address that is not allowed"
@@ -82,7 +83,7 @@ fn is_localhost(name: &str) -> bool {
     name.trim_end_matches('.') == "localhost"
 }
 
-/// The cause inside a client error that tells a refused name from one that does not resolve.
+/// The cause, inside a client error, that tells a refused name from one that does not resolve.
 #[derive(Debug)]
 pub(super) struct RefusedAddress;
 
@@ -124,17 +125,17 @@ const REFUSED_V4: [(Ipv4Addr, u32); 16] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 
-/// The refused IPv6 networks within `2000::/3` (MCP authorization 8); all outside it is refused anyway.
+/// The refused IPv6 networks within `2000::/3` (MCP authorization 8). Everything outside `2000::/3` is refused anyway.
 const REFUSED_V6: [(Ipv6Addr, u32); 4] = [
-    // All protocol assignments, of which MCP authorization 8 names four: none is a place for a server.
+    // All protocol assignments, of which MCP authorization 8 names four. None of them is for servers.
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
     (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
 ];
 
-/// Whether an address is out on the internet (MCP authorization 8). Of the IPv4 addresses inside IPv6 only those of
-/// `64:ff9b::/96` are judged by the inner one, as networks without IPv4 need; all others are refused.
+/// Whether an address is on the public internet (MCP authorization 8). Of the IPv6 addresses that contain an IPv4
+/// address, only those of `64:ff9b::/96` are judged by it, as networks without IPv4 need; the others are refused.
 pub fn is_public(addr: IpAddr) -> bool {
     match addr {
         IpAddr::V4(addr) => is_public_v4(addr),
@@ -179,7 +180,7 @@ mod tests {
         }
     }
 
-    /// The same table, told by octets and segments in place of prefixes.
+    /// The same table, written with octets and segments instead of prefixes.
     fn is_public_told_otherwise(addr: IpAddr) -> bool {
         match addr {
             IpAddr::V4(addr) => {

@@ -1,4 +1,4 @@
-//! A tiny HTTP server that remembers what it was asked.
+//! A small HTTP server for tests that records what it was asked.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -18,7 +18,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Answers each request by what `answer` makes of its own URL and the request.
+    /// Starts a server. `answer` makes each answer from the server's own URL and the request.
     pub(crate) fn start(answer: impl Fn(&str, &str) -> String + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -32,19 +32,19 @@ impl Server {
                     continue;
                 };
                 log.lock().unwrap().requests.push(request.clone());
-                // The client may have hung up on an answer it will not read.
+                // The client may have closed the connection before the end of an answer that it does not read.
                 let _ = stream.write_all(answer(&base, &request).as_bytes());
             }
         });
         Self { url, seen }
     }
 
-    /// What was received, whole requests.
+    /// The requests so far, each complete.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.seen.lock().unwrap().requests.clone()
     }
 
-    /// How many connections were made.
+    /// How many connections were made so far.
     pub(crate) fn connections(&self) -> usize {
         self.seen.lock().unwrap().connections
     }
@@ -71,7 +71,7 @@ fn content_length(head: &str) -> usize {
         .map_or(0, |length| length.parse().unwrap())
 }
 
-/// An answer after which the connection ends. `headers` are whole lines.
+/// An answer that closes the connection. `headers` are whole lines.
 pub(crate) fn reply(status: u16, headers: &str, body: &str) -> String {
     let length = body.len();
     format!(

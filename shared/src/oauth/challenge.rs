@@ -6,15 +6,15 @@ use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 /// What a `Bearer` challenge says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Challenge {
-    /// Where the server's metadata is.
+    /// The address of the server's resource metadata.
     pub resource_metadata: Option<String>,
-    /// The scopes that would do.
+    /// The scopes that the server asks for.
     pub scopes: Option<Vec<String>>,
-    /// The error code: foreign text.
+    /// The error code, as the server wrote it.
     pub error: Option<String>,
 }
 
-/// The `Bearer` challenge among all challenges of an answer: the first that names metadata, else the first.
+/// The `Bearer` challenge of an answer: the first that names metadata, or else the first.
 pub fn bearer(headers: &HeaderMap) -> Option<Challenge> {
     let mut found = Vec::new();
     for line in headers.get_all(WWW_AUTHENTICATE) {
@@ -27,8 +27,8 @@ pub fn bearer(headers: &HeaderMap) -> Option<Challenge> {
     found.into_iter().nth(best)
 }
 
-/// Adds the `Bearer` challenges of one header line. Commas separate challenges as well as their parameters, so that only
-/// the `=` behind a word tells a parameter from a scheme.
+/// Adds the `Bearer` challenges of one header line. Commas separate challenges as well as parameters, so that only the
+/// `=` behind a word tells a parameter from a scheme.
 fn read(mut rest: &str, found: &mut Vec<Challenge>) {
     let mut in_bearer = false;
     loop {
@@ -56,8 +56,8 @@ fn read(mut rest: &str, found: &mut Vec<Challenge>) {
     }
 }
 
-/// A value and what follows it. A quoted string may lack its end; anything else ends at a comma or a space, which takes
-/// URLs that lack their quotes.
+/// A value, and the text after it. A quoted string may lack its closing quote. A value without quotes ends at a comma
+/// or a space, so that URLs without quotes are read.
 fn value(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([' ', '\t', ',']).unwrap_or(text.len());

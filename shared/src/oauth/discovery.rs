@@ -1,8 +1,8 @@
-//! Who protects an MCP server (RFC 9728) and how to talk to whoever does (RFC 8414, OpenID Connect Discovery;
-//! MCP authorization 2).
+//! Which authorization servers protect an MCP server (RFC 9728), and what they say about themselves (RFC 8414, OpenID
+//! Connect Discovery; MCP authorization 2).
 //!
-//! The first document that is there decides. An outage at one place does not hide a document at the next one of the same kind,
-//! but never leads on to another kind: what was not asked may say otherwise.
+//! The first document that exists decides. If one place does not answer, a document at the next place of the same kind
+//! is still used, but none of another kind: the place that was not reached may say otherwise.
 
 use super::is_outage;
 use super::members::Members;
@@ -19,19 +19,21 @@ const DISCOVER: &str = "server/discover";
 /// What an MCP server says about its protection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protected {
-    /// The resource indicator, byte for byte (MCP authorization 2.5); the server's address where it publishes none.
+    /// The resource indicator, byte for byte (MCP authorization 2.5). The server's address, if it publishes no
+    /// metadata.
     pub resource: String,
-    /// The authorization servers, byte for byte, in the server's order; possibly none. The server's origin where it publishes
-    /// no metadata: whether that is one, its own metadata says (revision 2025-03-26).
+    /// The authorization servers, byte for byte, in the server's order; possibly none. If the server publishes no
+    /// metadata, its origin (revision 2025-03-26); that origin's own metadata shows whether it is one.
     pub issuers: Vec<String>,
-    /// The scopes of the challenge, else all that the metadata lists, else none to be sent (MCP authorization row 17).
+    /// The scopes of the challenge, or else all that the metadata lists; `None` to send none (MCP authorization row
+    /// 17).
     pub scopes: Option<Vec<String>>,
 }
 
 /// What an authorization server says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issuer {
-    /// Its name, byte for byte.
+    /// The issuer identifier, byte for byte.
     pub issuer: String,
     /// Where the browser goes.
     pub authorization_endpoint: String,
@@ -43,9 +45,9 @@ pub struct Issuer {
     pub revocation_endpoint: Option<String>,
     /// The scopes it lists (MCP authorization row 13).
     pub scopes_supported: Option<Vec<String>>,
-    /// How clients may authenticate at the token endpoint; absent means HTTP Basic.
+    /// The methods that clients may authenticate by at the token endpoint; absent means HTTP Basic.
     pub token_auth_methods: Option<Vec<String>>,
-    /// How clients may authenticate at the revocation endpoint, which is a list of its own (RFC 8414 2).
+    /// The methods that clients may authenticate by at the revocation endpoint, a list of its own (RFC 8414 2).
     pub revocation_auth_methods: Option<Vec<String>>,
     /// Whether it says that it supports PKCE with S256 (MCP authorization row 15).
     pub supports_s256: bool,
@@ -58,15 +60,15 @@ pub struct Issuer {
 /// Why there is no metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// None at any of its places.
+    /// None of the places has metadata.
     NotFound,
-    /// There is some, and it must not be used.
+    /// There is metadata, and it must not be used.
     Unusable,
     /// The resource metadata is about another resource (MCP authorization row 6).
     ResourceMismatch,
     /// The issuer's metadata is about another issuer (MCP authorization row 5).
     IssuerMismatch,
-    /// An outage.
+    /// A place did not answer. A later try may succeed.
     TryLater,
 }
 
@@ -79,13 +81,13 @@ impl From<egress::Failure> for Failure {
     }
 }
 
-/// Asks an MCP server, without a token, who protects it; then reads its metadata where the challenge says it is, else at
-/// the well-known places (MCP authorization rows 1 to 3, 6 and 17). A server that is there and publishes none follows
-/// revision 2025-03-26, in which its origin is its authorization server.
+/// Asks an MCP server, without a token, which authorization servers protect it. Then reads its metadata at the place
+/// that the challenge names, or else at the well-known places (MCP authorization rows 1 to 3, 6 and 17). A server that
+/// answers and publishes no metadata follows revision 2025-03-26: its origin is its authorization server.
 ///
 /// # Errors
-/// [`Failure`]. Metadata of another resource is [`Failure::ResourceMismatch`]: a server could name the metadata of another one
-/// to be sent that one's tokens.
+/// [`Failure`]. [`Failure::ResourceMismatch`] for metadata of another resource: a server could name the metadata of
+/// another server in order to get that server's tokens.
 pub async fn protected_resource(egress: &Egress, server_url: &str) -> Result<Protected, Failure> {
     let server = egress.check(server_url)?;
     let (is_there, challenge) = ask(egress, server_url).await?;
@@ -120,12 +122,12 @@ pub async fn protected_resource(egress: &Egress, server_url: &str) -> Result<Pro
     })
 }
 
-/// The metadata of an authorization server (MCP authorization rows 4, 5, 23 and 24). Whether a consent may begin without
-/// [`Issuer::supports_s256`] is for the caller to say.
+/// The metadata of an authorization server (MCP authorization rows 4, 5, 23 and 24). The caller decides whether a
+/// consent may begin without [`Issuer::supports_s256`].
 ///
 /// # Errors
-/// [`Failure`]. Metadata with `response_types_supported` but no `code` in it, or with an endpoint that [`Egress::check`]
-/// refuses, is [`Failure::Unusable`]; an optional endpoint that is no web address is none.
+/// [`Failure`]. [`Failure::Unusable`] for metadata whose `response_types_supported` lacks `code`, or with an endpoint
+/// that [`Egress::check`] refuses. An optional endpoint that is no web address counts as absent.
 pub async fn issuer(egress: &Egress, issuer: &str) -> Result<Issuer, Failure> {
     let url = egress.check(issuer)?;
     if url.query().is_some() || url.fragment().is_some() {
@@ -173,9 +175,9 @@ pub async fn issuer(egress: &Egress, issuer: &str) -> Result<Issuer, Failure> {
     Ok(found)
 }
 
-/// Whether two spellings name one issuer, to find it: they are the same text, or that of a host alone, with and without its
-/// final slash, which many libraries add to one of them. Nothing else is a matter of spelling, and `iss` is compared with the
-/// metadata's own.
+/// Whether two spellings name one issuer, for looking it up: they are the same text, or a bare host with and without
+/// the final slash, which many libraries add. No other difference is ignored. `iss` is compared with the metadata's own
+/// spelling.
 pub fn is_same_issuer(one: &str, other: &str) -> bool {
     let bare = |name: &'_ str| {
         let url = Url::parse(name).ok()?;
@@ -185,8 +187,8 @@ pub fn is_same_issuer(one: &str, other: &str) -> bool {
     one == other || bare(one).is_some_and(|one| bare(other) == Some(one))
 }
 
-/// Whether there is anything at an address, and the challenge of a request without a token. Only the answer's head is read: a
-/// server that wants none may stream for ever.
+/// Whether anything answers at an address, and the challenge to a request without a token. Only the head of the answer
+/// is read: a server that needs no token may stream for ever.
 async fn ask(egress: &Egress, server_url: &str) -> Result<(bool, Challenge), Failure> {
     let body =
         json!({"jsonrpc": "2.0", "id": 1, "method": DISCOVER, "params": {"_meta": mcp::meta()}});
@@ -207,11 +209,12 @@ async fn ask(egress: &Egress, server_url: &str) -> Result<(bool, Challenge), Fai
     }
 }
 
-/// The document at the first of `places` that has one, all within the time of one exchange. A page that is no JSON object is no
-/// metadata.
+/// The document at the first of `places` that has one, within the time limit of one exchange. A page that is no JSON
+/// object does not count as metadata.
 ///
 /// # Errors
-/// [`Failure::TryLater`] when there is none, but not every place could be asked.
+/// [`Failure::NotFound`] when no place has a document; [`Failure::TryLater`] when none has, but a place did not answer;
+/// [`Failure::Unusable`] when a place may not be asked or answers with a redirect that is not followed.
 async fn first(egress: &Egress, places: &[String]) -> Result<String, Failure> {
     let search = async {
         let mut none = Failure::NotFound;
@@ -243,7 +246,8 @@ async fn first(egress: &Egress, places: &[String]) -> Result<String, Failure> {
         .unwrap_or(Err(Failure::TryLater))
 }
 
-/// `/.well-known/<name>` between the host and the path; a path of one slash is none (RFC 9728 3.1, RFC 8414 3.1).
+/// `/.well-known/<name>` between the host and the path; a path of one slash counts as empty (RFC 9728 3.1, RFC 8414
+/// 3.1).
 fn well_known(url: &Url, name: &str, path: &str, query: Option<&str>) -> String {
     let path = if path == "/" { "" } else { path };
     at_path(
@@ -261,7 +265,8 @@ fn at_path(url: &Url, path: &str, query: Option<&str>) -> String {
     url.into()
 }
 
-/// These places and no others (MCP authorization row 4): a root document does not speak for an issuer with a path.
+/// Where an issuer's metadata may be: these places and no others (MCP authorization row 4). A document at the root does
+/// not speak for an issuer with a path.
 fn issuer_places(issuer: &Url) -> Vec<String> {
     let path = issuer.path().strip_suffix('/').unwrap_or(issuer.path());
     let mut places = vec![
@@ -308,7 +313,7 @@ mod tests {
     use proptest::test_runner::TestRunner;
     use serde_json::Value;
 
-    /// A server that answers by path: the rest of the request line is dropped.
+    /// A server whose answer depends on the path alone.
     fn at(answer: impl Fn(&str, &str) -> String + Send + 'static) -> Server {
         Server::start(move |base, request| {
             let target = request.split(' ').nth(1).unwrap();
@@ -532,7 +537,7 @@ mod tests {
                 _ => broken(),
             });
             assert!(protected(&server, "/mcp").await.is_ok(), "{status}");
-            // Nowhere a document, and not everywhere an answer: the origin is not taken instead.
+            // No place has a document, and one did not answer: the origin is not taken instead.
             for broken_first in [true, false] {
                 let server = at(move |_, target| match target {
                     "/mcp" => reply(404, "", ""),
@@ -545,7 +550,7 @@ mod tests {
                 assert_eq!(protected(&server, "/mcp").await, Err(Failure::TryLater));
                 assert_eq!(server.requests().len(), 3);
             }
-            // The server itself is no such place: what it would have said is not known.
+            // The server itself does not answer: what its challenge would have said is unknown.
             let down = at(move |_, _| broken());
             assert_eq!(protected(&down, "/mcp").await, Err(Failure::TryLater));
             assert_eq!(down.requests().len(), 1);
@@ -848,7 +853,7 @@ mod tests {
         assert_eq!(found.issuers, ["https://as.example"]);
     }
 
-    /// Each optional member in turn says anything at all, and the issuer can still be used.
+    /// Each optional member in turn has a random value, and the issuer can still be used.
     #[tokio::test]
     async fn no_optional_member_costs_the_issuer() {
         let mut runner = TestRunner::deterministic();

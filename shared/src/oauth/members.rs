@@ -1,5 +1,5 @@
-//! The one reading of JSON that servers and issuers answer with: resource and issuer metadata, registrations, tokens,
-//! refusals. Each member is read for itself, so that an odd one costs nothing but itself.
+//! One way to read the JSON that servers and issuers answer with: resource and issuer metadata, registrations, tokens,
+//! errors. Each member is read separately, so that a malformed one affects nothing but itself.
 
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
@@ -7,8 +7,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use std::collections::HashMap;
 
-/// The members of a JSON object that somebody else wrote. One of another type than was asked for, nested too deep or out of
-/// range is as good as absent; of one that is repeated the last counts.
+/// The members of a JSON object that somebody else wrote. A member of the wrong type, nested too deep or out of range
+/// counts as absent. Of a repeated member the last counts.
 #[derive(Default)]
 pub(super) struct Members<'a>(HashMap<String, &'a RawValue>);
 
@@ -20,7 +20,7 @@ impl<'a> Members<'a> {
             .map(Self)
     }
 
-    /// A text that says something. A list of one text counts as that text.
+    /// A text that is not empty. A list of one text counts as that text.
     pub fn text(&self, name: &str) -> Option<String> {
         match self.value(name)? {
             Value::String(text) => Some(text),
@@ -33,7 +33,7 @@ impl<'a> Members<'a> {
         .filter(|text| !text.trim().is_empty())
     }
 
-    /// The texts of a list, if it has any; what is no text is left out. A text alone counts as a list of its words.
+    /// The texts of a list, if it has any; other values in it are left out. A text counts as a list of its words.
     pub fn list(&self, name: &str) -> Option<Vec<String>> {
         let all: Vec<String> = match self.value(name)? {
             Value::String(text) => text.split_whitespace().map(str::to_owned).collect(),
@@ -58,7 +58,7 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// A whole number, also as a text or with a fraction, which is cut off.
+    /// A whole number. It may be a text, and may have a fraction, which is cut off.
     pub fn integer(&self, name: &str) -> Option<i64> {
         match self.value(name)? {
             Value::Number(number) => number.as_i64().or(number.as_f64().map(|n| n as i64)),
@@ -73,13 +73,13 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// A secret that is there: a text that is not empty.
+    /// A secret: a text that is not empty.
     pub fn secret(&self, name: &str) -> Option<SecretString> {
         let text: String = self.read(name)?;
         (!text.is_empty()).then(|| text.into())
     }
 
-    /// Whatever there is.
+    /// The value, of whatever type.
     pub fn value(&self, name: &str) -> Option<Value> {
         self.read(name)
     }
@@ -96,7 +96,7 @@ pub(super) mod tests {
     use secrecy::ExposeSecret;
     use serde_json::json;
 
-    /// JSON of any kind, as its text: some of it what nothing but a text can say.
+    /// JSON of any kind, as text: some of it cannot be represented in any other way.
     pub(in crate::oauth) fn anything() -> impl Strategy<Value = String> {
         let plain = prop_oneof![
             Just(Value::Null),

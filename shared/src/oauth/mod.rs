@@ -1,5 +1,5 @@
-//! What is said to MCP servers and authorization servers to find, get, refresh and revoke tokens: requests and answers,
-//! and no decision on what is stored. Cited as "MCP authorization": docs/contracts/mcp-authorization.md.
+//! Requests to MCP servers and authorization servers that find, get, refresh and revoke tokens, and how their answers
+//! are read. What is stored is decided elsewhere. Cited as "MCP authorization": docs/contracts/mcp-authorization.md.
 
 pub mod challenge;
 pub mod discovery;
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 const RETRY_AFTER_LIMIT: u64 = 300;
 
-/// The error codes that may be logged (MCP authorization 9); others are foreign text.
+/// The error codes that may be logged (MCP authorization 9). Any other is text that a stranger wrote.
 const WORDS: [&str; 12] = [
     "access_denied",
     "invalid_client",
@@ -31,18 +31,18 @@ const WORDS: [&str; 12] = [
     "unsupported_token_type",
 ];
 
-/// The `error` of an answer, if it is a known word; else the empty string.
+/// The `error` of an answer, if its code is known; otherwise the empty string.
 pub(crate) fn known(error: Option<&str>) -> &'static str {
     let said = error.unwrap_or_default();
     WORDS.into_iter().find(|word| *word == said).unwrap_or("")
 }
 
-/// Whether a status speaks of an outage and says nothing about what was asked (MCP authorization 2.2 and 6).
+/// Whether a status means an outage and answers nothing that was asked (MCP authorization 2.2 and 6).
 fn is_outage(status: u16) -> bool {
     matches!(status, 408 | 429 | 500..)
 }
 
-/// `Retry-After` in seconds, five minutes at most (MCP authorization 6.12).
+/// `Retry-After` as a duration, five minutes at most (MCP authorization 6.12).
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
     let seconds: u64 = text.trim().parse().ok()?;

@@ -1,5 +1,5 @@
-//! Which authorization server a token endpoint belongs to, where an operator configured endpoints instead of leaving them to
-//! discovery. Nothing is concluded from addresses: metadata counts only if it names that very token endpoint.
+//! Which authorization server a token endpoint belongs to, where the operator configured endpoints instead of leaving
+//! them to discovery. Addresses prove nothing: metadata counts only if it names exactly that token endpoint.
 
 use super::discovery::{self, Failure, Issuer};
 use crate::domain::address::origin;
@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How many of a resource's authorization servers are asked.
+/// The most authorization servers of a resource that are asked.
 const ISSUERS: usize = 4;
 
 /// What is known about a token endpoint whose issuer is looked up.
@@ -16,11 +16,11 @@ const ISSUERS: usize = 4;
 pub struct IssuerHints<'a> {
     /// The token endpoint, byte for byte.
     pub token_endpoint: &'a str,
-    /// Issuers to ask, the likeliest first: the one that an operator named, origins of configured endpoints.
+    /// Issuers to ask, the likeliest first: the one that the operator named, then origins of configured endpoints.
     pub issuers: Vec<String>,
-    /// The server that its tokens are for, whose metadata (RFC 9728) may name further ones.
+    /// The MCP server that the tokens are for. Its metadata (RFC 9728) may name further issuers.
     pub resource: Option<&'a str>,
-    /// Issuers and origins whose metadata may name a revocation endpoint anywhere: the operator stands for them.
+    /// Issuers and origins that the operator vouches for: their metadata may name a revocation endpoint at any host.
     pub trusted: Vec<String>,
 }
 
@@ -29,27 +29,28 @@ pub struct IssuerHints<'a> {
 pub struct Owner {
     /// Its metadata, without a revocation endpoint that must not be used.
     pub issuer: Issuer,
-    /// Whether there was one: it is at another host, and nobody but the metadata itself says that it belongs there.
+    /// Whether a revocation endpoint was left out: it is at another host, and only the metadata itself claims it.
     pub is_elsewhere: bool,
-    /// Whether more than its own metadata speaks for it, so that a grant may bear its name.
+    /// Whether more than its own metadata confirms the issuer, so that a grant may name it.
     pub is_certain: bool,
 }
 
-/// A candidate did not answer, and none of the others is the owner.
+/// A candidate did not answer, and none of the others owns the token endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outage {
-    /// Whether it was an issuer, and not the resource.
+    /// Whether an issuer did not answer; otherwise it was the resource.
     pub of_issuer: bool,
 }
 
-/// Looks for the issuer of a token endpoint; `None` if nobody who was asked is. Each candidate has to name the token endpoint
-/// in its metadata. That alone proves little, for anybody can publish it: a hostile server could name an issuer of its own
-/// that claims this token endpoint, to be sent refresh tokens and the client's secret for revocation. So tokens go to the
-/// origin of the token endpoint, whence they came, or where metadata says that is served there or vouched for. All of it may
-/// take no longer than `limit`.
+/// Looks for the issuer of a token endpoint; `None` if no candidate names the endpoint in its metadata.
+///
+/// Metadata alone proves little, because anybody can publish it: a hostile server could name an issuer of its own that
+/// claims this token endpoint, and would be sent refresh tokens and the client's secret for revocation. So tokens are
+/// sent only to the origin of the token endpoint, from which they came, or to an endpoint that metadata at that origin
+/// names or the operator vouches for. The whole search takes no longer than `limit`.
 ///
 /// # Errors
-/// [`Outage`].
+/// [`Outage`] when a candidate did not answer and none of the others is the owner.
 pub async fn find(
     egress: &Egress,
     issuer_hints: &IssuerHints<'_>,
@@ -109,7 +110,7 @@ async fn ask_one(
 }
 
 impl IssuerHints<'_> {
-    /// Takes the revocation endpoint away from metadata that may not name it.
+    /// Removes a revocation endpoint that the metadata may not name.
     fn judge(&self, name: &str, mut issuer: Issuer) -> Owner {
         let home = origin(self.token_endpoint);
         let is_trusted = origin(name) == home || self.trusted.iter().any(|one| one == name);
@@ -279,7 +280,7 @@ mod tests {
             ..IssuerHints::default()
         };
         assert_eq!(look(of_server).await, Err(Outage { of_issuer: false }));
-        // Somebody else who is the owner is believed all the same.
+        // Another host is still taken for the owner if its metadata names the token endpoint.
         let claimed = token.clone();
         let owner = host("", move |base| {
             metadata(base.to_owned(), &claimed, &claimed)

@@ -12,7 +12,7 @@ use serde_json::json;
 use url::Url;
 use zeroize::Zeroizing;
 
-/// The methods that Hawser can do, the one it would rather use first: more token endpoints read a secret in the form than in the
+/// The methods that Hawser supports, in order of preference. More token endpoints read a secret in the form than in the
 /// header, whatever they list.
 const METHODS: [ClientAuth; 3] = [ClientAuth::Post, ClientAuth::Basic, ClientAuth::None];
 
@@ -21,19 +21,19 @@ const METHODS: [ClientAuth; 3] = [ClientAuth::Post, ClientAuth::Basic, ClientAut
 pub struct Registered {
     /// `client_id`.
     pub client_id: String,
-    /// How it authenticates.
+    /// The method that it authenticates by.
     pub auth: ClientAuth,
-    /// What else is worth a try where the server refuses it: some register one method and read another.
+    /// The method to try where the server refuses the first: some servers register one method and accept another.
     pub other: Option<ClientAuth>,
     /// Its secret, unless it is a public client.
     pub secret: Option<SecretString>,
-    /// When the secret ends, in seconds since the epoch; `None` for never.
+    /// When the secret expires, in seconds since the epoch; `None` for never.
     pub secret_expires_at: Option<i64>,
     /// How to remove the client.
     pub management: Option<Management>,
 }
 
-/// Where and with what a client is managed (RFC 7592).
+/// How a client is managed (RFC 7592).
 #[derive(Debug)]
 pub struct Management {
     /// `registration_client_uri`.
@@ -42,23 +42,23 @@ pub struct Management {
     pub token: SecretString,
 }
 
-/// Why there is no client.
+/// Why no client was registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The server registers no client that Hawser could be.
+    /// The server registers no client of a kind that Hawser can be.
     Refused,
-    /// An outage.
+    /// The server did not answer. A later try may succeed.
     TryLater,
 }
 
-/// What became of a client.
+/// How the removal of a client ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deregistered {
-    /// It is not there (any more).
+    /// The client does not exist, or does not exist any more.
     Gone,
     /// A definite refusal, or an address that is not allowed.
     Refused,
-    /// An outage.
+    /// The server did not answer. A later try may succeed.
     TryLater,
 }
 
@@ -71,8 +71,8 @@ impl From<egress::Failure> for Failure {
     }
 }
 
-/// Registers a client. What the answer says counts, not what was asked; a client that turns out to be unusable is removed
-/// again as far as that is possible.
+/// Registers a client. The answer decides what the client is, not the request. A client that Hawser cannot use is
+/// removed again, if the server supports that.
 ///
 /// # Errors
 /// [`Failure`].
@@ -140,7 +140,8 @@ pub async fn register(
     }
 }
 
-/// What to ask for: absent means that the server does HTTP Basic (RFC 8414 2).
+/// The method to ask for; `None` if the server supports none of ours. A server that lists none does HTTP Basic (RFC
+/// 8414 2).
 fn method(supported: Option<&[String]>) -> Option<ClientAuth> {
     let Some(supported) = supported else {
         return Some(ClientAuth::Basic);
@@ -150,12 +151,12 @@ fn method(supported: Option<&[String]>) -> Option<ClientAuth> {
         .find(|method| supported.iter().any(|name| name == method.as_str()))
 }
 
-/// The client that an answer describes, if Hawser can be that client. Without a secret it is a public one, whatever the
-/// answer calls it.
+/// The client that an answer describes; `None` if Hawser cannot be that client. Without a secret it is a public client,
+/// whatever method the answer names.
 fn accept(answer: &Members<'_>, asked: ClientAuth, redirect_uri: &str) -> Option<Registered> {
     let said = match answer.text("token_endpoint_auth_method") {
         Some(name) => METHODS.into_iter().find(|method| method.as_str() == name)?,
-        // The default of RFC 7591 2, where a secret came unasked.
+        // The default of RFC 7591 2, if the server gives a secret without having been asked for one.
         None if asked == ClientAuth::None => ClientAuth::Basic,
         None => asked,
     };
@@ -178,7 +179,7 @@ fn accept(answer: &Members<'_>, asked: ClientAuth, redirect_uri: &str) -> Option
     })
 }
 
-/// Removes a client (RFC 7592 2.3). A token that is not accepted went with its client.
+/// Removes a client (RFC 7592 2.3). A registration token that is refused means that its client is gone.
 pub async fn deregister(egress: &Egress, uri: &str, token: &SecretString) -> Deregistered {
     let bearer = Zeroizing::new(format!("Bearer {}", token.expose_secret()));
     let Ok(mut bearer) = HeaderValue::from_str(&bearer) else {

@@ -1,5 +1,5 @@
-//! What goes into the browser: the authorization request (MCP authorization 5) with PKCE (RFC 7636;
-//! MCP authorization row 15).
+//! The authorization request that the browser is sent away with (MCP authorization 5), and its PKCE (RFC 7636; MCP
+//! authorization row 15).
 
 use crate::Result;
 use crate::domain::address::origin;
@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
 
-/// What an operator's own parameters of the authorization request cannot be, set by us or not.
+/// Parameters of the authorization request that operators cannot set, whether Hawser sends them or not.
 const RESERVED: [&str; 11] = [
     "response_type",
     "response_mode",
@@ -25,7 +25,7 @@ const RESERVED: [&str; 11] = [
     "request_uri",
 ];
 
-/// What Google's issuer is asked: without the first there is no refresh token, without the second none when a user consents
+/// Parameters for Google: without the first it gives no refresh token, without the second none when a user consents
 /// again.
 const GOOGLE: [(&str, &str); 2] = [("access_type", "offline"), ("prompt", "consent")];
 
@@ -34,7 +34,7 @@ pub fn is_reserved(name: &str) -> bool {
     RESERVED.contains(&name)
 }
 
-/// What an issuer needs to be asked besides the protocol; what the operator says of the same parameters counts before it.
+/// Parameters that an issuer needs beyond the protocol. The operator's values of the same parameters take precedence.
 pub fn customary(
     issuer: &str,
     authorization_endpoint: &str,
@@ -57,7 +57,7 @@ pub struct Pkce {
 }
 
 impl Pkce {
-    /// A fresh pair.
+    /// A new random pair.
     ///
     /// # Errors
     /// [`crate::Error::Internal`] when the random generator fails.
@@ -72,9 +72,9 @@ impl Pkce {
     }
 }
 
-/// The URL of an authorization request: the endpoint with its own query, in which `parameters` replace those of the same
-/// name. `None` if the endpoint is no URL; whether it may be used at all is asked of
-/// [`Egress::check`](crate::egress::Egress::check).
+/// The URL of an authorization request: the endpoint with its own query, in which `parameters` replace those of the
+/// same name. `None` if the endpoint is no URL. [`Egress::check`](crate::egress::Egress::check) decides whether it may
+/// be used at all.
 pub fn authorization_url(endpoint: &str, parameters: &[(&str, &str)]) -> Option<String> {
     let mut url = Url::parse(endpoint).ok()?;
     let is_own = |piece: &&str| {

@@ -1,4 +1,4 @@
-//! Revoking tokens: by RFC 7009 (MCP authorization 7), and by the documented ways of providers that do not have it.
+//! Revoking tokens: by RFC 7009 (MCP authorization 7), and by the documented APIs of providers that do not support it.
 
 use super::members::Members;
 use super::token::Credentials;
@@ -22,24 +22,25 @@ pub enum Hint {
     Access,
 }
 
-/// What one attempt came to (outcomes of MCP authorization 7).
+/// What one attempt came to. What follows from it is a [`RevocationOutcome`](crate::domain::revocation::RevocationOutcome),
+/// one of MCP authorization 7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The endpoint said so, and nothing in its answer says otherwise.
+    /// The endpoint confirmed it, and nothing in its answer contradicts that.
     Revoked,
-    /// The endpoint says that the token is none (any more).
+    /// The endpoint does not know the token, or does not know it any more.
     AlreadyInvalid,
-    /// The endpoint does not revoke such tokens.
+    /// The endpoint does not revoke tokens of this kind.
     Unsupported,
-    /// The client is not accepted: worth two more tries.
+    /// The endpoint refused the client. Two more tries are worth it.
     InvalidClient,
     /// Any other definite refusal, or an address that is not allowed.
     Refused,
-    /// An outage.
+    /// The endpoint did not answer. A later try may succeed.
     TryLater,
 }
 
-/// What one attempt came to, for the receipt.
+/// The answer to one attempt, for the receipt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The verdict.
@@ -62,15 +63,15 @@ impl Hint {
 /// Where tokens are revoked, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Endpoint<'a> {
-    /// Its URL; for a provider's own way what comes before the client's or the token's name.
+    /// The URL. For a provider's own method, without the client's id or the token at its end.
     pub url: &'a str,
-    /// The way.
+    /// The revocation method.
     pub method: RevocationMethod,
-    /// The client that the tokens were issued to, with the authentication to be used here.
+    /// The client that the tokens were issued to, with its authentication at this endpoint.
     pub credentials: Credentials<'a>,
 }
 
-/// What an answer says: the members of its body, of which only those that are asked for are looked at, and none is logged.
+/// The body of an answer. Only the members that decide the verdict are read, and none is logged.
 #[derive(Default)]
 struct Said<'a>(Members<'a>);
 
@@ -83,7 +84,7 @@ impl Said<'_> {
         self.0.value(name) == Some(Value::Bool(value))
     }
 
-    /// Whether the body takes back what a 2xx says: servers of APIs answer 200 to everything and tell failures in the body.
+    /// Whether the body contradicts a 2xx: some APIs answer 200 to everything and report failures in the body.
     fn is_denial(&self) -> bool {
         let is_error = match self.0.value("error") {
             None | Some(Value::Null | Value::Bool(false)) => false,
@@ -114,7 +115,7 @@ impl Endpoint<'_> {
                 self.delete_at_hubspot(egress, token).await
             }
             (RevocationMethod::Slack, Hint::Access) => self.revoke_at_slack(egress, token).await,
-            // Not documented for such tokens.
+            // GitHub and Slack do not document it for refresh tokens.
             (RevocationMethod::Github | RevocationMethod::Slack, Hint::Refresh)
             | (RevocationMethod::Hubspot, Hint::Access) => {
                 return Answer::unasked(Verdict::Unsupported);
@@ -144,7 +145,7 @@ impl Endpoint<'_> {
         }
     }
 
-    /// "Delete an app token": HTTP Basic of the OAuth app, the token in the body.
+    /// GitHub's "Delete an app token": HTTP Basic of the OAuth app, the token in the body.
     async fn delete_at_github(
         &self,
         egress: &Egress,
@@ -167,7 +168,7 @@ impl Endpoint<'_> {
         egress.send(request).await
     }
 
-    /// "Delete a refresh token": the token is its own credential.
+    /// HubSpot's "Delete a refresh token": the token authenticates the request.
     async fn delete_at_hubspot(
         &self,
         egress: &Egress,
@@ -183,7 +184,7 @@ impl Endpoint<'_> {
         egress.send(request).await
     }
 
-    /// `auth.revoke`: the token is its own credential.
+    /// Slack's `auth.revoke`: the token authenticates the request.
     async fn revoke_at_slack(
         &self,
         egress: &Egress,
@@ -202,7 +203,7 @@ impl Endpoint<'_> {
         egress.send(request).await
     }
 
-    /// The URL with further segments, each escaped.
+    /// The URL with further path segments, each escaped.
     fn below<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Result<String, Failure> {
         let mut url = Url::parse(self.url).map_err(|_| Failure::Refused)?;
         url.path_segments_mut()
@@ -214,7 +215,7 @@ impl Endpoint<'_> {
 }
 
 impl Answer {
-    /// A verdict that needed no answer, or got none.
+    /// A verdict without an answer: nothing was sent, or nothing came back.
     pub const fn unasked(verdict: Verdict) -> Self {
         Self {
             verdict,
@@ -224,7 +225,7 @@ impl Answer {
     }
 }
 
-/// RFC 7009. What the body says of an error counts before the status: a 200 that names one has revoked nothing.
+/// The verdict by RFC 7009. An error in the body counts before the status: a 200 with an error has revoked nothing.
 fn standard(status: u16, said: &Said<'_>) -> Verdict {
     match (status, known(said.text("error").as_deref())) {
         (_, "invalid_token" | "invalid_grant") => Verdict::AlreadyInvalid,
@@ -239,8 +240,8 @@ fn standard(status: u16, said: &Said<'_>) -> Verdict {
     }
 }
 
-/// 204 is documented for what was deleted, and 404 in the API's own shape for a token that is none. Limits are told by 403 or
-/// 429.
+/// GitHub's verdict. 204 is documented for a deleted token. 404 with a body of GitHub's API means that the token does
+/// not exist. A rate limit is a 403 or 429.
 fn github(fetched: &Fetched, said: &Said<'_>) -> Verdict {
     let is_limited = fetched.headers.contains_key(RETRY_AFTER)
         || fetched
@@ -257,7 +258,8 @@ fn github(fetched: &Fetched, said: &Said<'_>) -> Verdict {
     }
 }
 
-/// 204 is documented. Of a token that is none HubSpot says so by name, or answers 404 in its own shape.
+/// HubSpot's verdict. 204 is documented. A token that does not exist has an error of its own, or a 404 with HubSpot's
+/// body.
 fn hubspot(status: u16, said: &Said<'_>) -> Verdict {
     match (status, said.text("status").as_deref()) {
         (_, Some("BAD_REFRESH_TOKEN")) | (404, Some(_)) => Verdict::AlreadyInvalid,
@@ -267,8 +269,9 @@ fn hubspot(status: u16, said: &Said<'_>) -> Verdict {
     }
 }
 
-/// Slack answers 200 to everything: `ok` says whether it understood, `revoked` whether the token is revoked. `invalid_auth`
-/// is no proof that a token is over, for Slack says it of addresses that may not ask too.
+/// Slack's verdict. Slack answers 200 to everything: `ok` says whether it understood, `revoked` whether the token is
+/// revoked. `invalid_auth` does not prove that a token has ended: Slack also sends it to network addresses that may not
+/// ask.
 fn slack(status: u16, said: &Said<'_>) -> Verdict {
     match said.text("error").unwrap_or_default().as_str() {
         "token_revoked" | "token_expired" | "account_inactive" => return Verdict::AlreadyInvalid,

@@ -13,36 +13,36 @@ use std::time::{Duration, Instant};
 use url::form_urlencoded::{self, byte_serialize};
 use zeroize::Zeroizing;
 
-/// How long after it was first asked an endpoint that refuses the client is asked again in another way. A refusal comes at once
-/// or not at all, and a lease on a grant outlasts one slow answer, not two.
+/// After a refusal of the client, other authentication methods are tried within this time of the first request. A
+/// refusal comes at once or not at all, and a lease on a grant outlasts one slow answer, not two.
 const PROBING: Duration = Duration::from_secs(3);
-/// A token that claims to last longer is held to this: ten years in seconds.
+/// The longest lifetime of a token that is believed, in seconds: ten years.
 const LONGEST_LIFETIME: i64 = 10 * 365 * 86_400;
 
-/// Who asks.
+/// The client that asks, with its secret.
 #[derive(Clone, Copy, Debug)]
 pub struct Credentials<'a> {
     /// The client.
     pub client: &'a Client,
-    /// Its secret; one that is missing counts as empty (RFC 6749 2.3.1).
+    /// The client's secret; a missing one counts as empty (RFC 6749 2.3.1).
     pub secret: Option<&'a SecretString>,
 }
 
-/// A token endpoint and what is said there whatever is asked.
+/// A token endpoint, and what every request to it contains.
 #[derive(Clone, Copy, Debug)]
 pub struct Endpoint<'a> {
     /// Its URL.
     pub url: &'a str,
-    /// Who asks.
+    /// The client that asks.
     pub credentials: Credentials<'a>,
     /// The resource indicator, verbatim (MCP authorization row 16).
     pub resource: Option<&'a str>,
-    /// What the operator adds; it replaces nothing that the protocol defines.
+    /// Parameters that the operator adds. They replace nothing that the protocol defines.
     pub extra: &'a [(String, SecretString)],
 }
 
 impl<'a> Endpoint<'a> {
-    /// That of what was issued, with the client's secret and what the operator adds.
+    /// The endpoint that issued a grant, with the client's secret and the operator's parameters.
     pub fn of(
         issuance: &'a Issuance,
         secret: Option<&'a SecretString>,
@@ -60,51 +60,51 @@ impl<'a> Endpoint<'a> {
     }
 }
 
-/// A good answer.
+/// A successful answer.
 #[derive(Debug)]
 pub struct Tokens {
     /// `access_token`.
     pub access: SecretString,
-    /// `refresh_token`; `None` in a refresh means that the old one stays (MCP authorization 6.8).
+    /// `refresh_token`. `None` in the answer to a refresh means that the old one stays (MCP authorization 6.8).
     pub refresh: Option<SecretString>,
-    /// `id_token` (OpenID Connect Core 1.0), which says who has signed in; not verified.
+    /// `id_token` (OpenID Connect Core 1.0), which says who has signed in. Not verified here.
     pub id_token: Option<SecretString>,
-    /// Seconds until the access token ends, at most ten years; zero if it has ended already.
+    /// Seconds until the access token expires, at most ten years; zero if it has expired already.
     pub expires_in: Option<i64>,
-    /// The scopes granted; `None` means as asked.
+    /// The scopes granted; `None` means those that were asked for.
     pub scopes: Option<Vec<String>>,
-    /// How the client authenticated for them.
+    /// The method by which the client authenticated.
     pub auth: ClientAuth,
 }
 
-/// Tokens in an answer that cannot be used as it is. They have been issued all the same.
+/// Tokens in an answer that is otherwise unusable. They were issued all the same, so they must be stored or revoked.
 #[derive(Debug)]
 pub struct Received {
     /// `access_token`.
     pub access: Option<SecretString>,
     /// `refresh_token`.
     pub refresh: Option<SecretString>,
-    /// Whether the answer is a good one by its status and says nothing of an error, so that its refresh token serves.
+    /// Whether the status is 2xx and the body reports no error, so that the refresh token is valid.
     pub is_good: bool,
 }
 
-/// An answer without usable tokens, or none.
+/// Why there are no usable tokens.
 #[derive(Debug)]
 pub struct TokenFailure {
-    /// What follows from it.
+    /// The class of the failure, which decides what follows.
     pub class: Class,
     /// The HTTP status, if there was an answer.
     pub status: Option<u16>,
-    /// The `error` if it is a known code, else empty.
+    /// The `error` code if it is known, otherwise empty.
     pub word: &'static str,
     /// How long the server asks to be left alone, five minutes at most.
     pub retry_after: Option<Duration>,
-    /// The tokens in it, to be stored or revoked.
+    /// The tokens in the answer, to be stored or revoked.
     pub received: Option<Received>,
 }
 
 impl TokenFailure {
-    /// The issuer may not be asked.
+    /// The tenant's servers may not use the issuer, so it was not asked.
     pub const NOT_ASKED: Self = Self {
         class: Class::Configuration,
         status: None,
@@ -114,25 +114,25 @@ impl TokenFailure {
     };
 }
 
-/// The classes of a refused refresh (MCP authorization 6).
+/// The classes of failures at the token endpoint (MCP authorization 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// The grant is over, once the store still holds what was sent.
+    /// The grant has ended, provided that the store still holds the refresh token that was sent.
     InvalidGrant,
-    /// The client is not accepted; the tokens are not at fault.
+    /// The issuer refused the client. The tokens are not at fault.
     InvalidClient,
-    /// What was asked is wrong.
+    /// The request itself is wrong, so the configuration is.
     Configuration,
-    /// An outage.
+    /// The issuer did not answer. A later try may succeed.
     Transient,
-    /// An answer that means nothing, or an address that is not allowed.
+    /// The answer is not understood, or the address is not allowed.
     Unusable,
 }
 
 impl Credentials<'_> {
-    /// Posts a form, authenticated as the client was registered; and where the endpoint calls that no valid request, once more
-    /// with id and secret in the form besides. Some insist on both there, however the client authenticates, and on the secret of
-    /// a public client, which is an empty one (RFC 6749 2.3.1).
+    /// Posts a form, authenticated as the client was registered. If the endpoint calls the request invalid, posts it
+    /// once more with id and secret in the form as well. Some endpoints require both there, however the client
+    /// authenticates, and also the secret of a public client, which is empty (RFC 6749 2.3.1).
     pub(super) async fn post(
         &self,
         egress: &Egress,
@@ -185,7 +185,8 @@ impl Credentials<'_> {
         basic(&self.client.id, secret.unwrap_or_default())
     }
 
-    /// Headers and body of a form with the client's own credentials. Apart, because its writer may not be held while waiting.
+    /// Headers and body of a form with the client's credentials. A function of its own, because its serializer must not
+    /// be held across an await.
     fn form(
         &self,
         auth: ClientAuth,
@@ -223,7 +224,7 @@ fn is_called_invalid(fetched: &Fetched) -> bool {
     error.is_some_and(|error| error == "invalid_request")
 }
 
-/// HTTP Basic with both parts form-encoded first (RFC 6749 2.3.1).
+/// HTTP Basic. Both parts are form-encoded first (RFC 6749 2.3.1).
 fn basic(id: &str, secret: &str) -> Result<HeaderValue, egress::Failure> {
     let mut pair = Zeroizing::new(String::new());
     pair.extend(byte_serialize(id.as_bytes()));
@@ -235,7 +236,7 @@ fn basic(id: &str, secret: &str) -> Result<HeaderValue, egress::Failure> {
     Ok(value)
 }
 
-/// Exchanges a code. Never to be repeated once it was sent by a client that was not refused (MCP authorization 5.4).
+/// Exchanges a code. Must not be repeated after it was sent, unless the client was refused (MCP authorization 5.4).
 ///
 /// # Errors
 /// [`TokenFailure`].
@@ -255,7 +256,7 @@ pub async fn exchange(
     at.ask(egress, &form).await
 }
 
-/// Refreshes, for the same scopes (MCP authorization 6.5).
+/// Refreshes a grant, for the same scopes (MCP authorization 6.5).
 ///
 /// # Errors
 /// [`TokenFailure`].
@@ -271,7 +272,7 @@ pub async fn refresh(
     at.ask(egress, &form).await
 }
 
-/// Asks for a token of the client's own (RFC 6749 4.4).
+/// Asks for a token for the client itself (RFC 6749 4.4).
 ///
 /// # Errors
 /// [`TokenFailure`].
@@ -289,9 +290,10 @@ pub async fn client_credentials(
 }
 
 impl Endpoint<'_> {
-    /// Where the client is refused, it tries the other ways to authenticate that the issuer offers, each once: issuers look at
-    /// the client first, and what a refused one presents is not used up. The first refusal is what counts unless another way
-    /// leads to tokens; what else an issuer says to a client that it may not know says nothing about what was presented.
+    /// Where the client is refused, tries the other authentication methods that the issuer offers, each once. Issuers
+    /// check the client first, so what a refused client presents is not used up. Unless another method succeeds, the
+    /// first refusal counts: what an issuer says to a client that it does not recognise says nothing about the code or
+    /// token.
     async fn ask(&self, egress: &Egress, asked: &[(&str, &str)]) -> Result<Tokens, TokenFailure> {
         let begun = Instant::now();
         let client = self.credentials.client;
@@ -348,14 +350,16 @@ impl Endpoint<'_> {
     }
 }
 
-/// The most bytes of tokens that are stored: they have to fit into one item, and so has their revocation.
+/// The largest token that is stored, in bytes with its refresh token: both have to fit into one item, and so has their
+/// revocation.
 const LARGEST: usize = 64 * 1024;
-/// The most bytes of scopes that are taken from an answer.
+/// The largest list of scopes that is taken from an answer, in bytes.
 const LARGEST_SCOPES: usize = 16 * 1024;
-/// Types of token that are not used as they are (RFC 8693 3, RFC 9449). Others are names that issuers have for bearer tokens.
+/// Types of token that cannot be used as bearer tokens (RFC 8693 3, RFC 9449). Other unknown names stand for bearer
+/// tokens.
 const UNUSABLE_TYPES: [&str; 4] = ["mac", "pop", "dpop", "n_a"];
 
-/// What is there counts, whatever is odd beside it. A refresh may leave out `token_type`, and so may the rest.
+/// Reads an answer. An access token counts, whatever is odd beside it. `token_type` may be missing, as in refreshes.
 fn read(fetched: &Fetched, auth: ClientAuth) -> Result<Tokens, TokenFailure> {
     let document = fetched.text();
     let members = Members::parse(&document);
@@ -408,8 +412,8 @@ fn read(fetched: &Fetched, auth: ClientAuth) -> Result<Tokens, TokenFailure> {
     }
 }
 
-/// Whether an access token can be sent, and fits into an item with its refresh token. It consists of what RFC 6749 makes tokens
-/// of (A.12), so that no line break or other byte in it can end a header or begin another.
+/// Whether an access token can be sent, and fits into an item with its refresh token. It may only have the characters
+/// of RFC 6749 A.12, so that no line break or other byte in it can end a header or begin another.
 fn can_be_kept(access: &SecretString, refresh: Option<&SecretString>) -> bool {
     let access = access.expose_secret();
     let refresh = refresh.map_or(0, |token| token.expose_secret().len());
@@ -418,14 +422,14 @@ fn can_be_kept(access: &SecretString, refresh: Option<&SecretString>) -> bool {
         && access.len() + refresh <= LARGEST
 }
 
-/// A token in an answer that is a form. Such answers are not supported, but their tokens are revoked.
+/// A token in a form-encoded answer. Such answers are not supported, but their tokens are revoked.
 fn in_form(document: &str, name: &str) -> Option<SecretString> {
     let mut pairs = form_urlencoded::parse(document.trim().as_bytes());
     let (_, token) = pairs.find(|(key, token)| key == name && !token.is_empty())?;
     Some(token.into_owned().into())
 }
 
-/// By the `error`, whatever the status; by the status if the error says nothing (MCP authorization 6).
+/// The class of a failure: by the `error` if its code is known, otherwise by the status (MCP authorization 6).
 fn class(word: &str, status: u16) -> Class {
     match (word, status) {
         ("invalid_grant", _) => Class::InvalidGrant,
@@ -806,7 +810,7 @@ pub(super) mod tests {
         }
     }
 
-    /// A server that takes clients only in one way, and what it was asked.
+    /// A server that accepts clients by one method only, and the requests that it got.
     async fn probe(
         takes: ClientAuth,
         others: &[ClientAuth],
@@ -880,7 +884,7 @@ pub(super) mod tests {
         }
     }
 
-    /// What is said to a client that may not be known says nothing about what it presents.
+    /// Whatever else is said to a refused client says nothing about what the client presented.
     #[tokio::test]
     async fn the_first_refusal_counts() {
         for second in [

@@ -1,5 +1,5 @@
-//! What somebody who has signed in allows an application: asked once, remembered, and turned into an authorization code
-//! (Inbound 2).
+//! The consent of a signed-in person to an application: Hawser asks once, remembers the answer, and issues an authorization
+//! code (Inbound 2).
 
 use super::sign_in::{SIGN_IN_LIFETIME, SignedIn};
 use crate::domain::application::{Remembered, Wanted};
@@ -13,23 +13,23 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-/// How often something is tried to be remembered while others are remembered too.
+/// Attempts at storing an answer while other answers of the same person are stored.
 const ATTEMPTS: usize = 3;
-/// The purpose of what is sealed.
+/// The purpose under which questions are sealed.
 const QUESTION: &str = "application-question";
 
-/// A question that somebody who has signed in is to answer: whether an application may do what it asks for.
+/// The question to a signed-in person whether an application may have what it asks for.
 #[derive(Debug)]
 pub struct Question {
-    /// The application's request, as it came.
+    /// The application's request, as it was received.
     pub query: String,
-    /// Who is asked.
+    /// The person who is asked.
     pub signed_in: SignedIn,
     /// How often they had been offboarded when they signed in; void at any other number.
     pub offboardings: u64,
 }
 
-/// What travels in the form of the page that asks.
+/// The content of the hidden field of the page that asks.
 #[derive(Serialize, Deserialize)]
 struct SealedQuestion {
     query: String,

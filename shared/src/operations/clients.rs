@@ -1,6 +1,5 @@
-//! The OAuth client that a consent is asked for as: the operator's, our metadata document, or one registered on the spot
-//! (MCP authorization 3). And what else a server's OAuth needs to be known: settings from its registration or its
-//! integration.
+//! The OAuth client of a consent: the operator's, our metadata document, or a client that is registered for it
+//! (MCP authorization 3). Also the OAuth settings of a server, from its registration or its integration.
 
 use super::integrations;
 use crate::domain::address::{host, origin};
@@ -28,7 +27,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-/// The path that issuers answer to.
+/// The path of our redirect URI.
 pub(super) const CALLBACK_PATH: &str = "/oauth/callback";
 
 /// The operator's OAuth settings for a server.

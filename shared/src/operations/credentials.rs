@@ -1,7 +1,7 @@
 //! The credentials of one subject at one server: finding, installing and ending them.
 
 use super::servers::data_key;
-use super::{Permitted, Unchecked};
+use super::{DeletionPreview, Permitted, Removal, Unchecked, retry_on_contention};
 use crate::auth::credentials::Presented;
 use crate::domain::caller::Caller;
 use crate::domain::credential::{
@@ -10,18 +10,18 @@ use crate::domain::credential::{
 use crate::domain::event::{Action, Event};
 use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::reason::Reason;
-use crate::domain::receipt::{Counts, Outcomes, Receipt, Removed};
+use crate::domain::receipt::{Counts, Receipt, Removed};
 use crate::domain::server::{Auth, Numbered, Server};
 use crate::domain::subject::Subject;
 use crate::seal::Kind;
 use crate::state::app::App;
-use crate::table::credentials::{Outcome, record_keys};
+use crate::table::credentials::{WriteOutcome, record_keys};
 use crate::table::reasons::StoredReason;
 use crate::table::{Found, Key, Table, servers};
 use crate::{Error, Result};
 use std::collections::HashMap;
 
-/// Servers whose records are read at once: three keys each, and a batch holds a hundred.
+/// Servers whose records are read at once: three keys each, and a batch has at most a hundred.
 const SERVERS_AT_ONCE: usize = 33;
 
 /// A server and the records of one subject there.
@@ -29,10 +29,16 @@ const SERVERS_AT_ONCE: usize = 33;
 pub struct ServerAndRecords {
     /// The server.
     pub server: Server,
-    /// Whose records.
+    /// The subject.
     pub subject: Subject,
-    /// The records.
+    /// The subject's records there.
     pub records: Records,
+}
+
+impl AsRef<Server> for ServerAndRecords {
+    fn as_ref(&self) -> &Server {
+        &self.server
+    }
 }
 
 impl ServerAndRecords {
@@ -72,10 +78,7 @@ impl ServerAndRecords {
     }
 
     /// The subject's credential of a source.
-    ///
-    /// # Errors
-    /// [`Error::CredentialNotFound`] when there is none.
-    pub fn credential(&self, source: Source) -> Result<Credential> {
+    fn credential(&self, source: Source) -> Result<Credential> {
         let credential = match source {
             Source::Override => self
                 .records
@@ -111,7 +114,7 @@ pub async fn find(
     Ok(Unchecked::new(caller, at))
 }
 
-/// The same for the caller's own records.
+/// Reads a server with the caller's own records there.
 ///
 /// # Errors
 /// As [`find`].
@@ -205,37 +208,89 @@ pub async fn of_subject(
     Ok(all)
 }
 
-/// Ends one credential of a subject: it is out of every read path when this returns. Returns the receipt's id.
+/// Ends one credential of a subject: it is out of every read path when this returns. `read` finds the subject's records
+/// for a caller who may do this. Returns the receipt's id.
 ///
 /// A grant's tokens move into a revocation in the same transaction, and consents begun until now are void.
 ///
 /// # Errors
-/// [`Error::CredentialNotFound`], [`Error::ServerNotFound`] when it has just been deleted, [`Error::Contended`] when
-/// the record is being replaced; [`Error::Unavailable`], [`Error::Internal`].
-pub async fn disconnect(
+/// Those of `read`; [`Error::CredentialNotFound`], [`Error::ServerNotFound`] when it has just been deleted,
+/// [`Error::Contended`] when the record keeps being replaced; [`Error::Unavailable`], [`Error::Internal`].
+pub async fn disconnect<E, F>(
+    app: &App,
+    read: impl FnMut() -> F,
+    source: Source,
+    dry_run: bool,
+) -> Result<Removal<String>, E>
+where
+    E: From<Error>,
+    F: Future<Output = Result<Permitted<ServerAndRecords>, E>>,
+{
+    retry_on_contention(read, async |at| {
+        let credential = at.found.credential(source)?;
+        if dry_run {
+            let mut preview = DeletionPreview::default();
+            preview.add(&credential);
+            return Ok(Removal::Planned(preview));
+        }
+        remove(app, &at, &credential).await.map(Removal::Done)
+    })
+    .await
+}
+
+/// Ends whatever credentials a subject has at a server, one by one, as [`disconnect`] does. Returns the receipt's id of
+/// the last one, or none where there was nothing to end.
+///
+/// # Errors
+/// Those of [`disconnect`] but for [`Error::CredentialNotFound`].
+pub async fn disconnect_all<E, F>(
+    app: &App,
+    read: impl FnMut() -> F,
+    dry_run: bool,
+) -> Result<Removal<Option<String>>, E>
+where
+    E: From<Error>,
+    F: Future<Output = Result<Permitted<ServerAndRecords>, E>>,
+{
+    retry_on_contention(read, async |at| {
+        let sources = [Source::Oauth, Source::Override].into_iter();
+        let credentials = sources.filter_map(|source| at.found.credential(source).ok());
+        if dry_run {
+            let mut preview = DeletionPreview::default();
+            credentials.for_each(|credential| preview.add(&credential));
+            return Ok(Removal::Planned(preview));
+        }
+        let mut receipt = None;
+        for credential in credentials {
+            receipt = Some(remove(app, &at, &credential).await?);
+        }
+        Ok(Removal::Done(receipt))
+    })
+    .await
+}
+
+/// Removes one credential of a subject. Returns the receipt's id.
+async fn remove(
     app: &App,
     at: &Permitted<ServerAndRecords>,
-    source: Source,
+    credential: &Credential,
 ) -> Result<String> {
     let ServerAndRecords {
         server, subject, ..
     } = &at.found;
-    let credential = at.found.credential(source)?;
+    let source = credential.source();
     let now = app.now();
+    let (id, actor) = (Sortable::new(now)?.ulid(), at.caller.actor.clone());
+    let removed = Removed::Credential {
+        subject: subject.clone(),
+        source,
+    };
     let receipt = Receipt {
-        id: Sortable::new(now)?.ulid(),
-        removed: Removed::Credential {
-            subject: subject.clone(),
-            source,
-        },
         server: Some(server.id),
-        actor: at.caller.actor.clone(),
-        at: now,
         closed: true,
         changed_at: Some(now),
         counts: Some(Counts::one(source)),
-        outcomes: Outcomes::default(),
-        presented: Vec::new(),
+        ..Receipt::open(id, removed, actor, now)
     };
     let kept = StoredReason {
         subject,
@@ -251,32 +306,51 @@ pub async fn disconnect(
         .under(Some(&receipt.id));
     match app
         .table
-        .remove_credential(tenant, server.id, &credential, &kept, &receipt, &event)
+        .remove_credential(tenant, server.id, credential, &kept, &receipt, &event)
         .await?
     {
-        Outcome::Done => {
+        WriteOutcome::Done => {
             app.work_appeared.notify_one();
             Ok(receipt.id)
         }
-        Outcome::ServerMoved => Err(Error::ServerNotFound),
-        Outcome::RecordMoved | Outcome::ReceiptClosed => Err(Error::Contended),
+        WriteOutcome::ServerMoved => Err(Error::ServerNotFound),
+        WriteOutcome::RecordMoved | WriteOutcome::ReceiptClosed => Err(Error::Contended),
     }
 }
 
-/// Installs or replaces a subject's override. `keeping` is the stored override some of whose values `value` repeats;
-/// if that one is replaced meanwhile, the caller must look again.
+/// An override to install for a subject at the server that was read.
+#[derive(Debug)]
+pub struct NewOverride {
+    /// The server, and the subject's records there.
+    pub at: Permitted<ServerAndRecords>,
+    /// The values.
+    pub value: OverrideValue,
+    /// Whether some of them are those of the stored override, which must not be another one by then.
+    pub keeps_stored: bool,
+}
+
+/// Installs or replaces a subject's override. `read` finds the subject's records for a caller who may do this, and makes
+/// the override of them.
 ///
 /// # Errors
-/// [`Error::Contended`] when server or override are not those that were read; [`Error::Unavailable`],
+/// Those of `read`; [`Error::Contended`] when server or override keep changing; [`Error::Unavailable`],
 /// [`Error::Internal`].
-pub async fn install_override(
-    app: &App,
-    caller: &Caller,
-    server: &Server,
-    subject: &Subject,
-    value: &OverrideValue,
-    keeping: Option<&Override>,
-) -> Result<Override> {
+pub async fn install_override<E, F>(app: &App, read: impl FnMut() -> F) -> Result<Override, E>
+where
+    E: From<Error>,
+    F: Future<Output = Result<NewOverride, E>>,
+{
+    retry_on_contention(read, async |new| store_override(app, &new).await).await
+}
+
+async fn store_override(app: &App, new: &NewOverride) -> Result<Override> {
+    let Permitted { caller, found } = &new.at;
+    let ServerAndRecords {
+        server,
+        subject,
+        records,
+    } = found;
+    let value = &new.value;
     let now = app.now();
     let json = value
         .to_json()
@@ -300,13 +374,15 @@ pub async fn install_override(
         .at(server.id)
         .of(subject)
         .from(Source::Override);
-    let replacing = keeping.map(|kept| kept.version.as_str());
+    let stored = records.header_override.as_ref();
+    let kept = stored.filter(|_| new.keeps_stored);
+    let replacing = kept.map(|kept| kept.version.as_str());
     match app
         .table
         .put_override(&caller.tenant, &own, replacing, &event)
         .await?
     {
-        Outcome::Done => Ok(own),
+        WriteOutcome::Done => Ok(own),
         _ => Err(Error::Contended),
     }
 }
@@ -327,7 +403,7 @@ pub async fn open_override(
         .map_err(|_| Error::internal("an override does not decode"))
 }
 
-/// The overrides at a server that still stand, ordered by subject.
+/// The valid overrides at a server, ordered by subject.
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].

@@ -1,11 +1,11 @@
-//! Grants in use: the access token of one, refreshed early, by one caller at a time, over all processes
+//! Access tokens of grants. A token is refreshed before it expires, by one caller at a time in all processes
 //! (MCP authorization 6).
 //!
-//! Who finds a token near its end takes the lease on the grant by a conditional write on the version that was read; the
-//! others use what is still valid, or wait for what the holder stores. The result is stored only over that version under
-//! that lease: a late one can neither overwrite a newer grant nor bring back one that has ended. Tokens that were obtained
-//! and may not be stored are handed to revocation, by a transaction that checks that they are not stored after all. From the
-//! lease to there a refresh runs on a task of its own, whoever waits for it.
+//! A caller that finds a token near its end takes the lease on the grant, by a conditional write on the version that was
+//! read. Other callers use the token while it is valid, or wait for the new one. The new token is stored only over the version
+//! that was read and under the lease, so a late refresh can neither overwrite a newer grant nor bring back one that has ended.
+//! Tokens that were obtained and may not be stored are revoked; the transaction that creates the revocation checks that they
+//! are not stored. A refresh runs on a task of its own, which ends even if no caller waits for it any more.
 
 use super::clients::Settings;
 use super::credentials::ServerAndRecords;
@@ -13,7 +13,7 @@ use super::{Tries, clients, revocations, servers};
 use crate::domain::address::host;
 use crate::domain::consent_failure::ConsentFailure;
 use crate::domain::credential::{Grant, LEASE, RefreshOutcome, Source, Tokens, new_version};
-use crate::domain::event::{self, Action, Event, Who, Worker};
+use crate::domain::event::{Action, Event, EventOutcome, Who, Worker};
 use crate::domain::id::{ServerId, TenantId, random};
 use crate::domain::reason::Reason;
 use crate::domain::revocation::{LateTokens, Presentation, Revocation};
@@ -23,8 +23,9 @@ use crate::domain::session::Session;
 use crate::domain::status::{Status, status};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
-use crate::oauth::token::{self, Class, Endpoint, TokenFailure};
+use crate::oauth::token::{self, Class, Endpoint, Received, TokenFailure};
 use crate::operations::sealed_tokens;
+use crate::seal::DataKey;
 use crate::state::app::App;
 use crate::table::revocations::{Discarded, keys_of_lease};
 use crate::{Error, Result};
@@ -38,20 +39,20 @@ use tracing::{error, info, warn};
 const LATEST_START: Duration = Duration::from_secs(8);
 /// How long a caller without a deadline waits for a refresh by another caller.
 pub const MAX_REFRESH_WAIT: Duration = Duration::from_secs(25);
-/// How long a grant whose refresh failed is left alone, in seconds.
+/// How long no refresh of a grant is attempted after one has failed, in seconds.
 const PAUSE: i64 = 30;
 
 /// The result of a request for an access token.
 #[derive(Debug)]
 pub enum GrantAccess {
-    /// This access token.
+    /// An access token.
     Token {
         /// The token.
         token: SecretString,
         /// The grant that it belongs to.
         grant: Box<Grant>,
     },
-    /// Nothing, for this reason.
+    /// There is no usable token, for this reason.
     Unavailable(Reason),
 }
 
@@ -62,7 +63,7 @@ pub enum TokenRequirement<'a> {
     Valid,
     /// Valid for so many seconds more.
     ValidFor(i64),
-    /// Another token than that of this version, which was refused.
+    /// Not the token of this version, which the server has refused.
     OtherThan(&'a str),
 }
 
@@ -106,7 +107,8 @@ pub async fn access(
         let paused = grant.retry_at.is_some_and(|at| now < at);
         let due = !met || grant.due_for_refresh(now);
         let left_alone = paused || max_wait.is_zero();
-        let free = app.leases.is_free(&grant, app.clock.elapsed());
+        let lease = grant.lease_id.as_deref();
+        let free = app.leases.is_free(lease, app.clock.elapsed());
         if !due || !grant.refreshable || left_alone || (met && !free) {
             return match met {
                 true => token_of(app, tenant, &server, grant).await,
@@ -230,12 +232,12 @@ async fn refresh(
     let secret = tokens.client_secret.as_ref();
     let at = Endpoint::of(&grant.issuance, secret, &settings.token_params);
     let allowed = settings.require_allowed(app, tenant, &grant.issuance.issuer);
-    let mut answer = match allowed {
+    let answer = match allowed {
         Ok(()) => token::refresh(&app.egress, &at, &presented).await,
         Err(_) => Err(TokenFailure::NOT_ASKED),
     };
     let now = app.now();
-    let mut next = Grant {
+    let next = Grant {
         version: new_version(now)?,
         in_doubt: false,
         lease_id: None,
@@ -243,144 +245,228 @@ async fn refresh(
         retry_at: None,
         ..(*grant).clone()
     };
-    // None, or the same again, means that the old one goes on serving.
-    let is_other = |one: &SecretString| one.expose_secret() != presented.expose_secret();
-    let mut disposed = false;
-    if let Err(failure) = &mut answer
-        && let Some(received) = failure.received.take()
-    {
-        let is_held = |one: &SecretString| one.expose_secret() == tokens.access.expose_secret();
-        let access = received.access.filter(|one| !is_held(one));
-        let refresh = received.refresh.filter(is_other);
+    let leased = Leased {
+        app,
+        tenant,
+        who,
+        server: &server,
+        key: &key,
+        grant: &grant,
+        leased: &leased,
+        tokens: &tokens,
+        presented: &presented,
+        now,
+    };
+    match answer {
+        Ok(new) => leased.store(next, new).await,
+        Err(failure) => leased.settle_failure(next, failure).await,
+    }
+}
+
+/// A grant under a lease whose issuer has answered, or has not.
+struct Leased<'a> {
+    app: &'a App,
+    tenant: &'a TenantId,
+    who: &'a Who,
+    server: &'a Server,
+    key: &'a DataKey,
+    /// The grant without the lease.
+    grant: &'a Grant,
+    /// The grant with the lease.
+    leased: &'a Grant,
+    /// The tokens of the grant, with the client's secret of now.
+    tokens: &'a Tokens,
+    /// The refresh token that was presented.
+    presented: &'a SecretString,
+    now: Timestamp,
+}
+
+impl Leased<'_> {
+    fn seal(&self, tokens: &Tokens) -> Result<Sealed> {
+        let (server, subject) = (self.server.id, &self.grant.subject);
+        let issuance = &self.grant.issuance;
+        sealed_tokens::seal(self.key, self.tenant, server, subject, issuance, tokens)
+    }
+
+    /// A refresh token other than the one that was presented. None, or the same again, means that the old one goes on serving.
+    fn other_refresh(&self, received: Option<SecretString>) -> Option<SecretString> {
+        let presented = self.presented.expose_secret();
+        received.filter(|one| one.expose_secret() != presented)
+    }
+
+    /// Stores new tokens.
+    async fn store(&self, mut next: Grant, new: token::Tokens) -> Result<Refreshed> {
+        let late = Tokens {
+            access: new.access,
+            refresh: self.other_refresh(new.refresh),
+            client_secret: self.tokens.client_secret.clone(),
+        };
+        let stored = Tokens {
+            refresh: late.refresh.clone().or_else(|| self.tokens.refresh.clone()),
+            ..late.clone()
+        };
+        next.scopes.extend(new.scopes.into_iter().flatten());
+        next.lifetime = new.expires_in.or(self.grant.lifetime);
+        next.obtained_at = self.now;
+        next.expires_at = next.lifetime.map(|life| self.now.plus_seconds(life));
+        next.last_refresh = Some(RefreshOutcome::Succeeded);
+        next.issuance.client = next.issuance.client.served_by(new.auth);
+        next.sealed = self.seal(&stored)?;
+        log(self.tenant, self.grant, None);
+        Ok(match self.keep(&next, &late).await? {
+            true => Refreshed::Stored(late.access, Box::new(next)),
+            false => Refreshed::Moved,
+        })
+    }
+
+    async fn keep(&self, next: &Grant, tokens: &Tokens) -> Result<bool> {
+        let obtained = Obtained {
+            tokens,
+            sealed: self.seal(tokens)?,
+        };
+        let Self { app, tenant, .. } = *self;
+        keep(app, tenant, self.who, self.leased, next, &obtained).await
+    }
+
+    /// Keeps what came with a failure, and records the failure.
+    async fn settle_failure(
+        &self,
+        mut next: Grant,
+        mut failure: TokenFailure,
+    ) -> Result<Refreshed> {
+        let mut disposed = false;
+        if let Some(received) = failure.received.take() {
+            let (renewed, unusable) = self.sort(received);
+            // It serves from now on, whatever was odd beside it, and is kept before anything else is done.
+            let kept = match renewed {
+                Some(renewed) => Some(self.keep_renewed(&mut next, &failure, renewed).await?),
+                None => None,
+            };
+            if let Some(unusable) = unusable {
+                self.dispose(&next, &unusable).await?;
+                disposed = true;
+            }
+            match kept {
+                Some(true) => {
+                    let access = self.tokens.access.clone();
+                    return Ok(Refreshed::Failed(access, Box::new(next)));
+                }
+                Some(false) => return Ok(Refreshed::Moved),
+                None => {}
+            }
+        }
+        self.record_failure(next, &failure, disposed).await
+    }
+
+    /// Sorts the tokens of an answer that cannot be used as it is: the refresh token that serves from now on, and what is to be
+    /// revoked.
+    fn sort(&self, received: Received) -> (Option<SecretString>, Option<Tokens>) {
+        let held = self.tokens.access.expose_secret();
+        let access = received.access.filter(|one| one.expose_secret() != held);
+        let refresh = self.other_refresh(received.refresh);
         let (renewed, stray) = match received.is_good {
             true => (refresh, None),
             false => (None, refresh),
         };
-        // It serves from now on, whatever was odd beside it, and is kept before anything else is done.
-        let kept = match renewed {
-            Some(renewed) => {
-                log(tenant, &grant, Some(&*failure));
-                note(&mut next, failure, now)?;
-                let late = Tokens {
-                    access: no_token(),
-                    refresh: Some(renewed),
-                    client_secret: tokens.client_secret.clone(),
-                };
-                let stored = Tokens {
-                    access: tokens.access.clone(),
-                    ..late.clone()
-                };
-                let (id, subject) = (server.id, &grant.subject);
-                next.sealed =
-                    sealed_tokens::seal(&key, tenant, id, subject, &grant.issuance, &stored)?;
-                let obtained = Obtained {
-                    tokens: &late,
-                    sealed: sealed_tokens::seal(&key, tenant, id, subject, &grant.issuance, &late)?,
-                };
-                Some(keep(app, tenant, who, &leased, &next, &obtained).await?)
-            }
-            None => None,
-        };
-        if access.is_some() || stray.is_some() {
-            let unusable = Tokens {
-                access: access.unwrap_or_else(no_token),
-                refresh: stray,
-                client_secret: tokens.client_secret.clone(),
-            };
-            let (id, subject) = (server.id, &grant.subject);
-            let obtained = Obtained {
-                sealed: sealed_tokens::seal(&key, tenant, id, subject, &grant.issuance, &unusable)?,
-                tokens: &unusable,
-            };
-            let never = Grant {
-                version: new_version(now)?,
-                expires_at: None,
-                ..next.clone()
-            };
-            dispose(app, tenant, who, &leased, &never, &obtained).await?;
-            disposed = true;
-        }
-        match kept {
-            Some(true) => return Ok(Refreshed::Failed(tokens.access, Box::new(next))),
-            Some(false) => return Ok(Refreshed::Moved),
-            None => {}
-        }
+        let is_any = access.is_some() || stray.is_some();
+        let unusable = is_any.then(|| Tokens {
+            access: access.unwrap_or_else(no_token),
+            refresh: stray,
+            client_secret: self.tokens.client_secret.clone(),
+        });
+        (renewed, unusable)
     }
-    match answer {
-        Ok(new) => {
-            let rotated = new.refresh.filter(is_other);
-            let late = Tokens {
-                access: new.access,
-                refresh: rotated,
-                client_secret: tokens.client_secret.clone(),
+
+    /// Stores a refresh token that came without an access token. Returns whether it is stored.
+    async fn keep_renewed(
+        &self,
+        next: &mut Grant,
+        failure: &TokenFailure,
+        renewed: SecretString,
+    ) -> Result<bool> {
+        log(self.tenant, self.grant, Some(failure));
+        note(next, failure, self.now)?;
+        let late = Tokens {
+            access: no_token(),
+            refresh: Some(renewed),
+            client_secret: self.tokens.client_secret.clone(),
+        };
+        next.sealed = self.seal(&Tokens {
+            access: self.tokens.access.clone(),
+            ..late.clone()
+        })?;
+        self.keep(next, &late).await
+    }
+
+    /// Creates a revocation of tokens that cannot be used.
+    async fn dispose(&self, next: &Grant, unusable: &Tokens) -> Result<()> {
+        let obtained = Obtained {
+            sealed: self.seal(unusable)?,
+            tokens: unusable,
+        };
+        let never = Grant {
+            version: new_version(self.now)?,
+            expires_at: None,
+            ..next.clone()
+        };
+        let Self { app, tenant, .. } = *self;
+        dispose(app, tenant, self.who, self.leased, &never, &obtained).await
+    }
+
+    /// Records a failure, which may have ended the refresh token for good.
+    async fn record_failure(
+        &self,
+        mut next: Grant,
+        failure: &TokenFailure,
+        disposed: bool,
+    ) -> Result<Refreshed> {
+        let Self {
+            app, tenant, grant, ..
+        } = *self;
+        log(tenant, grant, Some(failure));
+        let dropped = note(&mut next, failure, self.now)?;
+        next.in_doubt = grant.is_in_doubt() || (!disposed && may_have_happened(failure));
+        let mut revocation = None;
+        if dropped {
+            next.sealed = self.seal(&Tokens {
+                refresh: None,
+                ..self.tokens.clone()
+            })?;
+            // Some issuers end the whole family when a token is presented that was rotated away
+            // (MCP authorization 6.11).
+            let settled = Grant {
+                in_doubt: false,
+                lease_id: None,
+                ..grant.clone()
             };
-            let stored = Tokens {
-                refresh: late.refresh.clone().or(tokens.refresh),
-                ..late.clone()
-            };
-            next.scopes.extend(new.scopes.into_iter().flatten());
-            next.lifetime = new.expires_in.or(grant.lifetime);
-            next.obtained_at = now;
-            next.expires_at = next.lifetime.map(|life| now.plus_seconds(life));
-            next.last_refresh = Some(RefreshOutcome::Succeeded);
-            next.issuance.client = next.issuance.client.served_by(new.auth);
-            let (id, subject) = (server.id, &grant.subject);
-            next.sealed = sealed_tokens::seal(&key, tenant, id, subject, &grant.issuance, &stored)?;
-            log(tenant, &grant, None);
-            let obtained = Obtained {
-                tokens: &late,
-                sealed: sealed_tokens::seal(&key, tenant, id, subject, &grant.issuance, &late)?,
-            };
-            if keep(app, tenant, who, &leased, &next, &obtained).await? {
-                Ok(Refreshed::Stored(late.access, Box::new(next)))
-            } else {
-                Ok(Refreshed::Moved)
-            }
+            revocation = Some(Revocation {
+                access: Presentation::None,
+                ..Revocation::of(tenant, &settled, None, self.now)?
+            });
         }
-        Err(failure) => {
-            log(tenant, &grant, Some(&failure));
-            let dropped = note(&mut next, &failure, now)?;
-            next.in_doubt = grant.is_in_doubt() || (!disposed && may_have_happened(&failure));
-            let revocation = if dropped {
-                tokens.refresh = None;
-                let (id, subject) = (server.id, &grant.subject);
-                next.sealed =
-                    sealed_tokens::seal(&key, tenant, id, subject, &grant.issuance, &tokens)?;
-                // Some issuers end the whole family when a token is presented that was rotated away
-                // (MCP authorization 6.11).
-                let settled = Grant {
-                    in_doubt: false,
-                    lease_id: None,
-                    ..(*grant).clone()
-                };
-                Some(Revocation {
-                    access: Presentation::None,
-                    ..Revocation::of(tenant, &settled, None, now)?
-                })
-            } else {
-                None
-            };
-            let event = refreshed(&next, tenant, who, now)?;
-            let stored = app
-                .table
-                .continue_grant(tenant, &leased, &next, revocation.as_ref(), &event)
-                .await?;
-            if !stored {
-                return Ok(Refreshed::Moved);
-            }
-            app.work_appeared.notify_one();
-            if failure.class == Class::InvalidClient
-                && grant.last_refresh == Some(RefreshOutcome::InvalidClient)
-            {
-                let issuance = &grant.issuance;
-                clients::reject(app, tenant, server.id, &grant.subject, issuance).await?;
-            }
-            Ok(Refreshed::Failed(tokens.access, Box::new(next)))
+        let event = refreshed(&next, tenant, self.who, self.now)?;
+        let stored = app
+            .table
+            .continue_grant(tenant, self.leased, &next, revocation.as_ref(), &event)
+            .await?;
+        if !stored {
+            return Ok(Refreshed::Moved);
         }
+        app.work_appeared.notify_one();
+        if failure.class == Class::InvalidClient
+            && grant.last_refresh == Some(RefreshOutcome::InvalidClient)
+        {
+            let issuance = &grant.issuance;
+            clients::reject(app, tenant, self.server.id, &grant.subject, issuance).await?;
+        }
+        Ok(Refreshed::Failed(
+            self.tokens.access.clone(),
+            Box::new(next),
+        ))
     }
 }
 
-/// Whether an issuer that answered like this, or not at all, may have given out new tokens all the same.
+/// Whether an issuer may have issued new tokens although the refresh failed.
 fn may_have_happened(failure: &TokenFailure) -> bool {
     match failure.class {
         Class::InvalidGrant | Class::InvalidClient | Class::Configuration => false,
@@ -412,28 +498,28 @@ const fn reason(outcome: Option<RefreshOutcome>) -> Reason {
     }
 }
 
-/// That a grant was refreshed, or was not, for the sake of a call of theirs.
+/// The event of a refresh, successful or not, for a call of `who`.
 fn refreshed(next: &Grant, tenant: &TenantId, who: &Who, now: Timestamp) -> Result<Event> {
     let event = Event::new(now, tenant, who.clone(), Action::CredentialRefreshed)?
         .at(next.server)
         .of(&next.subject)
         .from(Source::Oauth);
     Ok(event.with(match next.last_refresh {
-        Some(RefreshOutcome::Succeeded) => event::Outcome::Succeeded,
-        Some(RefreshOutcome::InvalidGrant) => event::Outcome::Refused,
-        _ => event::Outcome::Failed,
+        Some(RefreshOutcome::Succeeded) => EventOutcome::Succeeded,
+        Some(RefreshOutcome::InvalidGrant) => EventOutcome::Refused,
+        _ => EventOutcome::Failed,
     }))
 }
 
-/// Tokens that an issuer has given out and that nothing but this process knows.
+/// Tokens that an issuer has issued and that are stored nowhere yet.
 pub(super) struct Obtained<'a> {
-    /// They themselves; no refresh token if it is one that was there before.
+    /// The tokens; without the refresh token if the grant had it before.
     pub tokens: &'a Tokens,
     /// The same, sealed.
     pub sealed: Sealed,
 }
 
-/// The access token where an issuer gave a refresh token alone.
+/// Stands for the access token where an issuer returned only a refresh token.
 pub(super) fn no_token() -> SecretString {
     String::new().into()
 }
@@ -603,7 +689,7 @@ pub(super) async fn discard_exchanged(
     let tenant = &session.tenant;
     let event = discarded(app, tenant, &Who::Browser, grant)?;
     let ended = Event::of_session(app.now(), Who::Browser, session, Action::SessionEnded)?;
-    let ended = ended.with(event::Outcome::Failed).because(reason);
+    let ended = ended.with(EventOutcome::Failed).because(reason);
     let table = &app.table;
     match table
         .discard_exchanged(revocation, session, &event, &ended)

@@ -1,5 +1,5 @@
-//! The operator's catalogue of integrations: making it equal to a file, and reading it through copies that are kept for a short
-//! while.
+//! The operator's catalogue of integrations: it is replaced from a file, and read through copies that each process keeps for
+//! a minute.
 
 use crate::catalogue::{Offer, is_name};
 use crate::domain::event::{Action, Event, Who};
@@ -123,7 +123,7 @@ async fn open(
 pub enum Kind {
     /// It is new.
     Added,
-    /// It is another than before.
+    /// It differs from what is stored.
     Changed,
     /// It is not in the file.
     Removed,
@@ -136,14 +136,14 @@ pub struct Change {
     pub integration: String,
     /// The kind of the change.
     pub change: Kind,
-    /// Of a change, the fields that differ.
+    /// The fields that differ, for [`Kind::Changed`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<String>,
 }
 
-/// Makes the catalogue equal to what a file offers, one integration after the other, each in a transaction of its own with its
-/// event. Returns what was changed. Cut off, it leaves some changes made and others not, and is completed by another run. Of two
-/// at once the one that begins to write later goes on, and the other is refused.
+/// Makes the catalogue equal to the offers of a file, one integration after the other, each in a transaction of its own with
+/// its event. Returns the changes. If a run is interrupted, the next one makes the changes that are missing. Of two runs at
+/// once, the one that began to write later goes on, and the other is refused at its next write.
 ///
 /// With `dry_run` nothing is written.
 ///

@@ -1,5 +1,5 @@
-//! What Hawser does, in the words of no contract. Each operation is one decision and at most one transaction; what has
-//! been read for a caller cannot be used before a contract's rule has permitted it.
+//! The operations of Hawser, independent of any contract. Each operation makes one decision and at most one transaction.
+//! What an operation has read for a caller is [`Unchecked`] until the contract's rule permits its use.
 
 pub mod applications;
 pub mod audit_log;
@@ -43,29 +43,29 @@ use tokio::time::{Instant, sleep};
 /// How often an operation that lost a race reads again and tries anew.
 const ATTEMPTS: u32 = 10;
 
-/// Something read for a caller whom no rule has permitted to use it yet.
+/// Data that was read for a caller before the contract's rule has permitted the caller to use it.
 #[derive(Debug)]
 pub struct Unchecked<T> {
     caller: Caller,
     found: T,
 }
 
-/// Something that its caller may use.
+/// Data that the contract's rule has permitted its caller to use.
 #[derive(Debug)]
 pub struct Permitted<T> {
-    /// Who asked.
+    /// The caller.
     pub caller: Caller,
-    /// What was asked for.
+    /// The data.
     pub found: T,
 }
 
 impl<T> Unchecked<T> {
-    /// Something found for a caller.
+    /// Wraps what was found for a caller.
     pub fn new(caller: Caller, found: T) -> Self {
         Self { caller, found }
     }
 
-    /// Who asked, which is known before any rule.
+    /// The caller, who is authenticated before any rule is applied.
     pub fn caller(&self) -> &Caller {
         &self.caller
     }
@@ -114,6 +114,15 @@ impl<T> Permitted<Option<T>> {
     }
 }
 
+/// How a destructive operation ended: in a dry run with what it would remove.
+#[derive(Debug)]
+pub enum Removal<T> {
+    /// A dry run, which has changed nothing.
+    Planned(DeletionPreview),
+    /// It is done.
+    Done(T),
+}
+
 /// What a destructive call would remove.
 #[derive(Debug, Default)]
 pub struct DeletionPreview {
@@ -122,12 +131,12 @@ pub struct DeletionPreview {
     /// How many subjects have them.
     pub subjects: u64,
     last: Option<Subject>,
-    /// Of the grants among them, how many each issuer gave, by its host, and whether it is known to revoke.
+    /// For each issuer of grants, by its host: how many of the grants are its own, and whether it has a revocation endpoint.
     pub issuers: BTreeMap<String, (u64, bool)>,
 }
 
 impl DeletionPreview {
-    /// Adds one credential; those of one subject one after the other.
+    /// Adds one credential. The credentials of one subject have to be added one after the other.
     pub fn add(&mut self, credential: &Credential) {
         self.counts.add(credential.source());
         if self.last.as_ref() != Some(credential.subject()) {
@@ -157,12 +166,12 @@ impl Tries {
     const FIRST_PAUSE: Duration = Duration::from_millis(50);
     const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-    /// For so long.
+    /// Retries until `limit` has passed.
     pub fn lasting(limit: Duration) -> Self {
         Self::some(u32::MAX, limit)
     }
 
-    /// For so long, and so many more.
+    /// Retries at most `more` times, and until `limit` has passed.
     pub fn some(more: u32, limit: Duration) -> Self {
         Self {
             left: more,
@@ -171,7 +180,7 @@ impl Tries {
         }
     }
 
-    /// Waits before the next one. `false` if there is to be none.
+    /// Waits before the next attempt. Returns `false` if there must be no further attempt.
     pub async fn wait(&mut self) -> bool {
         if self.left == 0 || Instant::now() >= self.until {
             return false;
@@ -183,24 +192,28 @@ impl Tries {
     }
 }
 
-/// Retries an attempt while it conflicts with other writers, a bounded number of times.
+/// Reads with `read`, in which the contract's own rules are, and carries out what that returns; from the start again while
+/// others write the same items, a bounded number of times.
 ///
 /// # Errors
-/// The last attempt's.
-pub async fn retry_on_contention<T, E, F>(
-    mut attempt: impl FnMut() -> F,
-    contended: impl Fn(&E) -> bool,
+/// Those of `read`, and the last one of `carry_out`.
+async fn retry_on_contention<R, T, E, F, G>(
+    mut read: impl FnMut() -> F,
+    mut carry_out: impl FnMut(R) -> G,
 ) -> Result<T, E>
 where
-    F: Future<Output = Result<T, E>>,
+    E: From<Error>,
+    F: Future<Output = Result<R, E>>,
+    G: Future<Output = Result<T>>,
 {
-    for _ in 1..ATTEMPTS {
-        match attempt().await {
-            Err(error) if contended(&error) => {}
-            done => return done,
+    let mut attempts = 1;
+    loop {
+        match carry_out(read().await?).await {
+            // A name that was taken meanwhile leads to its server the next time.
+            Err(Error::Contended | Error::NameTaken) if attempts < ATTEMPTS => attempts += 1,
+            done => return Ok(done?),
         }
     }
-    attempt().await
 }
 
 /// By how many seconds failed work is deferred.

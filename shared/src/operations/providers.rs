@@ -1,8 +1,12 @@
 //! LangSmith's providers: permission for one subject to connect to one server. A provider holds no secret; its tokens
 //! are the subject's grant. It ends when a change of the server voids grants of its auth revision.
 
-use super::{Unchecked, consent};
+use super::consent::{self, StartedConsent};
+use super::grants::{self, GrantAccess, TokenRequirement};
+use super::{Permitted, Unchecked, retry_on_contention};
 use crate::auth::credentials::Presented;
+use crate::domain::caller::Caller;
+use crate::domain::credential::Grant;
 use crate::domain::error::OauthSetup;
 use crate::domain::id::{ServerId, TenantId, random};
 use crate::domain::issuance::Provider;
@@ -13,8 +17,14 @@ use crate::table::clients::{pointer_key, provider_key};
 use crate::table::servers;
 use crate::{Error, Result};
 use std::collections::HashMap;
+use std::time::Duration;
 use uuid::Uuid;
 
+/// How long a token must still be good to be reused, in seconds.
+const MIN_LIFETIME_SECONDS: i64 = 60;
+/// How long a refresh by another caller is waited for. This wait, a refresh of our own and the requests to the issuer together
+/// take less time than the clients wait.
+const MAX_REFRESH_WAIT: Duration = Duration::from_secs(4);
 /// The most keys of one read.
 const AT_ONCE: usize = 100;
 
@@ -25,6 +35,12 @@ pub struct ServerAndProvider {
     pub server: Server,
     /// The provider.
     pub provider: Option<Provider>,
+}
+
+impl AsRef<Server> for ServerAndProvider {
+    fn as_ref(&self) -> &Server {
+        &self.server
+    }
 }
 
 /// Reads a server together with the caller's own provider there.
@@ -117,13 +133,25 @@ pub async fn find_by_id(
     Ok(Unchecked::new(caller, both))
 }
 
-/// The id of a subject's provider at a server. If there is none, its issuer is asked whether it serves us, and one is made;
-/// of several made at once the first stays. `base` is our public base URL.
+/// The id of a subject's provider at a server. `read` finds the server for a caller who may have one, and says for whom. If
+/// there is none, its issuer is asked whether it serves us, and one is made; of several made at once the first stays.
+/// `base` is our public base URL.
 ///
 /// # Errors
-/// [`Error::Oauth`], [`Error::UpstreamUnavailable`], [`Error::ServerNotFound`]; [`Error::Contended`] when the server has
-/// just changed; [`Error::Unavailable`], [`Error::Internal`].
-pub async fn ensure(
+/// Those of `read`; [`Error::Oauth`], [`Error::UpstreamUnavailable`], [`Error::ServerNotFound`]; [`Error::Contended`] when
+/// the server keeps changing; [`Error::Unavailable`], [`Error::Internal`].
+pub async fn ensure<E, F>(app: &App, read: impl FnMut() -> F, base: &str) -> Result<Uuid, E>
+where
+    E: From<Error>,
+    F: Future<Output = Result<(Permitted<Server>, Subject), E>>,
+{
+    retry_on_contention(read, async |(server, subject)| {
+        find_or_make(app, &server.caller.tenant, &server.found, &subject, base).await
+    })
+    .await
+}
+
+async fn find_or_make(
     app: &App,
     tenant: &TenantId,
     server: &Server,
@@ -154,6 +182,67 @@ pub async fn ensure(
     match of(app, tenant, server.id, subject).await? {
         Some(first) if first.is_valid_under(server) => Ok(first.id),
         _ => Err(Error::Contended),
+    }
+}
+
+/// What connects a subject to the server of its provider.
+#[derive(Debug)]
+pub enum Connection {
+    /// The grant that is there already.
+    Grant(Provider, Box<Grant>),
+    /// A consent that was started.
+    Consent(Box<StartedConsent>),
+}
+
+/// Says whether a stored grant is what was asked for.
+pub type Reusable<'a> = &'a (dyn Fn(&Provider, &Grant) -> bool + Sync);
+
+/// Connects a subject to the server of its provider: by the stored grant, if `reusable` accepts it and its token is good for
+/// a minute, else by a consent for these scopes. `read` finds the provider for a caller who may use it.
+///
+/// # Errors
+/// Those of `read`; [`Error::ServerNotFound`], [`Error::TooManyConsents`]; [`Error::Contended`] when the server keeps
+/// changing; [`Error::Unavailable`], [`Error::Internal`].
+pub async fn connect<E, F>(
+    app: &App,
+    read: impl FnMut() -> F,
+    base: &str,
+    scopes: &[String],
+    reusable: Option<Reusable<'_>>,
+) -> Result<Connection, E>
+where
+    E: From<Error>,
+    F: Future<Output = Result<Permitted<(Server, Provider)>, E>>,
+{
+    retry_on_contention(read, async |Permitted { caller, found }| {
+        let (server, provider) = found;
+        if let Some(reusable) = reusable
+            && let Some(grant) = usable_grant(app, &caller, &provider).await?
+            && reusable(&provider, &grant)
+        {
+            return Ok(Connection::Grant(provider, grant));
+        }
+        let subject = &provider.subject;
+        consent::start_provider_consent(app, &caller, &server, subject, provider.id, base, scopes)
+            .await
+            .map(|begun| Connection::Consent(Box::new(begun)))
+    })
+    .await
+}
+
+/// The grant of a provider's subject, if its token is good for a while.
+async fn usable_grant(
+    app: &App,
+    caller: &Caller,
+    provider: &Provider,
+) -> Result<Option<Box<Grant>>> {
+    let (tenant, who) = (&caller.tenant, caller.into());
+    let (server, subject) = (provider.server, &provider.subject);
+    let requirement = TokenRequirement::ValidFor(MIN_LIFETIME_SECONDS);
+    let wait = MAX_REFRESH_WAIT;
+    match grants::access(app, tenant, &who, server, subject, requirement, wait).await? {
+        GrantAccess::Token { grant, .. } => Ok(Some(grant)),
+        GrantAccess::Unavailable(_) => Ok(None),
     }
 }
 

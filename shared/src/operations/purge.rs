@@ -29,7 +29,7 @@ const CLIENTS_AT_ONCE: usize = 8;
 enum Progress {
     /// Nothing is left.
     Done,
-    /// Something is left that waits for an issuer or a lease.
+    /// Some items wait for an issuer or for the end of a lease.
     Waiting,
     /// The deadline was reached.
     Unfinished,

@@ -9,7 +9,7 @@ use crate::state::app::App;
 use crate::table::receipts::key;
 use std::time::Duration;
 
-/// How often a receipt that is waited for is looked at.
+/// The pause between two reads of a receipt that a caller waits for.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// The receipt with this id; while it is not complete, looked at again until `wait` is over.

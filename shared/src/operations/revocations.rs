@@ -16,7 +16,9 @@ use crate::domain::id::random;
 use crate::domain::issuance::{Client, ClientSource};
 use crate::domain::job::Work;
 use crate::domain::receipt::PresentedToken;
-use crate::domain::revocation::{LateTokens, Outcome, Presentation, Revocation, Unsupported};
+use crate::domain::revocation::{
+    LateTokens, Presentation, Revocation, RevocationOutcome, Unsupported,
+};
 use crate::domain::server::{Auth, Server};
 use crate::domain::time::Timestamp;
 use crate::oauth::owner::{self, IssuerHints, Outage};
@@ -105,13 +107,13 @@ pub(super) async fn present(app: &App, found: &Revocation, until: Instant) -> Re
         }
         // The tokens cannot be opened.
         Err(_) => {
-            end_due(&mut one, Outcome::Failed, None, app.now());
+            end_due(&mut one, RevocationOutcome::Failed, None, app.now());
             None
         }
     };
     let now = app.now();
     if one.is_over(now) {
-        end_due(&mut one, Outcome::Failed, None, now);
+        end_due(&mut one, RevocationOutcome::Failed, None, now);
     }
     let Some(outcome) = one.outcome() else {
         let due = now.plus_seconds(pause(one.attempts, wait));
@@ -144,7 +146,11 @@ pub(super) async fn present(app: &App, found: &Revocation, until: Instant) -> Re
 
 /// Revokes tokens that can no longer be stored, with a few immediate attempts: the last resort for a server that was
 /// deleted and purged while its issuer was answering.
-pub(super) async fn present_now(app: &App, mut one: Revocation, tokens: &Tokens) -> Outcome {
+pub(super) async fn present_now(
+    app: &App,
+    mut one: Revocation,
+    tokens: &Tokens,
+) -> RevocationOutcome {
     const TRIES: u32 = 3;
     let sets = TokenSets {
         own: tokens.clone(),
@@ -161,14 +167,14 @@ pub(super) async fn present_now(app: &App, mut one: Revocation, tokens: &Tokens)
             return outcome;
         }
     }
-    log(&one, Outcome::Failed);
-    Outcome::Failed
+    log(&one, RevocationOutcome::Failed);
+    RevocationOutcome::Failed
 }
 
 /// The tokens of a revocation.
 struct TokenSets {
     own: Tokens,
-    /// Those that came after its grant had ended.
+    /// Tokens that were issued after the grant had ended.
     late: Option<Tokens>,
 }
 
@@ -207,11 +213,11 @@ struct Recovery {
 
 /// The outcome of a recovery.
 enum Recovered {
-    /// The revocation has more to present now, or another one has it; either is due.
+    /// The recovered tokens are stored, in this revocation or in another one; the worker finds it in the index of due work.
     Moved,
-    /// The issuer refuses. What there is is presented.
+    /// The issuer refuses the refresh. The tokens that are known are revoked.
     Nothing,
-    /// The issuer does not answer. How long it wants to be left alone, if it says so.
+    /// The issuer does not answer; with its `Retry-After` in seconds, if it sent one.
     TryLater(Option<i64>),
 }
 
@@ -380,13 +386,13 @@ async fn attempt(
             }
         };
         let outcome = match answer.verdict {
-            Verdict::Revoked => Some(Outcome::Revoked),
-            Verdict::AlreadyInvalid => Some(Outcome::AlreadyInvalid),
-            Verdict::Unsupported => Some(Outcome::Unsupported),
-            Verdict::Refused => Some(Outcome::Failed),
+            Verdict::Revoked => Some(RevocationOutcome::Revoked),
+            Verdict::AlreadyInvalid => Some(RevocationOutcome::AlreadyInvalid),
+            Verdict::Unsupported => Some(RevocationOutcome::Unsupported),
+            Verdict::Refused => Some(RevocationOutcome::Failed),
             Verdict::InvalidClient => {
                 refused_client = true;
-                (refusals + 1 >= MAX_CLIENT_REFUSALS).then_some(Outcome::Failed)
+                (refusals + 1 >= MAX_CLIENT_REFUSALS).then_some(RevocationOutcome::Failed)
             }
             Verdict::TryLater => {
                 answered = false;
@@ -400,7 +406,7 @@ async fn attempt(
                 outcome,
                 status: answer.status,
                 at: now,
-                why: (outcome == Outcome::Unsupported).then_some(why),
+                why: (outcome == RevocationOutcome::Unsupported).then_some(why),
             };
         }
     }
@@ -409,7 +415,7 @@ async fn attempt(
     wait
 }
 
-fn end_due(one: &mut Revocation, outcome: Outcome, status: Option<u16>, at: Timestamp) {
+fn end_due(one: &mut Revocation, outcome: RevocationOutcome, status: Option<u16>, at: Timestamp) {
     let late = one.late.as_mut();
     let late = late.map(|late| [&mut late.refresh, &mut late.access]);
     let all = [&mut one.refresh, &mut one.access].into_iter();
@@ -491,11 +497,11 @@ async fn find_endpoint(
 struct CurrentSettings {
     /// The client's secret, which an operator may have changed since the tokens were obtained.
     secret: Option<SecretString>,
-    /// What the operator adds to requests for tokens.
+    /// Additional parameters of token requests, set by the operator.
     parameters: Vec<(String, SecretString)>,
-    /// Where tokens are revoked, how, and with what authentication.
+    /// The revocation endpoint, its method, and the client authentication there.
     endpoint: Option<(String, RevocationMethod, Option<ClientAuth>)>,
-    /// Issuers to ask.
+    /// Issuers whose metadata may name the revocation endpoint.
     issuers: Vec<String>,
     /// Those of them whose metadata may name a revocation endpoint on another host.
     trusted: Vec<String>,
@@ -593,12 +599,12 @@ fn presented(one: &Revocation) -> Vec<PresentedToken> {
         .collect()
 }
 
-fn log(one: &Revocation, outcome: Outcome) {
+fn log(one: &Revocation, outcome: RevocationOutcome) {
     let Client { source, .. } = &one.issuance.client;
     let dynamic = matches!(source, ClientSource::Dynamic(_));
     let (tenant, issuer) = (one.tenant.as_str(), host(&one.issuance.issuer));
     let (server, attempts, outcome_word) = (one.server, one.attempts, outcome.as_str());
-    if outcome == Outcome::Failed {
+    if outcome == RevocationOutcome::Failed {
         error!(
             tenant,
             ?server,

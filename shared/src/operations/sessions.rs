@@ -16,23 +16,23 @@ use crate::{Error, Result};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// How often a session that is waited for is looked at.
+/// The pause between two reads of a session that a caller waits for.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// The state of a consent (LangSmith 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConsentState {
-    /// It may still end well.
+    /// It is still open.
     Open,
-    /// Its subject has a grant that serves, or may after a refresh.
+    /// Its subject has a grant that is valid, or may be after a refresh.
     Connected,
     /// Its subject has a grant that is over.
     Expired,
-    /// It ended without a grant, or the grant is gone.
+    /// It ended without a grant, or the grant has been removed since.
     Unconnected,
 }
 
-/// A consent of a server that exists, for a day after it was begun.
+/// Finds a consent, at most a day after it was begun, if its server exists.
 ///
 /// # Errors
 /// [`Error::Unauthenticated`], [`Error::Unavailable`], [`Error::Internal`].
@@ -94,12 +94,12 @@ async fn look(app: &App, session: &Session) -> Result<ConsentState> {
         .ok_or(Error::SessionNotFound)?;
     // An override comes first where there is one, but says nothing of the grant.
     records.header_override = None;
-    let offboarded = found.offboardings(tenant, &session.subject)? != session.offboardings;
+    let offboardings = found.offboardings(tenant, &session.subject)?;
     Ok(consent_state(
         &server,
         &session,
         &records,
-        offboarded,
+        offboardings,
         app.now(),
     ))
 }
@@ -108,7 +108,7 @@ fn consent_state(
     server: &Server,
     session: &Session,
     records: &Records,
-    offboarded: bool,
+    offboardings: u64,
     now: Timestamp,
 ) -> ConsentState {
     let may_end = match session.phase {
@@ -117,11 +117,7 @@ fn consent_state(
         Phase::Failed => false,
         Phase::Completed => return connection(server, session, records, now),
     };
-    // Whoever returns under another revision, or after the subject was disconnected, is refused.
-    let void = session.auth_revision != server.auth_revision
-        || records.stored.voids(session)
-        || offboarded;
-    if may_end && !void {
+    if may_end && !session.is_void(server, &records.stored, offboardings) {
         ConsentState::Open
     } else {
         ConsentState::Unconnected

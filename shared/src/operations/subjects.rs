@@ -1,19 +1,19 @@
 //! Offboarding: removes all credentials of one subject on every server of the tenant, and ends the subject's logins.
 
 use super::credentials::ServerAndRecords;
-use super::{ATTEMPTS, DeletionPreview, Permitted, Tries, logins};
+use super::{ATTEMPTS, DeletionPreview, Permitted, Removal, Tries, logins};
 use crate::domain::credential::Credential;
 use crate::domain::event::{Action, Event, Who, Worker};
 use crate::domain::id::{ServerId, Sortable, TenantId};
 use crate::domain::job::Offboarding;
-use crate::domain::login::LoginEnd;
+use crate::domain::login::{Login, LoginEnd};
 use crate::domain::reason::Reason;
-use crate::domain::receipt::{Counts, Outcomes, Receipt, Removed};
+use crate::domain::receipt::{Counts, Receipt, Removed};
 use crate::domain::server::{Auth, Server};
 use crate::domain::session::Session;
 use crate::domain::subject::{Actor, Subject, SubjectType};
 use crate::state::app::App;
-use crate::table::credentials::Outcome;
+use crate::table::credentials::WriteOutcome;
 use crate::table::logins::Ended;
 use crate::table::reasons::StoredReason;
 use crate::{Error, Result, table};
@@ -23,17 +23,19 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
-/// Servers that are gone through at once: four keys each, and a batch holds a hundred.
+/// Servers that are read at once: four keys each, and a batch has at most a hundred.
 const SERVERS_AT_ONCE: i32 = 25;
-/// How a receipt names whoever runs `hawser` with access to the table itself: as a virtual account.
+/// Logins that are read at once for subjects with a similar id.
+const LOGINS_AT_ONCE: usize = 500;
+/// The virtual account that receipts name as the actor when an operator runs `hawser` with access to the table.
 const OPERATOR: &str = "operator";
-/// How often they are looked at again for what was replaced meanwhile.
+/// How often servers are read again for credentials that were replaced meanwhile.
 const PASSES: usize = 5;
-/// How often a call goes on after a failure of the store.
+/// How often a call retries after a failure of the store.
 const LOST_ANSWERS: u32 = 3;
-/// How long a dry run looks for subjects that may have been meant.
+/// How long a dry run searches for subjects with a similar id.
 const LOOKING_AROUND: Duration = Duration::from_secs(5);
-/// How long a call works on it; what is left then goes on in the background.
+/// How long a call works on an offboarding; a worker does what is left.
 const CALL_TIME_LIMIT: Duration = Duration::from_secs(20);
 
 /// Removes every credential of a subject, its logins and its pending consents. Each is out of every read path as soon as it is
@@ -41,21 +43,34 @@ const CALL_TIME_LIMIT: Duration = Duration::from_secs(20);
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].
-pub async fn offboard(app: &App, subject: &Permitted<Subject>) -> Result<Receipt> {
-    let caller = &subject.caller;
-    let actor = caller.actor.clone();
-    begin(app, &caller.tenant, &subject.found, actor, caller.into()).await
+pub async fn offboard(
+    app: &App,
+    subject: &Permitted<Subject>,
+    dry_run: bool,
+) -> Result<Removal<Receipt>> {
+    let Permitted { caller, found } = subject;
+    let plan = plan(app, &caller.tenant, found)?;
+    if dry_run {
+        return count(app, &plan).await.map(Removal::Planned);
+    }
+    let receipt = begin(app, plan, caller.actor.clone(), caller.into()).await?;
+    Ok(Removal::Done(receipt))
 }
 
-/// The same for whoever runs `hawser` with access to the table itself.
+/// Offboards a subject for an operator who runs `hawser` with access to the table.
 ///
 /// # Errors
-/// As there.
+/// As [`offboard`].
 pub async fn offboard_by_operator(
     app: &App,
     tenant: &TenantId,
     subject: &Subject,
-) -> Result<Receipt> {
+    dry_run: bool,
+) -> Result<Removal<Receipt>> {
+    let plan = plan(app, tenant, subject)?;
+    if dry_run {
+        return count(app, &plan).await.map(Removal::Planned);
+    }
     let operator = Subject::new(SubjectType::VirtualAccount, OPERATOR)
         .ok_or_else(|| Error::internal("the operator has no name"))?;
     let actor = Actor {
@@ -64,39 +79,29 @@ pub async fn offboard_by_operator(
         display_name: None,
         key_label: None,
     };
-    begin(app, tenant, subject, actor, Who::Operator).await
+    let receipt = begin(app, plan, actor, Who::Operator).await?;
+    Ok(Removal::Done(receipt))
 }
 
-async fn begin(
-    app: &App,
-    tenant: &TenantId,
-    subject: &Subject,
-    actor: Actor,
-    who: Who,
-) -> Result<Receipt> {
+/// An offboarding that has not begun. Its number is only known when it does; until then it is later than everything there is.
+fn plan(app: &App, tenant: &TenantId, subject: &Subject) -> Result<Offboarding> {
     let now = app.now();
-    let receipt = Receipt {
-        id: Sortable::new(now)?.ulid(),
-        removed: Removed::Subject {
-            subject: subject.clone(),
-        },
-        server: None,
-        actor,
-        at: now,
-        closed: false,
-        changed_at: None,
-        counts: Some(Counts::default()),
-        outcomes: Outcomes::default(),
-        presented: Vec::new(),
-    };
-    let offboarding = Offboarding {
+    Ok(Offboarding {
         tenant: tenant.clone(),
         subject: subject.clone(),
-        receipt: receipt.id.clone(),
-        number: 0,
+        receipt: Sortable::new(now)?.ulid(),
+        number: u64::MAX,
         at: now,
         after: None,
+    })
+}
+
+async fn begin(app: &App, plan: Offboarding, actor: Actor, who: Who) -> Result<Receipt> {
+    let (tenant, subject, now) = (&plan.tenant, &plan.subject, plan.at);
+    let removed = Removed::Subject {
+        subject: subject.clone(),
     };
+    let receipt = Receipt::open(plan.receipt.clone(), removed, actor, now);
     let event = Event::new(now, tenant, who, Action::SubjectOffboarded)?
         .of(subject)
         .under(Some(&receipt.id));
@@ -106,7 +111,7 @@ async fn begin(
         let found = app.table.read(keys).await?;
         let numbered = Offboarding {
             number: found.offboardings(tenant, subject)? + 1,
-            ..offboarding.clone()
+            ..plan.clone()
         };
         let table = &app.table;
         if table.begin_offboarding(&numbered, &receipt, &event).await? {
@@ -138,16 +143,15 @@ async fn begin(
     }
 }
 
-/// What offboarding the subject would take away.
-///
-/// # Errors
-/// [`Error::Unavailable`], [`Error::Internal`].
-pub async fn preview_offboarding(
-    app: &App,
-    tenant: &TenantId,
-    subject: &Subject,
-) -> Result<DeletionPreview> {
-    let logins = logins::list(app, tenant, Some(subject)).await?.len();
+/// Counts what an offboarding takes away.
+async fn count(app: &App, offboarding: &Offboarding) -> Result<DeletionPreview> {
+    let (tenant, subject) = (&offboarding.tenant, &offboarding.subject);
+    let (logins, _) = app.table.logins_of(tenant, subject).await?;
+    let now = app.now();
+    let logins = logins
+        .iter()
+        .filter(|login| !login.is_over(now) && offboarding.ends(login))
+        .count();
     let mut preview = DeletionPreview {
         counts: Counts {
             logins: u64::try_from(logins).unwrap_or(u64::MAX),
@@ -168,15 +172,15 @@ pub async fn preview_offboarding(
         }
         after = last;
         let servers: Vec<_> = servers.into_iter().flatten().collect();
-        let found = find_subject_records(app, tenant, subject, &servers).await?;
+        let found = find_subject_records(app, offboarding, &servers).await?;
         for (_, credential) in &found.credentials {
             preview.add(credential);
         }
     }
 }
 
-/// Ids of other subjects of the same type that have something, and differ from this one's by case and spaces alone: whoever
-/// asked may have meant them. As far as they are found within a few seconds.
+/// Ids of other subjects of the same type that have credentials and differ from this id only by case and spaces: the caller
+/// may have meant one of them. The search ends after a few seconds.
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].
@@ -188,7 +192,22 @@ pub async fn near_matches(
     let like = |id: &str| id.trim().to_lowercase();
     let wanted = like(subject.id());
     let until = Instant::now() + LOOKING_AROUND;
-    let (mut near, mut after) = (BTreeSet::new(), None);
+    let is_near =
+        |one: &Subject| one.kind() == subject.kind() && one != subject && like(one.id()) == wanted;
+    let (mut near, mut after, mut before) = (BTreeSet::new(), None, None);
+    loop {
+        let page = app.table.logins_before(tenant, before, LOGINS_AT_ONCE);
+        let (logins, next) = page.await?;
+        let others = logins.iter().map(Login::subject).filter(|one| is_near(one));
+        near.extend(others.map(|one| one.id().to_owned()));
+        before = next;
+        if Instant::now() >= until {
+            return Ok(near);
+        }
+        if before.is_none() {
+            break;
+        }
+    }
     loop {
         let page = app.table.servers_after(tenant, after, SERVERS_AT_ONCE);
         let (servers, last) = page.await?;
@@ -198,9 +217,8 @@ pub async fn near_matches(
                 let kind = subject.kind();
                 let page = app.table.subjects_at(tenant, server.id, kind, place);
                 let (subjects, next) = page.await?;
-                let others = subjects.iter().map(Subject::id);
-                let others = others.filter(|id| *id != subject.id() && like(id) == wanted);
-                near.extend(others.map(str::to_owned));
+                let others = subjects.iter().filter(|one| is_near(one));
+                near.extend(others.map(|one| one.id().to_owned()));
                 place = next;
                 if Instant::now() >= until {
                     return Ok(near);
@@ -304,9 +322,7 @@ async fn clear(app: &App, offboarding: &Offboarding, servers: &[Server]) -> Resu
         ..
     } = offboarding;
     for _ in 0..PASSES {
-        let mut found = find_subject_records(app, tenant, subject, servers).await?;
-        found.credentials.retain(|(_, one)| offboarding.takes(one));
-        found.consents.retain(|one| offboarding.voids(one));
+        let found = find_subject_records(app, offboarding, servers).await?;
         if found.credentials.is_empty() && found.consents.is_empty() {
             return match found.unreadable {
                 Some(error) => Err(error),
@@ -338,7 +354,7 @@ async fn clear(app: &App, offboarding: &Offboarding, servers: &[Server]) -> Resu
                 .table
                 .offboard_credential(tenant, *server, credential, &kept, receipt, &event)
                 .await?;
-            if removed == Outcome::ReceiptClosed {
+            if removed == WriteOutcome::ReceiptClosed {
                 return Ok(false);
             }
         }
@@ -347,7 +363,7 @@ async fn clear(app: &App, offboarding: &Offboarding, servers: &[Server]) -> Resu
     Err(Error::Contended)
 }
 
-/// The records of a subject.
+/// What an offboarding takes away at some servers.
 struct SubjectRecords {
     credentials: Vec<(ServerId, Credential)>,
     consents: Vec<Session>,
@@ -355,20 +371,21 @@ struct SubjectRecords {
     unreadable: Option<Error>,
 }
 
-/// The subject's credentials that these servers stand behind, and the consents in progress. Read from the servers
-/// themselves: an index would lag.
+/// The subject's credentials that these servers stand behind, and the consents in progress, as far as the offboarding takes
+/// them away. Read from the servers themselves: an index would lag.
 async fn find_subject_records(
     app: &App,
-    tenant: &TenantId,
-    subject: &Subject,
+    offboarding: &Offboarding,
     servers: &[Server],
 ) -> Result<SubjectRecords> {
+    let (tenant, subject) = (&offboarding.tenant, &offboarding.subject);
     // Sessions first: one that completes meanwhile shows as the grant that it became.
     let with_consent = servers
         .iter()
         .filter(|one| matches!(one.auth, Auth::Oauth(_)));
     let open = with_consent.map(|one| app.table.open_sessions(tenant, one.id, subject));
-    let consents = try_join_all(open).await?.into_iter().flatten().collect();
+    let mut consents: Vec<_> = try_join_all(open).await?.into_iter().flatten().collect();
+    consents.retain(|one| offboarding.ends_consent(one));
     let keys = servers
         .iter()
         .flat_map(|one| ServerAndRecords::keys(tenant, one.id, subject));
@@ -388,7 +405,9 @@ async fn find_subject_records(
             .header_override
             .map(|own| Credential::Override(Box::new(own)));
         let grant = at.records.grant.map(|one| Credential::Grant(Box::new(one)));
-        credentials.extend(own.into_iter().chain(grant).map(|one| (server.id, one)));
+        let all = own.into_iter().chain(grant);
+        let taken = all.filter(|one| offboarding.takes(one));
+        credentials.extend(taken.map(|one| (server.id, one)));
     }
     Ok(SubjectRecords {
         credentials,

@@ -4,10 +4,9 @@ use super::servers::data_key;
 use crate::Result;
 use crate::auth::client_token;
 use crate::auth::client_token::parse_client_id;
-use crate::domain::id::hash;
+use crate::domain::id::{hash, is_same_secret};
 use crate::state::app::App;
 use crate::table::servers;
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeSet;
 
@@ -16,7 +15,7 @@ use std::collections::BTreeSet;
 pub struct Issued {
     /// The token.
     pub token: SecretString,
-    /// What it may be used for.
+    /// Its scopes.
     pub scopes: BTreeSet<String>,
 }
 
@@ -29,7 +28,7 @@ pub enum Refusal {
     InvalidScope,
 }
 
-/// Issues a token for these scopes; for all that the client may have if there are none.
+/// Issues a token for these scopes; without scopes, for all that the client may have.
 ///
 /// # Errors
 /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
@@ -49,9 +48,7 @@ pub async fn issue(
     let presented = hash(secret.expose_secret());
     let stored = server.connection.client_secret_hash.as_deref();
     let is_it = server.connection.client_id == client
-        && stored.is_some_and(|stored| {
-            verify_slices_are_equal(stored.as_bytes(), presented.as_bytes()).is_ok()
-        });
+        && stored.is_some_and(|stored| is_same_secret(stored, &presented));
     if !is_it {
         return Ok(Err(Refusal::InvalidClient));
     }

@@ -1,5 +1,5 @@
-//! Sessions whose handshake Hawser has answered are opened at their server later, with what their client had said, by the first
-//! request that has a credential to carry.
+//! Opens sessions at their servers whose handshake Hawser itself has answered. The first request with a credential opens the
+//! session, with the parameters that the client sent in its handshake.
 
 use super::Permitted;
 use super::credentials::ServerAndRecords;
@@ -9,7 +9,7 @@ use super::tools::mcp_client::McpClient;
 use crate::domain::mcp_session::{McpPhase, McpSession};
 use crate::state::app::App;
 
-/// What a session is called at its server. One that is still pending is opened there first.
+/// The id of a session at its server. A pending session is opened there first.
 ///
 /// # Errors
 /// [`Failure`]; in [`Failure::Failed`] [`crate::Error::Contended`] when the session or its server has just changed,

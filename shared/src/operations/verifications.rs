@@ -6,7 +6,7 @@ use super::proxy::Refusal;
 use super::retry_on_contention;
 use super::tools::{self, CachePolicy, Failure};
 use crate::domain::credential::Records;
-use crate::domain::event::{Action, Event, Outcome, Worker};
+use crate::domain::event::{Action, Event, EventOutcome, Worker};
 use crate::domain::job::Verification;
 use crate::domain::server::{KeyCheck, Server};
 use crate::state::app::App;
@@ -60,8 +60,8 @@ pub(super) async fn run(app: &App, found: &Verification) -> Result<()> {
     };
     info!(tenant = one.tenant.as_str(), server = ?one.server, attempts = one.attempts + 1, ?outcome, "tried an api key");
     retry_on_contention(
-        || record(app, &one, outcome),
-        |error| matches!(error, Error::Contended),
+        || load_pending(app, &one),
+        |pending| record(app, &one, pending, outcome),
     )
     .await
 }
@@ -77,9 +77,14 @@ async fn load_pending(app: &App, found: &Verification) -> Result<Option<(Verific
     Ok(server.map(|server| (one, server)))
 }
 
-async fn record(app: &App, one: &Verification, outcome: KeyCheck) -> Result<()> {
-    let Some((one, before)) = load_pending(app, one).await? else {
-        return app.table.drop_verification(one).await;
+async fn record(
+    app: &App,
+    tried: &Verification,
+    pending: Option<(Verification, Server)>,
+    outcome: KeyCheck,
+) -> Result<()> {
+    let Some((one, before)) = pending else {
+        return app.table.drop_verification(tried).await;
     };
     let mut after = before.clone();
     after.version += 1;
@@ -94,8 +99,8 @@ async fn record(app: &App, one: &Verification, outcome: KeyCheck) -> Result<()> 
     )?
     .at(server)
     .with(match outcome {
-        KeyCheck::Verified => Outcome::Succeeded,
-        _ => Outcome::Failed,
+        KeyCheck::Verified => EventOutcome::Succeeded,
+        _ => EventOutcome::Failed,
     });
     if app.table.finish_verification(&one, change, &event).await? {
         Ok(())

@@ -1,5 +1,5 @@
-//! What logins need of a tenant's key: the pair of keys that access tokens are signed with, the provider's refresh token
-//! under seal, and refresh tokens of ours that can be told a second time.
+//! What logins need of a tenant's key: the key pair that signs access tokens, the sealed refresh token of the identity
+//! provider, and refresh tokens that are derived, so that they can be given out again.
 
 use super::{TenantKey, aad, decrypt, encrypt};
 use crate::domain::id::{Sortable, TenantId};
@@ -12,7 +12,7 @@ use jsonwebtoken::EncodingKey;
 use secrecy::{ExposeSecret, SecretString};
 
 impl TenantKey {
-    /// A new pair of keys for access tokens, sealed by this key, which is the operator's.
+    /// A new key pair for access tokens, sealed with this key, which must be the operator's.
     ///
     /// # Errors
     /// [`Error::Internal`] when the generator or the cipher fails.
@@ -31,7 +31,7 @@ impl TenantKey {
         })
     }
 
-    /// Opens the private half of a pair of keys for access tokens.
+    /// Opens the private half of a key pair for access tokens.
     ///
     /// # Errors
     /// [`Error::Internal`] when it was sealed for another public half, or changed.
@@ -58,10 +58,10 @@ impl TenantKey {
         })
     }
 
-    /// Opens what was sealed for exactly this login.
+    /// Opens what [`Self::seal_for_login`] sealed for this login.
     ///
     /// # Errors
-    /// [`Error::Internal`] when it was sealed for another one, or changed.
+    /// [`Error::Internal`] when it was sealed for another login, or changed.
     pub fn open_for_login(
         &self,
         tenant: &TenantId,
@@ -73,8 +73,8 @@ impl TenantKey {
         Ok(text.into())
     }
 
-    /// The random part of the refresh token that follows on this one: the same each time, so that it can be told again although
-    /// only its hash is stored (docs/decisions/0033-a-refresh-is-answered-again-for-a-minute.md).
+    /// The random part of the refresh token that replaces this one. It is derived, so that it can be given out again
+    /// although only its hash is stored (docs/decisions/0033-a-refresh-is-answered-again-for-a-minute.md).
     pub fn next_refresh_secret(
         &self,
         tenant: &TenantId,
@@ -89,7 +89,7 @@ impl TenantKey {
         secret
     }
 
-    /// Its number.
+    /// The key's number.
     pub const fn number(&self) -> u32 {
         self.number
     }

@@ -1,5 +1,6 @@
 //! What a function builds once, before its first request, and lends to every handler.
 
+use crate::auth::Use;
 use crate::auth::api_key::{PresentedKey, is_api_key, is_personal};
 use crate::auth::client_token::ClientToken;
 use crate::auth::credentials::Presented;
@@ -34,24 +35,24 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 
 /// The first and, until keys are rotated, only key of a tenant.
 const TENANT_KEY: u32 = 1;
-/// Under the usual limit of 1024 open files.
+/// The most calls under way. They fit into the usual limit of 1024 open files.
 const CALLS: usize = 400;
-/// How long tokens that were obtained are tried to be stored or handed to revocation while the store does not answer.
+/// How long Hawser tries to store new tokens, or to hand them to revocation, while the store does not answer.
 const KEEPING: Duration = Duration::from_secs(120);
 
 /// The parts every handler works with.
 pub struct App {
     /// The one table.
     pub table: Table,
-    /// Where client secrets of the catalogue may be, and secrets that manifests refer to.
+    /// The stores that hold client secrets of the catalogue, and secrets that manifests refer to.
     pub secret_stores: SecretStores,
     /// Where references of manifests lead; `None` if they are refused.
     pub secret_mapping: Option<SecretMapping>,
     /// The tenant of tokens that name none; with one of them, everybody is in it.
     pub default_tenant: Option<TenantId>,
-    /// The base under which servers are invoked, without a trailing slash.
+    /// The base URL under which servers are invoked, without a trailing slash.
     pub gateway_url: Option<String>,
-    /// The bases under which this deployment is reached from outside, without trailing slashes.
+    /// The base URLs under which this deployment is reached from outside, without trailing slashes.
     pub public_urls: Vec<String>,
     /// The address of our client id metadata document, where it is not under the first public base.
     pub client_metadata_url: Option<String>,
@@ -59,19 +60,19 @@ pub struct App {
     pub return_origins: Vec<String>,
     /// Origins whose web pages may call this deployment and read its answers.
     pub allowed_origins: Vec<String>,
-    /// The origin whose pages are told how a consent ended.
+    /// The origin whose pages learn how a consent ended.
     pub ui_origin: Option<String>,
     /// Which issuers a tenant's servers may use.
     pub allowed_issuers: AllowedIssuers,
     /// How people and applications sign in here.
     pub sign_in: SignIn,
-    /// Whether a server may be registered at `http` on loopback; only under the local server.
+    /// Whether a server may be registered at `http` on loopback. Only the local server sets it.
     pub allow_loopback_http: bool,
-    /// The one way out, for every address learned from anywhere.
+    /// The HTTP client for every address that was learned from outside.
     pub egress: Egress,
     /// Where time comes from.
     pub clock: Clock,
-    /// How often an answer that is on its way looks whether what it rests on still stands.
+    /// How often a streamed answer checks whether the caller and the credential that it depends on are still valid.
     pub stream_check: Duration,
     /// How long an event stream may be silent before a comment is sent on it.
     pub keep_alive: Duration,
@@ -79,17 +80,18 @@ pub struct App {
     pub consent_wait: Duration,
     /// How long a server may take to list its tools, over all its pages.
     pub listing_limit: Duration,
-    /// How long whoever would register a client waits for someone else who does, and seems to be gone.
+    /// How long a process waits for another one that registers a client but seems to have died.
     pub registration_wait: Duration,
-    /// The calls that may be under way at once in this process: each holds two connections, and an answer may take its time.
+    /// The calls under way in this process. Each holds two connections, and an answer may take long.
     pub calls: Arc<Semaphore>,
-    /// How many of them one tenant and one server may have.
+    /// How many of those calls one tenant and one server may have.
     pub call_limits: CallLimits,
     /// How long tokens that an issuer has just given out are kept in memory while the store does not answer.
     pub keeping_limit: Duration,
-    /// What is finished once it is begun, whoever waits for it.
+    /// Work that is finished once it is begun, even if its caller is gone.
     pub tasks: Tasks,
-    /// Told when durable work has appeared. Workers in the same process listen; under Lambda the table's stream calls.
+    /// Notified when durable work has been written. Workers in the same process listen; on Lambda the table's stream
+    /// calls them.
     pub work_appeared: Notify,
     pub(crate) catalogue: Copies,
     pub(crate) process_cache: ProcessCache,
@@ -106,7 +108,7 @@ impl App {
     /// Connects to AWS as the environment says.
     ///
     /// # Errors
-    /// A configuration that cannot work.
+    /// [`Error::Internal`] for a configuration that cannot work.
     pub async fn connect(config: Config) -> Result<Self> {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(1))
@@ -124,10 +126,10 @@ impl App {
         Ok(app)
     }
 
-    /// With a client of the caller's making; `kms` is asked only if the configuration names a KMS key.
+    /// An application with this DynamoDB client. `kms` is called only if the configuration names a KMS key.
     ///
     /// # Errors
-    /// A configuration that cannot work.
+    /// [`Error::Internal`] for a configuration that cannot work.
     pub fn new(
         config: Config,
         dynamodb: aws_sdk_dynamodb::Client,
@@ -138,10 +140,10 @@ impl App {
         Self::with_egress(config, dynamodb, kms, egress)
     }
 
-    /// The same with another way out.
+    /// [`Self::new`] with another HTTP client for addresses that were learned.
     ///
     /// # Errors
-    /// A configuration that cannot work.
+    /// [`Error::Internal`] for a configuration that cannot work.
     pub fn with_egress(
         config: Config,
         dynamodb: aws_sdk_dynamodb::Client,
@@ -197,7 +199,7 @@ impl App {
         })
     }
 
-    /// Makes it ready to serve: what must be finished once it is begun outlives the request that began it.
+    /// Shares the application, so that work which must be finished can outlive the request that began it.
     #[must_use]
     pub fn share(mut self) -> Arc<Self> {
         Arc::new_cyclic(|own| {
@@ -206,11 +208,11 @@ impl App {
         })
     }
 
-    /// Does what must be finished once it is begun, on a task of its own. Whoever waits for it may go: that breaks off the
-    /// waiting alone.
+    /// Runs work that must be finished once it is begun, on a task of its own. If the caller stops waiting, only the
+    /// waiting ends.
     ///
     /// # Errors
-    /// Those of the work; [`Error::Unavailable`] when the process ends before it is done.
+    /// Those that the work returns; [`Error::Unavailable`] when the process ends before the work is done.
     pub(crate) async fn to_its_end<T, F>(&self, work: impl FnOnce(Arc<Self>) -> F) -> Result<T>
     where
         T: Send + 'static,
@@ -220,7 +222,7 @@ impl App {
         let work = work(shared.ok_or_else(|| Error::internal("an application is not shared"))?);
         let (tell, told) = oneshot::channel();
         self.tasks.spawn(async move {
-            // Nobody may be waiting any more.
+            // The caller may have stopped waiting.
             let _ = tell.send(work.await);
         });
         let cut_off = |_| Err(Error::Unavailable("a task was cut off".to_owned()));
@@ -233,12 +235,12 @@ impl App {
     }
 
     /// Takes a bearer token: verified, or to be settled by its item if it is one of ours. An API key may be sent as one
-    /// (Inbound 1.4). `resources` are the addresses of what the request is for: a token of the operator's issuer may be meant for
-    /// one of them (Inbound 1.3), and a login's token is for one of them or for the whole deployment.
+    /// (Inbound 1.4). A token of the operator's issuer may be meant for what is called alone (Inbound 1.3), and a login's token
+    /// for that, or for calls alone (Inbound 2.24).
     ///
     /// # Errors
     /// [`Error::Unauthenticated`], or [`Error::Unavailable`] when the issuer's keys cannot be fetched.
-    pub async fn present_token(&self, token: &str, resources: &[String]) -> Result<Presented> {
+    pub async fn present_token(&self, token: &str, used_for: Use<'_>) -> Result<Presented> {
         if let Some(token) = ClientToken::read(token) {
             return Ok(Presented::Client(token));
         }
@@ -255,19 +257,20 @@ impl App {
             && let Some(key) = self.verifying_key(&kid).await?
         {
             let token = LoginToken::verify(token, &key, self.now())?;
-            if !token.is_for_deployment() && !token.is_for(resources) {
-                return Err(Unauthenticated::InvalidToken.into());
-            }
-            return Ok(Presented::Login(Box::new(token)));
+            return Ok(Presented::Login(Box::new(token.used_for(used_for)?)));
         }
         let verifier = Verifier::of(&self.verifiers, token).ok_or(Unauthenticated::InvalidToken)?;
+        let resources = match used_for {
+            Use::Call(addresses) => addresses,
+            Use::Management => &[],
+        };
         verifier
             .verify_for(token, resources, self.now())
             .await
             .map(|caller| Presented::Caller(Box::new(caller)))
     }
 
-    /// Reads `keys` and, in the same round trip, what settles the caller.
+    /// Reads `keys` and, in the same round trip, the items that authenticate the caller.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`], [`Error::Unavailable`], [`Error::Internal`].
@@ -277,7 +280,7 @@ impl App {
         Ok((who.authenticate(&found, self.now())?, found))
     }
 
-    /// The caller, when there is nothing to be read with it.
+    /// Authenticates the caller when nothing else is to be read.
     ///
     /// # Errors
     /// As [`Self::read_as`].
@@ -287,10 +290,10 @@ impl App {
             .map(|(caller, _)| caller)
     }
 
-    /// A key of a tenant that is in use somewhere.
+    /// The key of a tenant with this number, which an item names.
     ///
     /// # Errors
-    /// [`Error::Unavailable`]; [`Error::Internal`] when there is none of that number.
+    /// [`Error::Unavailable`]; [`Error::Internal`] when the tenant has no key of this number.
     pub(crate) async fn tenant_key(&self, tenant: &TenantId, number: u32) -> Result<TenantKey> {
         let found = self.find_tenant_key(tenant, number).await?;
         found.ok_or_else(|| Error::internal("a tenant key is missing"))
@@ -308,7 +311,7 @@ impl App {
         Ok(Some(key))
     }
 
-    /// The data key of a server, living or dead.
+    /// The data key of a server, whether it exists or was deleted.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
@@ -323,7 +326,8 @@ impl App {
             .unwrap_data_key(tenant, server, wrapped)
     }
 
-    /// The operator's own key, for what belongs to no tenant: registrations of applications, cookies of people who sign in.
+    /// The operator's own key, for what belongs to no tenant: registrations of applications, cookies of people who sign
+    /// in. Made if there is none.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
@@ -331,16 +335,17 @@ impl App {
         self.current_tenant_key(&TenantId::operator()).await
     }
 
-    /// The same, if there is one: what was sealed here was sealed with it.
+    /// The operator's own key, if there is one. What was sealed with it can be opened only then.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Self::operator_key`].
     pub(crate) async fn existing_operator_key(&self) -> Result<Option<TenantKey>> {
         self.find_tenant_key(&TenantId::operator(), TENANT_KEY)
             .await
     }
 
-    /// The key of a tenant that new servers use, made if the tenant has none. Of two made at once the first stays.
+    /// The key of a tenant for new servers. Made if the tenant has none; of two that are made at once the first is
+    /// kept.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].

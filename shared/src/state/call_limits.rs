@@ -1,5 +1,5 @@
-//! How many calls one tenant and one server may have under way in a process, so that neither takes all places from the others: a
-//! server that never answers holds each call that it gets.
+//! How many calls one tenant and one server may have under way in a process. A server that never answers holds each
+//! call that it gets; the limits keep the other places free.
 
 use crate::domain::id::{ServerId, TenantId};
 use std::collections::HashMap;
@@ -8,17 +8,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The limits and the current numbers of calls.
 #[derive(Clone, Debug)]
 pub struct CallLimits {
-    /// Of one tenant, at all of its servers.
+    /// The most calls of one tenant, at all of its servers.
     pub per_tenant: usize,
-    /// At one server.
+    /// The most calls at one server.
     pub per_server: usize,
     open: Arc<Mutex<HashMap<Holder, usize>>>,
 }
 
-/// Who has calls: a tenant, or one server of it.
+/// What calls are counted for: a tenant, or one of its servers.
 type Holder = (TenantId, Option<ServerId>);
 
-/// A call that is under way, until this is dropped.
+/// The place of a call that is under way. It is free again when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     holders: [Holder; 2],
@@ -26,7 +26,7 @@ pub(crate) struct Place {
 }
 
 impl Default for CallLimits {
-    /// Of the 400 of a process: no tenant has more than half, no server more than a quarter.
+    /// Out of the 400 places of a process a tenant has at most half, a server at most a quarter.
     fn default() -> Self {
         Self {
             per_tenant: 200,
@@ -37,7 +37,7 @@ impl Default for CallLimits {
 }
 
 impl CallLimits {
-    /// Counts one more call; `None` if that is more than there may be.
+    /// Counts one more call; `None` if its tenant or its server has no place left.
     pub(crate) fn take(&self, tenant: &TenantId, server: ServerId) -> Option<Place> {
         let holders = [(tenant.clone(), None), (tenant.clone(), Some(server))];
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,5 +1,5 @@
-//! What an operator sets. Every variable is named here and nowhere else; one that is missing or wrong stops the start
-//! with its name. None of them holds a secret.
+//! The configuration that an operator sets. Every variable is named here and nowhere else. A missing or wrong variable
+//! stops the start with its name. No variable holds a secret.
 
 use crate::auth::jwt::{ClaimNames, KeySet, TokenConfig};
 use crate::domain::allowed_issuers::AllowedIssuers;
@@ -18,31 +18,31 @@ use url::Url;
 pub struct Config {
     /// `HAWSER_TABLE`: the table's name.
     pub table: String,
-    /// `HAWSER_KMS_KEY_ID` (key id, ARN or alias), or `HAWSER_KEY_FILE` (a file of 64 hexadecimal digits) where there is
-    /// no KMS; exactly one of them.
+    /// `HAWSER_KMS_KEY_ID` (key id, ARN or alias), or without KMS `HAWSER_KEY_FILE` (a file of 64 hexadecimal digits).
+    /// Exactly one of them.
     pub key_service: KeyServiceConfig,
-    /// `HAWSER_JWT_ISSUER`, `HAWSER_JWT_AUDIENCE`, both or none, and where the key set is not the one that the issuer's
-    /// metadata name, `HAWSER_JWKS_URL` (https) or, inline, `HAWSER_JWKS`. Without an issuer only API keys are accepted.
-    /// The environment names one issuer at most.
+    /// `HAWSER_JWT_ISSUER` and `HAWSER_JWT_AUDIENCE`, both or neither. `HAWSER_JWKS_URL` (https) or, inline,
+    /// `HAWSER_JWKS`, if the key set is not the one that the issuer's metadata names. Without an issuer only API keys
+    /// are accepted. The environment names at most one issuer.
     pub tokens: Vec<TokenConfig>,
-    /// `HAWSER_GATEWAY_URL`: the base under which servers are invoked (default: not shown).
+    /// `HAWSER_GATEWAY_URL`: the base URL under which servers are invoked (default: not shown).
     pub gateway_url: Option<String>,
-    /// `HAWSER_PUBLIC_URL`: the base URLs under which this deployment is reached from outside, separated by commas; the
-    /// first is the one that consents return to (default: the gateway's own, as each request names it).
+    /// `HAWSER_PUBLIC_URL`: the base URLs under which this deployment is reached from outside, separated by commas.
+    /// Consents return to the first (default: the gateway's own, as each request names it).
     pub public_urls: Vec<String>,
-    /// `HAWSER_CLIENT_METADATA_URL`: the https address of our client id metadata document (default: under the first public
-    /// URL, if that is https).
+    /// `HAWSER_CLIENT_METADATA_URL`: the https address of the client id metadata document of this deployment (default:
+    /// under the first public URL, if that is https).
     pub client_metadata_url: Option<String>,
     /// `HAWSER_RETURN_ORIGINS`: origins that a consent may send the browser on to, separated by commas (default: none).
     pub return_origins: Vec<String>,
     /// `HAWSER_ALLOWED_ORIGINS`: origins whose web pages may call this deployment and read its answers, separated by commas
     /// (default: none).
     pub allowed_origins: Vec<String>,
-    /// `HAWSER_UI_ORIGIN`: the origin whose pages are told how a consent ended (default: nobody is told).
+    /// `HAWSER_UI_ORIGIN`: the origin whose pages learn how a consent ended (default: none).
     pub ui_origin: Option<String>,
-    /// `HAWSER_PRIVATE_HOSTS`: private hosts that may be reached besides public ones, by name (`mcp.corp.example`,
-    /// `*.corp.example`) or range of addresses (`10.20.0.0/16`), separated by commas; those behind `http://` also without TLS
-    /// (default: none).
+    /// `HAWSER_PRIVATE_HOSTS`: private hosts that may be reached as well as public ones, by name (`mcp.corp.example`,
+    /// `*.corp.example`) or range of addresses (`10.20.0.0/16`), separated by commas. An entry with `http://` before it
+    /// allows plain http, too (default: none).
     pub private_hosts: PrivateHosts,
     /// `HAWSER_ALLOWED_ISSUERS`: which issuers the servers of a tenant may use, as JSON (default: any).
     pub allowed_issuers: AllowedIssuers,
@@ -51,7 +51,7 @@ pub struct Config {
     pub secret_mapping: Option<SecretMapping>,
     /// How people and applications sign in here.
     pub sign_in: SignInConfig,
-    /// Whether a server may be registered at `http` on loopback. No variable: only the local server sets it.
+    /// Whether a server may be registered at `http` on loopback. Not a variable: only the local server sets it.
     pub allow_loopback_http: bool,
 }
 
@@ -60,8 +60,8 @@ pub struct Config {
 pub struct SignInConfig {
     /// Where people sign in.
     pub place: SignInPlace,
-    /// `HAWSER_AUTHORIZATION_SERVER`: an authorization server that is named to MCP clients in place of ours, because it can do
-    /// all that they need (default: ours, where people can sign in).
+    /// `HAWSER_AUTHORIZATION_SERVER`: another authorization server to name to MCP clients, which can do everything that
+    /// they need (default: this deployment, if people can sign in).
     pub authorization_server: Option<String>,
     /// `HAWSER_APPLICATION_REGISTRATION` (`yes`): whether applications may register themselves.
     pub registration: bool,
@@ -83,23 +83,24 @@ impl Default for SignInConfig {
 /// Where people sign in.
 #[derive(Clone, Debug)]
 pub enum SignInPlace {
-    /// They cannot.
+    /// Nowhere: nobody can sign in.
     Nowhere,
     /// At the operator's OpenID provider.
     Provider(Box<ProviderConfig>),
-    /// At the local server's page for development, which believes whoever is there. No variable: only the local server sets it.
+    /// At the local server's page for development, which believes any name. Not a variable: only the local server sets
+    /// it.
     Development,
 }
 
 /// The operator's OpenID provider, and the client that is registered there for this deployment.
 #[derive(Clone, Debug)]
 pub struct ProviderConfig {
-    /// Whose ID tokens are accepted: `HAWSER_SIGN_IN_ISSUER` for the audience `HAWSER_SIGN_IN_CLIENT_ID`, read by the same
-    /// claims as the tokens of APIs.
+    /// The issuer and audience of accepted ID tokens: `HAWSER_SIGN_IN_ISSUER` and `HAWSER_SIGN_IN_CLIENT_ID`. The same
+    /// claims are read as in API tokens.
     pub tokens: TokenConfig,
     /// `HAWSER_SIGN_IN_CLIENT_ID`.
     pub client_id: String,
-    /// The client's secret; a public client has none.
+    /// The client's secret; `None` for a public client.
     pub secret: Option<ProviderSecret>,
     /// `HAWSER_SIGN_IN_SCOPES` (default: `openid profile email`).
     pub scopes: String,
@@ -108,7 +109,7 @@ pub struct ProviderConfig {
 /// Where the secret of the client at the provider is.
 #[derive(Clone, Debug)]
 pub enum ProviderSecret {
-    /// `HAWSER_SIGN_IN_SECRET_ARN`: in Secrets Manager or in Parameter Store.
+    /// `HAWSER_SIGN_IN_SECRET_ARN`: in Secrets Manager or Parameter Store.
     Reference(SecretReference),
     /// In the settings of the local server.
     Given(SecretString),
@@ -122,18 +123,18 @@ pub struct ListedApplication {
     pub client_id: String,
     /// Its name for people.
     pub name: String,
-    /// Where a browser may be sent with a code.
+    /// The application's redirect URIs.
     pub redirect_uris: Vec<String>,
-    /// SHA-256 of its secret, lower-case hexadecimal; a public client has none.
+    /// SHA-256 of the application's secret, lower-case hexadecimal; `None` for a public client.
     #[serde(default)]
     pub client_secret_sha256: Option<String>,
 }
 
 impl ListedApplication {
-    /// Reads a JSON list of them.
+    /// Reads a JSON list of applications.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with the list, for the operator.
     pub fn parse_list(text: &str) -> Result<Vec<Self>, String> {
         let all: Vec<Self> = serde_json::from_str(text).map_err(|e| e.to_string())?;
         for one in &all {
@@ -162,12 +163,12 @@ impl ListedApplication {
     }
 }
 
-/// Where tenant keys are wrapped.
+/// What wraps tenant keys.
 #[derive(Clone, Debug)]
 pub enum KeyServiceConfig {
-    /// By this KMS key.
+    /// This KMS key.
     Kms(String),
-    /// By the key that these hexadecimal digits are.
+    /// The key with these hexadecimal digits.
     Key(SecretString),
 }
 
@@ -184,7 +185,7 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Config {
-    /// Enough for tools that work on the table itself.
+    /// A configuration that suffices for tools that work on the table itself.
     pub fn bare(table: &str, key_service: KeyServiceConfig) -> Self {
         Self {
             table: table.to_owned(),
@@ -207,7 +208,7 @@ impl Config {
     /// Reads the environment.
     ///
     /// # Errors
-    /// The variable that is missing or wrong, by name.
+    /// The missing or wrong variable, by name.
     pub fn from_env() -> Result<Self, ConfigError> {
         Self::from_lookup(|name| std::env::var(name).ok())
     }
@@ -294,7 +295,7 @@ impl Config {
             allowed_issuers: match optional("HAWSER_ALLOWED_ISSUERS") {
                 None => AllowedIssuers::default(),
                 Some(text) => AllowedIssuers::parse(&text).ok_or_else(|| {
-                    let wrong = "HAWSER_ALLOWED_ISSUERS is not an object of tenants with issuers";
+                    let wrong = "HAWSER_ALLOWED_ISSUERS is not a JSON object of tenants, each with an array of issuers";
                     ConfigError(wrong.to_owned())
                 })?,
             },
@@ -359,7 +360,7 @@ fn sign_in(
     })
 }
 
-/// What a provider is asked for where the operator says nothing else.
+/// The scopes that a provider is asked for by default.
 pub const DEFAULT_SCOPES: &str = "openid profile email";
 
 fn default_tenant(
@@ -369,11 +370,11 @@ fn default_tenant(
         return Ok(None);
     };
     let tenant = TenantId::parse(&name);
-    let wrong = || ConfigError("HAWSER_DEFAULT_TENANT is no tenant".to_owned());
+    let wrong = || ConfigError("HAWSER_DEFAULT_TENANT must have 1 to 255 characters".to_owned());
     tenant.map(Some).ok_or_else(wrong)
 }
 
-/// Origins as browsers send them. One that none would send is a mistake.
+/// A list of origins, each spelled as browsers send it. An origin that no browser would send is a mistake.
 fn origins(list: Vec<String>) -> Result<Vec<String>, ConfigError> {
     let is_origin = |text: &str| {
         let url = Url::parse(text).ok();
@@ -387,7 +388,7 @@ fn origins(list: Vec<String>) -> Result<Vec<String>, ConfigError> {
     }
 }
 
-/// The names of the claims, those that are set.
+/// The names of claims: those that are set, and defaults for the rest.
 fn claims(optional: impl Fn(&str) -> Option<String>) -> ClaimNames {
     let mut claims = ClaimNames::default();
     for (variable, name) in [
@@ -409,7 +410,7 @@ fn claims(optional: impl Fn(&str) -> Option<String>) -> ClaimNames {
     claims
 }
 
-/// What stands between commas.
+/// The items of a comma-separated list.
 fn list_of(text: &str) -> Vec<String> {
     let parts = text.split(',').map(str::trim);
     parts

@@ -1,5 +1,5 @@
-//! The keys that access tokens are signed with: one pair for the whole deployment, made when it is first needed, with room
-//! for another one after it.
+//! The key pairs that sign access tokens. A deployment has one, made when it is first needed; the table has room for
+//! its successor.
 
 use crate::domain::id::TenantId;
 use crate::domain::sealed::TokenKey;
@@ -7,11 +7,12 @@ use crate::state::app::App;
 use crate::{Error, Result};
 use jsonwebtoken::{DecodingKey, EncodingKey};
 
-/// The number of the first one.
+/// The number of the first key.
 const FIRST: u32 = 1;
 
 impl App {
-    /// What the tokens with this `kid` are verified with; `None` if no key of ours has it. Read once in five minutes.
+    /// The public key that verifies tokens with this `kid`; `None` if the deployment has no such key. The table is read
+    /// once in five minutes.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
@@ -30,7 +31,7 @@ impl App {
         key.public().map(Some)
     }
 
-    /// The key that signs, and its id. Of two that are made at once the first stays.
+    /// The key that signs, and its `kid`. Of two that are made at once the first is kept.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
@@ -48,7 +49,7 @@ impl App {
         Ok((key.kid.clone(), sealing.open_token_key(&key)?))
     }
 
-    /// The one with the highest number, made if there is none.
+    /// The key with the highest number, made if there is none.
     async fn current_token_key(&self) -> Result<TokenKey> {
         if let Some(key) = self.table.token_keys().await?.pop() {
             return Ok(key);

@@ -1,7 +1,8 @@
-//! When a lease that is not given back may be taken over. Clocks of different machines are never compared: a process has to
-//! have seen the same lease for as long as a lease lasts, by its own clock. So a clock that is wrong costs time, no more.
+//! When a lease that was not returned may be taken over. Clocks of different machines are never compared: a process
+//! must have seen the same lease for as long as a lease lasts, by its own clock. So a wrong clock costs time, and
+//! nothing else.
 
-use crate::domain::credential::{Grant, LEASE};
+use crate::domain::credential::LEASE;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -9,14 +10,14 @@ use std::time::Duration;
 /// The number of tracked leases above which stale ones are dropped.
 const MANY: usize = 1000;
 
-/// When this process first saw each lease, in time that has passed for it.
+/// When this process first saw each lease, as time elapsed in this process.
 #[derive(Debug, Default)]
 pub(crate) struct Leases(Mutex<HashMap<String, Duration>>);
 
 impl Leases {
-    /// Whether the lease of a grant may be taken over. `elapsed` is the time that has passed for this process.
-    pub fn is_free(&self, grant: &Grant, elapsed: Duration) -> bool {
-        let Some(lease) = &grant.lease_id else {
+    /// Whether a lease may be taken, also over from another process. `elapsed` is the time elapsed in this process.
+    pub fn is_free(&self, lease: Option<&str>, elapsed: Duration) -> bool {
+        let Some(lease) = lease else {
             return true;
         };
         let lasts = Duration::from_secs(LEASE as u64);
@@ -24,7 +25,7 @@ impl Leases {
         if seen.len() >= MANY {
             seen.retain(|_, first| elapsed < *first + 10 * lasts);
         }
-        let first = *seen.entry(lease.clone()).or_insert(elapsed);
+        let first = *seen.entry(lease.to_owned()).or_insert(elapsed);
         elapsed >= first + lasts
     }
 }

@@ -9,5 +9,6 @@ pub mod config;
 mod keys;
 pub(crate) mod leases;
 pub mod sign_in;
+pub(crate) mod slot;
 pub mod tasks;
 pub(crate) mod token_keys;

@@ -1,5 +1,5 @@
-//! How people and applications sign in here: the settings, and what of the identity provider and of applications was read a
-//! short while ago.
+//! How people and applications sign in to this deployment: the settings, the identity provider, and metadata documents
+//! of applications that were fetched recently.
 
 use crate::Result;
 use crate::auth::jwt::Verifier;
@@ -7,38 +7,42 @@ use crate::domain::application::Application;
 use crate::egress::Egress;
 use crate::oauth::discovery::Issuer;
 use crate::state::config::{ListedApplication, ProviderConfig, SignInConfig, SignInPlace};
+use crate::state::slot::Slot;
 use secrecy::SecretString;
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::Mutex as AsyncMutex;
 
-/// How many documents are kept.
+/// The most metadata documents that are kept.
 const DOCUMENTS: usize = 256;
-/// How many are fetched at once; others wait for their turn, within their time.
+/// The most metadata documents that are fetched at once. Others wait for their turn, within their time limit.
 const DOCUMENTS_AT_ONCE: usize = 8;
-/// How long a document may take.
+/// How long the provider's metadata and its client's secret are used before they are read again, and how long while they cannot
+/// be read.
+const PROVIDER_FRESH: Duration = Duration::from_secs(300);
+const PROVIDER_OLDEST: Duration = Duration::from_secs(24 * 3600);
+/// The time limit for fetching a metadata document.
 const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How people and applications sign in here.
+/// How people and applications sign in to this deployment.
 pub struct SignIn {
     /// Where people do.
     pub place: Place,
-    /// The authorization server that is named to MCP clients in place of ours.
+    /// Another authorization server to name to MCP clients in place of this deployment.
     pub authorization_server: Option<String>,
     /// Whether applications may register themselves.
     pub registration: bool,
-    /// Those that the operator lists.
+    /// Applications that the operator lists.
     pub applications: Vec<ListedApplication>,
     pub(crate) documents: Documents,
     allow_loopback_http: bool,
-    /// The way out to metadata documents, once it is needed.
+    /// The HTTP client for metadata documents, made when it is first needed.
     to_documents: OnceLock<Egress>,
 }
 
 /// Where people sign in.
 pub enum Place {
-    /// They cannot.
+    /// Nowhere: nobody can sign in.
     Nowhere,
     /// At the operator's OpenID provider.
     Provider(Box<Provider>),
@@ -50,14 +54,14 @@ pub enum Place {
 pub struct Provider {
     pub(crate) config: ProviderConfig,
     allow_loopback_http: bool,
-    /// What verifies its ID tokens, once one comes.
+    /// The verifier of its ID tokens, made when it is first needed.
     verifier: OnceLock<Verifier>,
-    pub(crate) metadata: AsyncMutex<Option<(Issuer, Instant)>>,
-    pub(crate) secret: AsyncMutex<Option<(SecretString, Instant)>>,
+    pub(crate) metadata: Slot<Issuer>,
+    pub(crate) secret: Slot<SecretString>,
 }
 
 impl Provider {
-    /// What verifies the ID tokens of the provider. Functions in which nobody signs in do not pay for it.
+    /// The verifier of the provider's ID tokens. It is made on first use, so that other functions do not pay for it.
     ///
     /// # Errors
     /// [`crate::Error::Internal`] when no HTTP client can be made.
@@ -71,7 +75,7 @@ impl Provider {
 }
 
 impl SignIn {
-    /// As it is configured.
+    /// The settings of this configuration.
     pub fn new(config: SignInConfig, allow_loopback_http: bool) -> Self {
         Self {
             place: match config.place {
@@ -81,8 +85,8 @@ impl SignIn {
                     allow_loopback_http,
                     verifier: OnceLock::new(),
                     config: *config,
-                    metadata: AsyncMutex::default(),
-                    secret: AsyncMutex::default(),
+                    metadata: Slot::new("the provider's metadata", PROVIDER_FRESH, PROVIDER_OLDEST),
+                    secret: Slot::new("the provider's secret", PROVIDER_FRESH, PROVIDER_OLDEST),
                 })),
             },
             authorization_server: config.authorization_server,
@@ -94,8 +98,8 @@ impl SignIn {
         }
     }
 
-    /// The way out to metadata documents. Anybody can name one, so it leads to no private host, and has few places and little
-    /// time of its own.
+    /// The HTTP client for metadata documents. Anybody can name such a document, so this client reaches no private
+    /// host, and has few places and little time.
     ///
     /// # Errors
     /// [`crate::Error::Internal`] when no HTTP client can be made.
@@ -114,7 +118,7 @@ impl SignIn {
     }
 }
 
-/// Metadata documents of applications that were fetched a short while ago, in this process.
+/// Metadata documents of applications that this process fetched recently.
 #[derive(Debug, Default)]
 pub struct Documents(Mutex<HashMap<String, (Application, Instant)>>);
 

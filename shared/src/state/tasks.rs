@@ -1,5 +1,5 @@
-//! Work that has to be finished once it is begun, whoever waits for it: an issuer's answer holds tokens that nothing but
-//! the process knows yet.
+//! Work that must be finished once it is begun, even if its caller is gone: an issuer's answer holds tokens that only
+//! this process knows yet.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -18,7 +18,7 @@ impl Tasks {
         tasks.spawn(task);
     }
 
-    /// Waits until all are finished, for `patience` at most; what is left then is cut off, as by the end of the process.
+    /// Waits until all tasks are finished, for `patience` at most. The rest is cut off, as by the end of the process.
     pub async fn finish(&self, patience: Duration) {
         let mut tasks = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         let _ = timeout(patience, async {

@@ -1,18 +1,18 @@
-//! Keys that access tokens are signed with, as they were read a short while ago.
+//! A cache of the key pairs that sign access tokens.
 
 use crate::domain::sealed::TokenKey;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a key that was read serves before it is read again. One that is taken out of the table serves no longer.
+/// How long a key is used before it is read again. So long a key serves after it was taken out of the table.
 const LIFETIME: Duration = Duration::from_secs(300);
 
-/// Keys as they were read a short while ago, the private halves sealed.
+/// The key pairs that were read, with the private halves sealed.
 #[derive(Default)]
 pub(crate) struct TokenKeys {
     by_id: Mutex<HashMap<String, (TokenKey, Instant)>>,
-    /// The id of the one that signs.
+    /// The `kid` of the key that signs, and when it was read.
     signing: Mutex<Option<(String, Instant)>>,
 }
 

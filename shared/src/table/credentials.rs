@@ -138,7 +138,7 @@ pub struct Granting<'a> {
 
 /// What a write on a credential ran into.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum WriteOutcome {
     /// Done.
     Done,
     /// The server is gone or has another auth revision.
@@ -209,7 +209,7 @@ impl Table {
         own: &Override,
         replacing: Option<&str>,
         event: &Event,
-    ) -> Result<Outcome> {
+    ) -> Result<WriteOutcome> {
         let condition = replacing.map_or(Condition::Any, Condition::version);
         let item = credential_item(tenant, own.server, &own.subject, Source::Override, own)?;
         // The kept reason stays, for its count, and nobody is shown it while there is an override.
@@ -227,7 +227,7 @@ impl Table {
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn put_grant(&self, granting: &Granting<'_>, event: &Event) -> Result<Outcome> {
+    pub async fn put_grant(&self, granting: &Granting<'_>, event: &Event) -> Result<WriteOutcome> {
         let Granting {
             grant,
             replacing,
@@ -303,7 +303,7 @@ impl Table {
         kept: &StoredReason<'_>,
         receipt: &Receipt,
         event: &Event,
-    ) -> Result<Outcome> {
+    ) -> Result<WriteOutcome> {
         let mut writes = vec![
             receipts::put(tenant, receipt)?,
             guard::require_server(tenant, server, None),
@@ -333,7 +333,7 @@ impl Table {
         kept: &StoredReason<'_>,
         receipt: &str,
         event: &Event,
-    ) -> Result<Outcome> {
+    ) -> Result<WriteOutcome> {
         let mut writes = vec![
             receipts::count(tenant, receipt, Counts::one(credential.source())),
             guard::require_server(tenant, server, None),
@@ -349,7 +349,7 @@ impl Table {
             event.id.at(),
         )?);
         match self.write(writes).await {
-            Err(WriteError::Refused(at)) if at.contains(&0) => Ok(Outcome::ReceiptClosed),
+            Err(WriteError::Refused(at)) if at.contains(&0) => Ok(WriteOutcome::ReceiptClosed),
             done => to_outcome(done, 1),
         }
     }
@@ -439,11 +439,11 @@ fn credential_item(
     )
 }
 
-fn to_outcome(written: Result<(), WriteError>, server_check: usize) -> Result<Outcome> {
+fn to_outcome(written: Result<(), WriteError>, server_check: usize) -> Result<WriteOutcome> {
     match written {
-        Ok(()) => Ok(Outcome::Done),
-        Err(WriteError::Refused(at)) if at.contains(&server_check) => Ok(Outcome::ServerMoved),
-        Err(WriteError::Refused(_)) => Ok(Outcome::RecordMoved),
+        Ok(()) => Ok(WriteOutcome::Done),
+        Err(WriteError::Refused(at)) if at.contains(&server_check) => Ok(WriteOutcome::ServerMoved),
+        Err(WriteError::Refused(_)) => Ok(WriteOutcome::RecordMoved),
         Err(WriteError::Failed(error)) => Err(error),
     }
 }

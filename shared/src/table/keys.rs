@@ -38,6 +38,8 @@ pub(crate) const SWEEPS: &str = "SWEEP#";
 pub(crate) const CLIENTS: &str = "CLIENT#";
 /// Sort-key prefix of the heads of a tenant's audit logs, one for each month.
 pub(crate) const AUDIT_LOG_HEADS: &str = "AUDIT#";
+/// Sort-key prefix of the receipts in a tenant's partition.
+pub(crate) const RECEIPTS: &str = "R#";
 /// Sort-key prefix of the logins in a tenant's partition.
 pub(crate) const LOGINS: &str = "LOGIN#";
 /// Sort-key prefix of the pointers from subjects to their logins.
@@ -110,7 +112,7 @@ pub(crate) fn number_sort_key(number: u64) -> String {
 }
 
 pub(crate) fn receipt_sort_key(id: &str) -> String {
-    format!("R#{}", part(id))
+    format!("{RECEIPTS}{}", part(id))
 }
 
 /// Sort-key prefix of what is stored for subjects of a type in a server's partition.

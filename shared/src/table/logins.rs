@@ -3,8 +3,8 @@
 //! item is gone.
 
 use super::{
-    Condition, Found, Key, SK, Table, Write, WriteError, audit_log, encode, guard, keys, receipts,
-    s,
+    Condition, Found, Item, Key, SK, Table, Write, WriteError, audit_log, encode, guard, keys,
+    readable, receipts, s,
 };
 use crate::domain::event::Event;
 use crate::domain::id::{Sortable, TenantId};
@@ -88,11 +88,16 @@ fn pointer_key(login: &Login) -> Key {
     keys::login_pointer(&login.tenant, login.subject(), login.id)
 }
 
-fn removal(login: &Login) -> [Write; 2] {
+fn removal(login: &Login, condition: Condition) -> [Write; 2] {
     [
-        Write::Delete(key(&login.tenant, login.id), Condition::Exists),
+        Write::Delete(key(&login.tenant, login.id), condition),
         Write::Delete(pointer_key(login), Condition::Any),
     ]
+}
+
+/// The login of an item below this prefix: its key says which, whatever else can be read of it.
+fn id_in(item: &Item, prefix: &str) -> Option<Sortable> {
+    Sortable::parse_ulid(item.get(SK)?.as_s().ok()?.strip_prefix(prefix)?)
 }
 
 impl Table {
@@ -168,11 +173,30 @@ impl Table {
         receipt: Option<&Receipt>,
         event: &Event,
     ) -> Result<bool> {
-        let mut writes: Vec<Write> = removal(login).into();
+        let mut writes: Vec<Write> = removal(login, Condition::Exists).into();
         writes.push(audit_log::put(event)?);
         let receipt = receipt.map(|receipt| receipts::put(&login.tenant, receipt));
         writes.extend(receipt.transpose()?);
         self.write_if(writes).await
+    }
+
+    /// Ends a login that is as it was read. Returns `false` if it was refreshed meanwhile, or had ended before.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn end_login_as_read(&self, login: &Login, event: &Event) -> Result<bool> {
+        let as_read = Condition::Has(vec![("refresh_hash", s(&login.refresh_hash))]);
+        let mut writes: Vec<Write> = removal(login, as_read).into();
+        writes.push(audit_log::put(event)?);
+        self.write_if(writes).await
+    }
+
+    /// Replaces a login by one that says the same but for its lease. Returns `false` if it was refreshed meanwhile, or has ended.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn release_login(&self, login: &Login, refresh_hash: &str) -> Result<bool> {
+        self.write_if(vec![put(login, Some(refresh_hash))?]).await
     }
 
     /// Ends a login of a subject that is being offboarded, counted on the receipt of that.
@@ -190,7 +214,7 @@ impl Table {
             ..Counts::default()
         };
         let mut writes = vec![receipts::count(&login.tenant, receipt, one)];
-        writes.extend(removal(login));
+        writes.extend(removal(login, Condition::Exists));
         writes.push(audit_log::put(event)?);
         match self.write(writes).await {
             Ok(()) => Ok(Ended::Now),
@@ -200,13 +224,62 @@ impl Table {
         }
     }
 
-    /// All logins of a tenant, oldest first, without those that cannot be read.
+    /// Up to `limit` logins of a tenant that are older than `before`, newest first, without those that cannot be read; and where to
+    /// go on, if there are more.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn logins(&self, tenant: &TenantId) -> Result<Vec<Login>> {
-        self.query(keys::tenant_partition(tenant), keys::LOGINS)
-            .await
+    pub async fn logins_before(
+        &self,
+        tenant: &TenantId,
+        before: Option<Sortable>,
+        limit: usize,
+    ) -> Result<(Vec<Login>, Option<Sortable>)> {
+        let (items, next) = self
+            .newest_logins(tenant, keys::LOGINS, before, limit)
+            .await?;
+        Ok((items.iter().filter_map(readable).collect(), next))
+    }
+
+    /// The same of one subject.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn logins_of_before(
+        &self,
+        tenant: &TenantId,
+        subject: &Subject,
+        before: Option<Sortable>,
+        limit: usize,
+    ) -> Result<(Vec<Login>, Option<Sortable>)> {
+        let prefix = keys::logins_of(subject);
+        let (items, next) = self.newest_logins(tenant, &prefix, before, limit).await?;
+        let ids: Vec<Sortable> = items.iter().filter_map(|one| id_in(one, &prefix)).collect();
+        let mut logins = Vec::new();
+        for ids in ids.chunks(READ_AT_ONCE as usize) {
+            let wanted = ids.iter().map(|id| key(tenant, *id)).collect();
+            let found = self.read(wanted).await?;
+            // One that cannot be read is left out.
+            let read = ids.iter().filter_map(|id| found.login(tenant, *id).ok());
+            logins.extend(read.flatten());
+        }
+        Ok((logins, next))
+    }
+
+    async fn newest_logins(
+        &self,
+        tenant: &TenantId,
+        prefix: &str,
+        before: Option<Sortable>,
+        limit: usize,
+    ) -> Result<(Vec<Item>, Option<Sortable>)> {
+        let partition = keys::tenant_partition(tenant);
+        let before = before.map(Sortable::ulid);
+        let page = self.query_newest(partition, prefix, before.as_deref(), limit);
+        let (items, more) = page.await?;
+        let mut ids = items.iter().filter_map(|item| id_in(item, prefix));
+        let last = ids.next_back();
+        Ok((items, last.filter(|_| more)))
     }
 
     /// The logins of one subject, oldest first, and why one of them cannot be read, if one cannot.
@@ -224,12 +297,7 @@ impl Table {
             let partition = keys::tenant_partition(tenant);
             let page = self.query_page(partition, &prefix, after, READ_AT_ONCE);
             let (items, next) = page.await?;
-            // A pointer says by its key which login it leads to, whatever else can be read of it.
-            let ids = items.iter().filter_map(|item| {
-                let id = item.get(SK)?.as_s().ok()?.strip_prefix(&prefix)?;
-                Sortable::parse_ulid(id)
-            });
-            let ids: Vec<Sortable> = ids.collect();
+            let ids: Vec<Sortable> = items.iter().filter_map(|one| id_in(one, &prefix)).collect();
             let wanted = ids.iter().map(|id| key(tenant, *id)).collect();
             let found = self.read(wanted).await?;
             for id in ids {

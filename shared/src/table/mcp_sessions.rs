@@ -4,7 +4,7 @@ use super::{Condition, Found, Key, Table, Write, audit_log, encode, keys, s};
 use crate::Result;
 use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
-use crate::domain::mcp_session::{McpPhase, McpSession};
+use crate::domain::mcp_session::McpSession;
 use crate::table::guard;
 
 /// Key of a session.
@@ -47,17 +47,22 @@ impl Table {
         self.write_if(writes).await
     }
 
-    /// Replaces a pending session by the same one, opened at the server, as long as the server stands as it was read. Returns
-    /// `false` if it does not, or if the session was opened or closed meanwhile.
+    /// Replaces a session by the same one, opened at the server, as long as the server stands as it was read. Returns `false`
+    /// if it does not, or if the session, whose fingerprint was `before`, was opened or closed meanwhile.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn open_mcp_session(&self, opened: &McpSession, event: &Event) -> Result<bool> {
+    pub async fn open_mcp_session(
+        &self,
+        before: &str,
+        opened: &McpSession,
+        event: &Event,
+    ) -> Result<bool> {
         let (tenant, server) = (&opened.tenant, opened.server);
         let key = key(tenant, server, &opened.id_hash);
-        let pending = Condition::Has(vec![("phase", s(McpPhase::Pending.as_str()))]);
+        let unchanged = Condition::Has(vec![("fence", s(before))]);
         let writes = vec![
-            Write::Put(encode(&key, "mcp-session", opened)?, pending),
+            Write::Put(encode(&key, "mcp-session", opened)?, unchanged),
             guard::require_server(tenant, server, Some(opened.auth_revision)),
             audit_log::put(event)?,
         ];

@@ -215,6 +215,39 @@ impl Table {
         let next = page.last_evaluated_key.as_ref().and_then(key_of);
         Ok((page.items.unwrap_or_default(), next))
     }
+
+    /// Up to `limit` items whose sort key is this prefix and a ULID that is less than `before`, newest first, and whether there are
+    /// more of them.
+    pub(crate) async fn query_newest(
+        &self,
+        partition: String,
+        prefix: &str,
+        before: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<Item>, bool)> {
+        // Anything after the prefix that is no more than `Z` lies below `[`.
+        let end = format!("{prefix}{}", before.unwrap_or("["));
+        // One more than is wanted, and the one that `before` names: it is in the range and is left out below.
+        let asked = i32::try_from(limit.saturating_add(2)).unwrap_or(i32::MAX);
+        let query = self
+            .client
+            .query()
+            .table_name(&self.name)
+            .consistent_read(true)
+            .scan_index_forward(false)
+            .key_condition_expression("PK = :pk AND #sk BETWEEN :start AND :end")
+            .expression_attribute_names("#sk", SK)
+            .expression_attribute_values(":pk", s(partition))
+            .expression_attribute_values(":start", s(prefix))
+            .expression_attribute_values(":end", s(&end))
+            .limit(asked);
+        let page = query.send().await.map_err(failed)?;
+        let mut items = page.items.unwrap_or_default();
+        items.retain(|item| item.get(SK) != Some(&s(&end)));
+        let more = page.last_evaluated_key.is_some() || items.len() > limit;
+        items.truncate(limit);
+        Ok((items, more))
+    }
 }
 
 /// The key of an item.

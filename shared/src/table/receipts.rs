@@ -1,9 +1,9 @@
 //! Receipts: the lasting, secret-free record of what was taken away. They outlive the server.
 
-use super::{Condition, SK, Table, Update, Write, encode, failed, keys, n, readable, s};
+use super::{Condition, Table, Update, Write, encode, keys, n, readable};
 use crate::domain::id::TenantId;
 use crate::domain::receipt::{Counts, PresentedToken, Receipt};
-use crate::domain::revocation::Outcome;
+use crate::domain::revocation::RevocationOutcome;
 use crate::domain::time::Timestamp;
 use crate::{Error, Result};
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -36,7 +36,7 @@ pub(crate) fn count(tenant: &TenantId, receipt: &str, more: Counts) -> Write {
 pub(crate) fn record_outcome(
     tenant: &TenantId,
     receipt: &str,
-    outcome: Outcome,
+    outcome: RevocationOutcome,
     presented: Option<&[PresentedToken]>,
     now: Timestamp,
 ) -> Result<Write> {
@@ -113,33 +113,10 @@ impl Table {
         before: Option<&str>,
         limit: i32,
     ) -> Result<Vec<Receipt>> {
-        // Ids are ULIDs, so anything after the prefix that is no more than `Z` lies below `R#[`.
-        let end = before.map_or_else(|| "R#[".to_owned(), |id| keys::receipt(tenant, id).sk);
-        let answer = self
-            .client
-            .query()
-            .table_name(&self.name)
-            .consistent_read(true)
-            .scan_index_forward(false)
-            .key_condition_expression("PK = :pk AND #sk BETWEEN :start AND :end")
-            .expression_attribute_names("#sk", SK)
-            .expression_attribute_values(":pk", s(keys::tenant_partition(tenant)))
-            .expression_attribute_values(":start", s("R#"))
-            .expression_attribute_values(":end", s(&end))
-            // The one that `before` names is in the range and is left out below.
-            .limit(limit.saturating_add(1))
-            .send()
-            .await
-            .map_err(failed)?;
-        let older = answer
-            .items
-            .into_iter()
-            .flatten()
-            .filter(|item| item.get(SK) != Some(&s(&end)));
-        let wanted = usize::try_from(limit).unwrap_or(0);
-        Ok(older
-            .take(wanted)
-            .filter_map(|item| readable(&item))
-            .collect())
+        let partition = keys::tenant_partition(tenant);
+        let limit = usize::try_from(limit).unwrap_or(0);
+        let page = self.query_newest(partition, keys::RECEIPTS, before, limit);
+        let (items, _) = page.await?;
+        Ok(items.iter().filter_map(readable).collect())
     }
 }

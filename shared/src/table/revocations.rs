@@ -10,7 +10,7 @@ use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::job::Tombstone;
 use crate::domain::receipt::PresentedToken;
-use crate::domain::revocation::{Outcome, Revocation};
+use crate::domain::revocation::{Revocation, RevocationOutcome};
 use crate::domain::session::{Phase, Session};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
@@ -237,7 +237,7 @@ impl Table {
         &self,
         read: &str,
         one: &Revocation,
-        outcome: Outcome,
+        outcome: RevocationOutcome,
         presented: Option<&[PresentedToken]>,
         event: &Event,
     ) -> Result<()> {

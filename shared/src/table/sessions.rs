@@ -197,7 +197,7 @@ impl Table {
     }
 
     /// Ends a session because its subject refused, and keeps that as the reason why there is no grant. Returns `false` if the
-    /// subject was disconnected since it was begun, or the session was ended before.
+    /// subject was disconnected or offboarded since it was begun, the server has changed, or the session was ended before.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
@@ -216,6 +216,7 @@ impl Table {
                 &[],
                 Condition::Counts(REMOVALS, session.removals),
             )?,
+            guard::require_subject(&session.tenant, &session.subject, session.offboardings),
             audit_log::put(event)?,
         ];
         self.write_if(writes).await

@@ -2,7 +2,7 @@
 
 use super::{handshake, in_session, initialize_with, opens_urls, tool_call, with_sessions};
 use crate::harness::{Answer, Hawser};
-use crate::issuer::Issuer;
+use crate::issuer::{Fault, Issuer};
 use crate::upstream::*;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -119,8 +119,100 @@ async fn the_session_is_opened_late_with_what_the_client_had_said() {
     assert_eq!(answer.json()["result"]["content"][0]["text"], "called");
     assert_eq!(upstream.count(), 4, "it is opened once");
     assert_eq!(upstream.last().header(SESSION), Some("theirs-1"));
-    // From now on it is over with its credential, like any other.
-    disconnect(&hawser, &mcp, "ada", "auth-override").await;
+}
+
+#[tokio::test]
+async fn a_session_is_opened_anew_with_another_credential() {
+    let (hawser, upstream) = (Hawser::start().await, Upstream::start().await);
+    with_sessions(&upstream, "2025-06-18");
+    let mcp = register(&hawser, "wiki", &upstream.url, per_user()).await;
+    install(&hawser, &mcp, "ada", own("one")).await;
+    let ada = user(&hawser, "ada");
+    let said = initialize_with(json!({"roots": {}}));
+    // The server answers this handshake, the first of its sessions.
+    let session = handshake(&ada, &mcp, json!({"roots": {}})).await;
+    let stored = Value::from(hawser.ground().items().await).to_string();
+    assert!(!stored.contains("a client"), "what it said is sealed");
+    for (value, theirs) in [("two", "theirs-2"), ("three", "theirs-3")] {
+        if value == "three" {
+            disconnect(&hawser, &mcp, "ada", "auth-override").await;
+            let before = upstream.count();
+            let answer = in_session(&ada, &mcp, &session, tool_call("search")).await;
+            assert_eq!(answer.json()["result"]["isError"], true, "{answer:?}");
+            assert_eq!(upstream.count(), before, "it has gone on without one");
+        }
+        install(&hawser, &mcp, "ada", own(value)).await;
+        let before = upstream.count();
+        let answer = in_session(&ada, &mcp, &session, tool_call("search")).await;
+        assert_eq!(
+            answer.json()["result"]["content"][0]["text"],
+            "called",
+            "{answer:?}"
+        );
+        let seen = upstream.seen().split_off(before);
+        let methods: Vec<_> = seen
+            .iter()
+            .map(|one| one.message()["method"].clone())
+            .collect();
+        assert_eq!(
+            methods,
+            ["initialize", "notifications/initialized", "tools/call"]
+        );
+        assert_eq!(seen[0].message()["params"], said["params"]);
+        let key = format!("Key {value}");
+        for (one, named) in seen.iter().zip([None, Some(theirs), Some(theirs)]) {
+            assert_eq!(
+                (one.header("x-key"), one.header(SESSION)),
+                (Some(key.as_str()), named)
+            );
+        }
+        // Ids of events are those of the session of before, which is another one to the server.
+        let headers = [(SESSION, session.as_str()), ("last-event-id", "before-7")];
+        send(&ada, &mcp, &headers, message("tools/list")).await;
+        assert_eq!(upstream.last().header("last-event-id"), None);
+    }
+}
+
+#[tokio::test]
+async fn a_session_asks_for_a_consent_again_when_there_is_none_any_more() {
+    let (hawser, issuer) = (Hawser::start().await, Issuer::start().await);
+    let mcp = register(&hawser, "wiki", &issuer.mcp_url(), oauth()).await;
+    connect(&hawser, &issuer, &mcp, "ada").await;
+    let ada = user(&hawser, "ada");
+    issuer.fault(Fault {
+        status: Some(200),
+        headers: vec![(SESSION, "theirs".to_owned())],
+        body: "{}".to_owned(),
+        ..Fault::once("/mcp")
+    });
+    let session = handshake(&ada, &mcp, opens_urls()).await;
+    disconnect(&hawser, &mcp, "ada", "oauth").await;
+    let before = issuer.count("POST", "/mcp");
+    let (url, _) = required(&in_session(&ada, &mcp, &session, tool_call("search")).await);
+    let listed = in_session(&ada, &mcp, &session, message("tools/list")).await;
+    assert_eq!(listed.json()["result"]["tools"][0]["name"], "connect");
+    assert_eq!(issuer.count("POST", "/mcp"), before);
+    consent(&issuer, &url).await;
+    let seen = issuer.log().len();
+    in_session(&ada, &mcp, &session, tool_call("search")).await;
+    let log = issuer.log();
+    let first = log[seen..].iter().find(|one| one.path == "/mcp").unwrap();
+    assert_eq!(first.header(SESSION), None, "the session of before is used");
+}
+
+#[tokio::test]
+async fn a_session_of_a_kambrium_credential_is_over_with_what_it_rests_on() {
+    let (hawser, upstream) = (Hawser::start().await, Upstream::start().await);
+    with_sessions(&upstream, "2025-06-18");
+    let mcp = register(&hawser, "wiki", &upstream.url, per_user()).await;
+    install(&hawser, &mcp, "ada", own("one")).await;
+    let number = hawser.admin("acme").registered(&mcp).await.number;
+    let bound = json!({"scope": "mcp.read mcp.write", "mcp_server_id": number});
+    let ada = hawser.caller("acme", "ada", bound);
+    let session = handshake(&ada, &mcp, json!({})).await;
+    let answer = in_session(&ada, &mcp, &session, message("tools/list")).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    install(&hawser, &mcp, "ada", own("two")).await;
     let answer = in_session(&ada, &mcp, &session, message("tools/list")).await;
     is_session_gone(&answer, &session);
 }

@@ -1,6 +1,7 @@
 //! Who calls Hawser, and what is answered.
 
 use super::{Hawser, now};
+use hawser_core::auth::Use;
 use hawser_core::auth::api_key::{mint_api_key, mint_personal};
 use hawser_core::domain::api_key::ApiKey;
 use hawser_core::domain::caller;
@@ -32,7 +33,11 @@ impl Hawser {
     pub async fn authenticated_caller(&self, tenant: &str, subject: &str) -> caller::Caller {
         let claims = json!({"tenantName": tenant, "sub": subject, "exp": now() + 600});
         let token = self.ground.identity.token(claims).unwrap();
-        let who = self.app.present_token(&token, &[]).await.unwrap();
+        let who = self
+            .app
+            .present_token(&token, Use::Management)
+            .await
+            .unwrap();
         self.app.identify(who).await.unwrap()
     }
 

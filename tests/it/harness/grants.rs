@@ -6,7 +6,7 @@ use hawser_core::domain::event::Action;
 use hawser_core::domain::id::{ServerId, Sortable, TenantId};
 use hawser_core::domain::session::Session;
 use hawser_core::domain::subject::{Subject, SubjectType};
-use hawser_core::table::credentials::{self, Granting, Outcome};
+use hawser_core::table::credentials::{self, Granting, WriteOutcome};
 use hawser_core::table::{servers, subjects};
 use serde_json::json;
 
@@ -51,6 +51,6 @@ impl Hawser {
         };
         let granted = self.event(&tenant, Action::CredentialGranted);
         let stored = table.put_grant(&granting, &granted).await;
-        assert_eq!(stored.unwrap(), Outcome::Done);
+        assert_eq!(stored.unwrap(), WriteOutcome::Done);
     }
 }

@@ -2,8 +2,10 @@
 
 use super::{all, assert_refused, at, connect, shown, stored, user};
 use crate::harness::Hawser;
+use hawser_core::Error;
 use hawser_core::domain::server::KeyCheck;
-use hawser_core::operations::servers::{self, Voiding};
+use hawser_core::operations::Permitted;
+use hawser_core::operations::servers::{self, Change, Voiding};
 use serde_json::json;
 
 #[tokio::test]
@@ -149,9 +151,18 @@ async fn a_new_api_key_is_pending_again_and_nothing_else_makes_it_so() {
     let mut after = before.clone();
     after.connection.key_check = KeyCheck::Verified;
     let caller = hawser.authenticated_caller("acme", "ada").await;
-    servers::change(&hawser.app, &caller, &before, after, None, Voiding::Refused)
-        .await
-        .unwrap();
+    let verified = async || {
+        Ok::<_, Error>(Change {
+            at: Permitted {
+                caller: caller.clone(),
+                found: before.clone(),
+            },
+            after: after.clone(),
+            secrets: None,
+            voiding: Voiding::Refused,
+        })
+    };
+    servers::change(&hawser.app, verified, false).await.unwrap();
     for (body, status) in [
         (json!({}), "verified"),
         (json!({"agent_enabled": false}), "verified"),

@@ -108,21 +108,13 @@ async fn requests_of_the_stateless_revision_have_no_session() {
 }
 
 #[tokio::test]
-async fn a_session_is_over_with_what_it_was_opened_with() {
+async fn a_session_is_over_with_what_its_server_was() {
     let (hawser, upstream) = (Hawser::start().await, Upstream::start().await);
     let shared =
         |value: &str| json!({"auth_data": {"type": "header", "headers": {"X-Key": value}}});
     let mcp = register(&hawser, "wiki", &upstream.url, shared("one")).await;
     let ada = user(&hawser, "ada");
-    for end in [
-        "install",
-        "replace",
-        "disconnect",
-        "rotate",
-        "move",
-        "retype",
-        "delete",
-    ] {
+    for end in ["rotate", "move", "retype", "delete"] {
         let session = initialize(&ada, &mcp).await;
         let headers = [(SESSION, session.as_str())];
         assert_eq!(send(&ada, &mcp, &headers, message("a")).await.status, 200);
@@ -134,8 +126,6 @@ async fn a_session_is_over_with_what_it_was_opened_with() {
             "before {end}"
         );
         match end {
-            "install" | "replace" => install(&hawser, &mcp, "ada", own("v")).await,
-            "disconnect" => disconnect(&hawser, &mcp, "ada", "auth-override").await,
             "rotate" => {
                 register(&hawser, "wiki", &upstream.url, shared("two")).await;
             }
@@ -188,7 +178,7 @@ async fn a_session_lasts_a_day() {
 }
 
 #[tokio::test]
-async fn a_session_outlives_a_refresh_and_ends_with_its_consent() {
+async fn a_session_outlives_a_refresh_and_not_its_consent() {
     let (hawser, issuer) = (Hawser::start().await, Issuer::start().await);
     let mcp = register(&hawser, "wiki", &issuer.mcp_url(), oauth()).await;
     connect(&hawser, &issuer, &mcp, "ada").await;
@@ -214,13 +204,10 @@ async fn a_session_outlives_a_refresh_and_ends_with_its_consent() {
     disconnect(&hawser, &mcp, "ada", "oauth").await;
     let before = issuer.count("POST", "/mcp");
     let answer = send(&ada, &mcp, &headers, message("a")).await;
-    is_session_gone(&answer, &session);
+    assert_eq!(
+        answer.json()["error"]["data"]["reason"],
+        "revoked",
+        "{answer:?}"
+    );
     assert_eq!(issuer.count("POST", "/mcp"), before);
-    connect(&hawser, &issuer, &mcp, "ada").await;
-    let before = issuer.count("POST", "/mcp");
-    let answer = send(&ada, &mcp, &headers, message("a")).await;
-    is_session_gone(&answer, &session);
-    assert_eq!(issuer.count("POST", "/mcp"), before);
-    // Only the session is over.
-    is_served(&ada, &mcp).await;
 }

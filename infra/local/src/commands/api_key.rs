@@ -23,13 +23,13 @@ pub(crate) enum ApiKeyCommand {
         at: At,
         #[command(flatten)]
         holder: Holder,
-        /// Whom it acts as; without it the key is a service key that acts as itself
+        /// The subject that the key acts as (default: none; a service key acts as itself)
         #[arg(long)]
         subject: Option<String>,
         /// A name for people
         #[arg(long)]
         label: Option<String>,
-        /// Seconds until it ends (default: never)
+        /// Seconds until the key expires (default: never)
         #[arg(long)]
         expires_in: Option<i64>,
         /// Make a personal access token of the subject's instead, to be sent as a bearer token
@@ -108,14 +108,14 @@ pub(crate) async fn api_key(command: ApiKeyCommand) -> Outcome {
             let tenant = tenant_id(&tenant)?;
             let removed = key_event(&tenant, Action::KeyRemoved, &id, Clock::System.now())?;
             if !table.remove_api_key(&tenant, &id, &removed).await? {
-                return Err("there is no key of that id".into());
+                return Err("no key has that id".into());
             }
         }
     }
     Ok(())
 }
 
-/// What sets one key apart from another of the same holder.
+/// What two API keys of one subject may differ in.
 #[derive(Default)]
 pub(crate) struct Wanted {
     pub(crate) owner: Option<Subject>,

@@ -1,4 +1,4 @@
-//! Which table a command works on: that of a data folder, or one on AWS.
+//! Which table a command works on: that of a data folder, or a table on AWS.
 
 use super::Outcome;
 use clap::Args;
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 #[derive(Args)]
 pub(crate) struct DataFolder {
-    /// Where the store and the keys are
+    /// The folder that holds the store and the keys
     #[arg(long, default_value = ".hawser")]
     pub(crate) data_dir: PathBuf,
 }
@@ -29,7 +29,7 @@ pub(crate) struct At {
 }
 
 impl At {
-    /// The table, and the store behind it if it is a data folder's.
+    /// The table and, if it is in a data folder, the store that serves it.
     pub(crate) async fn open(&self) -> Outcome<(Table, Option<Store>)> {
         if let Some(name) = &self.table {
             return Ok((hawser_local::aws::table(name).await?, None));
@@ -40,7 +40,8 @@ impl At {
         Ok((Table::new(client, TABLE), Some(store)))
     }
 
-    /// An application that can open keys: with those of a data folder, or on AWS by this KMS key.
+    /// An application that can open keys: those of the data folder, or those that this KMS key wraps. `None` for a
+    /// table on AWS without a KMS key.
     pub(crate) async fn app(
         &self,
         key: Option<&str>,

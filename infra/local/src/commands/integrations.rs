@@ -39,7 +39,7 @@ pub(crate) enum IntegrationsCommand {
     Remove {
         #[command(flatten)]
         at: At,
-        /// Its name
+        /// The name of the integration
         name: String,
     },
     /// Print the events of the catalogue, newest first, one JSON object a line
@@ -94,7 +94,7 @@ pub(crate) async fn integrations_of(command: IntegrationsCommand) -> Outcome {
             let app = at.app(Some("none"), store.as_ref()).await?;
             let app = app.ok_or("there is no store")?;
             if !integrations::remove(&app, &name).await? {
-                return Err("there is no integration of that name".into());
+                return Err("no integration has that name".into());
             }
         }
         IntegrationsCommand::Events { at } => {
@@ -118,7 +118,7 @@ pub(crate) async fn integrations_of(command: IntegrationsCommand) -> Outcome {
     Ok(())
 }
 
-/// What a file offers; on this machine also at http on loopback.
+/// The integrations of a file. For a store on this machine they may be at http on loopback.
 pub(crate) fn offers(file: &Path, loopback_http: bool) -> Outcome<BTreeMap<String, Offer>> {
     let document: SecretString = match file.to_str() {
         Some("-") => std::io::read_to_string(std::io::stdin())?.into(),
@@ -129,7 +129,7 @@ pub(crate) fn offers(file: &Path, loopback_http: bool) -> Outcome<BTreeMap<Strin
     Ok(catalogue::read(document.expose_secret(), loopback_http)?)
 }
 
-/// An integration for people, and where the secret of its client is.
+/// An integration for people, with the place of its client secret.
 fn shown(name: &str, integration: &Integration) -> Value {
     let oauth = integration.oauth.as_ref();
     let secret = oauth.and_then(|oauth| oauth.client_secret.as_ref());

@@ -10,5 +10,5 @@ pub(crate) mod token;
 
 use std::error::Error;
 
-/// How a command ends.
+/// The result of a command.
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;

@@ -1,4 +1,4 @@
-//! `hawser serve`: the local server, with its store, its worker and the credentials that it prints at the start.
+//! `hawser serve`: the local server, with its store, its worker and the credentials that it prints at start.
 
 use super::Outcome;
 use super::api_key::{Wanted, add_key, key_event};
@@ -34,7 +34,7 @@ use tokio::net::TcpListener;
 use tracing::warn;
 use url::Url;
 
-/// How often the store is rid of what has expired.
+/// How often expired items are removed from the store.
 const FORGETTING: Duration = Duration::from_secs(600);
 
 #[derive(Args)]
@@ -44,7 +44,7 @@ pub(crate) struct Serve {
     listen: SocketAddr,
     #[command(flatten)]
     data: DataFolder,
-    /// Keep nothing
+    /// Keep the store in memory, so that nothing stays when the server stops
     #[arg(long)]
     in_memory: bool,
     /// The base URL under which browsers and issuers reach it (default: where it listens)
@@ -78,13 +78,13 @@ pub(crate) struct Serve {
     /// With --jwt-issuer: an audience whose tokens are accepted
     #[arg(long, default_value = "hawser")]
     jwt_audience: Vec<String>,
-    /// With --jwt-issuer: take the client_id of a token without an audience for one
+    /// With --jwt-issuer: use the client_id of a token without an audience as its audience
     #[arg(long)]
     audience_by_client_id: bool,
     /// With --jwt-issuer or --sign-in-issuer: the tenant of tokens that name none
     #[arg(long, default_value = TENANT)]
     default_tenant: String,
-    /// With --jwt-issuer or --sign-in-issuer: read something from another claim than usual, such as roles=cognito:groups
+    /// With --jwt-issuer or --sign-in-issuer: read a value from another claim, such as roles=cognito:groups
     #[arg(long = "claim")]
     claims: Vec<String>,
     /// Let people sign in at this OpenID provider, not at the page for development
@@ -96,7 +96,7 @@ pub(crate) struct Serve {
     /// With --sign-in-issuer: a file with the secret of that client (default: it has none)
     #[arg(long, requires = "sign_in_issuer")]
     sign_in_secret_file: Option<PathBuf>,
-    /// With --sign-in-issuer: what the provider is asked for
+    /// With --sign-in-issuer: the scopes that the provider is asked for
     #[arg(long, default_value = DEFAULT_SCOPES)]
     sign_in_scopes: String,
     /// Let nobody sign in
@@ -119,7 +119,7 @@ impl Serve {
         let public_url = self.public_url.as_deref().unwrap_or(url);
         let mut config = config(identity)?;
         config.public_urls = vec![public_url.trim_end_matches('/').to_owned()];
-        // A client that was given the other name of this machine asks for tokens by that.
+        // A client that knows this machine by its other name asks for tokens for that name.
         if self.public_url.is_none() && listen.ip().is_loopback() {
             let other = format!("http://localhost:{}", listen.port());
             config.public_urls.push(other);
@@ -137,14 +137,15 @@ impl Serve {
         config.secret_mapping = references.map(SecretMapping::parse).transpose()?;
         config.tokens.extend(self.tokens()?);
         if let Some(file) = &self.allowed_issuers {
-            config.allowed_issuers = AllowedIssuers::parse(&std::fs::read_to_string(file)?)
-                .ok_or("--allowed-issuers is not an object of tenants with issuers")?;
+            config.allowed_issuers = AllowedIssuers::parse(&std::fs::read_to_string(file)?).ok_or(
+                "--allowed-issuers is not a JSON object of tenants, each with an array of issuers",
+            )?;
         }
         Ok(config)
     }
 
-    /// How people and applications sign in. The page for development believes everyone, so it is there only where nobody from
-    /// elsewhere can be: also not by a public address that leads here.
+    /// How people and applications sign in. The page for development believes any name, so it is served only if nobody
+    /// from elsewhere can reach it, not even through a public URL that leads here.
     fn sign_in(&self, public_url: &str, listen: SocketAddr) -> Outcome<SignInConfig> {
         let is_here = Url::parse(public_url).is_ok_and(|url| is_loopback(&url));
         let place = match (&self.sign_in_issuer, &self.sign_in_client_id) {
@@ -184,13 +185,13 @@ impl Serve {
         })
     }
 
-    /// The claims that tokens are read by.
+    /// The names of the claims that tokens are read by.
     fn claims(&self) -> Outcome<ClaimNames> {
         let mut claims = ClaimNames::default();
         for pair in &self.claims {
             let (name, claim) = pair.split_once('=').ok_or("--claim must be NAME=CLAIM")?;
             let place = claims.named(name);
-            *place.ok_or_else(|| format!("--claim: nothing is called {name}"))? = claim.to_owned();
+            *place.ok_or_else(|| format!("--claim: no claim is called {name}"))? = claim.to_owned();
         }
         Ok(claims)
     }
@@ -250,7 +251,7 @@ pub(crate) async fn serve(options: Serve) -> Outcome {
     Ok(())
 }
 
-/// Removes what has expired, every now and then, for ever.
+/// Removes expired items from the store again and again, for ever.
 async fn forget_expired(store: &Store) {
     loop {
         tokio::time::sleep(FORGETTING).await;
@@ -258,7 +259,7 @@ async fn forget_expired(store: &Store) {
     }
 }
 
-/// Resolves at Ctrl-C and at SIGTERM.
+/// Waits for Ctrl-C or SIGTERM.
 async fn stopped() {
     let terminated = async {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
@@ -272,7 +273,7 @@ async fn stopped() {
     }
 }
 
-/// Tells a person on standard error, and a program by one line on standard output.
+/// Announces the server: to people on standard error, to programs by one line on standard output.
 fn announce(url: &str, admin_token: &str, api_key: &str) -> Outcome {
     eprintln!(
         "Hawser listens on {url}. To register a server and to list what is there:\n\n\
@@ -288,7 +289,7 @@ fn announce(url: &str, admin_token: &str, api_key: &str) -> Outcome {
     Ok(out.flush()?)
 }
 
-/// What the Lambda binaries need to run against this store, for `cargo lambda watch --env-file`.
+/// Writes the environment with which the Lambda binaries use this store, for `cargo lambda watch --env-file`.
 fn write_lambda_env(folder: &Path, store: &Store, identity: &Identity, url: &str) -> Outcome {
     let key_file = identity::master_key_file(folder).canonicalize()?;
     let lines = [
@@ -316,12 +317,12 @@ fn write_lambda_env(folder: &Path, store: &Store, identity: &Identity, url: &str
 /// The label of the API key printed at start; the next start replaces it.
 const START_KEY: &str = "printed at start";
 
-/// How long the credentials printed at start serve, in seconds.
+/// How long the credentials printed at start are valid, in seconds.
 const START_LIFETIME: i64 = 86_400;
 
 async fn start_credentials(app: &App, identity: &Identity) -> Outcome<(String, SecretString)> {
-    let tenant = TenantId::parse(TENANT).ok_or("the tenant's name is not one")?;
-    let subject = Subject::parse("user:admin").ok_or("the subject is not one")?;
+    let tenant = TenantId::parse(TENANT).ok_or("the tenant's name is not valid")?;
+    let subject = Subject::parse("user:admin").ok_or("the subject is not valid")?;
     for old in app
         .table
         .api_keys(&tenant)

@@ -1,4 +1,4 @@
-//! `hawser token`: a token of the local server, and what its holder may do.
+//! `hawser token`: prints a token of the local server.
 
 use super::Outcome;
 use super::at::{DataFolder, record_holder};
@@ -18,17 +18,17 @@ pub(crate) struct Token {
     data: DataFolder,
     #[command(flatten)]
     holder: Holder,
-    /// Whom it is for, such as user:alice or virtualaccount:ci
+    /// The subject of the token, such as user:alice or virtualaccount:ci
     #[arg(long)]
     subject: String,
-    /// Seconds until it ends
+    /// Seconds until the token expires
     #[arg(long, default_value_t = 3600)]
     expires_in: i64,
 }
 
 #[derive(Args)]
 pub(crate) struct Holder {
-    /// The tenant it is of
+    /// The tenant
     #[arg(long)]
     pub(crate) tenant: String,
     /// Everything in the tenant, under every contract

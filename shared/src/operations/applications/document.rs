@@ -1,8 +1,8 @@
-//! Client id metadata documents: what an application says of itself at the address that is its id (Inbound 2.7).
+//! Client id metadata documents: the metadata that an application publishes at the address that is its id (Inbound 2.7).
 
-use super::{NAME_LIMIT, NoApplication, REDIRECTS_LIMIT};
+use super::{NAME_LIMIT, NoApplication};
 use crate::domain::application::{
-    Application, ApplicationAuth, ApplicationSource, is_usable_redirect,
+    Application, ApplicationAuth, ApplicationSource, are_usable_redirects,
 };
 use crate::domain::id::is_plain_text;
 use crate::egress::{Failure, Outgoing};
@@ -14,9 +14,9 @@ use std::time::Duration;
 
 /// The largest metadata document, in bytes.
 const DOCUMENT_LIMIT: usize = 16 * 1024;
-/// How long a metadata document serves, at least and at most, whatever it says.
+/// The shortest and the longest time for which a metadata document is cached, whatever its headers say.
 const DOCUMENT_SERVES: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3600));
-/// How long where it says nothing.
+/// How long a document without cache headers is cached.
 const DOCUMENT_USUALLY: Duration = Duration::from_secs(300);
 
 /// Reads the document at the address that is a `client_id`. Redirects are not followed: who controls the address says who the
@@ -66,7 +66,7 @@ pub(super) async fn document(app: &App, client_id: &str) -> Result<Application, 
     Ok(application)
 }
 
-/// How long a document serves by its own words.
+/// How long a document may be cached by its headers.
 fn serves(headers: &HeaderMap) -> Duration {
     let said = headers.get(CACHE_CONTROL).and_then(|it| it.to_str().ok());
     let (least, most) = DOCUMENT_SERVES;
@@ -105,10 +105,7 @@ fn read(client_id: &str, json: &[u8]) -> Result<Application, &'static str> {
         return Err("its application authenticates in a way that is not supported");
     }
     let uris = read.redirect_uris;
-    if uris.is_empty()
-        || uris.len() > REDIRECTS_LIMIT
-        || !uris.iter().all(|u| is_usable_redirect(u))
-    {
+    if !are_usable_redirects(&uris) {
         return Err("its redirect URIs cannot be used");
     }
     Ok(Application {

@@ -1,4 +1,4 @@
-//! Applications: finding one by its `client_id`, registering one, and judging what it authenticates with (Inbound 2).
+//! Applications: finding them by `client_id`, registering them, and authenticating them (Inbound 2).
 //!
 //! A registration is stored nowhere. All that was registered is in the `client_id` itself, under a tag that only Hawser can
 //! make, and the secret follows from the id (RFC 7591 A.5.2). So registering costs nothing, fills nothing and needs no limit of its
@@ -7,12 +7,11 @@
 mod document;
 
 use crate::domain::application::{
-    Application, ApplicationAuth, ApplicationSource, is_document_address, is_usable_redirect,
+    Application, ApplicationAuth, ApplicationSource, are_usable_redirects, is_document_address,
 };
-use crate::domain::id::{hash, is_plain_text, random};
+use crate::domain::id::{hash, is_plain_text, is_same_secret, random};
 use crate::state::app::App;
 use crate::{Error, Result};
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use data_encoding::BASE64URL_NOPAD;
 use document::document;
 use secrecy::{ExposeSecret, SecretString};
@@ -25,12 +24,10 @@ const TAG: &str = "application";
 const SECRET: &str = "application-secret";
 /// The longest name of an application, in characters.
 const NAME_LIMIT: usize = 100;
-/// How many redirect URIs an application may register.
-const REDIRECTS_LIMIT: usize = 10;
 /// The longest registration, in bytes: it travels in every request.
 const REGISTRATION_LIMIT: usize = 1024;
 
-/// Why there is no application.
+/// Why an application was not found.
 #[derive(Debug)]
 pub enum NoApplication {
     /// Nobody knows this `client_id`.
@@ -61,7 +58,7 @@ pub struct Registration {
     /// `token_endpoint_auth_method`.
     #[serde(rename = "a", default)]
     pub auth: ApplicationAuth,
-    /// When, in seconds since the epoch.
+    /// When it was registered, in seconds since the epoch.
     #[serde(rename = "t", default)]
     pub at: i64,
     /// Random, so that each registration is one of its own, with a secret of its own.
@@ -72,7 +69,7 @@ pub struct Registration {
 /// Why a registration is refused (RFC 7591 3.2.2).
 #[derive(Debug)]
 pub enum NotRegistered {
-    /// Applications do not register here.
+    /// Registration is turned off.
     TurnedOff,
     /// `invalid_redirect_uri`.
     RedirectUri,
@@ -108,10 +105,7 @@ pub async fn register(app: &App, mut asked: Registration) -> Result<Registered, 
         return Err(NotRegistered::TurnedOff);
     }
     let uris = &asked.redirect_uris;
-    if uris.is_empty()
-        || uris.len() > REDIRECTS_LIMIT
-        || !uris.iter().all(|u| is_usable_redirect(u))
-    {
+    if !are_usable_redirects(uris) {
         return Err(NotRegistered::RedirectUri);
     }
     if asked
@@ -162,8 +156,8 @@ async fn registered(app: &App, client_id: &str) -> Result<Option<(Application, S
     let Some(key) = app.existing_operator_key().await? else {
         return Ok(None);
     };
-    let is_ours =
-        number == key.number().to_string() && is_equal(key.derive(TAG, text).expose_secret(), tag);
+    let is_ours = number == key.number().to_string()
+        && is_same_secret(key.derive(TAG, text).expose_secret(), tag);
     let registration = BASE64URL_NOPAD
         .decode(text.as_bytes())
         .ok()
@@ -209,7 +203,7 @@ pub async fn authenticate(
     if let Some((application, secret_hash)) = listed(app, client_id) {
         return Ok(match (application.auth, presented, secret_hash) {
             (ApplicationAuth::None, None, _) => true,
-            (_, Some(secret), Some(expected)) => is_equal(&hash(secret), expected),
+            (_, Some(secret), Some(expected)) => is_same_secret(&hash(secret), expected),
             _ => false,
         });
     }
@@ -220,14 +214,10 @@ pub async fn authenticate(
         None => false,
         Some((application, secret)) => match (application.auth, presented) {
             (ApplicationAuth::None, presented) => presented.is_none(),
-            (_, Some(presented)) => is_equal(secret.expose_secret(), presented),
+            (_, Some(presented)) => is_same_secret(secret.expose_secret(), presented),
             (_, None) => false,
         },
     })
-}
-
-fn is_equal(one: &str, other: &str) -> bool {
-    verify_slices_are_equal(one.as_bytes(), other.as_bytes()).is_ok()
 }
 
 /// An application that the operator lists, and the hash of its secret.

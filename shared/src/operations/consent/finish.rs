@@ -8,7 +8,7 @@ use super::{Ticket, end, find_ticket, log_end, record_client_use, record_outcome
 use crate::domain::address::host;
 use crate::domain::consent_failure::ConsentFailure;
 use crate::domain::credential::{Grant, Source, Tokens, new_version};
-use crate::domain::event::{self, Action, Event, Who};
+use crate::domain::event::{Action, Event, EventOutcome, Who};
 use crate::domain::id::hash;
 use crate::domain::integration::RevocationScope;
 use crate::domain::reason::Reason;
@@ -16,11 +16,11 @@ use crate::domain::revocation::{Presentation, Revocation};
 use crate::domain::server::Server;
 use crate::domain::session::{Consent, ConsentSecrets, Origin, Phase, Session};
 use crate::domain::status::{Status, status};
-use crate::oauth::token::{self, Class, Endpoint};
+use crate::oauth::token::{self, Class, Endpoint, TokenFailure};
 use crate::operations::sealed_tokens;
 use crate::seal::{DataKey, Kind};
 use crate::state::app::App;
-use crate::table::credentials::{Granting, Outcome};
+use crate::table::credentials::{Granting, WriteOutcome};
 use crate::table::reasons::StoredReason;
 use crate::table::{sessions, subjects};
 use crate::{Error, Result};
@@ -29,10 +29,10 @@ use tracing::{error, info, warn};
 
 /// How long the exchange of a code may keep a session busy, in seconds: longer than the call and the write together.
 const EXCHANGE: i64 = 60;
-/// How often an answer is tried to be stored while others write.
+/// Attempts at storing an answer while others write the same items.
 const ATTEMPTS: usize = 10;
 
-/// What an issuer sent the browser back with.
+/// The parameters with which an issuer sent the browser back.
 pub struct Callback {
     /// `state`.
     pub state: String,
@@ -73,7 +73,7 @@ impl ConsentOutcome {
 /// A consent that is over.
 #[derive(Debug)]
 pub struct Finished {
-    /// What it was.
+    /// Its session.
     pub session: Session,
     /// How it ended.
     pub ended: ConsentOutcome,
@@ -159,7 +159,7 @@ pub async fn status_after(app: &App, session: &Session) -> Result<Status> {
     Ok(status(&at.server, &at.records, app.now()))
 }
 
-/// What an answer is judged and exchanged by.
+/// The data that an answer is validated and exchanged with.
 struct ExchangeContext<'a> {
     consent: &'a Consent,
     key: DataKey,
@@ -235,33 +235,8 @@ async fn answer(
     let tokens = match exchanged {
         Ok(tokens) => tokens,
         Err(failure) => {
-            warn!(
-                tenant = tenant.as_str(),
-                server = ?id,
-                issuer = host(&consent.issuance.issuer),
-                status = failure.status,
-                error = failure.word,
-                "a code was not exchanged"
-            );
-            if failure.class == Class::InvalidClient {
-                clients::reject(app, tenant, id, &session.subject, &consent.issuance).await?;
-            }
-            let reason = match failure.class {
-                Class::InvalidClient => ConsentFailure::ClientRefused,
-                Class::Transient => ConsentFailure::IssuerUnreachable,
-                Class::Unusable => ConsentFailure::TokenUnusable,
-                Class::InvalidGrant | Class::Configuration => ConsentFailure::CodeRefused,
-            };
-            let Some(received) = failure.received else {
-                return Ok(ConsentOutcome::Failed(reason));
-            };
-            let secret = Tokens {
-                access: received.access.unwrap_or_else(grants::no_token),
-                refresh: received.refresh,
-                client_secret: secrets.client_secret,
-            };
-            let grant = new_grant(app, &key, session, consent, &secret)?;
-            return store(app, &key, session, grant, &secret, Use::Unusable(reason)).await;
+            let client_secret = secrets.client_secret;
+            return not_exchanged(app, &key, session, consent, client_secret, failure).await;
         }
     };
     let secret = Tokens {
@@ -289,6 +264,45 @@ async fn answer(
     Ok(ended)
 }
 
+/// The end of a consent whose code brought no usable tokens. What came all the same is revoked.
+async fn not_exchanged(
+    app: &App,
+    key: &DataKey,
+    session: &Session,
+    consent: &Consent,
+    client_secret: Option<SecretString>,
+    failure: TokenFailure,
+) -> Result<ConsentOutcome> {
+    let (tenant, id) = (&session.tenant, session.server);
+    warn!(
+        tenant = tenant.as_str(),
+        server = ?id,
+        issuer = host(&consent.issuance.issuer),
+        status = failure.status,
+        error = failure.word,
+        "a code was not exchanged"
+    );
+    if failure.class == Class::InvalidClient {
+        clients::reject(app, tenant, id, &session.subject, &consent.issuance).await?;
+    }
+    let reason = match failure.class {
+        Class::InvalidClient => ConsentFailure::ClientRefused,
+        Class::Transient => ConsentFailure::IssuerUnreachable,
+        Class::Unusable => ConsentFailure::TokenUnusable,
+        Class::InvalidGrant | Class::Configuration => ConsentFailure::CodeRefused,
+    };
+    let Some(received) = failure.received else {
+        return Ok(ConsentOutcome::Failed(reason));
+    };
+    let secret = Tokens {
+        access: received.access.unwrap_or_else(grants::no_token),
+        refresh: received.refresh,
+        client_secret,
+    };
+    let grant = new_grant(app, key, session, consent, &secret)?;
+    store(app, key, session, grant, &secret, Use::Unusable(reason)).await
+}
+
 /// How exchanged tokens are to be used.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Use {
@@ -304,19 +318,23 @@ enum Use {
 async fn deny(app: &App, session: &Session) -> Result<()> {
     let (tenant, id) = (&session.tenant, session.server);
     for _ in 0..ATTEMPTS {
-        let at = match ServerAndRecords::load(&app.table, tenant, id, &session.subject).await {
-            Ok(Some(at)) => at,
-            Ok(None) => break,
+        let mut keys = ServerAndRecords::keys(tenant, id, &session.subject);
+        keys.push(subjects::key(tenant, &session.subject));
+        let found = match app.table.read(keys).await {
+            Ok(found) => found,
             Err(Error::Unavailable(_)) => continue,
             Err(error) => return Err(error),
         };
-        let ServerAndRecords {
+        let at = ServerAndRecords::from_found(&found, tenant, id, &session.subject)?;
+        let Some(ServerAndRecords {
             server, records, ..
-        } = at;
-        if records.grant.is_some() || server.auth_revision != session.auth_revision {
+        }) = at
+        else {
             break;
-        }
-        if records.stored.voids(session) {
+        };
+        let offboardings = found.offboardings(tenant, &session.subject)?;
+        let void = session.is_void(&server, &records.stored, offboardings);
+        if records.grant.is_some() || void {
             break;
         }
         let kept = StoredReason {
@@ -327,7 +345,7 @@ async fn deny(app: &App, session: &Session) -> Result<()> {
         };
         let ended = Event::of_session(kept.at, Who::Browser, session, Action::SessionEnded)?;
         let ended = ended
-            .with(event::Outcome::Refused)
+            .with(EventOutcome::Refused)
             .because(ConsentFailure::AccessDenied);
         let table = &app.table;
         if table.deny_session(session, &kept, &ended).await? {
@@ -468,12 +486,9 @@ async fn try_store(
     };
     let stored = &records.stored;
     let own = stored.grant.as_ref();
+    let offboardings = found.offboardings(tenant, &session.subject)?;
     // An offboarding may have ended the session under us.
-    let stands = server.auth_revision == session.auth_revision
-        && phase == Some(Phase::Exchanging)
-        && !stored.voids(session)
-        && found.offboardings(tenant, &session.subject)? == session.offboardings;
-    if !stands {
+    if phase != Some(Phase::Exchanging) || session.is_void(&server, stored, offboardings) {
         return Ok(StoreOutcome::Void);
     }
     grant.void_consents_before = stored.void_consents_before();
@@ -494,7 +509,7 @@ async fn try_store(
     let granted = Event::of_session(now, Who::Browser, session, Action::CredentialGranted)?;
     let granted = granted.from(Source::Oauth);
     Ok(match app.table.put_grant(&granting, &granted).await? {
-        Outcome::Done => StoreOutcome::Stored,
+        WriteOutcome::Done => StoreOutcome::Stored,
         _ => StoreOutcome::Contended,
     })
 }

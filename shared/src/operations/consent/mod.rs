@@ -1,5 +1,5 @@
-//! Consent: a subject is sent to the authorization server of a server, comes back once, and what it brings becomes a grant
-//! (MCP authorization 2, 3 and 5).
+//! Consent: a subject is sent to the authorization server of an MCP server and comes back once with a code, which is exchanged
+//! for a grant (MCP authorization 2, 3 and 5).
 //!
 //! Every consent starts at our own page (`/oauth/start`), which names who is to be connected to what. A session is written
 //! before anyone is sent there; its URL carries where it is and 256 bits that are derived, so that whoever asks again while it is
@@ -14,17 +14,19 @@ mod setup;
 
 pub use finish::{Callback, ConsentOutcome, Finished, finish, status_after};
 
-use super::Permitted;
 use super::clients::{SelectedClient, Settings};
+use super::credentials::ServerAndRecords;
 use super::servers::{self, Draft, data_key, open_with};
+use super::{Permitted, retry_on_contention};
 use crate::domain::caller::Caller;
 use crate::domain::consent_failure::{ConsentFailure, FailedConsent};
 use crate::domain::credential::Records;
-use crate::domain::event::{self, Action, Event, Who};
+use crate::domain::event::{Action, Event, EventOutcome, Who};
 use crate::domain::id::{ServerId, Sortable, TenantId, hash};
 use crate::domain::issuance::ClientSource;
-use crate::domain::server::{Secrets, Server};
+use crate::domain::server::{Auth, Secrets, Server};
 use crate::domain::session::{ADDRESS_LIFETIME, Origin, Phase, SESSION_LIFETIME, Session};
+use crate::domain::status::{Status, status};
 use crate::domain::subject::Subject;
 use crate::domain::time::{CONSENT_LIFETIME, Timestamp};
 use crate::oauth::discovery::is_same_issuer;
@@ -47,7 +49,7 @@ pub const START_PATH: &str = "/oauth/start";
 /// How many consents a subject may start at a server within the lifetime of one, and how many for different scopes may be
 /// offered to its providers.
 const MAX_CONSENTS: usize = 20;
-/// How often a consent is tried to be begun while others begin it too.
+/// Attempts at beginning a consent while other requests begin the same one.
 const ATTEMPTS: usize = 3;
 
 /// A consent that was started.
@@ -55,7 +57,7 @@ const ATTEMPTS: usize = 3;
 pub struct StartedConsent {
     /// The session.
     pub session: Session,
-    /// Where the subject is to go: our own page. Whoever has it can connect their account: a secret.
+    /// The address of our page for the subject. It is secret: whoever has it can connect an account of their own.
     pub url: SecretString,
 }
 
@@ -125,7 +127,7 @@ pub fn parse_session_id(text: &str) -> Option<(ServerId, String)> {
     is_tag.then(|| (server, format!("{tag}{ulid}")))
 }
 
-/// A consent that begins now: void as soon as the subject is disconnected or offboarded after this.
+/// A consent that begins now. What comes after this read may make it void ([`Session::is_void`]).
 async fn new_session(
     app: &App,
     tenant: &TenantId,
@@ -226,14 +228,12 @@ async fn reusable(
         session.phase == Phase::Offered
             && session.subject == *subject
             && session.is_open(app.now())
-            && session.auth_revision == server.auth_revision
-            && session.offboardings == offboardings
-            && !records.stored.voids(session)
+            && !session.is_void(server, &records.stored, offboardings)
     }))
 }
 
-/// A session after it was asked for once more. When half of its time is over it gets all of it again, within the lifetime of
-/// its address: who asks now is to have the time that it takes.
+/// A session after another request for it. When half of its time is over, its time begins again, within the lifetime of its
+/// address, so that the subject has enough time.
 fn asked_again(app: &App, session: &Session, origin: &Origin) -> Session {
     let now = app.now();
     let mut renewed = session.clone();
@@ -297,6 +297,59 @@ pub async fn start_consent(
     };
     let caller = &server.caller;
     get_or_create_session(app, caller, &server.found, caller.subject(), origin).await
+}
+
+/// Returns the status of a subject at a server, with a consent if that is what the subject needs. `read` finds the caller's
+/// own records.
+///
+/// # Errors
+/// Those of `read` and of [`start_consent`]; [`Error::Internal`] when a consent is needed and `base` is unknown.
+pub async fn start_required_consent<E, F>(
+    app: &App,
+    read: impl FnMut() -> F,
+    base: Option<&str>,
+    return_to: Option<&str>,
+) -> Result<(Status, Option<StartedConsent>), E>
+where
+    E: From<Error>,
+    F: Future<Output = Result<Permitted<ServerAndRecords>, E>>,
+{
+    retry_on_contention(read, async |Permitted { caller, found }| {
+        let status = status(&found.server, &found.records, app.now());
+        let consents = matches!(found.server.auth, Auth::Oauth(_));
+        if !consents || !matches!(status, Status::Required { .. }) {
+            return Ok((status, None));
+        }
+        let base = base
+            .ok_or_else(|| Error::internal("no consent can start: HAWSER_PUBLIC_URL is not set"))?;
+        let server = Permitted {
+            caller,
+            found: found.server,
+        };
+        let return_to = return_to.map(str::to_owned);
+        let begun = start_consent(app, &server, base, return_to, None).await?;
+        Ok((status, Some(begun)))
+    })
+    .await
+}
+
+/// Starts a consent whether or not the caller needs one. `read` finds the server for a caller who may do this.
+///
+/// # Errors
+/// Those of `read` and of [`start_consent`].
+pub async fn start_anew<E, F>(
+    app: &App,
+    read: impl FnMut() -> F,
+    base: &str,
+) -> Result<StartedConsent, E>
+where
+    E: From<Error>,
+    F: Future<Output = Result<Permitted<Server>, E>>,
+{
+    retry_on_contention(read, async |server| {
+        start_consent(app, &server, base, None, None).await
+    })
+    .await
 }
 
 /// Starts a consent for a LangSmith provider.
@@ -558,9 +611,9 @@ async fn record_outcome(app: &App, session: &Session, failure: Option<ConsentFai
 async fn end(app: &App, session: &Session, from: Phase, failure: ConsentFailure) -> Result<()> {
     let ended = Event::of_session(app.now(), Who::Browser, session, Action::SessionEnded)?;
     let outcome = if failure == ConsentFailure::AccessDenied {
-        event::Outcome::Refused
+        EventOutcome::Refused
     } else {
-        event::Outcome::Failed
+        EventOutcome::Failed
     };
     log_end(session, failure);
     let ended = ended.with(outcome).because(failure);
@@ -674,8 +727,7 @@ async fn find_ticket(
         (Some(server), Some(session))
             if session.phase == phase
                 && session.secret_hash == *secret_hash
-                && session.is_open(app.now())
-                && session.auth_revision == server.auth_revision =>
+                && session.is_open(app.now()) =>
         {
             (server, session)
         }
@@ -684,9 +736,9 @@ async fn find_ticket(
     let mut keys = Vec::from(record_keys(tenant, server.id, &session.subject));
     keys.push(subjects::key(tenant, &session.subject));
     let found = app.table.read(keys).await?;
-    let offboarded = found.offboardings(tenant, &session.subject)? != session.offboardings;
+    let offboardings = found.offboardings(tenant, &session.subject)?;
     let records = found.records(tenant, &server, &session.subject)?;
-    if offboarded || records.stored.voids(&session) {
+    if session.is_void(&server, &records.stored, offboardings) {
         return Err(Error::SessionNotFound);
     }
     Ok((server, session, records))

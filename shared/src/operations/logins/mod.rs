@@ -123,19 +123,29 @@ fn of_person(subject: &Subject, login: Option<Sortable>) -> Who {
     }
 }
 
-/// The logins of a tenant, or of one subject, newest first, without those that are over.
+/// A page of at most `limit` logins of a tenant, or of one subject, that are older than `before`, newest first, and where the next
+/// one goes on, if there is one. Those that are over and still in the table are left out.
 ///
 /// # Errors
 /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-pub async fn list(app: &App, tenant: &TenantId, subject: Option<&Subject>) -> Result<Vec<Login>> {
-    let mut logins = match subject {
-        Some(subject) => app.table.logins_of(tenant, subject).await?.0,
-        None => app.table.logins(tenant).await?,
+pub async fn list(
+    app: &App,
+    tenant: &TenantId,
+    subject: Option<&Subject>,
+    before: Option<Sortable>,
+    limit: usize,
+) -> Result<(Vec<Login>, Option<Sortable>)> {
+    let table = &app.table;
+    let (mut logins, next) = match subject {
+        Some(subject) => {
+            let page = table.logins_of_before(tenant, subject, before, limit);
+            page.await?
+        }
+        None => table.logins_before(tenant, before, limit).await?,
     };
     let now = app.now();
     logins.retain(|login| !login.is_over(now));
-    logins.reverse();
-    Ok(logins)
+    Ok((logins, next))
 }
 
 /// The login with this id.

@@ -2,10 +2,11 @@
 //! now.
 
 use super::super::{ATTEMPTS, Tries};
-use super::tokens::{Refusal, Tokens, is_same, login_of_token, narrowed, sign};
+use super::tokens::{Refusal, Tokens, login_of_token, narrowed, sign};
 use super::{end_because, of_login, of_person};
 use crate::auth::login_token::RefreshToken;
 use crate::domain::event::Action;
+use crate::domain::id::{Sortable, is_same_secret};
 use crate::domain::login::{Identity, Login, LoginEnd, PreviousToken, REPEAT_WINDOW};
 use crate::operations::sign_in::{self, Vouched};
 use crate::state::app::App;
@@ -20,6 +21,8 @@ use tracing::warn;
 /// How often, and for how long, what the provider says is tried to be stored while the store does not answer.
 const LOST_ANSWERS: u32 = 5;
 const STORING: Duration = Duration::from_secs(8);
+/// How old a lease is, in seconds, that is taken over by its age alone: its process has died, and nobody has looked since.
+const LEFT: i64 = 600;
 
 /// A refresh token that an application presents. The application has been authenticated.
 #[derive(Debug)]
@@ -47,12 +50,12 @@ enum Standing {
 
 fn standing(app: &App, login: &Login, token: &RefreshToken) -> Standing {
     let presented = token.hash();
-    if is_same(&presented, &login.refresh_hash) {
+    if is_same_secret(&presented, &login.refresh_hash) {
         return Standing::Current;
     }
     match &login.previous {
         Some(previous)
-            if is_same(&presented, &previous.hash)
+            if is_same_secret(&presented, &previous.hash)
                 && app.now() < previous.replaced_at.plus_seconds(REPEAT_WINDOW) =>
         {
             Standing::Repeated(previous.tenant_key)
@@ -103,21 +106,34 @@ async fn refresh_to_its_end(app: Arc<App>, asked: Refresh) -> Result<Result<Toke
         if !is_current {
             return Ok(Ok(tokens));
         }
-        if let Some(renewed) = replace_token(&app, &login, &next, key.number()).await? {
-            let vouched = ask_provider(&app, renewed).await?;
-            return Ok(vouched.then_some(tokens).ok_or(Refusal::InvalidGrant));
+        let asks = may_ask(&app, &login);
+        if let Some(renewed) = replace_token(&app, &login, &next, key.number(), asks).await? {
+            let stands = !asks || ask_provider(&app, renewed).await?;
+            return Ok(stands.then_some(tokens).ok_or(Refusal::InvalidGrant));
         }
         // Refreshed or ended at the same time: the next read shows it.
     }
     Err(Error::Contended)
 }
 
-/// Stores that this is the refresh token of a login now. `None` if it was refreshed or ended since it was read.
+/// Whether a refresh of this login may ask the provider. A provider takes a refresh token once, so one refresh asks at a time;
+/// another one meanwhile gets its tokens by what is stored.
+fn may_ask(app: &App, login: &Login) -> bool {
+    // Nobody may look at it again for long. Its age is by another machine's clock, so it has to be far beyond doubt.
+    let left = |lease: Sortable| lease.at().plus_seconds(LEFT) <= app.now();
+    let lease = login.lease.map(Sortable::ulid);
+    let free = || app.leases.is_free(lease.as_deref(), app.clock.elapsed());
+    login.approval.provider_token.is_some() && (login.lease.is_some_and(left) || free())
+}
+
+/// Stores that this is the refresh token of a login now, and takes the lease for whoever `asks` the provider. `None` if it was
+/// refreshed or ended since it was read.
 async fn replace_token(
     app: &App,
     read: &Login,
     next: &RefreshToken,
     tenant_key: u32,
+    asks: bool,
 ) -> Result<Option<Login>> {
     let now = app.now();
     let renewed = Login {
@@ -128,6 +144,11 @@ async fn replace_token(
             replaced_at: now,
             tenant_key,
         }),
+        lease: if asks {
+            Some(Sortable::new(now)?)
+        } else {
+            read.lease
+        },
         ttl: Login::ttl_from(now),
         ..read.clone()
     };
@@ -138,8 +159,8 @@ async fn replace_token(
     Ok(replaced.await?.then_some(renewed))
 }
 
-/// Asks the provider who the person is now, and stores what it says. Returns `false` if it vouches for them no longer: the
-/// login has ended then. Where nothing can be asked or stored now, what was known before stands.
+/// Asks the provider who the person is now, under the lease of the login, and stores what it says. Returns `false` if it vouches
+/// for them no longer: the login has ended then. Where nothing can be asked or stored now, what was known before stands.
 async fn ask_provider(app: &App, login: Login) -> Result<bool> {
     let Some(sealed) = &login.approval.provider_token else {
         return Ok(true);
@@ -149,30 +170,36 @@ async fn ask_provider(app: &App, login: Login) -> Result<bool> {
         let token = key.open_for_login(&login.tenant, login.id, &sealed.sealed)?;
         sign_in::vouch(app, &login.tenant, login.subject(), &token).await
     };
-    let (identity, token) = match asked.await {
-        Ok(Vouched::For(now)) => (Some(now.identity), now.refresh_token),
-        Ok(Vouched::Unknown(token)) => (None, token),
+    let said = match asked.await {
+        Ok(Vouched::For(now)) => Said {
+            identity: Some(now.identity),
+            token: now.refresh_token,
+        },
+        Ok(Vouched::Unknown(token)) => Said {
+            identity: None,
+            token,
+        },
         Ok(Vouched::NoMore) => {
-            // Another refresh may have asked with the same token, which the provider takes once.
-            let now = current(app, &login).await?;
-            if now.is_some_and(|now| !is_as_vouched(&now, &login)) {
-                return Ok(true);
+            // An application that asks again meanwhile would be answered by what is stored.
+            let mut tries = Tries::some(LOST_ANSWERS, STORING);
+            loop {
+                match end_unvouched(app, &login).await {
+                    Err(cause) if !tries.wait().await => return Err(cause),
+                    Err(_) => {}
+                    stands => return stands,
+                }
             }
-            end_because(app, &login, LoginEnd::NotVouched).await?;
-            return Ok(false);
         }
         Err(cause) => {
             warn!(%cause, login = ?login.id, "the provider of a login could not be asked");
-            return Ok(true);
+            Said::default()
         }
     };
-    if identity.is_some() || token.is_some() {
-        let mut tries = Tries::some(LOST_ANSWERS, STORING);
-        while let Err(cause) = store(app, &login, identity.as_ref(), token.as_ref()).await {
-            if !tries.wait().await {
-                warn!(%cause, login = ?login.id, "what the provider says of a login is lost");
-                break;
-            }
+    let mut tries = Tries::some(LOST_ANSWERS, STORING);
+    while let Err(cause) = store(app, &login, &said).await {
+        if !tries.wait().await {
+            warn!(%cause, login = ?login.id, "what the provider says of a login is lost");
+            break;
         }
     }
     Ok(true)
@@ -184,21 +211,39 @@ async fn current(app: &App, login: &Login) -> Result<Option<Login>> {
     found.login(&login.tenant, login.id)
 }
 
-/// Whether nothing that a provider has said was stored between two states of a login.
-fn is_as_vouched(one: &Login, other: &Login) -> bool {
-    one.approval.provider_token == other.approval.provider_token
-        && one.approval.vouched_at == other.approval.vouched_at
+/// Ends a login whose person the provider does not vouch for any more. Returns whether it stands: another one may have taken the
+/// lease over and asked with the same token, which the provider takes once, and then it is theirs to say.
+async fn end_unvouched(app: &App, asked: &Login) -> Result<bool> {
+    for _ in 0..ATTEMPTS {
+        let Some(login) = current(app, asked).await? else {
+            return Ok(false);
+        };
+        if login.lease != asked.lease {
+            return Ok(true);
+        }
+        let who = of_person(login.subject(), Some(login.id));
+        let event = of_login(&login, app.now(), who, Action::LoginEnded)?;
+        let event = event.caused_by(LoginEnd::NotVouched);
+        if app.table.end_login_as_read(&login, &event).await? {
+            return Ok(false);
+        }
+    }
+    Err(Error::Contended)
 }
 
-/// Stores what the provider says of a login: who the person is, and what it is asked by next. Where it was refreshed since
-/// `asked` was read, that is kept; where the provider has said more since then, or the login has ended, nothing is stored.
-async fn store(
-    app: &App,
-    asked: &Login,
-    identity: Option<&Identity>,
-    provider_token: Option<&SecretString>,
-) -> Result<()> {
-    let sealed = match provider_token {
+/// What the provider has said.
+#[derive(Default)]
+struct Said {
+    /// Who the person is.
+    identity: Option<Identity>,
+    /// What it is asked by next.
+    token: Option<SecretString>,
+}
+
+/// Stores what the provider has said, and gives the lease back. Where the login was refreshed since it was asked, that is kept;
+/// where somebody else has the lease, or the login has ended, nothing is stored.
+async fn store(app: &App, asked: &Login, said: &Said) -> Result<()> {
+    let sealed = match &said.token {
         None => None,
         Some(token) => {
             let key = app.current_tenant_key(&asked.tenant).await?;
@@ -208,9 +253,12 @@ async fn store(
     let mut read = asked.clone();
     for _ in 0..ATTEMPTS {
         let now = app.now();
-        let mut next = read.clone();
+        let mut next = Login {
+            lease: None,
+            ..read.clone()
+        };
         let mut action = Action::LoginRefreshed;
-        if let Some(identity) = identity {
+        if let Some(identity) = &said.identity {
             next.approval.identity = identity.clone();
             next.approval.vouched_at = now;
             action = Action::LoginVouched;
@@ -218,14 +266,21 @@ async fn store(
         if sealed.is_some() {
             next.approval.provider_token.clone_from(&sealed);
         }
-        let who = of_person(read.subject(), Some(read.id));
-        let event = of_login(&read, now, who, action)?;
-        let stored = app.table.replace_login(&next, &read.refresh_hash, &event);
-        if stored.await? {
+        let stored = if said.identity.is_none() && said.token.is_none() {
+            app.table.release_login(&next, &read.refresh_hash).await?
+        } else {
+            let who = of_person(read.subject(), Some(read.id));
+            let event = of_login(&read, now, who, action)?;
+            let table = &app.table;
+            table
+                .replace_login(&next, &read.refresh_hash, &event)
+                .await?
+        };
+        if stored {
             return Ok(());
         }
         match current(app, asked).await? {
-            Some(now) if is_as_vouched(&now, asked) => read = now,
+            Some(now) if now.lease == asked.lease => read = now,
             _ => return Ok(()),
         }
     }

@@ -4,11 +4,10 @@ use super::{end_because, end_by, of_login, of_person};
 use crate::Result;
 use crate::auth::login_token::{Issuing, LIFETIME, LoginToken, RefreshToken, issue, kid};
 use crate::domain::event::Action;
-use crate::domain::id::hash;
+use crate::domain::id::{hash, is_same_secret};
 use crate::domain::login::{Approval, AuthorizationCode, KEPT_AFTER_END, Login, LoginEnd};
 use crate::state::app::App;
 use crate::table::logins::{code_key, key};
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeSet;
 
@@ -130,6 +129,7 @@ pub async fn redeem(app: &App, asked: Redemption) -> Result<Result<Tokens, Refus
         family_hash: refresh.family_hash(),
         refresh_hash: refresh.hash(),
         previous: None,
+        lease: None,
         ttl: Login::ttl_from(now),
     };
     let tokens = sign(app, &login, &refresh, &resources, scopes).await?;
@@ -186,11 +186,6 @@ pub(super) async fn sign(
     })
 }
 
-/// Compares hashes.
-pub(super) fn is_same(one: &str, other: &str) -> bool {
-    verify_slices_are_equal(one.as_bytes(), other.as_bytes()).is_ok()
-}
-
 /// The login that a refresh token was issued for, whether the token is still good or not.
 pub(super) async fn login_of_token(app: &App, token: &RefreshToken) -> Result<Option<Login>> {
     let found = app
@@ -198,7 +193,7 @@ pub(super) async fn login_of_token(app: &App, token: &RefreshToken) -> Result<Op
         .read(vec![key(&token.tenant, token.login)])
         .await?;
     let login = found.login(&token.tenant, token.login)?;
-    Ok(login.filter(|login| is_same(&login.family_hash, &token.family_hash())))
+    Ok(login.filter(|login| is_same_secret(&login.family_hash, &token.family_hash())))
 }
 
 /// Ends the login of a token, if it is one of ours and of this application. A token that says nothing, or nothing any more,

@@ -13,6 +13,7 @@ use crate::operations::credentials::{ServerAndRecords, open_override};
 use crate::operations::grants::{self, GrantAccess, TokenRequirement};
 use crate::operations::servers::{data_key, open_with};
 use crate::state::app::App;
+use crate::state::cache::ClientCredentialsToken;
 use crate::{Error, Result};
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use secrecy::{ExposeSecret, SecretString};
@@ -63,68 +64,84 @@ pub(super) async fn attach_credential(
         Some(own) => Some(open_override(app, tenant, server, own).await?),
         None => None,
     };
-    let (mut from, mut replaced_at) = (CredentialSource::Fixed, None);
-    let refusal = match &server.auth {
-        Auth::None | Auth::LegacyProvider { .. } | Auth::Passthrough => None,
+    let attached = match &server.auth {
+        Auth::None | Auth::LegacyProvider { .. } | Auth::Passthrough => Ok(None),
         Auth::Headers {
             level,
             headers: specs,
-        } => insert_server_headers(&mut headers, *level, specs, &secrets, own.as_ref())?
-            .then(|| missing_override_reason(app, at)),
-        Auth::Oauth(oauth) => {
-            let value = match (&own, oauth.grant_type) {
-                (Some(OverrideValue::Header(value)), _) => Ok(value.clone()),
-                (Some(OverrideValue::KeyValue(_)), _) => {
-                    return Err(Error::internal(
-                        "an override does not match its server's authentication",
-                    ));
-                }
-                (None, GrantType::ClientCredentials) => {
-                    from = CredentialSource::Client;
-                    client_credentials_token(
-                        app,
-                        tenant,
-                        server,
-                        oauth,
-                        &secrets,
-                        refused.is_some(),
-                    )
-                    .await?
-                    .map(|own| {
-                        replaced_at = own.replaced_at;
-                        bearer(own.token)
-                    })
-                }
-                (None, GrantType::AuthorizationCode) => {
-                    match grant(app, tenant, at, refused, call).await? {
-                        GrantAccess::Token { token, grant } => {
-                            let refreshed = grant.last_refresh == Some(RefreshOutcome::Succeeded);
-                            replaced_at = refreshed.then_some(grant.obtained_at);
-                            from = CredentialSource::Grant(grant.version);
-                            Ok(bearer(token))
-                        }
-                        GrantAccess::Unavailable(reason) => Err(reason),
-                    }
-                }
-            };
-            match value {
-                Ok(value) => {
-                    insert_header(&mut headers, AUTHORIZATION.as_str(), value.expose_secret())?;
-                    None
-                }
-                Err(reason) => Some(reason),
+        } => match insert_server_headers(&mut headers, *level, specs, &secrets, own.as_ref())? {
+            true => Err(missing_override_reason(app, at)),
+            false => Ok(None),
+        },
+        Auth::Oauth(oauth) => match (own, oauth.grant_type) {
+            (Some(OverrideValue::Header(value)), _) => Ok(Some(Attached::fixed(value))),
+            (Some(OverrideValue::KeyValue(_)), _) => {
+                return Err(Error::internal(
+                    "an override does not match its server's authentication",
+                ));
             }
+            (None, GrantType::ClientCredentials) => {
+                let renew = refused.is_some();
+                let token = client_credentials_token(app, tenant, server, oauth, &secrets, renew);
+                token.await?.map(|own| Some(Attached::client(own)))
+            }
+            (None, GrantType::AuthorizationCode) => {
+                match grant(app, tenant, at, refused, call).await? {
+                    GrantAccess::Token { token, grant } => Ok(Some(Attached::grant(token, *grant))),
+                    GrantAccess::Unavailable(reason) => Err(reason),
+                }
+            }
+        },
+    };
+    let (from, replaced_at) = match attached {
+        Err(reason) => return Ok(Err(Refusal::NoCredential(reason))),
+        Ok(None) => (CredentialSource::Fixed, None),
+        Ok(Some(attached)) => {
+            let value = attached.value.expose_secret();
+            insert_header(&mut headers, AUTHORIZATION.as_str(), value)?;
+            (attached.from, attached.replaced_at)
         }
     };
-    Ok(match refusal {
-        None => Ok(PreparedCall {
-            address: secrets.address(server).into(),
-            headers,
-            from,
-            replaced_at,
-        }),
-        Some(reason) => Err(Refusal::NoCredential(reason)),
-    })
+    Ok(Ok(PreparedCall {
+        address: secrets.address(server).into(),
+        headers,
+        from,
+        replaced_at,
+    }))
+}
+
+/// The value of an `Authorization` header, with its source.
+struct Attached {
+    value: SecretString,
+    from: CredentialSource,
+    replaced_at: Option<Timestamp>,
+}
+
+impl Attached {
+    fn fixed(value: SecretString) -> Self {
+        Self {
+            value,
+            from: CredentialSource::Fixed,
+            replaced_at: None,
+        }
+    }
+
+    fn client(own: ClientCredentialsToken) -> Self {
+        Self {
+            value: bearer(own.token),
+            from: CredentialSource::Client,
+            replaced_at: own.replaced_at,
+        }
+    }
+
+    fn grant(token: SecretString, grant: Grant) -> Self {
+        let refreshed = grant.last_refresh == Some(RefreshOutcome::Succeeded);
+        Self {
+            value: bearer(token),
+            from: CredentialSource::Grant(grant.version),
+            replaced_at: refreshed.then_some(grant.obtained_at),
+        }
+    }
 }
 
 /// The reason for a missing override.

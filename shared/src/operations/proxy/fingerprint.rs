@@ -1,4 +1,5 @@
-//! What a call rests on, as a hash: sessions, tool lists and answers on their way are void once it has changed.
+//! The fingerprint of a call: a hash of the server and the credential that the call depends on. Sessions, tool lists and
+//! running responses are void once it has changed.
 
 use crate::domain::credential::Records;
 use crate::domain::id::{TenantId, hash};
@@ -55,6 +56,11 @@ pub(super) async fn is_unchanged(
         }
         None => Ok(false),
     }
+}
+
+/// The fingerprint of sessions that are not open at a server. No call has it.
+pub(super) fn pending_fingerprint(server: &Server) -> Result<String> {
+    Ok(hash(&format!("pending {}", without_credential(server)?)))
 }
 
 /// The fingerprint of calls to a server without a credential of their subject.

@@ -1,4 +1,4 @@
-//! The headers that a call carries to its server.
+//! The headers of a call to its server.
 
 use super::Call;
 use crate::domain::credential::OverrideValue;

@@ -1,10 +1,10 @@
-//! Sessions of MCP: the client knows an id of ours, the table has the server's own, sealed.
+//! MCP sessions: the client gets an id of ours, and the table has the server's id, sealed.
 
-use super::fingerprint::{fingerprint, without_credential};
+use super::fingerprint::{fingerprint, pending_fingerprint};
 use crate::domain::caller::Caller;
 use crate::domain::event::{Action, Event};
 use crate::domain::id::{hash, random};
-use crate::domain::mcp_session::{MCP_SESSION_LIFETIME, McpPhase, McpSession};
+use crate::domain::mcp_session::{Handshake, MCP_SESSION_LIFETIME, McpPhase, McpSession};
 use crate::domain::time::Timestamp;
 use crate::operations::Permitted;
 use crate::operations::credentials::ServerAndRecords;
@@ -20,7 +20,7 @@ use serde_json::Value;
 /// The longest parameters of an `initialize` that are kept for a session, in bytes.
 const MAX_CLIENT_BYTES: usize = 64 << 10;
 
-/// What a session is called at its server.
+/// A session at its server.
 #[derive(Debug)]
 pub struct Upstream {
     /// Its id, if the server gave one.
@@ -29,15 +29,16 @@ pub struct Upstream {
     pub version: Option<String>,
 }
 
-/// What is stored of a new session.
-struct NewSession<'a> {
-    phase: McpPhase,
-    opens_urls: bool,
-    secret: &'a [u8],
+/// A new session.
+enum NewSession<'a> {
+    /// What the server calls it, and what its client said, if that is kept.
+    Open(&'a str, Option<&'a str>),
+    /// What its client said.
+    Pending(&'a str),
 }
 
-/// Stores a session that the server has just opened and returns our own id for it. `opens_urls` says whether its client
-/// opens addresses for people.
+/// Stores a session that the server has just opened and returns our own id for it. `client` is what its client said in the
+/// handshake.
 ///
 /// # Errors
 /// [`Error::ServerNotFound`] when the server has just gone, [`Error::Contended`] when its authentication has just
@@ -46,14 +47,11 @@ pub async fn keep_session(
     app: &App,
     at: &Permitted<ServerAndRecords>,
     upstream: &str,
-    opens_urls: bool,
+    client: &Value,
 ) -> Result<SecretString> {
-    let new = NewSession {
-        phase: McpPhase::Open,
-        opens_urls,
-        secret: upstream.as_bytes(),
-    };
-    add_session(app, at, new).await
+    let said = said(client);
+    let new = NewSession::Open(upstream, said.as_deref());
+    add_session(app, at, new, client).await
 }
 
 /// Stores a session whose handshake Hawser answers, with what its client said in it; returns our id for it. `None` if the
@@ -66,38 +64,48 @@ pub async fn begin_session(
     at: &Permitted<ServerAndRecords>,
     client: &Value,
 ) -> Result<Option<SecretString>> {
-    let said = client.to_string();
-    if said.len() > MAX_CLIENT_BYTES {
+    let Some(said) = said(client) else {
         return Ok(None);
-    }
-    let new = NewSession {
-        phase: McpPhase::Pending,
-        opens_urls: mcp::opens_urls(&client["capabilities"]),
-        secret: said.as_bytes(),
     };
-    add_session(app, at, new).await.map(Some)
+    let new = NewSession::Pending(&said);
+    add_session(app, at, new, client).await.map(Some)
+}
+
+/// What is kept of what a client said in its handshake.
+fn said(client: &Value) -> Option<String> {
+    Some(client.to_string()).filter(|said| said.len() <= MAX_CLIENT_BYTES)
 }
 
 async fn add_session(
     app: &App,
     at: &Permitted<ServerAndRecords>,
     new: NewSession<'_>,
+    client: &Value,
 ) -> Result<SecretString> {
     let (tenant, found) = (&at.caller.tenant, &at.found);
     let (server, subject) = (&found.server, &found.subject);
     let id = BASE64URL_NOPAD.encode(&random::<32>()?);
     let (id_hash, now) = (hash(&id), app.now());
-    let (kind, fingerprint) = match new.phase {
-        McpPhase::Pending => (
-            Kind::McpClient(&id_hash, subject),
-            without_credential(server)?,
-        ),
-        McpPhase::Open | McpPhase::Unnamed => (
-            Kind::McpSession(&id_hash, subject),
-            fingerprint(server, &found.records)?,
-        ),
-    };
     let key = data_key(app, tenant, server).await?;
+    let seal = |kind, text: &str| key.seal(tenant, server.id, kind, text.as_bytes());
+    let seal_said = |said| {
+        Ok::<_, Error>(Handshake {
+            fingerprint: pending_fingerprint(server)?,
+            sealed: seal(Kind::McpClient(&id_hash, subject), said)?,
+        })
+    };
+    let (phase, fingerprint, sealed, handshake) = match new {
+        NewSession::Open(upstream, said) => (
+            McpPhase::Open,
+            fingerprint(server, &found.records)?,
+            seal(Kind::McpSession(&id_hash, subject), upstream)?,
+            said.map(seal_said).transpose()?,
+        ),
+        NewSession::Pending(said) => {
+            let said = seal_said(said)?;
+            (McpPhase::Pending, said.fingerprint, said.sealed, None)
+        }
+    };
     let session = McpSession {
         tenant: tenant.clone(),
         server: server.id,
@@ -105,13 +113,15 @@ async fn add_session(
         auth_revision: server.auth_revision,
         fingerprint,
         at: now,
-        phase: new.phase,
-        opens_urls: new.opens_urls,
+        phase,
+        opens_urls: mcp::opens_urls(&client["capabilities"]),
         version: None,
         elicitation: None,
-        sealed: key.seal(tenant, server.id, kind, new.secret)?,
+        sealed,
+        handshake,
         ttl: now.plus_seconds(MCP_SESSION_LIFETIME).seconds(),
         id_hash,
+        reopened: false,
     };
     let opened = of_mcp_session(&at.caller, &session, now, Action::McpSessionOpened)?;
     if app.table.add_mcp_session(&session, &opened).await? {
@@ -141,8 +151,8 @@ pub(in crate::operations) async fn client_said(
         .map_err(|_| Error::internal("what an MCP client said does not decode"))
 }
 
-/// Stores what a pending session is called at the server that has just opened it. Returns `false` if it is not pending any
-/// more, or the server has just changed.
+/// Stores what a pending session is called at the server that has just opened it. Returns `false` if another request has
+/// opened or closed it, or the server has just changed.
 pub(in crate::operations) async fn keep_opened(
     app: &App,
     at: &Permitted<ServerAndRecords>,
@@ -162,10 +172,15 @@ pub(in crate::operations) async fn keep_opened(
         fingerprint: fingerprint(server, &at.found.records)?,
         version: upstream.version.clone(),
         sealed: key.seal(tenant, server.id, kind, secret)?,
+        handshake: Some(Handshake {
+            fingerprint: pending_fingerprint(server)?,
+            sealed: session.sealed.clone(),
+        }),
         ..session.clone()
     };
     let event = of_mcp_session(&at.caller, &opened, app.now(), Action::McpSessionOpened)?;
-    app.table.open_mcp_session(&opened, &event).await
+    let before = &session.fingerprint;
+    app.table.open_mcp_session(before, &opened, &event).await
 }
 
 /// What a session is called at its server that was pending a moment ago, and that another request has opened.
@@ -215,7 +230,7 @@ fn of_mcp_session(
     Ok(event.at(session.server).of(&session.subject))
 }
 
-/// What a session that is open at its server is called there.
+/// The id of a session that is open at its server.
 pub(in crate::operations) async fn upstream(
     app: &App,
     at: &Permitted<ServerAndRecords>,

@@ -25,14 +25,14 @@ use super::grants;
 use crate::Result;
 use crate::domain::credential::Grant;
 use crate::domain::event::Who;
-use crate::domain::id::TenantId;
+use crate::domain::id::{ServerId, TenantId};
 use crate::domain::reason::Reason;
 use crate::domain::time::Timestamp;
 use crate::egress::coding::Decoder;
 use crate::egress::{self, Failure, Outgoing, TOTAL_TIMEOUT};
 use crate::oauth::challenge;
 use crate::state::app::App;
-use credential::{CredentialSource, attach_credential};
+use credential::{CredentialSource, PreparedCall, attach_credential};
 use fingerprint::is_unchanged;
 use headers::outgoing;
 use reqwest::header::HeaderMap;
@@ -60,7 +60,7 @@ pub struct Call {
     pub body: Vec<u8>,
     /// The server's id of the session that it belongs to.
     pub session: Option<SecretString>,
-    /// How many Hawsers it has come through before this one.
+    /// How many Hawser deployments it has passed before this one.
     pub hops: u8,
     /// Whether to detect that the server requires a session: some report this with the status of missing credentials.
     pub probes: bool,
@@ -90,7 +90,7 @@ impl fmt::Debug for Call {
 /// Why a call got no response from the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The server wants the caller's own token, which goes nowhere.
+    /// The server wants the caller's own token, which is never forwarded.
     Passthrough,
     /// There is no credential that could be used.
     NoCredential(Reason),
@@ -99,14 +99,14 @@ pub enum Refusal {
         /// Whether a new consent may help.
         consent_helps: bool,
     },
-    /// The server wants a token for more.
+    /// The server wants a token with more scopes.
     ScopeInsufficient {
         /// The additional scopes that a new consent has to ask for, if one may help.
         additional_scopes: Option<Vec<String>>,
     },
     /// The server cannot be reached, or must not be, or does not answer in time.
     Unreachable,
-    /// The server does not answer itself, but names another address: without what may be secret there.
+    /// The server redirects to this address, which is shown without what may be secret in it.
     Redirected(Option<String>),
     /// The server requires a session; only for calls with `probes`.
     WantsSession,
@@ -128,27 +128,19 @@ pub async fn forward(
             Ok(prepared) => prepared,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let request = Outgoing {
-            method: call.method.clone(),
-            url: prepared.address.expose_secret(),
-            headers: outgoing(&call, prepared.headers),
-            body: call.body.clone(),
-        };
-        let answer = app.egress.open(request);
-        let answer = match call.end {
-            Some(end) => timeout_at(end, answer)
-                .await
-                .unwrap_or(Err(Failure::Unreachable)),
-            None => answer.await,
-        };
-        let Ok(answer) = answer else {
+        let PreparedCall {
+            address,
+            headers,
+            from,
+            replaced_at,
+        } = prepared;
+        let Ok(answer) = send(app, &call, &address, headers).await else {
             return Ok(Err(Refusal::Unreachable));
         };
-        let from = prepared.from;
         let consent_helps = matches!(from, CredentialSource::Grant(_));
         let lately = |at: Timestamp| app.now() < at.plus_seconds(MIN_REFRESH_INTERVAL_SECONDS);
         let replaceable = !matches!(from, CredentialSource::Fixed)
-            && !prepared.replaced_at.is_some_and(lately)
+            && !replaced_at.is_some_and(lately)
             && !call.max_refresh_wait().is_zero();
         let status = answer.status().as_u16();
         let answer = match status {
@@ -174,19 +166,44 @@ pub async fn forward(
             }
             // What the call carries belongs to nowhere else.
             100..=199 | 300..=399 => {
-                let to = egress::leads_to(&answer);
-                warn!(
-                    tenant = tenant.as_str(),
-                    server = ?at.server.id,
-                    status,
-                    to,
-                    "MCP server answered a call with a redirect"
-                );
-                return Ok(Err(Refusal::Redirected(to)));
+                return Ok(Err(redirected(tenant, at.server.id, &answer)));
             }
             _ => return Ok(Ok(answer)),
         }
     }
+}
+
+/// Sends a call once, within its time.
+async fn send(
+    app: &App,
+    call: &Call,
+    address: &SecretString,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let answer = app.egress.open(Outgoing {
+        method: call.method.clone(),
+        url: address.expose_secret(),
+        headers: outgoing(call, headers),
+        body: call.body.clone(),
+    });
+    match call.end {
+        Some(end) => timeout_at(end, answer)
+            .await
+            .unwrap_or(Err(Failure::Unreachable)),
+        None => answer.await,
+    }
+}
+
+fn redirected(tenant: &TenantId, server: ServerId, answer: &Response) -> Refusal {
+    let to = egress::leads_to(answer);
+    warn!(
+        tenant = tenant.as_str(),
+        server = ?server,
+        status = answer.status().as_u16(),
+        to,
+        "MCP server answered a call with a redirect"
+    );
+    Refusal::Redirected(to)
 }
 
 /// Whether a refusal is about a missing session: there is no challenge, and its body mentions a session. Otherwise

@@ -18,19 +18,19 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// What each begins with, so that a server's own is told apart.
+/// The prefix of each request state of ours; a server's own has none.
 pub const REQUEST_STATE_PREFIX: &str = "hawser:";
-/// How long one is good, in seconds.
+/// The lifetime of a request state, in seconds.
 const LIFETIME: i64 = 600;
-/// How often a consent that is waited for is looked at.
+/// The pause between two reads of a consent that a request waits for.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// What is sealed in a request state.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RequestState {
-    /// The consent that its client was told of.
+    /// The consent that the client was sent to.
     pub consent: String,
-    /// What a call rested on at that time.
+    /// The fingerprint of calls at that time.
     fingerprint: String,
     at: Timestamp,
 }

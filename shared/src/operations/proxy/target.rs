@@ -1,11 +1,11 @@
 //! How a call names its server, and the one read that finds all that the call needs.
 
-use super::fingerprint::{fingerprint, without_credential};
+use super::fingerprint::{fingerprint, pending_fingerprint};
 use crate::auth::credentials::Presented;
 use crate::domain::caller::Caller;
 use crate::domain::error::Unauthenticated;
 use crate::domain::id::{ServerId, hash};
-use crate::domain::mcp_session::{McpPhase, McpSession};
+use crate::domain::mcp_session::McpSession;
 use crate::domain::server::Server;
 use crate::domain::time::Timestamp;
 use crate::operations::Unchecked;
@@ -26,7 +26,7 @@ pub enum Target {
     Name(String),
     /// By its credential, which is for that server alone (Kambrium 13.1).
     Bound,
-    /// By something that names none.
+    /// By a text that names no server.
     Unknown,
 }
 
@@ -59,19 +59,17 @@ pub struct AtCall {
 }
 
 impl AtCall {
-    /// The session, if the caller may go on with it.
+    /// The session as the caller may go on with it, if at all.
     ///
     /// # Errors
     /// [`Error::Internal`].
-    pub fn live_session(&self, now: Timestamp) -> Result<Option<&McpSession>> {
-        let Some(session) = &self.session else {
+    pub fn live_session(&self, now: Timestamp) -> Result<Option<McpSession>> {
+        let Some(session) = self.session.clone() else {
             return Ok(None);
         };
-        let fingerprint = match session.phase {
-            McpPhase::Pending => without_credential(&self.at.server)?,
-            McpPhase::Open | McpPhase::Unnamed => fingerprint(&self.at.server, &self.at.records)?,
-        };
-        Ok(Some(session).filter(|session| session.serves(&self.at.subject, &fingerprint, now)))
+        let pending = pending_fingerprint(&self.at.server)?;
+        let open = fingerprint(&self.at.server, &self.at.records)?;
+        Ok(session.resumed(&self.at.subject, &pending, &open, now))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Watches that a call stays permitted while its answer is on its way.
+//! Watches that a call stays permitted while its response is streamed.
 
 use super::fingerprint::{fingerprint, has_new_credential, without_credential};
 use crate::auth::credentials::Presented;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 
-/// Why an answer is over before its server has ended it.
+/// Why a response ends before its server has ended it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// The call is no longer permitted.

@@ -103,6 +103,11 @@ pub async fn create(app: &App, caller: &Caller, draft: Draft) -> Result<Server> 
     Ok(server)
 }
 
+/// Refuses a draft that no server can be made of; all that a dry run can say about one.
+pub(super) fn require_creatable(app: &App, draft: &Draft) -> Result<()> {
+    require_usable(app, &draft.url)
+}
+
 /// A server that is not stored yet.
 pub(in crate::operations) struct Prepared {
     pub(in crate::operations) server: Server,
@@ -116,7 +121,7 @@ pub(in crate::operations) async fn prepare(
     caller: &Caller,
     draft: Draft,
 ) -> Result<Prepared> {
-    require_usable(app, &draft.url)?;
+    require_creatable(app, &draft)?;
     let tenant = &caller.tenant;
     let now = app.now();
     let number = app.table.next_number(tenant).await?;

@@ -5,9 +5,9 @@ use crate::domain::event::{Action, Event};
 use crate::domain::id::{Sortable, TenantId};
 use crate::domain::job::{Sweep, Tombstone};
 use crate::domain::reason::Reason;
-use crate::domain::receipt::{Counts, Outcomes, Receipt, Removed};
+use crate::domain::receipt::{Counts, Receipt, Removed};
 use crate::domain::server::{Numbered, Server};
-use crate::operations::{DeletionPreview, Permitted};
+use crate::operations::{DeletionPreview, Permitted, Removal, retry_on_contention};
 use crate::state::app::App;
 use crate::{Error, Result};
 use std::time::Duration;
@@ -17,36 +17,49 @@ use tokio::time::Instant;
 const COUNTING: Duration = Duration::from_secs(5);
 
 /// Removes every credential at a server, which stays registered, and voids its pending consents: raises the auth
-/// revision and leaves the rest to a sweep. Returns how many were there, as far as they could be counted in a few
-/// seconds, and the receipt's id: the receipt counts them all.
+/// revision and leaves the rest to a sweep. `read` finds the server for a caller who may do this. Returns how many there
+/// were, as far as they could be counted in a few seconds, and the receipt's id: the receipt counts them all.
 ///
 /// # Errors
-/// [`Error::Contended`] when the server is no longer what was read; [`Error::Unavailable`], [`Error::Internal`].
-pub async fn revoke_all(app: &App, server: &Permitted<Server>) -> Result<(Counts, String)> {
+/// Those of `read`; [`Error::Contended`] when the server keeps changing; [`Error::Unavailable`], [`Error::Internal`].
+pub async fn revoke_all<E, F>(
+    app: &App,
+    read: impl FnMut() -> F,
+    dry_run: bool,
+) -> Result<Removal<(Counts, String)>, E>
+where
+    E: From<Error>,
+    F: Future<Output = Result<Permitted<Server>, E>>,
+{
+    retry_on_contention(read, async |server| {
+        let until = (!dry_run).then(|| Instant::now() + COUNTING);
+        let preview =
+            preview_deletion_until(app, &server.caller.tenant, &server.found, until).await?;
+        if dry_run {
+            return Ok(Removal::Planned(preview));
+        }
+        let receipt = void_all(app, &server).await?;
+        Ok(Removal::Done((preview.counts, receipt)))
+    })
+    .await
+}
+
+/// Voids every credential at a server. Returns the receipt's id.
+async fn void_all(app: &App, server: &Permitted<Server>) -> Result<String> {
     let (tenant, before) = (&server.caller.tenant, &server.found);
-    let until = Some(Instant::now() + COUNTING);
-    let counts = preview_deletion_until(app, tenant, before, until)
-        .await?
-        .counts;
     let now = app.now();
     let mut after = before.clone();
     after.version += 1;
     after.auth_revision += 1;
     after.void_before = after.auth_revision;
     after.void_reason = Reason::Revoked;
+    let (id, actor) = (Sortable::new(now)?.ulid(), server.caller.actor.clone());
+    let removed = Removed::All {
+        name: before.name.clone(),
+    };
     let receipt = Receipt {
-        id: Sortable::new(now)?.ulid(),
-        removed: Removed::All {
-            name: before.name.clone(),
-        },
         server: Some(before.id),
-        actor: server.caller.actor.clone(),
-        at: now,
-        closed: false,
-        changed_at: None,
-        counts: Some(Counts::default()),
-        outcomes: Outcomes::default(),
-        presented: Vec::new(),
+        ..Receipt::open(id, removed, actor, now)
     };
     let sweep = Sweep {
         receipt: Some(receipt.id.clone()),
@@ -64,7 +77,7 @@ pub async fn revoke_all(app: &App, server: &Permitted<Server>) -> Result<(Counts
         return Err(Error::Contended);
     }
     app.work_appeared.notify_one();
-    Ok((counts, receipt.id))
+    Ok(receipt.id)
 }
 
 /// The valid credentials at a server, which its deletion would remove.
@@ -114,20 +127,15 @@ async fn preview_deletion_until(
 /// [`Error::ServerNotFound`] when someone else has just deleted it; [`Error::Unavailable`], [`Error::Internal`].
 pub async fn delete(app: &App, caller: &Caller, server: &Numbered) -> Result<String> {
     let now = app.now();
+    let (id, actor) = (Sortable::new(now)?.ulid(), caller.actor.clone());
+    let removed = Removed::Server {
+        name: server.name.clone(),
+        number: server.number,
+    };
     let receipt = Receipt {
-        id: Sortable::new(now)?.ulid(),
-        removed: Removed::Server {
-            name: server.name.clone(),
-            number: server.number,
-        },
         server: Some(server.id),
-        actor: caller.actor.clone(),
-        at: now,
-        closed: false,
-        changed_at: None,
         counts: None,
-        outcomes: Outcomes::default(),
-        presented: Vec::new(),
+        ..Receipt::open(id, removed, actor, now)
     };
     let tombstone = Tombstone {
         tenant: caller.tenant.clone(),

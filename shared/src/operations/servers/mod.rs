@@ -4,7 +4,7 @@ mod change;
 mod create;
 mod end;
 
-pub use change::{Voiding, change, preview_change, preview_voided_credentials};
+pub use change::{Change, ChangePlan, Put, PutOutcome, Voiding, change, put};
 pub use create::{Draft, DraftConnection, DraftName, create};
 pub(super) use create::{insert, prepare};
 pub use end::{delete, preview_deletion, revoke_all};
@@ -134,7 +134,7 @@ pub async fn list(app: &App, who: Presented) -> Result<Unchecked<Vec<Server>>> {
 ///
 /// # Errors
 /// [`Error::UnusableAddress`].
-pub fn require_usable(app: &App, address: &str) -> Result<()> {
+fn require_usable(app: &App, address: &str) -> Result<()> {
     let why = match app.egress.judge(address) {
         Ok(url) if !leads_here(app, &url) => return Ok(()),
         Ok(_) => UnusableAddress::Own,

@@ -9,7 +9,7 @@ pub use browser_session::{
 };
 
 use crate::domain::caller::Caller;
-use crate::domain::id::{TenantId, random};
+use crate::domain::id::{TenantId, is_same_secret, random};
 use crate::domain::login::Identity;
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
@@ -17,7 +17,6 @@ use crate::oauth::token;
 use crate::state::app::App;
 use crate::state::sign_in::Place;
 use crate::{Error, Result};
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::BASE64URL_NOPAD;
 use secrecy::SecretString;
@@ -138,7 +137,7 @@ async fn attempt(app: &App, state: &str, cookie: &str) -> Result<Attempt, SignIn
     let attempt: Option<Attempt> = opened.and_then(|plain| serde_json::from_slice(&plain).ok());
     attempt
         .filter(|one| app.now() < one.began.plus_seconds(SIGN_IN_LIFETIME))
-        .filter(|one| verify_slices_are_equal(one.state().as_bytes(), state.as_bytes()).is_ok())
+        .filter(|one| is_same_secret(&one.state(), state))
         .ok_or(SignInFailure::Foreign)
 }
 

@@ -15,11 +15,8 @@ use crate::{Error, Result};
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::BASE64URL_NOPAD;
 use secrecy::{ExposeSecret, SecretString};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 use tracing::warn;
-
-/// How long the provider's metadata and its client's secret serve before they are read again.
-const PROVIDER_SERVES: Duration = Duration::from_secs(300);
 
 impl Provider {
     /// The address of the sign-in.
@@ -47,26 +44,24 @@ impl Provider {
     }
 
     /// What the provider says of itself: read anew every few minutes, and while it does not answer as it was.
-    pub(super) async fn metadata(&self, app: &App) -> Result<Issuer, SignInFailure> {
-        let mut kept = self.metadata.lock().await;
-        if let Some((metadata, at)) = &*kept
-            && at.elapsed() < PROVIDER_SERVES
-        {
-            return Ok(metadata.clone());
-        }
-        match discovery::issuer(&app.egress, &self.config.tokens.issuer).await {
-            Ok(metadata) => {
-                *kept = Some((metadata.clone(), Instant::now()));
-                Ok(metadata)
-            }
-            Err(why) => match &*kept {
-                Some((metadata, _)) if why == discovery::Failure::TryLater => Ok(metadata.clone()),
-                _ if why == discovery::Failure::TryLater => Err(SignInFailure::Unreachable),
-                _ => {
-                    warn!(?why, "the metadata of the identity provider cannot be used");
-                    Err(SignInFailure::Untrusted("its metadata cannot be used"))
+    pub(super) async fn metadata(&self, app: &App) -> Result<Arc<Issuer>, SignInFailure> {
+        let read = async {
+            match discovery::issuer(&app.egress, &self.config.tokens.issuer).await {
+                Ok(metadata) => Ok(Some(metadata)),
+                Err(discovery::Failure::TryLater) => {
+                    let cause = "the identity provider does not answer";
+                    Err(Error::Unavailable(cause.to_owned()))
                 }
-            },
+                Err(why) => {
+                    warn!(?why, "the metadata of the identity provider cannot be used");
+                    Ok(None)
+                }
+            }
+        };
+        match self.metadata.get(&app.clock, read).await {
+            Ok(Some(metadata)) => Ok(metadata),
+            Ok(None) => Err(SignInFailure::Untrusted("its metadata cannot be used")),
+            Err(_) => Err(SignInFailure::Unreachable),
         }
     }
 
@@ -76,15 +71,9 @@ impl Provider {
             Some(ProviderSecret::Given(secret)) => return Ok(Some(secret.clone())),
             Some(ProviderSecret::Reference(reference)) => reference,
         };
-        let mut kept = self.secret.lock().await;
-        if let Some((secret, at)) = &*kept
-            && at.elapsed() < PROVIDER_SERVES
-        {
-            return Ok(Some(secret.clone()));
-        }
-        let secret = app.secret_stores.read(reference).await?;
-        *kept = Some((secret.clone(), Instant::now()));
-        Ok(Some(secret))
+        let read = async { app.secret_stores.read(reference).await.map(Some) };
+        let secret = self.secret.get(&app.clock, read).await?;
+        Ok(secret.map(|secret| (*secret).clone()))
     }
 
     /// Asks the token endpoint as our client there.
@@ -126,7 +115,7 @@ impl Provider {
         );
         if class == Class::InvalidClient {
             // The operator may have replaced it.
-            *self.secret.lock().await = None;
+            self.secret.forget().await;
         }
         Err(match class {
             Class::Transient => SignInFailure::Unreachable,

@@ -53,7 +53,7 @@ pub struct McpClient<'a> {
     requests: u64,
 }
 
-/// What a session has agreed on; nothing where requests stand alone.
+/// What the handshake of a session agreed on; empty for stateless requests.
 pub struct Session {
     /// The revision.
     pub version: String,
@@ -61,14 +61,14 @@ pub struct Session {
     pub id: Option<SecretString>,
 }
 
-/// What was answered to what was sent.
+/// The response to a request.
 enum Sent {
     Answer(Response),
     /// A refusal for want of a session, whatever its status.
     WantsSession,
 }
 
-/// What a request came back with.
+/// The outcome of a request.
 enum Reply {
     Result(Box<RawValue>),
     /// No result, and whether a server of the other era might say so.
@@ -77,7 +77,7 @@ enum Reply {
     },
 }
 
-/// What is read of a JSON-RPC message.
+/// The members of a JSON-RPC message that are read.
 #[derive(Deserialize)]
 struct Message {
     #[serde(default)]

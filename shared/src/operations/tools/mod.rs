@@ -32,25 +32,25 @@ use tracing::warn;
 
 /// The most tools that a server may list.
 pub const TOOLS_LIMIT: usize = 2000;
-/// The most bytes that it may take for that, over all pages.
+/// The most bytes of all pages of a list together.
 const BYTES_LIMIT: usize = 4 << 20;
-/// How long a list serves, in seconds.
+/// How long a list may be returned from the cache, in seconds.
 const LIFETIME: i64 = 300;
 /// How long it is kept, in seconds: the last one that is shared is shown to whoever is not connected yet.
 const KEPT_LIFETIME: i64 = 24 * 3600;
 /// The most bytes of a list that is kept, compressed: DynamoDB's own limit is 400 KiB with all attribute names.
 const KEPT_LIMIT: usize = 380 * 1024;
-/// Fast enough for a request, and names and schemas repeat themselves.
+/// The compression level: fast enough for a request.
 const COMPRESSION: u8 = 6;
 
-/// What a server lists.
+/// The tool list of a server.
 #[derive(Debug)]
 pub struct Tools {
     /// In the server's order.
     pub all: Vec<Tool>,
     /// When the server was asked.
     pub fetched_at: Timestamp,
-    /// Whether that was for an earlier request.
+    /// Whether the list is from the cache.
     pub cached: bool,
 }
 
@@ -66,13 +66,13 @@ pub enum CachePolicy {
 /// Why there is no list.
 #[derive(Debug)]
 pub enum Failure {
-    /// As with a call.
+    /// The request was refused, as a call may be.
     Refused(Refusal),
     /// What the server answers is no list of tools, or a longer one than may be.
     BadAnswer,
     /// The server speaks the transport that was HTTP with SSE until 2024-11-05, and no later one.
     LegacySseTransport,
-    /// Ours.
+    /// The operation failed.
     Failed(Error),
 }
 

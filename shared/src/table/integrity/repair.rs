@@ -4,13 +4,13 @@
 use super::{Kind, Orphan, RECEIPT_SETTLE_SECONDS, StoredItem, TTL_GRACE_SECONDS, text};
 use crate::domain::api_key::{ApiKey, PersonalTokenPointer};
 use crate::domain::credential::Source;
-use crate::domain::event::{Action, Event, Outcome, Worker};
+use crate::domain::event::{Action, Event, EventOutcome, Worker};
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::issuance::Provider;
 use crate::domain::job::{Sweep, Tombstone};
 use crate::domain::login::Login;
 use crate::domain::receipt::Receipt;
-use crate::domain::revocation::{self, Revocation};
+use crate::domain::revocation::{Revocation, RevocationOutcome};
 use crate::domain::server::{Numbered, Server};
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
@@ -189,10 +189,10 @@ impl Repair<'_> {
                     continue;
                 }
                 LeftoverItem::Override(own) => {
-                    writes.push(removed(&own, Source::Override, Outcome::Succeeded)?);
+                    writes.push(removed(&own, Source::Override, EventOutcome::Succeeded)?);
                 }
                 LeftoverItem::Grant(grant) => {
-                    writes.push(removed(&grant, Source::Oauth, Outcome::Failed)?);
+                    writes.push(removed(&grant, Source::Oauth, EventOutcome::Failed)?);
                 }
                 LeftoverItem::Provider(provider) => {
                     let pointer = clients::pointer_key(self.tenant, provider.id);
@@ -206,7 +206,7 @@ impl Repair<'_> {
     }
 
     async fn end_as_failed(&self, one: &Revocation) -> Result<()> {
-        let failed = revocation::Outcome::Failed;
+        let failed = RevocationOutcome::Failed;
         let event = self.event(Action::RevocationSettled)?.at(one.server);
         let event = event.of(&one.subject).under(one.receipt.as_deref());
         let event = event.with(failed);
@@ -458,7 +458,7 @@ impl Repair<'_> {
         let mut writes = vec![receipts::mend(self.tenant, &receipt, &mended)?];
         if lost > 0 {
             let event = self.event(Action::RevocationSettled)?;
-            let event = event.under(Some(&receipt.id)).with(Outcome::Failed);
+            let event = event.under(Some(&receipt.id)).with(EventOutcome::Failed);
             writes.push(audit_log::put(&event)?);
         }
         self.write(writes).await
