@@ -77,14 +77,11 @@ pub async fn acting(app: &App, request: &Request, who: Presented) -> Result<Pres
 /// # Errors
 /// As [`acting`].
 pub async fn act_as(app: &App, who: Presented, named: &str) -> Result<Presented, Problem> {
-    let caller = app.identify(who).await?;
-    let caller = if caller.is_service_key {
-        let user = Subject::new(SubjectType::User, named);
-        caller.acting_as(user.ok_or(Problem::InvalidQuery("identity", "the id of a user"))?)
-    } else {
-        caller
-    };
-    Ok(Presented::Caller(Box::new(caller)))
+    if !app.identify(who.clone()).await?.is_service_key {
+        return Ok(who);
+    }
+    let user = Subject::new(SubjectType::User, named);
+    Ok(who.acting_for(user.ok_or(Problem::InvalidQuery("identity", "the id of a user"))?))
 }
 
 /// The caller's own records at a server, for a caller who has the permission.

@@ -77,7 +77,7 @@ impl Caller {
 
     /// The same credential in the place of a subject for whom it may act. Records name the subject, and events the key.
     #[must_use]
-    pub fn acting_as(self, subject: Subject) -> Self {
+    pub(crate) fn acting_as(self, subject: Subject) -> Self {
         Self {
             actor: Actor {
                 subject,
