@@ -75,6 +75,7 @@ mod ssrf;
 mod streams;
 mod tools;
 mod truefoundry;
+mod unknown_paths;
 mod unreadable;
 mod unusable_tokens;
 mod upstream;
