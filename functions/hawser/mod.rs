@@ -20,6 +20,7 @@ pub mod list_receipts;
 pub mod list_token_keys;
 mod oauth_client;
 pub mod offboard_subject;
+pub mod openapi;
 mod problem;
 pub mod protected_resource;
 mod refusal;

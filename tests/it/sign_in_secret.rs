@@ -3,7 +3,7 @@
 
 use crate::harness::{Ground, Hawser, ample, stopped};
 use crate::identity_provider::{CLIENT, Provider, SECRET};
-use crate::integrations::secrets::Stores;
+use crate::integrations::Stores;
 use crate::logins::*;
 use hawser_core::domain::integration::SecretReference;
 use hawser_core::operations::scheduler::process_due;

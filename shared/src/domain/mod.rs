@@ -25,6 +25,7 @@ pub mod receipt;
 pub mod revocation;
 pub mod sealed;
 mod secret;
+pub mod secret_mapping;
 pub mod server;
 pub mod session;
 pub mod status;

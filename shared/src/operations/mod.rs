@@ -19,6 +19,7 @@ pub mod receipts;
 mod revocations;
 pub mod scheduler;
 mod sealed_tokens;
+pub mod secret_references;
 pub mod servers;
 pub mod sessions;
 pub mod sign_in;

@@ -3,6 +3,7 @@
 
 mod browser;
 mod callers;
+mod document;
 mod grants;
 mod ground;
 mod servers;
@@ -10,6 +11,7 @@ mod wire;
 
 pub use browser::{Browser, Form, Page, posted};
 pub use callers::{Answer, Caller};
+pub use document::{Seen, check, document, hold, operations};
 pub use ground::{Ground, items, of_operator, of_trail};
 pub use servers::{Registered, per_user};
 pub use wire::{Cut, Sent, Wire};

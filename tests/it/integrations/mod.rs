@@ -3,8 +3,10 @@
 
 mod command;
 mod copies;
-pub mod secrets;
+mod secrets;
 mod writers;
+
+pub(crate) use secrets::Stores;
 
 use crate::harness::Answer;
 use crate::issuer::{Issuer, StaticClient};
