@@ -3,11 +3,12 @@
 //! item is gone.
 
 use super::{
-    Condition, Found, Item, Key, SK, Table, Write, WriteError, audit_log, encode, guard, keys,
-    readable, receipts, s,
+    Condition, Found, Item, Key, SK, Table, Write, WriteError, audit_log, encode, guard,
+    idempotency, keys, readable, receipts, s,
 };
 use crate::domain::event::Event;
 use crate::domain::id::{Sortable, TenantId};
+use crate::domain::idempotency::Keyed;
 use crate::domain::login::{AuthorizationCode, Login};
 use crate::domain::receipt::{Counts, Receipt};
 use crate::domain::subject::Subject;
@@ -172,11 +173,16 @@ impl Table {
         login: &Login,
         receipt: Option<&Receipt>,
         event: &Event,
+        request: Option<&Keyed>,
     ) -> Result<bool> {
+        let tenant = &login.tenant;
         let mut writes: Vec<Write> = removal(login, Condition::Exists).into();
         writes.push(audit_log::put(event)?);
-        let receipt = receipt.map(|receipt| receipts::put(&login.tenant, receipt));
-        writes.extend(receipt.transpose()?);
+        if let Some(receipt) = receipt {
+            writes.push(receipts::put(tenant, receipt)?);
+            let led_to = request.map(|request| idempotency::put(tenant, request, receipt));
+            writes.extend(led_to.transpose()?);
+        }
         self.write_if(writes).await
     }
 

@@ -9,12 +9,13 @@ mod tokens;
 pub use refresh::{Refresh, refresh};
 pub use tokens::{Redemption, Refusal, Revocation, Tokens, redeem, revoke};
 
-use super::{DeletionPreview, Permitted, Unchecked, authorization};
+use super::{DeletionPreview, Permitted, Unchecked, authorization, idempotency};
 use crate::Result;
 use crate::auth::credentials::Presented;
 use crate::domain::caller::Caller;
 use crate::domain::event::{Action, Event, Who};
 use crate::domain::id::{Sortable, TenantId, hash, random};
+use crate::domain::idempotency::Keyed;
 use crate::domain::login::{
     AllowedApplication, Approval, AuthorizationCode, CODE_LIFETIME, CodeChallenge, Identity, Login,
     LoginEnd,
@@ -177,16 +178,24 @@ pub fn preview_end() -> DeletionPreview {
     }
 }
 
-/// Ends a login: none of its tokens is accepted from the next request on. `None` if it had ended before.
+/// Ends a login: none of its tokens is accepted from the next request on. `None` if it had ended before, and not by this request.
 ///
 /// # Errors
-/// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-pub async fn end(app: &App, login: &Permitted<Login>) -> Result<Option<Receipt>> {
+/// [`crate::Error::KeyReused`], [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+pub async fn end(
+    app: &App,
+    login: &Permitted<Login>,
+    request: Option<&Keyed>,
+) -> Result<Option<Receipt>> {
     let caller = &login.caller;
     let actor = caller.actor.clone();
     // First, so that the application is asked about again whatever happens next.
     authorization::forget(app, &login.found).await?;
-    end_by(app, &login.found, actor, caller.into(), LoginEnd::Removed).await
+    let (who, cause) = (caller.into(), LoginEnd::Removed);
+    match end_by(app, &login.found, actor, who, cause, request).await? {
+        None => idempotency::earlier(app, &caller.tenant, request).await,
+        ended => Ok(ended),
+    }
 }
 
 /// The same for whoever has asked, with a receipt.
@@ -196,6 +205,7 @@ async fn end_by(
     actor: Actor,
     who: Who,
     cause: LoginEnd,
+    request: Option<&Keyed>,
 ) -> Result<Option<Receipt>> {
     let now = app.now();
     let receipt = Receipt {
@@ -217,7 +227,10 @@ async fn end_by(
     let event = of_login(login, now, who, Action::LoginEnded)?
         .caused_by(cause)
         .under(Some(&receipt.id));
-    let ended = app.table.end_login(login, Some(&receipt), &event).await?;
+    let table = &app.table;
+    let ended = table
+        .end_login(login, Some(&receipt), &event, request)
+        .await?;
     Ok(ended.then_some(receipt))
 }
 
@@ -225,7 +238,8 @@ async fn end_by(
 async fn end_because(app: &App, login: &Login, cause: LoginEnd) -> Result<()> {
     let who = of_person(login.subject(), Some(login.id));
     let event = of_login(login, app.now(), who, Action::LoginEnded)?.caused_by(cause);
-    app.table.end_login(login, None, &event).await.map(drop)
+    let ended = app.table.end_login(login, None, &event, None).await;
+    ended.map(drop)
 }
 
 /// The keys that access tokens may be signed with; none before the first token.
