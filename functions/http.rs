@@ -257,6 +257,9 @@ pub fn removed(counts: Counts, with_logins: bool) -> serde_json::Value {
     if with_logins {
         removed["logins"] = counts.logins.into();
     }
+    if counts.provider_tokens > 0 {
+        removed["providerTokens"] = counts.provider_tokens.into();
+    }
     removed
 }
 

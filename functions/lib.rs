@@ -175,6 +175,16 @@ endpoints! {
         [DELETE "/api/svc/v1/mcp/{mcpServerId}/auth/tokens"];
     TRUEFOUNDRY_AUTHORIZE "truefoundry-authorize" Buffered truefoundry::authorize
         [GET "/api/svc/v1/mcp/{mcpServerId}/authorize"];
+    TRUEFOUNDRY_APPLY_MANIFEST "truefoundry-apply-manifest" Buffered truefoundry::apply_manifest
+        [PUT "/api/svc/v1/apply"];
+    TRUEFOUNDRY_DELETE_MANIFEST "truefoundry-delete-manifest" Buffered truefoundry::delete_manifest
+        [POST "/api/svc/v1/delete"];
+    TRUEFOUNDRY_GET_OVERRIDE_SCHEMA "truefoundry-get-override-schema" Buffered truefoundry::get_override_schema
+        [GET "/api/svc/v1/mcp/{mcpServerId}/auth-override/uischema"];
+    TRUEFOUNDRY_GET_CLI_VERSION "truefoundry-get-cli-version" Buffered truefoundry::get_cli_version
+        [GET "/api/svc/v1/min-cli-version"] Public;
+    TRUEFOUNDRY_GET_TENANT "truefoundry-get-tenant" Buffered truefoundry::get_tenant
+        [GET "/api/svc/v1/tenant-id"] Public;
     LANGSMITH_CREATE_SERVER "langsmith-create-server" Buffered langsmith::create_server [POST "/v1/deepagents/mcp-servers"];
     LANGSMITH_LIST_SERVERS "langsmith-list-servers" Buffered langsmith::list_servers [GET "/v1/deepagents/mcp-servers"];
     LANGSMITH_GET_SERVER "langsmith-get-server" Buffered langsmith::get_server
@@ -190,6 +200,24 @@ endpoints! {
     LANGSMITH_GET_AUTH_SESSION "langsmith-get-auth-session" Buffered langsmith::get_auth_session
         [GET "/v1/deepagents/auth-sessions/{session_id}"];
     LANGSMITH_LIST_TOOLS "langsmith-list-tools" Buffered langsmith::list_tools [GET "/v1/deepagents/mcp/tools"];
+    LANGSMITH_CREATE_TOOL_SERVER "langsmith-create-tool-server" Buffered langsmith::create_tool_server
+        [POST "/v1/managed-tools/servers"];
+    LANGSMITH_LIST_TOOL_SERVERS "langsmith-list-tool-servers" Buffered langsmith::list_tool_servers
+        [GET "/v1/managed-tools/servers"];
+    LANGSMITH_GET_TOOL_SERVER "langsmith-get-tool-server" Buffered langsmith::get_tool_server
+        [GET "/v1/managed-tools/servers/{mcp_server_id}"];
+    LANGSMITH_DELETE_TOOL_SERVER "langsmith-delete-tool-server" Buffered langsmith::delete_tool_server
+        [DELETE "/v1/managed-tools/servers/{mcp_server_id}"];
+    LANGSMITH_DELETE_CREDENTIAL "langsmith-delete-credential" Buffered langsmith::delete_credential
+        [DELETE "/v1/managed-tools/servers/{mcp_server_id}/credential"];
+    LANGSMITH_CALL_TOOL_SERVER "langsmith-call-tool-server" Buffered langsmith::call_tool_server
+        [POST "/v1/managed-tools/servers/{mcp_server_id}/mcp", DELETE "/v1/managed-tools/servers/{mcp_server_id}/mcp"];
+    LANGSMITH_RESOLVE_PRINCIPAL "langsmith-resolve-principal" Buffered langsmith::resolve_principal
+        [POST "/v1/agent-auth/principals"];
+    LANGSMITH_LIST_AUTH_CONNECTIONS "langsmith-list-auth-connections" Buffered langsmith::list_auth_connections
+        [GET "/v1/agent-auth/connections"];
+    LANGSMITH_START_AUTHORIZATION "langsmith-start-authorization" Buffered langsmith::start_authorization
+        [POST "/v1/agent-auth/oauth-authorization-sessions"];
     KAMBRIUM_LIST_INTEGRATIONS "kambrium-list-integrations" Buffered kambrium::list_integrations
         [GET "/api/v1/mcp-servers/available"];
     KAMBRIUM_CREATE_CONNECTION "kambrium-create-connection" Buffered kambrium::create_connection [POST "/api/v1/mcp-servers"];

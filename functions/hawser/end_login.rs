@@ -36,7 +36,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
     })?;
     let login = found.existing().map_err(|_| Problem::LoginNotFound)?;
     if dry_run {
-        let preview = logins::preview_end();
+        let preview = logins::preview_end(&login.found);
         let data = dry_run_response_with_logins(&preview);
         return Ok(json(200, &json!({"data": data})));
     }

@@ -22,6 +22,10 @@ pub enum Problem {
     NoMetadata,
     /// Nobody signs in here.
     NoSignIn,
+    /// No such path.
+    PathNotFound,
+    /// The path takes other methods only; these.
+    MethodNotAllowed(String),
     /// Whatever the operation said.
     Domain(Error),
 }
@@ -69,6 +73,12 @@ impl From<Problem> for Response<Body> {
                 "NO_SIGN_IN",
                 "Nobody signs in here: no identity provider is configured.".to_owned(),
             ),
+            Problem::PathNotFound => (404, "NOT_FOUND", "There is no such path.".to_owned()),
+            Problem::MethodNotAllowed(_) => (
+                405,
+                "METHOD_NOT_ALLOWED",
+                "This path does not take this method.".to_owned(),
+            ),
             Problem::Domain(Error::Unauthenticated(_)) => (
                 401,
                 "UNAUTHORIZED",
@@ -100,6 +110,7 @@ impl From<Problem> for Response<Body> {
         let response = details(status, code, &detail);
         match problem {
             Problem::Domain(Error::ForCallsOnly) => with_scope_to_manage(response),
+            Problem::MethodNotAllowed(allow) => with_header(response, "allow", &allow),
             _ if status == 401 => with_header(response, "www-authenticate", "Bearer"),
             _ => response,
         }

@@ -4,12 +4,22 @@
 //! Calls to `/{integration}/mcp` come here where the REST API for calls is not asked, since their paths do not begin with `/mcp`
 //! (decision 31). They are sent on to `/mcp/{integration}/mcp`, with method and body.
 
+use super::problem::Problem;
 use crate::http::{Request, Response, empty, json, problem, with_header};
 use crate::route::{capture, methods};
 use crate::{kambrium, langsmith, truefoundry};
 use hawser_core::App;
 use lambda_http::Body;
 use serde_json::json;
+
+/// Hawser's own paths: those below LangSmith's `/v1`, and those of sign-in and consent.
+const OWN: [&str; 5] = [
+    "/v1/audit",
+    "/v1/logins",
+    "/v1/receipts",
+    "/v1/subjects",
+    "/oauth",
+];
 
 /// The error of the contract to which the path belongs.
 #[derive(Debug)]
@@ -18,8 +28,10 @@ pub enum Unrouted {
     Truefoundry(truefoundry::Problem),
     /// Under `/api/v1`, and where its issuers answer to.
     Kambrium(kambrium::Problem),
-    /// Under `/v1`.
+    /// Under `/v1`, but for what is Hawser's own there.
     Langsmith(langsmith::Problem),
+    /// Under a path of Hawser's own.
+    Hawser(Problem),
     /// Elsewhere; with the methods that the path does take.
     Nobodys(Option<String>),
     /// Elsewhere, and the path is served: the body's content coding is not taken.
@@ -53,6 +65,9 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Unro
             use langsmith::Problem;
             Unrouted::Langsmith(allow.map_or(Problem::PathNotFound, Problem::MethodNotAllowed))
         }
+        Whose::Hawser => {
+            Unrouted::Hawser(allow.map_or(Problem::PathNotFound, Problem::MethodNotAllowed))
+        }
         Whose::Nobodys => Unrouted::Nobodys(allow),
     })
 }
@@ -62,6 +77,7 @@ enum Whose {
     Truefoundry,
     Kambrium,
     Langsmith,
+    Hawser,
     Nobodys,
 }
 
@@ -75,6 +91,8 @@ impl Whose {
             Self::Truefoundry
         } else if under("/api/v1") || under("/api/mcp-servers") {
             Self::Kambrium
+        } else if OWN.iter().any(|base| under(base)) {
+            Self::Hawser
         } else if under("/v1") {
             Self::Langsmith
         } else {
@@ -86,13 +104,11 @@ impl Whose {
 /// The refusal of a body whose content coding is not taken at this path. Hawser's own paths, and those of OAuth, are answered as
 /// the gateway would.
 pub(crate) fn unsupported_coding(path: &str) -> Unrouted {
-    let own = ["/v1/receipts", "/v1/logins", "/v1/subjects", "/v1/audit"];
     match Whose::of(path) {
-        _ if own.iter().any(|own| path.starts_with(own)) => Unrouted::UnsupportedCoding,
         Whose::Truefoundry => Unrouted::Truefoundry(truefoundry::Problem::UnsupportedCoding),
         Whose::Kambrium => Unrouted::Kambrium(kambrium::Problem::UnsupportedCoding),
         Whose::Langsmith => Unrouted::Langsmith(langsmith::Problem::UnsupportedCoding),
-        Whose::Nobodys => Unrouted::UnsupportedCoding,
+        Whose::Hawser | Whose::Nobodys => Unrouted::UnsupportedCoding,
     }
 }
 
@@ -107,6 +123,7 @@ impl From<Unrouted> for Response<Body> {
                 "UNSUPPORTED_CONTENT_ENCODING",
                 "The body must be sent as it is, or with gzip.",
             ),
+            Unrouted::Hawser(problem) => problem.into(),
             Unrouted::Nobodys(None) => json(404, &json!({"message": "Not Found"})),
             Unrouted::Nobodys(Some(allow)) => with_header(
                 json(405, &json!({"message": "Method Not Allowed"})),

@@ -15,6 +15,8 @@ pub enum Problem {
     Invalid(Vec<Fault>),
     /// A kind of configuration that is refused.
     Unsupported(Vec<Fault>),
+    /// References to secrets that are not followed.
+    SecretReference(Vec<Fault>),
     /// `<REDACTED>` where nothing is stored that it could stand for.
     RedactedValueUnknown(Vec<Fault>),
     /// The server takes no override.
@@ -87,6 +89,13 @@ impl Problem {
             Self::Invalid(faults) => faulty(400, "INVALID_REQUEST", "The request is not valid.", faults),
             Self::Unsupported(faults) => {
                 faulty(422, "UNSUPPORTED", "This kind of configuration is not supported here.", faults)
+            }
+            // Clients show the message alone.
+            Self::SecretReference(faults) => {
+                let first = faults.first();
+                let first = first.map(|one| format!("{} {}", one.path, one.message));
+                let message = format!("A secret reference is not followed: {}.", first.unwrap_or_default());
+                faulty(422, "UNSUPPORTED", &message, faults)
             }
             Self::RedactedValueUnknown(faults) => faulty(
                 400,

@@ -1,7 +1,8 @@
 //! Offboarding: removes all credentials of one subject on every server of the tenant, and ends the subject's logins.
 
 use super::credentials::ServerAndRecords;
-use super::{ATTEMPTS, DeletionPreview, Permitted, Removal, Tries, idempotency, logins};
+use super::logins::{self, Ending};
+use super::{ATTEMPTS, DeletionPreview, Permitted, Removal, Tries, idempotency};
 use crate::domain::credential::Credential;
 use crate::domain::event::{Action, Event, Who, Worker};
 use crate::domain::id::{ServerId, Sortable, TenantId};
@@ -9,13 +10,13 @@ use crate::domain::idempotency::Keyed;
 use crate::domain::job::Offboarding;
 use crate::domain::login::{Login, LoginEnd};
 use crate::domain::reason::Reason;
-use crate::domain::receipt::{Counts, Receipt, Removed};
+use crate::domain::receipt::{Receipt, Removed};
 use crate::domain::server::{Auth, Server};
 use crate::domain::session::Session;
 use crate::domain::subject::{Actor, Subject, SubjectType};
 use crate::state::app::App;
 use crate::table::credentials::WriteOutcome;
-use crate::table::logins::Ended;
+use crate::table::logins::{Ended, Reported};
 use crate::table::reasons::StoredReason;
 use crate::{Error, Result, table};
 use futures_util::future::try_join_all;
@@ -162,19 +163,18 @@ async fn begin(
 /// Counts what an offboarding takes away.
 async fn count(app: &App, offboarding: &Offboarding) -> Result<DeletionPreview> {
     let (tenant, subject) = (&offboarding.tenant, &offboarding.subject);
-    let (logins, _) = app.table.logins_of(tenant, subject).await?;
+    let (found, _) = app.table.logins_of(tenant, subject).await?;
     let now = app.now();
-    let logins = logins
+    let ended = found
         .iter()
-        .filter(|login| !login.is_over(now) && offboarding.ends(login))
-        .count();
-    let mut preview = DeletionPreview {
-        counts: Counts {
-            logins: u64::try_from(logins).unwrap_or(u64::MAX),
-            ..Counts::default()
-        },
-        ..DeletionPreview::default()
-    };
+        .filter(|login| !login.is_over(now) && offboarding.ends(login));
+    let mut preview = DeletionPreview::default();
+    for login in ended {
+        let counts = logins::counts_of(login);
+        preview.counts.logins += counts.logins;
+        preview.counts.provider_tokens += counts.provider_tokens;
+    }
+    let logins = preview.counts.logins;
     let mut after = None;
     loop {
         let servers = app
@@ -317,11 +317,12 @@ async fn end_logins(app: &App, offboarding: &Offboarding) -> Result<bool> {
         if !offboarding.ends(&login) {
             continue;
         }
-        let event = logins::of_login(&login, app.now(), Worker::Offboarding, Action::LoginEnded)?
-            .caused_by(LoginEnd::Offboarded)
-            .under(Some(receipt));
-        let ended = app.table.offboard_login(&login, receipt, &event).await?;
-        if ended == Ended::ReceiptClosed {
+        let ending = Ending {
+            who: Worker::Offboarding.into(),
+            cause: LoginEnd::Offboarded,
+            report: Reported::On(receipt),
+        };
+        if logins::end_for(app, &login, &ending).await? == Ended::ReceiptClosed {
             return Ok(false);
         }
     }

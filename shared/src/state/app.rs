@@ -11,6 +11,7 @@ use crate::domain::caller::Caller;
 use crate::domain::error::Unauthenticated;
 use crate::domain::id::{ServerId, TenantId, hash};
 use crate::domain::sealed::WrappedKey;
+use crate::domain::secret_mapping::SecretMapping;
 use crate::domain::time::{Clock, Timestamp};
 use crate::egress::Egress;
 use crate::seal::{DataKey, KeyService, TenantKey, TenantKeys};
@@ -43,8 +44,12 @@ const KEEPING: Duration = Duration::from_secs(120);
 pub struct App {
     /// The one table.
     pub table: Table,
-    /// The stores that hold client secrets of the catalogue.
+    /// The stores that hold client secrets of the catalogue, and secrets that manifests refer to.
     pub secret_stores: SecretStores,
+    /// Where references of manifests lead; `None` if they are refused.
+    pub secret_mapping: Option<SecretMapping>,
+    /// The tenant of tokens that name none; with one of them, everybody is in it.
+    pub default_tenant: Option<TenantId>,
     /// The base URL under which servers are invoked, without a trailing slash.
     pub gateway_url: Option<String>,
     /// The base URLs under which this deployment is reached from outside, without trailing slashes.
@@ -149,12 +154,16 @@ impl App {
             KeyServiceConfig::Kms(id) => kms(id),
             KeyServiceConfig::Key(digits) => KeyService::from_hex(digits.expose_secret())?,
         };
+        let mut defaults = config.tokens.iter();
+        let default_tenant = defaults.find_map(|tokens| tokens.default_tenant.clone());
         let tokens = config.tokens.into_iter();
         let verifiers = tokens.map(|tokens| Verifier::new(tokens, config.allow_loopback_http));
         let verifiers = verifiers.collect::<Result<_>>()?;
         Ok(Self {
             table: Table::new(dynamodb, config.table),
             secret_stores: SecretStores::default(),
+            secret_mapping: config.secret_mapping,
+            default_tenant,
             gateway_url: config
                 .gateway_url
                 .map(|url| url.trim_end_matches('/').to_owned()),

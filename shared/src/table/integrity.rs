@@ -15,6 +15,7 @@ use crate::domain::integration::{ClientSecret, Integration};
 use crate::domain::issuance::{ClientRecord, Provider};
 use crate::domain::job::{Offboarding, Sweep, Tombstone, Verification};
 use crate::domain::login::{AuthorizationCode, Login};
+use crate::domain::login_revocation::LoginRevocation;
 use crate::domain::receipt::Receipt;
 use crate::domain::revocation::{RETRY_WINDOW_SECONDS, Revocation};
 use crate::domain::sealed::{SealedSecret, TokenKey, WrappedKey};
@@ -178,6 +179,7 @@ enum StoredItem {
     #[expect(dead_code, reason = "that it can be read is all there is to know")]
     Client(Box<ClientRecord>),
     Revocation(Box<Revocation>),
+    LoginRevocation(Box<LoginRevocation>),
     Sweep(Sweep),
     Tombstone(Tombstone),
     Offboarding(Offboarding),
@@ -335,6 +337,13 @@ impl ScanState {
                     *self.count_work_for(&pk, receipt) += 1;
                 }
                 // No limit on the due time: a revocation ends by itself when its retry window is over.
+                self.work(item, place, one.at, None);
+            }
+            StoredItem::LoginRevocation(one) => {
+                if let Some(receipt) = &one.receipt {
+                    *self.count_work_for(&pk, receipt) += 1;
+                }
+                self.needs_key_of(&one.tenant, Some(&one.token));
                 self.work(item, place, one.at, None);
             }
             StoredItem::Sweep(sweep) => {

@@ -12,6 +12,7 @@ pub mod idempotency;
 pub mod integrations;
 pub mod integrity;
 mod keys;
+pub mod login_revocations;
 pub mod logins;
 pub mod mcp_sessions;
 pub mod reasons;

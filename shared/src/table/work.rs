@@ -17,7 +17,7 @@ use crate::domain::revocation::Revocation;
 use crate::domain::time::Timestamp;
 use crate::table::credentials::as_read;
 use crate::table::due::{due_item, due_time};
-use crate::table::{idempotency, receipts, verifications};
+use crate::table::{idempotency, login_revocations, receipts, verifications};
 use crate::{Error, Result};
 use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
 use serde::{Deserialize, Serialize};
@@ -57,6 +57,7 @@ impl Work {
             Self::Sweep(one) => keys::sweep(&one.tenant, one.server, one.auth_revision),
             Self::Offboarding(one) => keys::offboarding(&one.tenant, &one.receipt),
             Self::Revocation(one) => keys::revocation(&one.tenant, one.server, &one.id),
+            Self::LoginRevocation(one) => login_revocations::key(one),
             Self::Verification(one) => verifications::key_of(one),
         }
     }

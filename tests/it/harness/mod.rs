@@ -148,7 +148,10 @@ impl Hawser {
         tokio::spawn(server::serve(app.clone(), listener, async {
             let _ = stopped.await;
         }));
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        // The server closes connections that are silent for ten seconds. A request on one of them at that moment is lost.
+        let http = reqwest::Client::builder().no_proxy();
+        let http = http.pool_idle_timeout(Duration::from_secs(4));
+        let http = http.build().unwrap();
         Self {
             url,
             app,
@@ -194,7 +197,8 @@ impl Hawser {
     }
 }
 
-fn stopped(app: &mut App) {
+/// Stops the clock, until [`Hawser::pass`] moves it.
+pub fn stopped(app: &mut App) {
     let now = Arc::new(AtomicI64::new(app.now().micros()));
     app.clock = Clock::Manual(now);
 }
