@@ -34,6 +34,7 @@ mod guarded_answers;
 mod guards;
 mod harness;
 mod hostile;
+mod idempotency;
 mod identity_provider;
 mod index;
 mod integrations;
