@@ -5,6 +5,7 @@ mod browser;
 mod callers;
 mod grants;
 mod ground;
+mod left_out;
 mod servers;
 mod wire;
 
