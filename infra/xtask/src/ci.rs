@@ -61,9 +61,9 @@ const STAGES: &[Stage] = &[
     },
     Stage {
         name: "simulation",
-        title: "simulated histories",
+        title: "two thousand simulated histories",
         script: "
-            HAWSER_HISTORIES=300 cargo test --locked --package hawser-simulation
+            HAWSER_HISTORIES=2000 CARGO_PROFILE_DEV_OPT_LEVEL=1 cargo test --locked --package hawser-simulation
             tests/mutants/run --check",
     },
     Stage {
