@@ -2,6 +2,7 @@
 //! of the same name in `bin/`, a function in `template.yaml`, a line of the router in `Cargo.toml`, and a sample event in
 //! `tests/events`; a test holds the five against each other.
 
+mod content;
 mod cors;
 pub mod gateway;
 pub mod hawser;
@@ -15,7 +16,12 @@ pub mod runtime;
 pub mod truefoundry;
 pub mod workers;
 
-pub use http::{Request, Response, Streamed, dry_run_response, streamed};
+pub use http::{Request, RequestId, Response, Streamed, dry_run_response, streamed};
+
+/// The document of this API.
+pub mod openapi {
+    pub use crate::hawser::openapi::DOCUMENT;
+}
 
 /// What a sign-in page needs that is not one of the endpoints: that of the local server.
 pub mod sign_in {
@@ -60,6 +66,35 @@ macro_rules! readers {
     };
 }
 
+/// What is known of an endpoint wherever paths are matched. It does not name the handler: a binary that knows all routes is not
+/// linked with all handlers.
+#[derive(Clone, Copy, Debug)]
+pub struct Routed {
+    /// Method and path of each route, but for HEAD where that is answered as GET is.
+    pub routes: &'static [(&'static str, &'static str)],
+    /// The web pages that may read its answers.
+    pub readers: Readers,
+}
+
+impl Routed {
+    /// Method and path of each route.
+    pub fn all_routes(self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let heads = self.has_heads();
+        let heads = self
+            .routes
+            .iter()
+            .filter(move |(m, _)| heads && *m == "GET");
+        let heads = heads.map(|(_, path)| ("HEAD", *path));
+        self.routes.iter().copied().chain(heads)
+    }
+
+    /// Whether it answers HEAD as GET, without the body. Pages do not: to get one may end what it was for, and link scanners
+    /// send HEAD.
+    fn has_heads(self) -> bool {
+        self.readers != Readers::Nobody && self.routes.iter().any(|(method, _)| *method == "GET")
+    }
+}
+
 /// One function behind the gateway.
 pub struct Endpoint {
     /// The same everywhere: binary, template, log.
@@ -74,19 +109,19 @@ pub struct Endpoint {
 impl Endpoint {
     /// Method and path of each route.
     pub fn all_routes(&self) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
-        let heads = self.has_heads();
-        let heads = self
-            .routes
-            .iter()
-            .filter(move |(m, _)| heads && *m == "GET");
-        let heads = heads.map(|(_, path)| ("HEAD", *path));
-        self.routes.iter().copied().chain(heads)
+        self.routed().all_routes()
     }
 
-    /// Whether it answers HEAD as GET, without the body. Pages do not: to get one may end what it was for, and link scanners
-    /// send HEAD.
+    /// Whether it answers HEAD as GET, without the body.
     fn has_heads(&self) -> bool {
-        self.readers != Readers::Nobody && self.routes.iter().any(|(method, _)| *method == "GET")
+        self.routed().has_heads()
+    }
+
+    const fn routed(&self) -> Routed {
+        Routed {
+            routes: self.routes,
+            readers: self.readers,
+        }
     }
 
     /// Whether its answers may be streamed. Such a function is not behind the HTTP API, which would hold them back, but behind
@@ -113,6 +148,12 @@ macro_rules! endpoints {
 
         /// All of them.
         pub const ENDPOINTS: &[Endpoint] = &[$($constant),*];
+
+        /// The routes of all of them.
+        pub(crate) const ROUTED: &[Routed] = &[$(Routed {
+            routes: &[$((stringify!($method), $path)),*],
+            readers: readers!($($readers)?),
+        }),*];
     };
 }
 
@@ -134,6 +175,16 @@ endpoints! {
         [DELETE "/api/svc/v1/mcp/{mcpServerId}/auth/tokens"];
     TRUEFOUNDRY_AUTHORIZE "truefoundry-authorize" Buffered truefoundry::authorize
         [GET "/api/svc/v1/mcp/{mcpServerId}/authorize"];
+    TRUEFOUNDRY_APPLY_MANIFEST "truefoundry-apply-manifest" Buffered truefoundry::apply_manifest
+        [PUT "/api/svc/v1/apply"];
+    TRUEFOUNDRY_DELETE_MANIFEST "truefoundry-delete-manifest" Buffered truefoundry::delete_manifest
+        [POST "/api/svc/v1/delete"];
+    TRUEFOUNDRY_GET_OVERRIDE_SCHEMA "truefoundry-get-override-schema" Buffered truefoundry::get_override_schema
+        [GET "/api/svc/v1/mcp/{mcpServerId}/auth-override/uischema"];
+    TRUEFOUNDRY_GET_CLI_VERSION "truefoundry-get-cli-version" Buffered truefoundry::get_cli_version
+        [GET "/api/svc/v1/min-cli-version"] Public;
+    TRUEFOUNDRY_GET_TENANT "truefoundry-get-tenant" Buffered truefoundry::get_tenant
+        [GET "/api/svc/v1/tenant-id"] Public;
     LANGSMITH_CREATE_SERVER "langsmith-create-server" Buffered langsmith::create_server [POST "/v1/deepagents/mcp-servers"];
     LANGSMITH_LIST_SERVERS "langsmith-list-servers" Buffered langsmith::list_servers [GET "/v1/deepagents/mcp-servers"];
     LANGSMITH_GET_SERVER "langsmith-get-server" Buffered langsmith::get_server
@@ -149,6 +200,24 @@ endpoints! {
     LANGSMITH_GET_AUTH_SESSION "langsmith-get-auth-session" Buffered langsmith::get_auth_session
         [GET "/v1/deepagents/auth-sessions/{session_id}"];
     LANGSMITH_LIST_TOOLS "langsmith-list-tools" Buffered langsmith::list_tools [GET "/v1/deepagents/mcp/tools"];
+    LANGSMITH_CREATE_TOOL_SERVER "langsmith-create-tool-server" Buffered langsmith::create_tool_server
+        [POST "/v1/managed-tools/servers"];
+    LANGSMITH_LIST_TOOL_SERVERS "langsmith-list-tool-servers" Buffered langsmith::list_tool_servers
+        [GET "/v1/managed-tools/servers"];
+    LANGSMITH_GET_TOOL_SERVER "langsmith-get-tool-server" Buffered langsmith::get_tool_server
+        [GET "/v1/managed-tools/servers/{mcp_server_id}"];
+    LANGSMITH_DELETE_TOOL_SERVER "langsmith-delete-tool-server" Buffered langsmith::delete_tool_server
+        [DELETE "/v1/managed-tools/servers/{mcp_server_id}"];
+    LANGSMITH_DELETE_CREDENTIAL "langsmith-delete-credential" Buffered langsmith::delete_credential
+        [DELETE "/v1/managed-tools/servers/{mcp_server_id}/credential"];
+    LANGSMITH_CALL_TOOL_SERVER "langsmith-call-tool-server" Buffered langsmith::call_tool_server
+        [POST "/v1/managed-tools/servers/{mcp_server_id}/mcp", DELETE "/v1/managed-tools/servers/{mcp_server_id}/mcp"];
+    LANGSMITH_RESOLVE_PRINCIPAL "langsmith-resolve-principal" Buffered langsmith::resolve_principal
+        [POST "/v1/agent-auth/principals"];
+    LANGSMITH_LIST_AUTH_CONNECTIONS "langsmith-list-auth-connections" Buffered langsmith::list_auth_connections
+        [GET "/v1/agent-auth/connections"];
+    LANGSMITH_START_AUTHORIZATION "langsmith-start-authorization" Buffered langsmith::start_authorization
+        [POST "/v1/agent-auth/oauth-authorization-sessions"];
     KAMBRIUM_LIST_INTEGRATIONS "kambrium-list-integrations" Buffered kambrium::list_integrations
         [GET "/api/v1/mcp-servers/available"];
     KAMBRIUM_CREATE_CONNECTION "kambrium-create-connection" Buffered kambrium::create_connection [POST "/api/v1/mcp-servers"];
@@ -193,5 +262,7 @@ endpoints! {
          POST "/mcp", GET "/mcp", DELETE "/mcp",
          POST "/mcp/{integration}/mcp", GET "/mcp/{integration}/mcp", DELETE "/mcp/{integration}/mcp",
          POST "/{integration}/mcp", GET "/{integration}/mcp", DELETE "/{integration}/mcp"];
+    HAWSER_OPENAPI "hawser-openapi" Buffered hawser::openapi
+        [GET "/openapi.json", GET "/docs", GET "/docs/rapidoc-min.js"] Public;
     HAWSER_UNROUTED "hawser-unrouted" Buffered hawser::unrouted [];
 }

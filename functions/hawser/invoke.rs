@@ -3,6 +3,7 @@
 //! `/{integration}/mcp` are for credentials that are bound to one connection (Kambrium 13.1). A subject without a usable
 //! credential gets the handshake from Hawser itself, and is told how to connect.
 
+mod address;
 mod connect;
 #[cfg(feature = "fuzzing")]
 mod fuzzing;
@@ -22,12 +23,13 @@ pub use problem::Refused;
 
 use super::resource::metadata_url;
 use crate::http::{self, Request, Response, Streamed};
-use crate::route::capture;
+use address::{names, target};
 use futures_util::future::{Either, select};
 use handshake::Farewell;
 use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::caller::Caller;
 use hawser_core::domain::error::Error;
+use hawser_core::domain::id::ServerId;
 use hawser_core::domain::mcp_session::{McpPhase, McpSession};
 use hawser_core::domain::server::{Connection, Server};
 use hawser_core::domain::time::Timestamp;
@@ -52,7 +54,7 @@ use std::pin::pin;
 use tool_filter::{Denied, Filter};
 
 /// The largest body that is forwarded, in bytes.
-const BODY_LIMIT: usize = 4 << 20;
+pub(crate) const BODY_LIMIT: usize = 4 << 20;
 /// The header by which a client asks for the events after the last one that it got.
 const LAST_EVENT_ID: &str = "last-event-id";
 
@@ -66,8 +68,31 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Streamed>, 
     answered.map_err(|refused| refused.of_resource(metadata_url(app, request)))
 }
 
+/// The same call by a caller whom another contract has authenticated, to a server that it names by its id.
+///
+/// # Errors
+/// [`Refused`].
+pub(crate) async fn call(
+    app: &App,
+    request: &Request,
+    who: Presented,
+    server: ServerId,
+) -> Result<Response<Streamed>, Refused> {
+    check(app, request)?;
+    answer_to(app, request, who, Target::Id(server)).await
+}
+
 async fn answer(app: &App, request: &Request) -> Result<Response<Streamed>, Refused> {
     let (who, target) = admit(app, request).await?;
+    answer_to(app, request, who, target).await
+}
+
+async fn answer_to(
+    app: &App,
+    request: &Request,
+    who: Presented,
+    target: Target,
+) -> Result<Response<Streamed>, Refused> {
     if http::body(request).len() > BODY_LIMIT {
         app.identify(who).await.map_err(Problem::from)?;
         return Err(Problem::TooLarge.into());
@@ -106,6 +131,12 @@ pub(super) async fn server_at(
 /// Route and method, then the origin, then the credentials.
 async fn admit(app: &App, request: &Request) -> Result<(Presented, Target), Problem> {
     let target = target(request.uri().path()).ok_or(Problem::PathNotFound)?;
+    check(app, request)?;
+    Ok((http::present_any(app, request).await?, target))
+}
+
+/// The method, then the origin, then where the request has come through.
+fn check(app: &App, request: &Request) -> Result<(), Problem> {
     let method = request.method();
     if *method != Method::POST {
         if is_modern(request) {
@@ -122,30 +153,7 @@ async fn admit(app: &App, request: &Request) -> Result<(Presented, Target), Prob
     if headers::hops(request) > 1 {
         return Err(Problem::LoopDetected);
     }
-    Ok((http::present_any(app, request).await?, target))
-}
-
-/// The server that a path names.
-fn target(path: &str) -> Option<Target> {
-    if let Some(found) = capture("/mcp/{server}", path) {
-        Some(Target::parse(&found["server"]))
-    } else if let Some(found) = capture("/mcp/v1/{name}/mcp", path) {
-        Some(Target::Name(found["name"].clone()))
-    } else {
-        (path == "/mcp" || integration(path).is_some()).then_some(Target::Bound)
-    }
-}
-
-/// The integration in a path.
-fn integration(path: &str) -> Option<String> {
-    let of_host = || capture("/{integration}/mcp", path).filter(|_| !path.starts_with("/mcp/"));
-    let mut found = capture("/mcp/{integration}/mcp", path).or_else(of_host)?;
-    found.remove("integration")
-}
-
-/// Whether a path names the integration of a connection, or none.
-fn names(path: &str, connection: &Connection) -> bool {
-    integration(path).is_none_or(|named| connection.integration == Some(named))
+    Ok(())
 }
 
 /// A call that the caller is permitted to make.
@@ -188,17 +196,23 @@ async fn pass_on(
         // The person has taken their time.
         allowed = allow(app, inbound, inbound.find(app).await?)?;
     }
-    if allowed.is_pending()
-        && inbound.is_sent_by(&Method::DELETE)
-        && let Some(answer) = handshake::closed(app, &allowed).await?
-    {
-        return Ok(answer);
+    if allowed.is_pending() && inbound.is_sent_by(&Method::DELETE) {
+        if let Some(answer) = handshake::closed(app, &allowed).await? {
+            return Ok(answer);
+        }
+        // Another request has opened it at the server, which has to hear of it now.
+        allowed = allow(app, inbound, inbound.find(app).await?)?;
     }
     if let Some(answer) = connect::connected(app, inbound, &allowed).await? {
         return Ok(answer);
     }
     if allowed.is_pending() && allowed.is_reopened() && inbound.is_notice() {
         return Ok(handshake::accepted());
+    }
+    if inbound.is_sent_by(&Method::GET)
+        && let Some(answer) = handshake::caught_up(app, &allowed).await?
+    {
+        return Ok(answer);
     }
     // What is asked for is judged only if there is something to filter.
     let inspects = allowed.hiding().is_some() || allowed.reach != Reach::All;
@@ -354,7 +368,10 @@ async fn follow_session(
         && inbound.is_sent_by(&Method::DELETE)
         && (status.is_success() || status.as_u16() == 404)
     {
-        proxy::close_session(app, &allowed.at.caller, session).await?;
+        let closed = proxy::close_session(app, &allowed.at.caller, session).await?;
+        if !closed {
+            return Err(Error::Contended.into());
+        }
     }
     let theirs = answer.headers().get(mcp::SESSION_HEADER);
     let theirs = theirs.and_then(|id| id.to_str().ok());
@@ -370,8 +387,10 @@ async fn follow_session(
     if !inbound.initializes() || !status.is_success() {
         return Ok(None);
     }
-    let said: Value = params(inbound.body());
-    let ours = proxy::keep_session(app, &allowed.at, theirs, &said).await?;
+    // To the clients of a Kambrium connection a session is over with its credential.
+    let resumes = !permission::is_kambrium(&allowed.at.caller);
+    let said: Option<Value> = resumes.then(|| params(inbound.body()));
+    let ours = proxy::keep_session(app, &allowed.at, theirs, said.as_ref()).await?;
     Ok(Some(ours))
 }
 

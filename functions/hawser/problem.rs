@@ -1,9 +1,8 @@
-//! How Hawser's own endpoints say no: `{"code": ..., "message": ...}`.
+//! How Hawser's own endpoints say no: problem details (RFC 9457).
 
-use crate::http::{Code, Response, json, with_header, with_scope_to_manage};
+use crate::http::{Response, problem as details, with_header, with_scope_to_manage};
 use hawser_core::Error;
 use lambda_http::Body;
-use serde_json::json;
 use tracing::error;
 
 /// One refusal.
@@ -23,6 +22,10 @@ pub enum Problem {
     NoMetadata,
     /// Nobody signs in here.
     NoSignIn,
+    /// No such path.
+    PathNotFound,
+    /// The path takes other methods only; these.
+    MethodNotAllowed(String),
     /// Whatever the operation said.
     Domain(Error),
 }
@@ -35,7 +38,7 @@ impl From<Error> for Problem {
 
 impl From<Problem> for Response<Body> {
     fn from(problem: Problem) -> Self {
-        let (status, code, message) = match &problem {
+        let (status, code, detail) = match &problem {
             Problem::Invalid(parameter) => (
                 400,
                 "INVALID_REQUEST",
@@ -70,6 +73,12 @@ impl From<Problem> for Response<Body> {
                 "NO_SIGN_IN",
                 "Nobody signs in here: no identity provider is configured.".to_owned(),
             ),
+            Problem::PathNotFound => (404, "NOT_FOUND", "There is no such path.".to_owned()),
+            Problem::MethodNotAllowed(_) => (
+                405,
+                "METHOD_NOT_ALLOWED",
+                "This path does not take this method.".to_owned(),
+            ),
             Problem::Domain(Error::Unauthenticated(_)) => (
                 401,
                 "UNAUTHORIZED",
@@ -79,6 +88,11 @@ impl From<Problem> for Response<Body> {
                 403,
                 "PERMISSION_DENIED",
                 "This token is for calls to MCP servers only.".to_owned(),
+            ),
+            Problem::Domain(Error::KeyReused) => (
+                422,
+                "IDEMPOTENCY_KEY_REUSED",
+                "Another request had this Idempotency-Key.".to_owned(),
             ),
             Problem::Domain(cause @ Error::Unavailable(_)) => {
                 error!(%cause, "the request failed");
@@ -93,10 +107,10 @@ impl From<Problem> for Response<Body> {
                 (500, "INTERNAL_ERROR", "Internal error.".to_owned())
             }
         };
-        let mut response = json(status, &json!({"code": code, "message": message}));
-        response.extensions_mut().insert(Code(code));
+        let response = details(status, code, &detail);
         match problem {
             Problem::Domain(Error::ForCallsOnly) => with_scope_to_manage(response),
+            Problem::MethodNotAllowed(allow) => with_header(response, "allow", &allow),
             _ if status == 401 => with_header(response, "www-authenticate", "Bearer"),
             _ => response,
         }

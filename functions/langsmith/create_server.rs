@@ -1,12 +1,14 @@
 //! `POST /mcp-servers`: register a server (LangSmith 2.1).
 
-use super::auth::AuthFields;
+use super::auth::{AuthFields, AuthType, SentAuth};
 use super::fields::Fields;
 use super::mcp_server::McpServer;
 use super::problem::Problem;
 use super::{Permission, admit, restored};
 use crate::http::{Request, Response, body, json};
-use hawser_core::domain::server::LangsmithFields;
+use hawser_core::auth::credentials::Presented;
+use hawser_core::domain::caller::Caller;
+use hawser_core::domain::server::{LangsmithFields, Secrets, Server};
 use hawser_core::operations::servers::{self, Draft, DraftConnection, DraftName};
 use hawser_core::{App, Error};
 use lambda_http::Body;
@@ -14,6 +16,17 @@ use lambda_http::Body;
 /// Returns 201 with the server. Nothing can fail after the one write, because the CLI repeats a POST after any 5xx.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, new) = admit(app, request, Permission::Create, parse(app, request)).await?;
+    let (caller, server, secrets) = register(app, who, new).await?;
+    // Nobody has a provider at a server that has just been made.
+    Ok(json(201, &McpServer::new(&caller, &server, &secrets, None)))
+}
+
+/// Registers a server, if the caller may.
+pub(super) async fn register(
+    app: &App,
+    who: Presented,
+    new: New,
+) -> Result<(Caller, Server, Secrets), Problem> {
     let caller = app.identify(who).await?;
     Permission::Create.require(&caller)?;
     let url = restored(&new.url, None)?;
@@ -41,16 +54,33 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
             Error::NameTaken => Problem::NameConflict(new.name),
             other => other.into(),
         })?;
-    // A server that was just made has no providers.
-    Ok(json(201, &McpServer::new(&caller, &server, &secrets, None)))
+    Ok((caller, server, secrets))
 }
 
-struct New {
+/// A server to be registered.
+pub(super) struct New {
     name: String,
     url: String,
     auth: AuthFields,
     vendor_id: Option<String>,
     external_system_id: Option<String>,
+}
+
+impl New {
+    /// With no more than this.
+    pub(super) fn bare(name: String, url: String, auth_type: AuthType) -> Result<Self, Problem> {
+        let sent = SentAuth {
+            auth_type: Some(auth_type),
+            ..SentAuth::default()
+        };
+        Ok(Self {
+            name,
+            url,
+            auth: AuthFields::default().with(sent)?,
+            vendor_id: None,
+            external_system_id: None,
+        })
+    }
 }
 
 fn parse(app: &App, request: &Request) -> Result<New, Problem> {

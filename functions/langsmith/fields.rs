@@ -107,7 +107,12 @@ impl Fields {
     /// `url`, as it was sent. `http` is allowed on loopback if the server runs locally, and for private hosts where the
     /// operator allows it.
     pub fn url(&mut self, app: &App) -> Option<String> {
-        let url = self.filled("url")?;
+        self.url_in("url", app)
+    }
+
+    /// The same in another field.
+    pub fn url_in(&mut self, field: &str, app: &App) -> Option<String> {
+        let url = self.filled(field)?;
         let rule = url_rule(&url, app.allow_loopback_http, |url| {
             !is_local(url) && app.egress.takes_http(url)
         });
@@ -125,6 +130,25 @@ impl Fields {
         } else {
             self.refuse(Problem::InvalidValue(field))
         }
+    }
+
+    /// `connection`: whether each user connects by OAuth. Without it nobody connects.
+    pub fn connects_by_oauth(&mut self) -> bool {
+        let kind = match self.get("connection") {
+            None => return false,
+            Some(Value::Object(connection)) => connection.get("type").cloned(),
+            Some(_) => Some(Value::Bool(false)),
+        };
+        match kind {
+            Some(Value::String(kind)) => match kind.as_str() {
+                "oauth" => return true,
+                "none" | "public" => return false,
+                _ => self.note(Problem::InvalidValue("connection.type")),
+            },
+            None | Some(Value::Null) => self.note(missing("connection.type")),
+            Some(_) => self.note(Problem::InvalidBody),
+        }
+        false
     }
 
     /// The four auth fields.

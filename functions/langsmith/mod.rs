@@ -1,18 +1,28 @@
-//! The LangSmith contract, "Managed Deep Agents", under `/v1/deepagents`. One file per endpoint; here is what they share:
-//! the order of checks, and the permissions.
+//! The LangSmith contract: "Managed Deep Agents", under `/v1/deepagents`, and the tool gateway, under `/v1/managed-tools` and
+//! `/v1/agent-auth`. One file per endpoint; here is what they share: the order of checks, and the permissions.
 
 mod auth;
+pub mod call_tool_server;
 pub mod create_auth_session;
 pub mod create_server;
+pub mod create_tool_server;
+pub mod delete_credential;
 pub mod delete_server;
+pub mod delete_tool_server;
 mod fields;
 pub mod get_auth_session;
 pub mod get_server;
+pub mod get_tool_server;
+pub mod list_auth_connections;
 pub mod list_servers;
+pub mod list_tool_servers;
 pub mod list_tools;
 mod mcp_server;
 mod problem;
 pub mod register_provider;
+pub mod resolve_principal;
+pub mod start_authorization;
+mod tool_server;
 pub mod update_server;
 
 pub use problem::Problem;

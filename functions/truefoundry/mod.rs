@@ -1,11 +1,16 @@
 //! The TrueFoundry contract, "MCP Servers V2", under `/api/svc/v1`. One file per endpoint; here is what they share:
 //! the order of checks, the query rules, and the objects of answers.
 
+pub mod apply_manifest;
 pub mod authorize;
+pub mod delete_manifest;
 pub mod delete_server;
 pub mod disconnect_subject;
 pub mod get_auth_status;
+pub mod get_cli_version;
+pub mod get_override_schema;
 pub mod get_server;
+pub mod get_tenant;
 pub mod list_overrides;
 pub mod list_servers;
 mod manifest;
@@ -15,6 +20,7 @@ pub mod put_override;
 pub mod put_server;
 mod reader;
 pub mod revoke_all;
+mod secret_reference;
 
 pub use problem::Problem;
 

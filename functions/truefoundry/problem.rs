@@ -15,6 +15,8 @@ pub enum Problem {
     Invalid(Vec<Fault>),
     /// A kind of configuration that is refused.
     Unsupported(Vec<Fault>),
+    /// References to secrets that are not followed.
+    SecretReference(Vec<Fault>),
     /// `<REDACTED>` where nothing is stored that it could stand for.
     RedactedValueUnknown(Vec<Fault>),
     /// The server takes no override.
@@ -29,6 +31,8 @@ pub enum Problem {
     TenantAdminRequired,
     /// The body is larger than the limit.
     BodyTooLarge,
+    /// The body's content coding is not taken.
+    UnsupportedCoding,
     /// No such path.
     PathNotFound,
     /// The path takes other methods only; these.
@@ -86,6 +90,13 @@ impl Problem {
             Self::Unsupported(faults) => {
                 faulty(422, "UNSUPPORTED", "This kind of configuration is not supported here.", faults)
             }
+            // Clients show the message alone.
+            Self::SecretReference(faults) => {
+                let first = faults.first();
+                let first = first.map(|one| format!("{} {}", one.path, one.message));
+                let message = format!("A secret reference is not followed: {}.", first.unwrap_or_default());
+                faulty(422, "UNSUPPORTED", &message, faults)
+            }
             Self::RedactedValueUnknown(faults) => faulty(
                 400,
                 "REDACTED_VALUE_UNKNOWN",
@@ -110,6 +121,11 @@ impl Problem {
                 said(403, "TENANT_ADMIN_REQUIRED", "This call is for tenant admins only.")
             }
             Self::BodyTooLarge => said(413, "BODY_TOO_LARGE", "The request body is larger than 256 KiB."),
+            Self::UnsupportedCoding => said(
+                415,
+                "UNSUPPORTED_CONTENT_ENCODING",
+                "The body must be sent as it is, or with gzip.",
+            ),
             Self::PathNotFound => said(404, "NOT_FOUND", "There is no such path."),
             Self::MethodNotAllowed(_) => said(405, "METHOD_NOT_ALLOWED", "This path does not take this method."),
             Self::Domain(Error::Unauthenticated(_)) => {
@@ -158,7 +174,11 @@ impl Problem {
                 said(503, "UNAVAILABLE", "The service cannot answer now.")
             }
             Self::Domain(
-                Error::Internal(_) | Error::LimitReached | Error::SessionNotFound | Error::Oauth(_),
+                Error::Internal(_)
+                | Error::KeyReused
+                | Error::LimitReached
+                | Error::SessionNotFound
+                | Error::Oauth(_),
             ) => said(500, "INTERNAL_ERROR", "Internal error."),
         }
     }

@@ -5,6 +5,7 @@ use super::manifest::{header_value_rule, secret_value};
 use super::permission::require_self_or_manager;
 use super::problem::{Fault, Problem};
 use super::reader::{Faults, Reader};
+use super::secret_reference::{Resolved, Sent as SentValue};
 use super::{RECORD_HOLDERS, admit, read_subject, server_id};
 use crate::http::{Request, Response, body, json};
 use hawser_core::App;
@@ -16,27 +17,26 @@ use hawser_core::domain::server::{Auth, Server};
 use hawser_core::domain::subject::Subject;
 use hawser_core::operations::credentials::{self, NewOverride, ServerAndRecords};
 use lambda_http::Body;
-use secrecy::SecretString;
 use serde_json::json;
 use std::collections::BTreeMap;
 
-/// An override as sent; `None` where a stored value is to be kept.
+/// An override as sent.
 enum Sent {
-    Header(Option<SecretString>),
-    KeyValue(BTreeMap<String, Option<SecretString>>),
+    Header(SentValue),
+    KeyValue(BTreeMap<String, SentValue>),
 }
 
 /// Returns 200 with the row.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
-    let (who, (subject, sent)) = admit(app, request, parse(request)).await?;
+    let (who, (subject, sent)) = admit(app, request, parse(app, request)).await?;
     let id = server_id(request);
     let read = || read(app, who.clone(), id, &subject, &sent);
     let own = credentials::install_override(app, read).await?;
     Ok(json(200, &json!({"data": row(&own)})))
 }
 
-fn parse(request: &Request) -> Result<(Subject, Sent), Problem> {
-    let mut faults = Faults::default();
+fn parse(app: &App, request: &Request) -> Result<(Subject, Sent), Problem> {
+    let mut faults = Faults::of(app);
     let parsed = Reader::body(body(request), &mut faults).and_then(|object| {
         let mut reader = Reader::new(&object, "", &mut faults);
         let subject = read_subject(&mut reader, &RECORD_HOLDERS);
@@ -133,15 +133,29 @@ fn fits(server: &Server, sent: &Sent) -> Result<(), Problem> {
 }
 
 impl Sent {
+    /// The values with their paths.
+    fn paths(&self) -> Vec<(String, &SentValue)> {
+        match self {
+            Self::Header(value) => vec![(HEADER_VALUE.to_owned(), value)],
+            Self::KeyValue(values) => {
+                let values = values.iter();
+                values
+                    .map(|(name, value)| (value_path(name), value))
+                    .collect()
+            }
+        }
+    }
+
     fn keeps(&self) -> bool {
         match self {
-            Self::Header(value) => value.is_none(),
-            Self::KeyValue(values) => values.values().any(Option::is_none),
+            Self::Header(value) => value.is_kept(),
+            Self::KeyValue(values) => values.values().any(SentValue::is_kept),
         }
     }
 }
 
-/// Fills in the stored values that were sent as redacted: of the same subject, the same type, the same key.
+/// The values that are referred to, and the stored ones that were sent as redacted: of the same subject, the same type, the
+/// same key.
 async fn resolve(
     app: &App,
     caller: &Caller,
@@ -160,20 +174,26 @@ async fn resolve(
             message: "no stored secret can stand in for it",
         }])
     };
+    let paths = sent.paths();
+    let referred = paths.iter().map(|(path, value)| (path.as_str(), *value));
+    let referred = Resolved::read(app, caller, referred).await?;
     match (sent, stored) {
-        (Sent::Header(Some(value)), _) => Ok(OverrideValue::Header(value.clone())),
-        (Sent::Header(None), Some(kept @ OverrideValue::Header(_))) => Ok(kept),
-        (Sent::Header(None), _) => Err(unknown("authOverride.headerValue".to_owned())),
+        (Sent::Header(value), stored) => match (referred.value(HEADER_VALUE, value), stored) {
+            (Some(value), _) => Ok(OverrideValue::Header(value.clone())),
+            (None, Some(kept @ OverrideValue::Header(_))) => Ok(kept),
+            (None, _) => Err(unknown(HEADER_VALUE.to_owned())),
+        },
         (Sent::KeyValue(values), stored) => {
             let kept = match stored {
                 Some(OverrideValue::KeyValue(kept)) => kept,
                 _ => BTreeMap::new(),
             };
-            let fill = |(name, value): (&String, &Option<SecretString>)| {
-                let value = value.clone().or_else(|| kept.get(name).cloned());
+            let fill = |(name, value): (&String, &SentValue)| {
+                let path = value_path(name);
+                let value = referred.value(&path, value).or_else(|| kept.get(name));
                 value
-                    .map(|value| (name.clone(), value))
-                    .ok_or_else(|| unknown(format!("authOverride.values.{name}")))
+                    .map(|value| (name.clone(), value.clone()))
+                    .ok_or_else(|| unknown(path))
             };
             values
                 .iter()
@@ -182,4 +202,10 @@ async fn resolve(
                 .map(OverrideValue::KeyValue)
         }
     }
+}
+
+const HEADER_VALUE: &str = "authOverride.headerValue";
+
+fn value_path(name: &str) -> String {
+    format!("authOverride.values.{name}")
 }

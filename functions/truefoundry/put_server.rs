@@ -4,6 +4,7 @@ use super::manifest::{Manifest, Registration};
 use super::permission::{Permission, require};
 use super::problem::Problem;
 use super::reader::{Faults, Reader};
+use super::secret_reference::Resolved;
 use super::{Data, admit, dry_run};
 use crate::http::{Request, Response, body, dry_run_response, json};
 use hawser_core::App;
@@ -12,7 +13,7 @@ use hawser_core::domain::caller::Caller;
 use hawser_core::domain::json::raw;
 use hawser_core::domain::server::{LangsmithFields, Server};
 use hawser_core::operations::servers::{
-    self, Change, Draft, DraftConnection, DraftName, PutOutcome, Voiding,
+    self, Change, ChangePlan, Draft, DraftConnection, DraftName, PutOutcome, Voiding,
 };
 use hawser_core::operations::{DeletionPreview, Permitted};
 use lambda_http::Body;
@@ -30,34 +31,63 @@ struct Put {
 /// Returns 200 with the server, created or updated. With `dryRun=true` in the query nothing changes, and the answer counts
 /// what the update would void if it were forced.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
+    let Applied { data, .. } = apply(app, request).await?;
+    Ok(json(200, &Data { data }))
+}
+
+/// What a manifest was applied to, and what came of it.
+pub(super) struct Applied {
+    /// The manifest from before, as it is shown; `None` if no server had that name.
+    pub(super) existing: Option<Box<RawValue>>,
+    /// The server, or what a dry run counted.
+    pub(super) data: Box<RawValue>,
+}
+
+/// Creates or updates the server that the request's manifest names.
+pub(super) async fn apply(app: &App, request: &Request) -> Result<Applied, Problem> {
     let (who, put) = admit(app, request, parse(app, request)).await?;
     let read = || read(app, who.clone(), &put);
-    let data = match servers::put(app, read, put.dry_run || put.counts).await? {
-        PutOutcome::Created(..) if put.counts => {
-            raw(&dry_run_response(&DeletionPreview::default()))
-        }
-        PutOutcome::Created(caller, Some(server)) => present(app, &caller, &server),
-        PutOutcome::Created(caller, None) => {
-            Registration::for_dry_run(&put.manifest, &caller.actor)
-                .mcp_server(&caller.tenant, app.gateway_url.as_deref())
-        }
-        PutOutcome::Changed(plan) if put.counts => {
-            raw(&dry_run_response(&plan.count_voided(app).await?))
-        }
-        PutOutcome::Changed(mut plan) => {
-            // Whether a secret is the stored one is not to be found out by trying.
-            if put.dry_run && put.manifest.sends_secrets() {
-                plan.after.updated_at = app.now();
-            }
-            present(app, &plan.at.caller, &plan.after)
-        }
-    };
-    Ok(json(200, &Data { data }))
+    Ok(
+        match servers::put(app, read, put.dry_run || put.counts).await? {
+            PutOutcome::Created(caller, server) => Applied {
+                existing: None,
+                data: created(app, &put, &caller, server.as_deref()),
+            },
+            PutOutcome::Changed(plan) => Applied {
+                existing: Some(raw(&Registration::from(&plan.at.found).manifest())),
+                data: changed(app, &put, *plan).await?,
+            },
+        },
+    )
+}
+
+fn created(app: &App, put: &Put, caller: &Caller, server: Option<&Server>) -> Box<RawValue> {
+    match server {
+        _ if put.counts => raw(&dry_run_response(&DeletionPreview::default())),
+        Some(server) => present(app, caller, server),
+        None => Registration::for_dry_run(&put.manifest, &caller.actor)
+            .mcp_server(&caller.tenant, app.gateway_url.as_deref()),
+    }
+}
+
+async fn changed(
+    app: &App,
+    put: &Put,
+    mut plan: ChangePlan<Server>,
+) -> Result<Box<RawValue>, Problem> {
+    if put.counts {
+        return Ok(raw(&dry_run_response(&plan.count_voided(app).await?)));
+    }
+    // Whether a secret is the stored one is not to be found out by trying.
+    if put.dry_run && put.manifest.sends_secrets() {
+        plan.after.updated_at = app.now();
+    }
+    Ok(present(app, &plan.at.caller, &plan.after))
 }
 
 fn parse(app: &App, request: &Request) -> Result<Put, Problem> {
     let counts = dry_run(request)?;
-    let mut faults = Faults::default();
+    let mut faults = Faults::of(app);
     let put = Reader::body(body(request), &mut faults).and_then(|object| {
         let mut reader = Reader::new(&object, "", &mut faults);
         let manifest = Manifest::read(&mut reader, "manifest", app.allow_loopback_http);
@@ -74,7 +104,7 @@ fn parse(app: &App, request: &Request) -> Result<Put, Problem> {
     faults.into_result(put)
 }
 
-/// Looks the name up, and says what the manifest makes of what it leads to.
+/// Looks the name up, follows the references to secrets, and says what the manifest makes of what the name leads to.
 async fn read(app: &App, who: Presented, put: &Put) -> Result<servers::Put, Problem> {
     let named = servers::find_named(app, who, &put.manifest.name)
         .await?
@@ -83,17 +113,21 @@ async fn read(app: &App, who: Presented, put: &Put) -> Result<servers::Put, Prob
             None => require(caller, None, Permission::Create),
         })?;
     let Permitted { caller, found } = named;
+    let referred = put.manifest.follow_references(app, &caller).await?;
     Ok(match found {
-        None => servers::Put::Create(Box::new(caller), Box::new(draft(&put.manifest)?)),
+        None => {
+            let draft = draft(&put.manifest, &referred)?;
+            servers::Put::Create(Box::new(caller), Box::new(draft))
+        }
         Some(found) => {
             let at = Permitted { caller, found };
-            servers::Put::Change(Box::new(change(app, at, put).await?))
+            servers::Put::Change(Box::new(change(app, at, put, &referred).await?))
         }
     })
 }
 
-fn draft(manifest: &Manifest) -> Result<Draft, Problem> {
-    let secrets = manifest.resolve(None)?;
+fn draft(manifest: &Manifest, referred: &Resolved) -> Result<Draft, Problem> {
+    let secrets = manifest.resolve(referred, None)?;
     Ok(Draft {
         name: DraftName::Given(manifest.name.clone()),
         url: manifest.address(None)?,
@@ -108,10 +142,15 @@ fn draft(manifest: &Manifest) -> Result<Draft, Problem> {
     })
 }
 
-async fn change(app: &App, at: Permitted<Server>, put: &Put) -> Result<Change<Server>, Problem> {
+async fn change(
+    app: &App,
+    at: Permitted<Server>,
+    put: &Put,
+    referred: &Resolved,
+) -> Result<Change<Server>, Problem> {
     let before = &at.found;
     let stored = servers::open(app, &at.caller.tenant, before).await?;
-    let secrets = put.manifest.resolve(Some((before, &stored)))?;
+    let secrets = put.manifest.resolve(referred, Some((before, &stored)))?;
     let address = put.manifest.address(Some((before, &stored)))?;
     Ok(Change {
         after: put.manifest.applied_to(before, address),

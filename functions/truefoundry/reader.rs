@@ -2,6 +2,7 @@
 
 use super::problem::{Fault, Problem};
 use crate::http::field;
+use hawser_core::App;
 use serde_json::{Map, Value};
 
 /// What was wrong so far: faults, and kinds of configuration that are refused.
@@ -9,9 +10,32 @@ use serde_json::{Map, Value};
 pub struct Faults {
     invalid: Vec<Fault>,
     unsupported: Vec<Fault>,
+    references: Vec<Fault>,
+    refuses_references: bool,
 }
 
 impl Faults {
+    /// None so far. References to secrets are refused where the operator has not said where secrets are.
+    pub fn of(app: &App) -> Self {
+        Self {
+            refuses_references: app.secret_mapping.is_none(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether references to secrets are refused.
+    pub const fn refuses_references(&self) -> bool {
+        self.refuses_references
+    }
+
+    /// Notes a reference to a secret that is refused.
+    pub fn reference(&mut self, path: impl Into<String>, message: &'static str) {
+        self.references.push(Fault {
+            path: path.into(),
+            message,
+        });
+    }
+
     /// Notes a fault.
     pub fn invalid(&mut self, path: impl Into<String>, message: &'static str) {
         self.invalid.push(Fault {
@@ -31,10 +55,11 @@ impl Faults {
     /// The value, if nothing was wrong.
     ///
     /// # Errors
-    /// [`Problem::Unsupported`] before [`Problem::Invalid`].
+    /// [`Problem::Unsupported`] before [`Problem::SecretReference`] before [`Problem::Invalid`].
     pub fn into_result<T>(self, value: Option<T>) -> Result<T, Problem> {
         match value {
             _ if !self.unsupported.is_empty() => Err(Problem::Unsupported(self.unsupported)),
+            _ if !self.references.is_empty() => Err(Problem::SecretReference(self.references)),
             Some(value) if self.invalid.is_empty() => Ok(value),
             _ => Err(Problem::Invalid(self.invalid)),
         }

@@ -26,12 +26,14 @@ sys.dont_write_bytecode = True
 
 import clients
 import endings
+import managed_agents
 import own_issuer
 import pages
 import parts
 import refusals
 import signing_in
 import streams
+import tfy
 from contracts import ALL, LANGSMITH, MCP, Kambrium, LangSmith, TrueFoundry
 from parts import (
     HERE, LIBRARIES, MODES, PUBLIC, Browser, Hawser, Process, SdkSite, Since, Site, free_port, query_of, send, with_query,
@@ -620,6 +622,16 @@ for place in signing_in.PLACES:
     for kind in signing_in.APPLICATIONS:
         name = f"an_address_alone_is_enough/{place}/{kind}"
         SCENARIOS[name] = functools.partial(signing_in.an_address_alone_is_enough, kind=kind, place=place)
+
+
+# ---- Official clients of the contracts
+
+
+scenario(tfy.tfy_applies_and_deletes)
+scenario(tfy.tfy_is_told_why_a_reference_is_refused)
+scenario(tfy.truefoundry_sdk_applies_and_deletes)
+scenario(managed_agents.managed_agent_uses_a_server)
+scenario(managed_agents.managed_agent_starts_a_consent_by_slug)
 
 
 # ---- Streams

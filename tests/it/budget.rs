@@ -236,7 +236,11 @@ impl Used {
             body.to_string().into_bytes()
         };
         let answer = caller.send(method, path, &[], bytes).await;
-        assert!(answer.status < 400, "{method} {path}: {answer:?}");
+        let is_asked_to_connect = answer.status == 428;
+        assert!(
+            answer.status < 400 || is_asked_to_connect,
+            "{method} {path}: {answer:?}"
+        );
         let router = Template::load().unwrap().router().unwrap();
         let (endpoint, _) = router.find(method, path.split('?').next().unwrap());
         let sent = hawser.wire.sent();
@@ -318,8 +322,67 @@ async fn connect_by_langsmith(used: &mut Used, hawser: &Hawser, caller: &Caller)
     for path in [&server, &format!("{BASE}/mcp-servers")] {
         used.call(hawser, caller, "GET", path, Value::Null).await;
     }
+    call_through_the_tool_gateway(used, hawser, caller, &issuer).await;
     used.call(hawser, caller, "DELETE", &server, Value::Null)
         .await;
+}
+
+/// The life of a connection under the tool gateway: a call that asks to connect, calls in a session that is opened and closed,
+/// with a token that must be refreshed, and its end.
+async fn call_through_the_tool_gateway(
+    used: &mut Used,
+    hawser: &Hawser,
+    caller: &Caller,
+    issuer: &Issuer,
+) {
+    let servers = "/v1/managed-tools/servers";
+    let new = json!({"name": "gateway", "upstream_url": issuer.mcp_url(), "connection": {"type": "oauth"}});
+    let made = used.call(hawser, caller, "POST", servers, new).await.json();
+    let server = format!("{servers}/{}", made["id"].as_str().unwrap());
+    let mcp = format!("{server}/mcp");
+    let call = |method: &str| json!({"jsonrpc": "2.0", "id": 1, "method": method});
+    used.call(hawser, caller, "GET", &server, Value::Null).await;
+    let asked = used
+        .call(hawser, caller, "POST", &mcp, call("tools/list"))
+        .await
+        .json();
+    let mut person = Browser::new();
+    let at_issuer = person
+        .begin(asked["verification_url"].as_str().unwrap())
+        .await;
+    let page = person.open(&issuer.approve(&at_issuer).await).await;
+    assert_eq!(page.status, 200, "{page:?}");
+    issuer.fault(Fault {
+        status: Some(200),
+        headers: vec![("mcp-session-id", "theirs".to_owned())],
+        body: "{}".to_owned(),
+        ..Fault::once("/mcp")
+    });
+    let opened = used
+        .call(hawser, caller, "POST", &mcp, call("initialize"))
+        .await;
+    issuer.expire(&issuer.issued().last().unwrap().access);
+    used.call(hawser, caller, "POST", &mcp, call("tools/list"))
+        .await;
+    issuer.fault(Fault {
+        status: Some(200),
+        ..Fault::once("/mcp")
+    });
+    let mut headers = caller.headers.clone();
+    headers.push(("mcp-session-id", opened.header("mcp-session-id").unwrap()));
+    let in_session = hawser.with(headers);
+    used.call(hawser, &in_session, "DELETE", &mcp, Value::Null)
+        .await;
+    let credential = format!("{server}/credential");
+    used.call(hawser, caller, "DELETE", &credential, Value::Null)
+        .await;
+    let asked = json!({"connection_id": made["id"], "owner_type": "user", "owner_id": "root"});
+    let sessions = "/v1/agent-auth/oauth-authorization-sessions";
+    used.call(hawser, caller, "POST", sessions, asked).await;
+    let would = format!("{server}?dryRun=true");
+    for path in [&would, &server] {
+        used.call(hawser, caller, "DELETE", path, Value::Null).await;
+    }
 }
 
 #[tokio::test]
@@ -354,6 +417,37 @@ async fn each_policy_allows_exactly_what_its_function_does() {
                 "PUT",
                 MCP.to_owned(),
                 json!({"manifest": {"type": "mcp-server/remote", "name": format!("new-{round}"), "description": "d", "url": "https://moved.example/"}}),
+            ),
+            (
+                "PUT",
+                "/api/svc/v1/apply".to_owned(),
+                json!({"manifest": {"type": "mcp-server/remote", "name": format!("applied-{round}"), "description": "d", "url": "https://y.example/"}}),
+            ),
+            (
+                "PUT",
+                "/api/svc/v1/apply".to_owned(),
+                json!({"manifest": {"type": "mcp-server/remote", "name": format!("applied-{round}"), "description": "d", "url": "https://moved.example/"}}),
+            ),
+            (
+                "POST",
+                "/api/svc/v1/delete?dryRun=true".to_owned(),
+                json!({"manifest": {"type": "mcp-server/remote", "name": format!("applied-{round}")}}),
+            ),
+            (
+                "POST",
+                "/api/svc/v1/delete".to_owned(),
+                json!({"manifest": {"type": "mcp-server/remote", "name": format!("applied-{round}")}}),
+            ),
+            (
+                "GET",
+                format!("{MCP}/{mcp}/auth-override/uischema"),
+                Value::Null,
+            ),
+            ("GET", "/api/svc/v1/min-cli-version".to_owned(), Value::Null),
+            (
+                "GET",
+                "/api/svc/v1/tenant-id?hostName=h".to_owned(),
+                Value::Null,
             ),
             ("GET", MCP.to_owned(), Value::Null),
             ("GET", format!("{MCP}/{mcp}"), Value::Null),
@@ -436,6 +530,18 @@ async fn each_policy_allows_exactly_what_its_function_does() {
                 "DELETE",
                 format!("/v1/deepagents/mcp-servers/{uuid2}"),
                 Value::Null,
+            ),
+            (
+                "POST",
+                "/v1/managed-tools/servers".to_owned(),
+                json!({"name": format!("mt-{round}"), "upstream_url": "https://z.example"}),
+            ),
+            ("GET", "/v1/managed-tools/servers".to_owned(), Value::Null),
+            ("GET", "/v1/agent-auth/connections".to_owned(), Value::Null),
+            (
+                "POST",
+                "/v1/agent-auth/principals".to_owned(),
+                json!({"provider": "oidc", "subject": "ada"}),
             ),
             ("GET", "/v1/receipts".to_owned(), Value::Null),
             ("GET", "/v1/receipts/x".to_owned(), Value::Null),

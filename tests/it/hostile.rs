@@ -139,7 +139,11 @@ fn good(endpoint: &str) -> Vec<Value> {
             "dryRun": false, "force": true})
     };
     match endpoint {
-        "truefoundry-put-server" => vec![manifest(auth), manifest(oauth)],
+        "truefoundry-put-server" | "truefoundry-apply-manifest" => {
+            vec![manifest(auth), manifest(oauth)]
+        }
+        "truefoundry-delete-manifest" => vec![json!({"manifest":
+            {"type": "mcp-server/remote", "name": "wiki", "description": "d"}})],
         "truefoundry-put-override" => vec![json!({"subjectId": "ada", "subjectType": "user",
             "authOverride": {"type": "key_value", "values": {"KEY": "v"}}})],
         "truefoundry-disconnect-subject" => {
@@ -154,6 +158,16 @@ fn good(endpoint: &str) -> Vec<Value> {
             "auth_type": "", "oauth_mode": "", "oauth_provider_id": null}),
         ],
         "langsmith-register-provider" => vec![json!({"ls_user_id": "ada"})],
+        "langsmith-create-tool-server" => vec![
+            json!({"name": "n", "upstream_url": "https://x.example/", "connection": {"type": "oauth"}}),
+        ],
+        "langsmith-resolve-principal" => {
+            vec![json!({"provider": "oidc", "issuer": "https://idp.example", "subject": "ada"})]
+        }
+        "langsmith-start-authorization" => vec![
+            json!({"connection_id": "019bc0fd-8a38-4a17-83e9-4b02d86f31ae", "owner_type": "user",
+            "owner_id": "ada"}),
+        ],
         "langsmith-create-auth-session" => vec![
             json!({"provider_id": "019bc0fd-8a38-4a17-83e9-4b02d86f31ae", "scopes": ["a"],
             "strategy": "REUSE", "agent_id": "a", "token_id": "t", "is_default": true}),
@@ -269,9 +283,14 @@ macro_rules! bombardments {
 bombardments! {
     random_bodies_at_put_server "truefoundry-put-server";
     random_bodies_at_put_override "truefoundry-put-override";
+    random_bodies_at_apply_manifest "truefoundry-apply-manifest";
+    random_bodies_at_delete_manifest "truefoundry-delete-manifest";
     random_bodies_at_disconnect_subject "truefoundry-disconnect-subject";
     random_bodies_at_create_server "langsmith-create-server";
     random_bodies_at_update_server "langsmith-update-server";
+    random_bodies_at_create_tool_server "langsmith-create-tool-server";
+    random_bodies_at_resolve_principal "langsmith-resolve-principal";
+    random_bodies_at_start_authorization "langsmith-start-authorization";
     random_bodies_at_register_provider "langsmith-register-provider";
     random_bodies_at_create_auth_session "langsmith-create-auth-session";
     random_bodies_at_create_connection "kambrium-create-connection";
@@ -392,9 +411,18 @@ path_bombardments! {
     random_paths_at_get_auth_status "truefoundry-get-auth-status";
     random_paths_at_revoke_all "truefoundry-revoke-all";
     random_paths_at_authorize "truefoundry-authorize";
+    random_paths_at_get_override_schema "truefoundry-get-override-schema";
+    random_paths_at_get_cli_version "truefoundry-get-cli-version";
+    random_paths_at_get_tenant "truefoundry-get-tenant";
     random_paths_at_langsmith_list_servers "langsmith-list-servers";
     random_paths_at_langsmith_get_server "langsmith-get-server";
     random_paths_at_langsmith_delete_server "langsmith-delete-server";
+    random_paths_at_list_tool_servers "langsmith-list-tool-servers";
+    random_paths_at_get_tool_server "langsmith-get-tool-server";
+    random_paths_at_delete_tool_server "langsmith-delete-tool-server";
+    random_paths_at_delete_credential "langsmith-delete-credential";
+    random_paths_at_call_tool_server "langsmith-call-tool-server";
+    random_paths_at_list_auth_connections "langsmith-list-auth-connections";
     random_paths_at_get_auth_session "langsmith-get-auth-session";
     random_paths_at_list_tools_of_a_url "langsmith-list-tools";
     random_paths_at_list_tools_of_a_connection "kambrium-list-tools";
@@ -418,6 +446,7 @@ path_bombardments! {
     random_paths_at_issue_login_token "hawser-issue-token";
     random_paths_at_revoke_token "hawser-revoke-token";
     random_paths_at_list_token_keys "hawser-list-token-keys";
+    random_paths_at_openapi "hawser-openapi";
     random_paths_at_protected_resource "hawser-protected-resource";
     random_paths_at_authorization_server "hawser-authorization-server";
     random_paths_at_register_application "hawser-register-application";
@@ -479,7 +508,8 @@ async fn huge_bodies_and_odd_paths_are_refused_everywhere() {
                     assert!(answer.status < 500, "{method} {path}: {answer:?}");
                     let kind = answer.header("content-type").unwrap_or_default();
                     if kind.starts_with("text/html") {
-                        assert!(path.starts_with("/oauth/"), "a page at {method} {path}");
+                        let is_page = path == "/docs" || path.starts_with("/oauth/");
+                        assert!(is_page, "a page at {method} {path}");
                     } else if answer.status >= 400 {
                         assert!(answer.json().is_object(), "{method} {path}: {answer:?}");
                     }

@@ -43,7 +43,7 @@ const AT_AN_INTEGRATION: [u16; 20] = [
 ];
 
 /// What each kind is answered at each endpoint.
-const ROWS: [(&str, [u16; 20]); 49] = [
+const ROWS: [(&str, [u16; 20]); 64] = [
     (
         "truefoundry-put-server",
         [
@@ -115,6 +115,41 @@ const ROWS: [(&str, [u16; 20]); 49] = [
         ],
     ),
     (
+        "truefoundry-apply-manifest",
+        [
+            401, 401, 401, 401, 200, 403, 200, 200, 403, 403, 403, 403, 403, 403, 403, 403, 403,
+            403, 401, 401,
+        ],
+    ),
+    (
+        "truefoundry-delete-manifest",
+        [
+            401, 401, 401, 401, 404, 403, 200, 200, 403, 403, 403, 403, 403, 403, 403, 403, 403,
+            403, 401, 401,
+        ],
+    ),
+    (
+        "truefoundry-get-override-schema",
+        [
+            401, 401, 401, 401, 404, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200,
+            200, 401, 401,
+        ],
+    ),
+    (
+        "truefoundry-get-cli-version",
+        [
+            200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200,
+            200, 200, 200,
+        ],
+    ),
+    (
+        "truefoundry-get-tenant",
+        [
+            200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200,
+            200, 200, 200,
+        ],
+    ),
+    (
         "langsmith-create-server",
         [
             401, 401, 401, 403, 201, 403, 403, 403, 201, 403, 403, 403, 403, 403, 403, 403, 403,
@@ -175,6 +210,69 @@ const ROWS: [(&str, [u16; 20]); 49] = [
         [
             401, 401, 401, 403, 404, 403, 403, 403, 403, 404, 403, 403, 403, 403, 403, 403, 403,
             404, 401, 401,
+        ],
+    ),
+    (
+        "langsmith-create-tool-server",
+        [
+            401, 401, 401, 403, 201, 403, 403, 403, 201, 403, 403, 403, 403, 403, 403, 403, 403,
+            201, 401, 401,
+        ],
+    ),
+    (
+        "langsmith-list-tool-servers",
+        [
+            401, 401, 401, 403, 200, 403, 403, 403, 403, 200, 403, 403, 403, 403, 403, 403, 403,
+            200, 401, 401,
+        ],
+    ),
+    (
+        "langsmith-list-auth-connections",
+        [
+            401, 401, 401, 403, 200, 403, 403, 403, 403, 200, 403, 403, 403, 403, 403, 403, 403,
+            200, 401, 401,
+        ],
+    ),
+    (
+        "langsmith-get-tool-server",
+        [
+            401, 401, 401, 403, 404, 403, 403, 403, 403, 200, 403, 403, 403, 403, 403, 403, 403,
+            200, 401, 401,
+        ],
+    ),
+    (
+        "langsmith-delete-tool-server",
+        [
+            401, 401, 401, 403, 204, 403, 403, 403, 403, 403, 403, 204, 403, 403, 403, 403, 403,
+            204, 401, 401,
+        ],
+    ),
+    (
+        "langsmith-delete-credential",
+        [
+            401, 401, 401, 403, 404, 403, 403, 403, 403, 403, 403, 403, 204, 403, 403, 403, 403,
+            204, 401, 401,
+        ],
+    ),
+    (
+        "langsmith-call-tool-server",
+        [
+            401, 401, 401, 403, 404, 403, 403, 403, 403, 403, 403, 403, 428, 403, 403, 403, 403,
+            428, 401, 401,
+        ],
+    ),
+    (
+        "langsmith-resolve-principal",
+        [
+            401, 401, 401, 403, 200, 403, 403, 403, 403, 403, 403, 403, 200, 403, 403, 403, 403,
+            200, 401, 401,
+        ],
+    ),
+    (
+        "langsmith-start-authorization",
+        [
+            401, 401, 401, 403, 404, 403, 403, 403, 403, 403, 403, 403, 400, 403, 403, 403, 403,
+            400, 401, 401,
         ],
     ),
     (
@@ -333,6 +431,13 @@ const ROWS: [(&str, [u16; 20]); 49] = [
     ),
     (
         "hawser-list-token-keys",
+        [
+            200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200,
+            200, 200, 200,
+        ],
+    ),
+    (
+        "hawser-openapi",
         [
             200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200,
             200, 200, 200,
@@ -522,13 +627,33 @@ impl<'a> Scene<'a> {
         let manifest = json!({"type": "mcp-server/remote", "name": format!("{}-new", self.name),
                               "description": "d", "url": "https://x.example/mcp"});
         let (query, body) = match endpoint {
-            "truefoundry-put-server" => ("", json!({"manifest": manifest})),
+            "truefoundry-put-server" | "truefoundry-apply-manifest" => {
+                ("", json!({"manifest": manifest}))
+            }
+            "truefoundry-delete-manifest" => (
+                "",
+                json!({"manifest": {"type": "mcp-server/remote", "name": self.name}}),
+            ),
+            "truefoundry-get-tenant" => ("?hostName=hawser.example", Value::Null),
             "truefoundry-put-override" => ("", own),
             "truefoundry-disconnect-subject" => ("", end),
             "truefoundry-get-auth-status" => ("?subjectId=ada&subjectType=user", Value::Null),
             "langsmith-create-server" => (
                 "",
                 json!({"name": format!("{}-new", self.name), "url": "https://x.example/"}),
+            ),
+            "langsmith-create-tool-server" => (
+                "",
+                json!({"name": format!("{}-new", self.name), "upstream_url": "https://x.example/"}),
+            ),
+            "langsmith-resolve-principal" => ("", json!({"provider": "oidc", "subject": "ada"})),
+            "langsmith-start-authorization" => (
+                "",
+                json!({"connection_id": self.server.uuid, "owner_type": "user", "owner_id": "eve"}),
+            ),
+            "langsmith-call-tool-server" => (
+                "",
+                json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}),
             ),
             "langsmith-update-server" => ("", json!({"name": format!("{}-more", self.name)})),
             "langsmith-register-provider" => ("", json!({})),

@@ -27,7 +27,11 @@ async fn every_503_says_when_to_ask_again() {
         };
         // These documents need no table, and a token of no form is over without it (RFC 7009 2.2).
         let needs_no_table = [
+            "truefoundry-get-cli-version",
+            "truefoundry-get-tenant",
+            "langsmith-resolve-principal",
             "hawser-client-metadata",
+            "hawser-openapi",
             "hawser-protected-resource",
             "hawser-authorization-server",
             "hawser-revoke-token",

@@ -5,16 +5,19 @@
 mod parse;
 mod present;
 
-pub use parse::{Manifest, header_value_rule, https_url_rule, secret_value};
+pub use parse::{Manifest, header_value_rule, https_url_rule, read_identity, secret_value};
 pub use present::Registration;
 
 use super::problem::{Fault, Problem};
+use super::secret_reference::{Resolved, Sent};
+use hawser_core::App;
 use hawser_core::domain::address;
 use hawser_core::domain::address::origin;
+use hawser_core::domain::caller::Caller;
 use hawser_core::domain::endpoint_method::RevocationMethod;
 use hawser_core::domain::json::{Exact, Members};
 use hawser_core::domain::server::{Auth, Place, Secrets, Server};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde_json::value::RawValue;
 use std::collections::BTreeSet;
 
@@ -25,8 +28,7 @@ pub use hawser_core::domain::address::REDACTED;
 pub struct SecretInput {
     place: OwnedPlace,
     path: String,
-    /// `None`: keep what is stored.
-    value: Option<SecretString>,
+    value: Sent,
 }
 
 #[derive(Debug)]
@@ -49,13 +51,26 @@ impl OwnedPlace {
 }
 
 impl Manifest {
-    /// The secret values: those that were sent, and for each redacted one what is stored at the same place of the same
+    /// The secrets that the manifest refers to.
+    ///
+    /// # Errors
+    /// As [`Resolved::read`].
+    pub async fn follow_references(&self, app: &App, caller: &Caller) -> Result<Resolved, Problem> {
+        let sent = self.secrets.iter();
+        Resolved::read(app, caller, sent.map(|one| (one.path.as_str(), &one.value))).await
+    }
+
+    /// The secret values: those that were sent or referred to, and for each redacted one what is stored at the same place of the same
     /// kind of authentication, as long as it still goes to the same origin. Otherwise an edit could send a secret, that
     /// its author cannot read, to another host.
     ///
     /// # Errors
     /// [`Problem::RedactedValueUnknown`].
-    pub fn resolve(&self, stored: Option<(&Server, &Secrets)>) -> Result<Secrets, Problem> {
+    pub fn resolve(
+        &self,
+        referred: &Resolved,
+        stored: Option<(&Server, &Secrets)>,
+    ) -> Result<Secrets, Problem> {
         let mut secrets = Secrets::default();
         let mut unknown = Vec::new();
         for input in &self.secrets {
@@ -65,12 +80,8 @@ impl Manifest {
                     .filter(|(server, _)| self.keeps(server, place))
                     .and_then(|(_, old)| old.get(place))
             };
-            match input
-                .value
-                .as_ref()
-                .map(ExposeSecret::expose_secret)
-                .or_else(kept)
-            {
+            let sent = referred.value(&input.path, &input.value);
+            match sent.map(ExposeSecret::expose_secret).or_else(kept) {
                 Some(value) => secrets.set(place, value),
                 None => unknown.push(Fault {
                     path: input.path.clone(),
@@ -114,7 +125,7 @@ impl Manifest {
 
     /// Whether any secret was sent in the clear.
     pub fn sends_secrets(&self) -> bool {
-        address::has_values(&self.url) || self.secrets.iter().any(|input| input.value.is_some())
+        address::has_values(&self.url) || self.secrets.iter().any(|input| !input.value.is_kept())
     }
 
     fn keeps(&self, server: &Server, place: Place<'_>) -> bool {

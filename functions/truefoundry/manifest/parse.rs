@@ -2,6 +2,7 @@
 
 use super::super::permission::COLLABORATOR_ROLES;
 use super::super::reader::{Faults, Reader, length};
+use super::super::secret_reference::{Reference, Rule, Sent};
 use super::{OwnedPlace, REDACTED, SecretInput};
 use hawser_core::domain::address::{self, Unresolved};
 use hawser_core::domain::endpoint_method::{ClientAuth, RevocationMethod};
@@ -11,7 +12,6 @@ use hawser_core::domain::server::{
     Auth, AuthLevel, GrantType, HeaderSpec, OauthConfig, RevocationConfig, placeholder,
 };
 use hawser_core::oauth::request::is_reserved;
-use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use url::{Host, Url};
@@ -43,8 +43,9 @@ const REFUSED_TOKEN_PARAMS: [&str; 9] = [
     "resource",
     "scope",
 ];
-const SECRET_REFERENCE: &str = "tfy-secret://";
-const REFERENCE_REFUSED: &str = "secret references are not supported";
+const REFERENCE_REFUSED: &str =
+    "refers to a secret, but the operator has not set where secrets are";
+const CLIENT_ID_REFERENCE: &str = "cannot be a secret, since it is shown";
 
 /// A manifest that keeps every rule, normalised (TrueFoundry 5.5).
 #[derive(Debug)]
@@ -94,6 +95,17 @@ impl Manifest {
     }
 }
 
+/// Reads no more of the manifest in the field `name` than which server it is of: its type, and the server's name.
+pub fn read_identity(body: &mut Reader<'_>, name: &str) -> Option<String> {
+    let Some(mut manifest) = body.object(name) else {
+        body.required(name, None::<()>);
+        return None;
+    };
+    discriminator(&mut manifest, "type", None, &[KIND])?;
+    let server_name = manifest.text("name");
+    manifest.required("name", server_name).map(str::to_owned)
+}
+
 /// The rule for server names.
 ///
 /// # Errors
@@ -108,7 +120,10 @@ pub fn name_rule(name: &str) -> Result<(), &'static str> {
     if fits {
         Ok(())
     } else {
-        Err("must match ^[a-z][a-z0-9\\-]{1,71}[a-z0-9]$")
+        Err(
+            "must have 3 to 73 small letters, digits and hyphens, beginning with a letter and not ending with a hyphen, such as \
+             my-server; what people are to read goes into display_name",
+        )
     }
 }
 
@@ -196,7 +211,7 @@ pub fn header_value_rule(value: &str) -> Result<(), &'static str> {
     }
 }
 
-/// Reads the text at a secret place: the value, `None` to keep the stored one.
+/// Reads the text at a secret place. A value that is sent has to pass `rule`, and so does one that is referred to.
 ///
 /// # Errors
 /// The fault was noted.
@@ -204,18 +219,26 @@ pub fn secret_value(
     faults: &mut Faults,
     path: &str,
     value: &Value,
-    rule: impl FnOnce(&str) -> Result<(), &'static str>,
-) -> Result<Option<SecretString>, ()> {
+    rule: Rule,
+) -> Result<Sent, ()> {
     let Some(text) = value.as_str() else {
         faults.invalid(path, "must be a string");
         return Err(());
     };
     if text == REDACTED {
-        return Ok(None);
+        return Ok(Sent::Kept);
     }
-    if text.starts_with(SECRET_REFERENCE) {
-        faults.unsupported(path, REFERENCE_REFUSED);
-        return Err(());
+    match Reference::parse(text, rule) {
+        None => {}
+        Some(_) if faults.refuses_references() => {
+            faults.reference(path, REFERENCE_REFUSED);
+            return Err(());
+        }
+        Some(Err(message)) => {
+            faults.reference(path, message);
+            return Err(());
+        }
+        Some(Ok(reference)) => return Ok(Sent::Reference(reference)),
     }
     let unmarked = if text.contains(REDACTED) {
         Err("must not contain the redaction marker")
@@ -223,11 +246,21 @@ pub fn secret_value(
         Ok(())
     };
     match unmarked.and_then(|()| rule(text)) {
-        Ok(()) => Ok(Some(text.into())),
+        Ok(()) => Ok(Sent::Value(text.into())),
         Err(message) => {
             faults.invalid(path, message);
             Err(())
         }
+    }
+}
+
+/// The rule for header values that hold no placeholder.
+fn plain_header_rule(value: &str) -> Result<(), &'static str> {
+    header_value_rule(value)?;
+    if value.contains("{{") {
+        Err("must not hold {{")
+    } else {
+        Ok(())
     }
 }
 
@@ -291,13 +324,25 @@ fn read_header_auth(auth: &mut Reader<'_>, secrets: &mut Vec<SecretInput>) -> Op
     let mut headers = Vec::new();
     read_header_names(&mut reader, |reader, name, value| {
         let path = reader.at(name);
-        let mut template = None;
-        let rule = |text: &str| {
+        let template = match value.as_str().map_or(Ok(None), |text| {
             header_value_rule(text)?;
-            template = header_template(text, level)?;
-            Ok(())
+            let template = header_template(text, level)?;
+            match template {
+                Some(_) if text.contains(REDACTED) => Err("must not contain the redaction marker"),
+                Some(_) if Reference::parse(text, plain_header_rule).is_some() => {
+                    Err("must not hold both a placeholder and a secret reference")
+                }
+                template => Ok(template),
+            }
+        }) {
+            Ok(template) => template,
+            Err(message) => return reader.faults.invalid(path, message),
         };
-        let Ok(value) = secret_value(reader.faults, &path, value, rule) else {
+        let value = match &template {
+            Some(_) => Ok(Sent::Kept),
+            None => secret_value(reader.faults, &path, value, plain_header_rule),
+        };
+        let Ok(value) = value else {
             return;
         };
         if template.is_none() {
@@ -356,15 +401,7 @@ fn read_additional_headers(
     let mut names = Vec::new();
     read_header_names(&mut reader, |reader, name, value| {
         let path = reader.at(name);
-        let rule = |text: &str| {
-            header_value_rule(text)?;
-            if text.contains("{{") {
-                Err("must not hold {{")
-            } else {
-                Ok(())
-            }
-        };
-        if let Ok(value) = secret_value(reader.faults, &path, value, rule) {
+        if let Ok(value) = secret_value(reader.faults, &path, value, plain_header_rule) {
             secrets.push(SecretInput {
                 place: OwnedPlace::AdditionalHeader(name.to_owned()),
                 path,
@@ -411,14 +448,14 @@ fn read_oauth(
             Ok(())
         }
     });
-    if client_id.is_some_and(|id| id.starts_with(SECRET_REFERENCE)) {
+    if client_id.is_some_and(Reference::is_meant) {
         let path = auth.at("client_id");
-        auth.faults.unsupported(path, REFERENCE_REFUSED);
+        auth.faults.unsupported(path, CLIENT_ID_REFERENCE);
     }
     let path = auth.at("client_secret");
     let client_secret = auth
         .get("client_secret")
-        .map(|value| secret_value(auth.faults, &path, value, length(4096)));
+        .map(|value| secret_value(auth.faults, &path, value, |text| length(4096)(text)));
     if auth.get("client_secret").is_some() && auth.get("client_id").is_none() {
         auth.fault("client_secret", "needs a client_id");
     }

@@ -92,7 +92,8 @@ impl<'a> Registration<'a> {
         raw(&object)
     }
 
-    fn manifest(&self) -> Members {
+    /// The manifest, normalised and redacted (TrueFoundry 5.5, 10).
+    pub fn manifest(&self) -> Members {
         let mut manifest = Members::default();
         let mut set = |name: &str, value: &Value| manifest.0.push((name.to_owned(), raw(value)));
         let mut rest = self.rest.clone();

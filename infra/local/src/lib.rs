@@ -56,6 +56,7 @@ pub fn config(identity: &Identity) -> Result<Config, Error> {
         allowed_origins: Vec::new(),
         ui_origin: None,
         private_hosts: PrivateHosts::default(),
+        secret_mapping: None,
         allowed_issuers: Default::default(),
         sign_in: Default::default(),
         allow_loopback_http: true,

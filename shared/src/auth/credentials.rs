@@ -20,6 +20,8 @@ pub enum Presented {
     Caller(Box<Caller>),
     /// An API key whose item has not been read yet.
     Key(PresentedKey),
+    /// A service key with the user for whom it acts. Its item is read as often as that of any other key.
+    ActingKey(PresentedKey, Subject),
     /// A token of a connection's own client, whose server has not been read yet.
     Client(ClientToken),
     /// A token of a login whose item has not been read yet.
@@ -35,6 +37,15 @@ impl Presented {
         PresentedKey::parse(text).map(Self::Key)
     }
 
+    /// The same API key, acting for a user. Its item has to be that of a service key. Other credentials act for nobody else.
+    #[must_use]
+    pub fn acting_for(self, user: Subject) -> Self {
+        match self {
+            Self::Key(key) => Self::ActingKey(key, user),
+            other => other,
+        }
+    }
+
     /// Whether the credentials are for one connection only (Kambrium 13).
     pub fn is_bound(&self) -> bool {
         matches!(self, Self::Client(_)) || self.bound_to().is_some()
@@ -44,7 +55,7 @@ impl Presented {
     pub(crate) fn bound_to(&self) -> Option<u64> {
         match self {
             Self::Caller(caller) => caller.bound_to,
-            Self::Key(key) => key.bound_to,
+            Self::Key(key) | Self::ActingKey(key, _) => key.bound_to,
             Self::Client(_) | Self::Login(_) => None,
         }
     }
@@ -53,7 +64,7 @@ impl Presented {
     pub fn tenant(&self) -> &TenantId {
         match self {
             Self::Caller(caller) => &caller.tenant,
-            Self::Key(key) => &key.tenant,
+            Self::Key(key) | Self::ActingKey(key, _) => &key.tenant,
             Self::Client(token) => &token.tenant,
             Self::Login(token) => token.tenant(),
         }
@@ -64,6 +75,7 @@ impl Presented {
         match self {
             Self::Caller(caller) => Ok(caller.subject()),
             Self::Key(key) => Err(&key.id),
+            Self::ActingKey(_, user) => Ok(user),
             Self::Client(token) => Err(&token.client),
             Self::Login(token) => Ok(token.subject()),
         }
@@ -73,7 +85,7 @@ impl Presented {
     pub fn required_keys(&self, keys: &mut Vec<Key>) {
         let needed: Vec<Key> = match self {
             Self::Caller(_) => Vec::new(),
-            Self::Key(key) => {
+            Self::Key(key) | Self::ActingKey(key, _) => {
                 let bound_to = key.bound_to.iter();
                 let connection = bound_to.map(|number| servers::number_key(&key.tenant, *number));
                 let own = api_keys::key(&key.tenant, &key.id);
@@ -101,6 +113,13 @@ impl Presented {
                 Ok(*caller)
             }
             Self::Key(key) => key.authenticate(found, now),
+            Self::ActingKey(key, user) => {
+                let caller = key.authenticate(found, now)?;
+                if !caller.is_service_key {
+                    return Err(Unauthenticated::InvalidKey.into());
+                }
+                Ok(caller.acting_as(user))
+            }
             Self::Client(token) => token.authenticate(found, now),
             Self::Login(token) => token.authenticate(found, now),
         }

@@ -75,6 +75,24 @@ impl Caller {
         self.is_tenant_admin() || self.roles.contains("mcp-server-manager")
     }
 
+    /// The same credential in the place of a subject for whom it may act. Records name the subject, and events the key.
+    #[must_use]
+    pub(crate) fn acting_as(self, subject: Subject) -> Self {
+        Self {
+            actor: Actor {
+                subject,
+                slug: None,
+                display_name: None,
+                key_label: self.actor.key_label,
+            },
+            email: None,
+            username: None,
+            teams: BTreeSet::new(),
+            is_service_key: false,
+            ..self
+        }
+    }
+
     /// The caller's subject.
     pub fn subject(&self) -> &Subject {
         &self.actor.subject

@@ -180,6 +180,34 @@ pub async fn of_owners(
     Ok(all)
 }
 
+/// The records of one subject at servers, for those that want a credential of each subject.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub async fn of_subject(
+    app: &App,
+    tenant: &TenantId,
+    subject: &Subject,
+    servers: &[Server],
+) -> Result<HashMap<ServerId, Records>> {
+    let wanting = servers
+        .iter()
+        .filter(|server| matches!(server.auth, Auth::Oauth(_) | Auth::Headers { .. }));
+    let wanting: Vec<&Server> = wanting.collect();
+    let mut all = HashMap::new();
+    for some in wanting.chunks(SERVERS_AT_ONCE) {
+        let keys = some
+            .iter()
+            .flat_map(|server| record_keys(tenant, server.id, subject));
+        let found = app.table.read(keys.collect()).await?;
+        for server in some {
+            let records = found.records(tenant, server, subject)?;
+            all.insert(server.id, records);
+        }
+    }
+    Ok(all)
+}
+
 /// Ends one credential of a subject: it is out of every read path when this returns. `read` finds the subject's records
 /// for a caller who may do this. Returns the receipt's id.
 ///
@@ -206,6 +234,37 @@ where
             return Ok(Removal::Planned(preview));
         }
         remove(app, &at, &credential).await.map(Removal::Done)
+    })
+    .await
+}
+
+/// Ends whatever credentials a subject has at a server, one by one, as [`disconnect`] does. Returns the receipt's id of
+/// the last one, or none where there was nothing to end.
+///
+/// # Errors
+/// Those of [`disconnect`] but for [`Error::CredentialNotFound`].
+pub async fn disconnect_all<E, F>(
+    app: &App,
+    read: impl FnMut() -> F,
+    dry_run: bool,
+) -> Result<Removal<Option<String>>, E>
+where
+    E: From<Error>,
+    F: Future<Output = Result<Permitted<ServerAndRecords>, E>>,
+{
+    retry_on_contention(read, async |at| {
+        let sources = [Source::Oauth, Source::Override].into_iter();
+        let credentials = sources.filter_map(|source| at.found.credential(source).ok());
+        if dry_run {
+            let mut preview = DeletionPreview::default();
+            credentials.for_each(|credential| preview.add(&credential));
+            return Ok(Removal::Planned(preview));
+        }
+        let mut receipt = None;
+        for credential in credentials {
+            receipt = Some(remove(app, &at, &credential).await?);
+        }
+        Ok(Removal::Done(receipt))
     })
     .await
 }

@@ -57,6 +57,7 @@ pub async fn find(
     let known = match &who {
         Presented::Caller(caller) => Some(caller.subject().clone()),
         Presented::Login(token) => Some(token.subject().clone()),
+        Presented::ActingKey(_, user) => Some(user.clone()),
         Presented::Key(_) | Presented::Client(_) => None,
     };
     let own = known.iter().map(|known| provider_key(&tenant, id, known));

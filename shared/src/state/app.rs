@@ -11,6 +11,7 @@ use crate::domain::caller::Caller;
 use crate::domain::error::Unauthenticated;
 use crate::domain::id::{ServerId, TenantId, hash};
 use crate::domain::sealed::WrappedKey;
+use crate::domain::secret_mapping::SecretMapping;
 use crate::domain::time::{Clock, Timestamp};
 use crate::egress::Egress;
 use crate::seal::{DataKey, KeyService, TenantKey, TenantKeys};
@@ -25,7 +26,10 @@ use crate::state::sign_in::SignIn;
 use crate::state::tasks::Tasks;
 use crate::state::token_keys::TokenKeys;
 use crate::table::{Found, Key, Table};
+use crate::trust_anchors::aws_http_client;
 use crate::{Error, Result};
+use aws_config::default_provider::region::default_provider;
+use aws_config::meta::region::ProvideRegion;
 use aws_config::timeout::TimeoutConfig;
 use secrecy::ExposeSecret;
 use std::sync::{Arc, Weak};
@@ -43,8 +47,12 @@ const KEEPING: Duration = Duration::from_secs(120);
 pub struct App {
     /// The one table.
     pub table: Table,
-    /// The stores that hold client secrets of the catalogue.
+    /// The stores that hold client secrets of the catalogue, and secrets that manifests refer to.
     pub secret_stores: SecretStores,
+    /// Where references of manifests lead; `None` if they are refused.
+    pub secret_mapping: Option<SecretMapping>,
+    /// The tenant of tokens that name none; with one of them, everybody is in it.
+    pub default_tenant: Option<TenantId>,
     /// The base URL under which servers are invoked, without a trailing slash.
     pub gateway_url: Option<String>,
     /// The base URLs under which this deployment is reached from outside, without trailing slashes.
@@ -110,7 +118,12 @@ impl App {
             .operation_attempt_timeout(Duration::from_secs(3))
             .operation_timeout(Duration::from_secs(10))
             .build();
-        let aws = aws_config::from_env().timeout_config(timeouts).load().await;
+        let mut aws = aws_config::from_env().timeout_config(timeouts);
+        let region = default_provider().region().await;
+        if let Some(client) = aws_http_client(region.as_ref()) {
+            aws = aws.http_client(client);
+        }
+        let aws = aws.load().await;
         let mut app = Self::new(config, aws_sdk_dynamodb::Client::new(&aws), |id| {
             KeyService::Kms {
                 client: aws_sdk_kms::Client::new(&aws),
@@ -149,12 +162,16 @@ impl App {
             KeyServiceConfig::Kms(id) => kms(id),
             KeyServiceConfig::Key(digits) => KeyService::from_hex(digits.expose_secret())?,
         };
+        let mut defaults = config.tokens.iter();
+        let default_tenant = defaults.find_map(|tokens| tokens.default_tenant.clone());
         let tokens = config.tokens.into_iter();
         let verifiers = tokens.map(|tokens| Verifier::new(tokens, config.allow_loopback_http));
         let verifiers = verifiers.collect::<Result<_>>()?;
         Ok(Self {
             table: Table::new(dynamodb, config.table),
             secret_stores: SecretStores::default(),
+            secret_mapping: config.secret_mapping,
+            default_tenant,
             gateway_url: config
                 .gateway_url
                 .map(|url| url.trim_end_matches('/').to_owned()),

@@ -6,6 +6,7 @@ use crate::domain::allowed_issuers::AllowedIssuers;
 use crate::domain::application::is_usable_redirect;
 use crate::domain::id::{TenantId, is_plain_text};
 use crate::domain::integration::SecretReference;
+use crate::domain::secret_mapping::SecretMapping;
 use crate::egress::PrivateHosts;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -45,6 +46,9 @@ pub struct Config {
     pub private_hosts: PrivateHosts,
     /// `HAWSER_ALLOWED_ISSUERS`: which issuers the servers of a tenant may use, as JSON (default: any).
     pub allowed_issuers: AllowedIssuers,
+    /// `HAWSER_SECRET_REFERENCES`: where the secrets are that manifests refer to, such as `ssm:/hawser/{tenant}/{group}/{name}`
+    /// (default: references are refused).
+    pub secret_mapping: Option<SecretMapping>,
     /// How people and applications sign in here.
     pub sign_in: SignInConfig,
     /// Whether a server may be registered at `http` on loopback. Not a variable: only the local server sets it.
@@ -195,6 +199,7 @@ impl Config {
             ui_origin: None,
             private_hosts: PrivateHosts::default(),
             allowed_issuers: AllowedIssuers::default(),
+            secret_mapping: None,
             sign_in: SignInConfig::default(),
             allow_loopback_http: false,
         }
@@ -294,6 +299,10 @@ impl Config {
                     ConfigError(wrong.to_owned())
                 })?,
             },
+            secret_mapping: optional("HAWSER_SECRET_REFERENCES")
+                .map(|text| SecretMapping::parse(&text))
+                .transpose()
+                .map_err(|why| ConfigError(format!("HAWSER_SECRET_REFERENCES: {why}")))?,
             sign_in: sign_in(&optional, switch)?,
             allow_loopback_http: false,
         })
@@ -483,6 +492,8 @@ mod tests {
                 "{wrong}"
             );
         }
+        let references = [("HAWSER_SECRET_REFERENCES", "ssm:/{group}/{name}")];
+        assert!(message(&[&whole[..], &references].concat()).contains("HAWSER_SECRET_REFERENCES"));
         let issuers = [("HAWSER_ALLOWED_ISSUERS", r#"{"acme":"x"}"#)];
         assert!(message(&[&whole[..], &issuers].concat()).contains("HAWSER_ALLOWED_ISSUERS"));
     }

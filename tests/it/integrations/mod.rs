@@ -6,6 +6,8 @@ mod copies;
 mod secrets;
 mod writers;
 
+pub(crate) use secrets::Stores;
+
 use crate::harness::Answer;
 use crate::issuer::{Issuer, StaticClient};
 use crate::process::{line, run};

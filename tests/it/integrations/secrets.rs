@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 
 /// Stands in for Secrets Manager and for Parameter Store.
 #[derive(Clone)]
-struct Stores {
+pub(crate) struct Stores {
     url: String,
     state: Arc<Mutex<StoresState>>,
 }
@@ -32,7 +32,7 @@ struct StoresState {
 }
 
 impl Stores {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let state = Arc::new(Mutex::new(StoresState {
@@ -78,15 +78,15 @@ impl Stores {
         Self { url, state }
     }
 
-    fn answers(&self, status: u16, body: Value) {
+    pub fn answers(&self, status: u16, body: Value) {
         self.state.lock().unwrap().answer = (status, body);
     }
 
-    fn asked(&self) -> Vec<(String, Value)> {
+    pub fn asked(&self) -> Vec<(String, Value)> {
         std::mem::take(&mut self.state.lock().unwrap().asked)
     }
 
-    fn reached(&self) -> SecretStores {
+    pub fn reached(&self) -> SecretStores {
         let credentials = Credentials::new("local", "local", None, None, "local");
         let aws = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -319,6 +319,12 @@ async fn exactly_those_functions_ask_for_secrets_that_may() {
             "POST",
             "/v1/deepagents/auth-sessions".to_owned(),
             reuse,
+        ),
+        (
+            "langsmith-call-tool-server",
+            "POST",
+            format!("/v1/managed-tools/servers/{}/mcp", server.uuid),
+            ping.clone(),
         ),
         ("hawser-invoke", "POST", format!("/mcp/{mcp}"), ping),
         (

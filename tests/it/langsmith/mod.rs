@@ -9,6 +9,7 @@ mod list_tools;
 mod permissions;
 mod requests;
 mod siblings;
+mod tool_gateway;
 mod update_server;
 mod validation;
 

@@ -1,6 +1,9 @@
 //! The TrueFoundry contract through HTTP, endpoint by endpoint.
 
+mod apply_manifest;
+mod command_line;
 mod consent;
+mod delete_manifest;
 mod delete_server;
 mod disconnect_subject;
 mod get_auth_status;
@@ -8,10 +11,12 @@ mod get_server;
 mod list_overrides;
 mod list_servers;
 mod manifest;
+mod override_schema;
 mod permissions;
 mod put_override;
 mod put_server;
 mod requests;
+mod secret_references;
 
 use crate::harness::{Answer, Caller, Hawser};
 use hawser_core::domain::credential::Grant;

@@ -1,8 +1,8 @@
 //! Registering and changing a server.
 
 use super::{
-    MCP, client_credentials, disconnect, grant, install, is, manifest, no_record, oauth, per_user,
-    register, status,
+    MCP, client_credentials, disconnect, grant, install, is, is_invalid, manifest, no_record,
+    oauth, per_user, register, status,
 };
 use crate::harness::Hawser;
 use hawser_core::domain::credential::RefreshOutcome;
@@ -77,10 +77,6 @@ async fn kinds_of_server_and_authentication_that_are_not_offered_are_422() {
         (
             auth(json!({"type": "oauth2", "client_id": "tfy-secret://x"})),
             "manifest.auth_data.client_id",
-        ),
-        (
-            auth(json!({"type": "header", "headers": {"A": "tfy-secret://x"}})),
-            "manifest.auth_data.headers.A",
         ),
     ] {
         let answer = admin.put(MCP, body).await;
@@ -384,4 +380,28 @@ async fn the_owner_of_a_connection_that_was_moved_cannot_send_the_next_key_there
         400,
         json!({"detail": "api_key cannot be changed on this connection"}),
     );
+}
+
+#[tokio::test]
+async fn a_name_of_another_kind_is_refused_by_a_sentence_with_an_example() {
+    let hawser = Hawser::start().await;
+    let admin = hawser.admin("acme");
+    for name in ["GitHub", "my_server", "linear.app", "ab", "ends-", "9lives"] {
+        let answer = admin
+            .put(MCP, json!({"manifest": manifest(name, Value::Null)}))
+            .await;
+        is_invalid(&answer, &["manifest.name"]);
+        let said = answer.json()["details"][0]["message"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        assert!(
+            said.contains("such as my-server") && !said.contains('^'),
+            "{said}"
+        );
+        // Where people give servers their names, these are names.
+        let new = json!({"name": name, "url": "https://x.example/mcp"});
+        let made = admin.post("/v1/deepagents/mcp-servers", new).await;
+        assert_eq!(made.status, 201, "{made:?}");
+    }
 }

@@ -10,6 +10,7 @@ use hawser_core::auth::jwt::{ClaimNames, KeySet, TokenConfig};
 use hawser_core::domain::allowed_issuers::AllowedIssuers;
 use hawser_core::domain::event::Action;
 use hawser_core::domain::id::TenantId;
+use hawser_core::domain::secret_mapping::SecretMapping;
 use hawser_core::domain::subject::Subject;
 use hawser_core::egress::{PrivateHosts, is_loopback};
 use hawser_core::operations::integrations;
@@ -67,6 +68,10 @@ pub(crate) struct Serve {
     /// A private host that may be reached: a name, *.name or a range such as 10.20.0.0/16, behind http:// also without TLS
     #[arg(long = "private-host")]
     private_hosts: Vec<String>,
+    /// Where the secrets are that tfy-secret:// references lead to, such as ssm:/hawser/{tenant}/{group}/{name}, by the usual
+    /// AWS environment
+    #[arg(long)]
+    secret_references: Option<String>,
     /// Accept the tokens of this OpenID Connect issuer too, such as http://localhost:8080/realms/acme
     #[arg(long)]
     jwt_issuer: Option<String>,
@@ -128,6 +133,8 @@ impl Serve {
         config.allowed_origins.clone_from(&self.allowed_origins);
         config.ui_origin.clone_from(&self.ui_origin);
         config.private_hosts = PrivateHosts::parse(self.private_hosts.iter().map(String::as_str))?;
+        let references = self.secret_references.as_deref();
+        config.secret_mapping = references.map(SecretMapping::parse).transpose()?;
         config.tokens.extend(self.tokens()?);
         if let Some(file) = &self.allowed_issuers {
             config.allowed_issuers = AllowedIssuers::parse(&std::fs::read_to_string(file)?).ok_or(

@@ -333,6 +333,25 @@ where
     .await
 }
 
+/// Starts a consent whether or not the caller needs one. `read` finds the server for a caller who may do this.
+///
+/// # Errors
+/// Those of `read` and of [`start_consent`].
+pub async fn start_anew<E, F>(
+    app: &App,
+    read: impl FnMut() -> F,
+    base: &str,
+) -> Result<StartedConsent, E>
+where
+    E: From<Error>,
+    F: Future<Output = Result<Permitted<Server>, E>>,
+{
+    retry_on_contention(read, async |server| {
+        start_consent(app, &server, base, None, None).await
+    })
+    .await
+}
+
 /// Starts a consent for a LangSmith provider.
 ///
 /// # Errors
