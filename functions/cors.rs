@@ -70,6 +70,7 @@ fn reads(name: &str) -> bool {
             | "cache-control"
             | "content-encoding"
             | "content-type"
+            | "idempotency-key"
             | "last-event-id"
             | "traceparent"
             | "tracestate"

@@ -89,6 +89,11 @@ impl From<Problem> for Response<Body> {
                 "PERMISSION_DENIED",
                 "This token is for calls to MCP servers only.".to_owned(),
             ),
+            Problem::Domain(Error::KeyReused) => (
+                422,
+                "IDEMPOTENCY_KEY_REUSED",
+                "Another request had this Idempotency-Key.".to_owned(),
+            ),
             Problem::Domain(cause @ Error::Unavailable(_)) => {
                 error!(%cause, "the request failed");
                 (

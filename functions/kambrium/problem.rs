@@ -178,6 +178,7 @@ impl Problem {
                 | Error::TooManyConsents
                 | Error::NameTaken
                 | Error::Contended
+                | Error::KeyReused
                 | Error::WouldVoidCredentials { .. }
                 | Error::Unavailable(_)
                 | Error::Internal(_),

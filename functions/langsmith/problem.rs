@@ -289,6 +289,7 @@ fn domain(error: &Error) -> (u16, &'static str, String) {
         | Error::NameTaken
         | Error::WouldVoidCredentials { .. }
         | Error::LimitReached
+        | Error::KeyReused
         | Error::Internal(_) => (500, "internal_error", "Try again later: internal error"),
     };
     (status, code, detail.to_owned())

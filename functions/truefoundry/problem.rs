@@ -174,7 +174,11 @@ impl Problem {
                 said(503, "UNAVAILABLE", "The service cannot answer now.")
             }
             Self::Domain(
-                Error::Internal(_) | Error::LimitReached | Error::SessionNotFound | Error::Oauth(_),
+                Error::Internal(_)
+                | Error::KeyReused
+                | Error::LimitReached
+                | Error::SessionNotFound
+                | Error::Oauth(_),
             ) => said(500, "INTERNAL_ERROR", "Internal error."),
         }
     }

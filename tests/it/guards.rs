@@ -1,139 +1,21 @@
 //! Each condition of the transactions that end or begin something, by itself: with a state that the caller has not seen, nothing
 //! is written. docs/RELIABILITY.md lists which test is for which condition.
 
-use crate::harness::{Cut, Hawser, ample, per_user};
+use crate::harness::{Hawser, ample, per_user};
+use crate::scene::Scene;
 use hawser_core::domain::credential::{Credential, Grant};
-use hawser_core::domain::event::{Action, Event};
-use hawser_core::domain::id::{ServerId, Sortable, TenantId};
+use hawser_core::domain::event::Action;
+use hawser_core::domain::id::Sortable;
 use hawser_core::domain::job::{Offboarding, Work};
 use hawser_core::domain::reason::Reason;
 use hawser_core::domain::receipt::Receipt;
 use hawser_core::domain::revocation::{Revocation, RevocationOutcome};
 use hawser_core::domain::session::{Phase, Session};
-use hawser_core::domain::subject::Subject;
 use hawser_core::operations::scheduler::process;
-use hawser_core::table::credentials::{Granting, WriteOutcome, record_keys};
+use hawser_core::table::credentials::WriteOutcome;
 use hawser_core::table::reasons::StoredReason;
 use hawser_core::table::revocations::Discarded;
 use serde_json::json;
-
-/// A server of tenant `acme`, and what is written at it by hand.
-struct Scene {
-    hawser: Hawser,
-    tenant: TenantId,
-    subject: Subject,
-    mcp: String,
-    id: ServerId,
-}
-
-impl Scene {
-    async fn new() -> Self {
-        let hawser = Hawser::start().await;
-        let auth = json!({"type": "oauth2"});
-        let mcp = hawser.admin("acme").register("wiki", auth, &[]).await.mcp;
-        Self {
-            tenant: TenantId::parse("acme").unwrap(),
-            subject: Subject::parse("user:ada").unwrap(),
-            id: ServerId::parse_prefixed(&mcp).unwrap(),
-            hawser,
-            mcp,
-        }
-    }
-
-    fn event(&self, action: Action) -> Event {
-        self.hawser.event(&self.tenant, action)
-    }
-
-    async fn grant(&self) -> Option<Grant> {
-        let keys = record_keys(&self.tenant, self.id, &self.subject);
-        let found = self.hawser.app.table.read(keys.into()).await.unwrap();
-        found.grant(&self.tenant, self.id, &self.subject).unwrap()
-    }
-
-    fn new_grant(&self, version: &str) -> Grant {
-        serde_json::from_value(json!({
-            "server": self.id, "subject_type": "user", "subject_id": "ada", "auth_revision": 1, "version": version,
-            "issuance": {"issuer": "https://as.example", "token_endpoint": "https://as.example/token",
-                         "client": {"id": "c", "auth": "none", "source": "metadata_document"}},
-            "scopes": [], "obtained_at": 0, "lifetime": null, "expires_at": null, "refreshable": true,
-            "last_refresh": null, "sealed": [1, 2, 3],
-        }))
-        .unwrap()
-    }
-
-    /// A consent in this phase, written down.
-    async fn session(&self, phase: &str) -> Session {
-        let now = self.hawser.app.now();
-        // Each in a place of its own.
-        let origin = json!({"kambrium": {"integration": Sortable::new(now).unwrap()}});
-        let session: Session = serde_json::from_value(json!({
-            "id": Sortable::new(now).unwrap().ulid(), "tenant": "acme", "server": self.id, "subject_type": "user",
-            "subject_id": "ada", "auth_revision": 1, "at": now, "origin": origin,
-            "phase": phase, "secret_hash": "h", "ttl": now.plus_seconds(86_400).seconds(),
-        }))
-        .unwrap();
-        let begun = self.event(Action::SessionBegun);
-        let table = &self.hawser.app.table;
-        assert!(table.add_session(&session, None, &begun).await.unwrap());
-        session
-    }
-
-    async fn put(&self, session: &Session, version: &str) -> WriteOutcome {
-        let stored = hawser_core::domain::credential::Stored {
-            grant: self.grant().await,
-            reason: None,
-        };
-        let grant = self.new_grant(version);
-        let granting = Granting {
-            grant: &grant,
-            replacing: &stored,
-            revocation: None,
-            session,
-        };
-        let event = self.event(Action::CredentialGranted);
-        let table = &self.hawser.app.table;
-        table.put_grant(&granting, &event).await.unwrap()
-    }
-
-    async fn disconnect(&self) {
-        let body = json!({"authSource": "oauth", "subjectId": "ada", "subjectType": "user"});
-        let path = format!("/api/svc/v1/mcp/{}/auth", self.mcp);
-        let answer = self.hawser.admin("acme").delete_with(&path, body).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
-    }
-
-    /// Writes an offboarding down, which reaches none of the sessions.
-    async fn offboard_in_part(&self) {
-        self.hawser.wire.arm(Some(Cut::Before(2)));
-        let path = "/v1/subjects/user/ada/credentials";
-        self.hawser.admin("acme").delete(path).await;
-        self.hawser.wire.arm(None);
-    }
-
-    /// Whether a refusal is kept as the reason why there is no grant.
-    async fn deny(&self, session: &Session) -> bool {
-        let kept = StoredReason {
-            subject: &self.subject,
-            reason: Reason::ConsentDenied,
-            at: self.hawser.app.now(),
-            auth_revision: 1,
-        };
-        let event = self.event(Action::SessionEnded);
-        let table = &self.hawser.app.table;
-        let denied = table.deny_session(session, &kept, &event).await;
-        denied.unwrap()
-    }
-
-    async fn delete(&self) {
-        let path = format!("/api/svc/v1/mcp/{}", self.mcp);
-        assert_eq!(self.hawser.admin("acme").delete(&path).await.status, 200);
-    }
-
-    fn revocation(&self) -> Revocation {
-        let now = self.hawser.app.now();
-        Revocation::of(&self.tenant, &self.new_grant("v"), None, now).unwrap()
-    }
-}
 
 #[tokio::test]
 async fn a_grant_is_stored_at_the_count_of_removals_that_its_consent_began_at() {
@@ -374,44 +256,6 @@ async fn exchanged_tokens_are_revoked_only_where_their_consent_can_complete_no_m
     assert_eq!(discard(&failed).await, Discarded::Done);
 }
 
-impl Scene {
-    fn kept(&self) -> StoredReason<'_> {
-        StoredReason {
-            subject: &self.subject,
-            reason: Reason::Revoked,
-            at: self.hawser.app.now(),
-            auth_revision: 1,
-        }
-    }
-
-    /// A receipt of nothing yet.
-    fn new_receipt(&self) -> Receipt {
-        let now = self.hawser.app.now();
-        serde_json::from_value(json!({
-            "id": Sortable::new(now).unwrap().ulid(), "removed": {"subject": {"subject_type": "user", "subject_id": "ada"}},
-            "actor": {"subject_type": "user", "subject_id": "root"}, "at": now, "closed": true,
-            "counts": {"oauth": 1, "overrides": 0},
-        }))
-        .unwrap()
-    }
-
-    async fn remove(&self, credential: &Credential) -> WriteOutcome {
-        let (receipt, event) = (self.new_receipt(), self.event(Action::CredentialRemoved));
-        let (table, kept) = (&self.hawser.app.table, self.kept());
-        table
-            .remove_credential(&self.tenant, self.id, credential, &kept, &receipt, &event)
-            .await
-            .unwrap()
-    }
-
-    /// A grant that is stored, as it was read.
-    async fn granted(&self) -> Grant {
-        let session = self.session("exchanging").await;
-        assert_eq!(self.put(&session, "v1").await, WriteOutcome::Done);
-        self.grant().await.unwrap()
-    }
-}
-
 #[tokio::test]
 async fn a_credential_of_a_deleted_server_is_its_purges_alone() {
     let scene = Scene::new().await;
@@ -458,12 +302,13 @@ async fn two_offboardings_at_once_have_numbers_of_their_own() {
         };
         let event = scene.event(Action::SubjectOffboarded);
         let table = &scene.hawser.app.table;
-        let begun = table.begin_offboarding(&offboarding, &receipt, &event);
+        let begun = table.begin_offboarding(&offboarding, &receipt, &event, None);
         begun.await.unwrap()
     };
     assert!(begin(1).await);
     assert!(!begin(1).await);
     assert!(begin(2).await);
+    assert!(!begin(2).await);
 }
 
 #[tokio::test]

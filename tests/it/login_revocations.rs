@@ -152,7 +152,7 @@ async fn of_a_token_that_is_replaced_before_the_end_the_other_one_is_revoked() {
     let found = read.login(&tenant, id).unwrap().unwrap();
     Tokens::of(&refresh(&stage.hawser, &stage.tokens.refresh).await);
     let caller = stage.hawser.authenticated_caller("acme", "ada").await;
-    let ended = logins::end(app, &Permitted { caller, found }).await;
+    let ended = logins::end(app, &Permitted { caller, found }, None).await;
     assert!(ended.unwrap().is_some());
     assert!(!works(&stage.hawser, &stage.tokens).await);
     stage.work().await;

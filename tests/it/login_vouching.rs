@@ -167,8 +167,8 @@ async fn a_refresh_while_another_one_asks_the_provider_does_not_ask_it_too() {
         })
         .await;
         let second = Tokens::of(&refresh(hawser, &first).await);
-        let third = Tokens::of(&refresh(hawser, &second.refresh).await);
-        let last = Tokens::of(&refresh(hawser, &third.refresh).await);
+        let third = Tokens::of(&soon(refresh(hawser, &second.refresh)).await);
+        let last = Tokens::of(&soon(refresh(hawser, &third.refresh)).await);
         stage.provider.holds(false);
         (second, last)
     };

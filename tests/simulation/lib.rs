@@ -12,6 +12,7 @@
 )]
 
 pub mod check;
+pub mod conditions;
 pub mod guards;
 pub mod internet;
 pub mod play;

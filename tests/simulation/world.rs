@@ -1,7 +1,7 @@
 //! Processes, their clocks, and the one way in which anything happens between them and the rest of the world: a step.
 
 use crate::internet::Internet;
-use crate::{guards, store};
+use crate::{conditions, store};
 use dynoxide::Database;
 use hawser_core::App;
 use hawser_core::domain::time::Clock;
@@ -454,7 +454,7 @@ impl World {
 
     /// A request to the store as it is to arrive there.
     pub fn guarded(&self, operation: &str, body: String) -> String {
-        let (names, changed) = guards::look(operation, &body, self.without.as_deref());
+        let (names, changed) = conditions::look(operation, &body, self.without.as_deref());
         self.guards.lock().unwrap().extend(names);
         changed.unwrap_or(body)
     }

@@ -61,10 +61,13 @@ const STAGES: &[Stage] = &[
     },
     Stage {
         name: "simulation",
-        title: "simulated histories",
-        script: "
-            HAWSER_HISTORIES=300 cargo test --locked --package hawser-simulation
-            tests/mutants/run --check",
+        title: "two thousand simulated histories",
+        script: "HAWSER_HISTORIES=2000 CARGO_PROFILE_DEV_OPT_LEVEL=1 cargo test --locked --package hawser-simulation",
+    },
+    Stage {
+        name: "guards",
+        title: "each guard taken away from the test that is named for it",
+        script: "tests/mutants/run",
     },
     Stage {
         name: "addresses",

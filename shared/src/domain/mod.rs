@@ -13,6 +13,7 @@ pub mod error;
 pub mod event;
 pub mod header;
 pub mod id;
+pub mod idempotency;
 pub mod integration;
 pub mod issuance;
 pub mod job;

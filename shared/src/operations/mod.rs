@@ -8,6 +8,7 @@ pub mod clients;
 pub mod consent;
 pub mod credentials;
 pub mod grants;
+pub mod idempotency;
 pub mod integrations;
 pub mod integrity;
 mod login_revocations;

@@ -2,10 +2,11 @@
 
 use super::credentials::ServerAndRecords;
 use super::logins::{self, Ending};
-use super::{ATTEMPTS, DeletionPreview, Permitted, Removal, Tries};
+use super::{ATTEMPTS, DeletionPreview, Permitted, Removal, Tries, idempotency};
 use crate::domain::credential::Credential;
 use crate::domain::event::{Action, Event, Who, Worker};
 use crate::domain::id::{ServerId, Sortable, TenantId};
+use crate::domain::idempotency::Keyed;
 use crate::domain::job::Offboarding;
 use crate::domain::login::{Login, LoginEnd};
 use crate::domain::reason::Reason;
@@ -43,18 +44,22 @@ const CALL_TIME_LIMIT: Duration = Duration::from_secs(20);
 /// counted on the receipt; the work item is stored first, so the offboarding completes even if this process dies.
 ///
 /// # Errors
-/// [`Error::Unavailable`], [`Error::Internal`].
+/// [`Error::KeyReused`], [`Error::Unavailable`], [`Error::Internal`].
 pub async fn offboard(
     app: &App,
     subject: &Permitted<Subject>,
     dry_run: bool,
+    request: Option<&Keyed>,
 ) -> Result<Removal<Receipt>> {
     let Permitted { caller, found } = subject;
     let plan = plan(app, &caller.tenant, found)?;
     if dry_run {
         return count(app, &plan).await.map(Removal::Planned);
     }
-    let receipt = begin(app, plan, caller.actor.clone(), caller.into()).await?;
+    let receipt = match idempotency::earlier(app, &caller.tenant, request).await? {
+        Some(receipt) => receipt,
+        None => begin(app, plan, caller.actor.clone(), caller.into(), request).await?,
+    };
     Ok(Removal::Done(receipt))
 }
 
@@ -80,7 +85,7 @@ pub async fn offboard_by_operator(
         display_name: None,
         key_label: None,
     };
-    let receipt = begin(app, plan, actor, Who::Operator).await?;
+    let receipt = begin(app, plan, actor, Who::Operator, None).await?;
     Ok(Removal::Done(receipt))
 }
 
@@ -97,7 +102,13 @@ fn plan(app: &App, tenant: &TenantId, subject: &Subject) -> Result<Offboarding> 
     })
 }
 
-async fn begin(app: &App, plan: Offboarding, actor: Actor, who: Who) -> Result<Receipt> {
+async fn begin(
+    app: &App,
+    plan: Offboarding,
+    actor: Actor,
+    who: Who,
+    request: Option<&Keyed>,
+) -> Result<Receipt> {
     let (tenant, subject, now) = (&plan.tenant, &plan.subject, plan.at);
     let removed = Removed::Subject {
         subject: subject.clone(),
@@ -114,10 +125,15 @@ async fn begin(app: &App, plan: Offboarding, actor: Actor, who: Who) -> Result<R
             number: found.offboardings(tenant, subject)? + 1,
             ..plan.clone()
         };
-        let table = &app.table;
-        if table.begin_offboarding(&numbered, &receipt, &event).await? {
+        let began = app
+            .table
+            .begin_offboarding(&numbered, &receipt, &event, request);
+        if began.await? {
             begun = Some(numbered);
             break;
+        }
+        if let Some(earlier) = idempotency::earlier(app, tenant, request).await? {
+            return Ok(earlier);
         }
     }
     let offboarding = begun.ok_or(Error::Contended)?;

@@ -10,6 +10,7 @@ use crate::domain::api_key::{ApiKey, PersonalTokenPointer};
 use crate::domain::credential::{Grant, KeptReason, Override};
 use crate::domain::event::{Link, Month};
 use crate::domain::id::{ServerId, Sortable, TenantId};
+use crate::domain::idempotency::CarriedOut;
 use crate::domain::integration::{ClientSecret, Integration};
 use crate::domain::issuance::{ClientRecord, Provider};
 use crate::domain::job::{Offboarding, Sweep, Tombstone, Verification};
@@ -207,6 +208,8 @@ enum StoredItem {
     AuthorizationCode(Box<AuthorizationCode>),
     TokenKey(Box<TokenKey>),
     Integration(Box<Stored>),
+    #[expect(dead_code, reason = "that it can be read is all there is to know")]
+    CarriedOut(CarriedOut),
     #[serde(other)]
     Other,
 }
@@ -438,6 +441,7 @@ impl ScanState {
             | StoredItem::Reason(_)
             | StoredItem::Session(_)
             | StoredItem::Client(_)
+            | StoredItem::CarriedOut(_)
             | StoredItem::Other => {}
         }
     }

@@ -138,6 +138,11 @@ pub(crate) fn remembered_applications(tenant: &TenantId, subject: &Subject) -> K
     )
 }
 
+/// What a request with a key of its client has led to.
+pub(crate) fn carried_out(tenant: &TenantId, request: &str) -> Key {
+    key(tenant_partition(tenant), format!("ONCE#{request}"))
+}
+
 pub(crate) fn counter(tenant: &TenantId) -> Key {
     key(tenant_partition(tenant), "COUNTER")
 }

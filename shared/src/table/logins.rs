@@ -3,11 +3,12 @@
 //! item is gone.
 
 use super::{
-    Condition, Found, Item, Key, SK, Table, Write, WriteError, audit_log, encode, guard, keys,
-    login_revocations, readable, receipts, s,
+    Condition, Found, Item, Key, SK, Table, Write, WriteError, audit_log, encode, guard,
+    idempotency, keys, login_revocations, readable, receipts, s,
 };
 use crate::domain::event::Event;
 use crate::domain::id::{Sortable, TenantId};
+use crate::domain::idempotency::Keyed;
 use crate::domain::login::{AuthorizationCode, Login};
 use crate::domain::login_revocation::LoginRevocation;
 use crate::domain::receipt::{Counts, Receipt};
@@ -43,8 +44,8 @@ pub enum Ended {
 pub enum Reported<'a> {
     /// The audit log alone.
     Nowhere,
-    /// A new receipt.
-    New(&'a Receipt),
+    /// A new receipt, and what the request that asked for it has led to.
+    New(&'a Receipt, Option<&'a Keyed>),
     /// A receipt that is open, by its id.
     On(&'a str),
 }
@@ -54,7 +55,7 @@ impl Reported<'_> {
     pub fn receipt(&self) -> Option<&str> {
         match self {
             Self::Nowhere => None,
-            Self::New(receipt) => Some(&receipt.id),
+            Self::New(receipt, _) => Some(&receipt.id),
             Self::On(receipt) => Some(receipt),
         }
     }
@@ -216,7 +217,11 @@ impl Table {
         writes.extend(revocation.transpose()?);
         match report {
             Reported::Nowhere => {}
-            Reported::New(receipt) => writes.push(receipts::put(tenant, receipt)?),
+            Reported::New(receipt, request) => {
+                writes.push(receipts::put(tenant, receipt)?);
+                let led_to = request.map(|request| idempotency::put(tenant, request, receipt));
+                writes.extend(led_to.transpose()?);
+            }
             Reported::On(receipt) => writes.push(receipts::count(tenant, receipt, counts)),
         }
         let last = writes.len() - 1;

@@ -8,6 +8,7 @@ pub(crate) mod condition;
 pub mod credentials;
 mod due;
 mod guard;
+pub mod idempotency;
 pub mod integrations;
 pub mod integrity;
 mod keys;

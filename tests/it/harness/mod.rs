@@ -6,6 +6,7 @@ mod callers;
 mod document;
 mod grants;
 mod ground;
+mod left_out;
 mod servers;
 mod wire;
 

@@ -1,5 +1,6 @@
 //! The wire to the store, which counts requests and can be cut.
 
+use super::left_out;
 use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::config::interceptors::{
     BeforeDeserializationInterceptorContextMut, BeforeTransmitInterceptorContextMut,
@@ -102,6 +103,13 @@ impl Intercept for Wire {
         let body = serde_json::from_slice(request.body().bytes().unwrap_or_default())?;
         if operation == "TransactWriteItems" && changes_unseen(&body) {
             return Err("a change without an event".into());
+        }
+        let bytes = request.body().bytes().unwrap_or_default();
+        if let Some(changed) = left_out::without_one(&operation, bytes) {
+            let request = context.request_mut();
+            let length = changed.len().to_string();
+            request.headers_mut().insert("content-length", length);
+            *request.body_mut() = SdkBody::from(changed);
         }
         let mut state = self.0.lock().unwrap();
         let number = state.log.len();

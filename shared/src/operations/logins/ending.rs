@@ -45,19 +45,19 @@ pub(super) async fn end_as_read(app: &App, login: &Login, ending: &Ending<'_>) -
     let mut revocation = LoginRevocation::of(login, now)?;
     if let Some(revocation) = &mut revocation {
         revocation.receipt = receipt.map(str::to_owned);
-        revocation.itemised = matches!(ending.report, Reported::New(_));
+        revocation.itemised = matches!(ending.report, Reported::New(..));
         // Whoever asked the provider knows what it gave.
         revocation.in_doubt &= ending.cause != LoginEnd::NotVouched;
     }
     let counts = counts_of(login);
     let with_counts;
     let report = match ending.report {
-        Reported::New(receipt) => {
+        Reported::New(receipt, request) => {
             with_counts = Receipt {
                 counts: Some(counts),
                 ..receipt.clone()
             };
-            Reported::New(&with_counts)
+            Reported::New(&with_counts, request)
         }
         report => report,
     };

@@ -11,12 +11,12 @@ pub(super) use ending::{Ending, counts_of, end as end_for};
 pub use refresh::{Refresh, refresh};
 pub use tokens::{Redemption, Refusal, Revocation, Tokens, redeem, revoke};
 
-use super::{DeletionPreview, Permitted, Unchecked, authorization};
-use crate::Result;
+use super::{DeletionPreview, Permitted, Unchecked, authorization, idempotency};
 use crate::auth::credentials::Presented;
 use crate::domain::caller::Caller;
 use crate::domain::event::{Action, Event, Who};
 use crate::domain::id::{Sortable, TenantId, hash, random};
+use crate::domain::idempotency::Keyed;
 use crate::domain::login::{
     AllowedApplication, Approval, AuthorizationCode, CODE_LIFETIME, CodeChallenge, Identity, Login,
     LoginEnd,
@@ -27,6 +27,7 @@ use crate::domain::subject::{Actor, Subject};
 use crate::domain::time::Timestamp;
 use crate::state::app::App;
 use crate::table::logins::{Ended, Reported, key};
+use crate::{Error, Result};
 use data_encoding::BASE64URL_NOPAD;
 use secrecy::SecretString;
 use std::collections::BTreeSet;
@@ -183,16 +184,27 @@ pub fn preview_end(login: &Login) -> DeletionPreview {
     }
 }
 
-/// Ends a login: none of its tokens is accepted from the next request on. `None` if it had ended before.
+/// Ends a login: none of its tokens is accepted from the next request on. `None` if it had ended before, and not by this request.
 ///
 /// # Errors
-/// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-pub async fn end(app: &App, login: &Permitted<Login>) -> Result<Option<Receipt>> {
+/// [`crate::Error::KeyReused`], [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+pub async fn end(
+    app: &App,
+    login: &Permitted<Login>,
+    request: Option<&Keyed>,
+) -> Result<Option<Receipt>> {
     let caller = &login.caller;
     let actor = caller.actor.clone();
     // First, so that the application is asked about again whatever happens next.
     authorization::forget(app, &login.found).await?;
-    end_by(app, &login.found, actor, caller.into(), LoginEnd::Removed).await
+    let (who, cause) = (caller.into(), LoginEnd::Removed);
+    let ended = end_by(app, &login.found, actor, who, cause, request).await;
+    if matches!(ended, Ok(None) | Err(Error::Contended)) {
+        // By the same request, or another has its key.
+        let earlier = idempotency::earlier(app, &caller.tenant, request).await?;
+        return earlier.map_or(ended, |receipt| Ok(Some(receipt)));
+    }
+    ended
 }
 
 /// The same for whoever has asked, with a receipt.
@@ -202,6 +214,7 @@ async fn end_by(
     actor: Actor,
     who: Who,
     cause: LoginEnd,
+    request: Option<&Keyed>,
 ) -> Result<Option<Receipt>> {
     let now = app.now();
     let receipt = Receipt {
@@ -223,7 +236,7 @@ async fn end_by(
     let ending = Ending {
         who,
         cause,
-        report: Reported::New(&receipt),
+        report: Reported::New(&receipt, request),
     };
     let ended = ending::end(app, login, &ending).await?;
     let counts = Some(counts_of(login));
