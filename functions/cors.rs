@@ -18,8 +18,8 @@ use url::{Host, Url};
 
 /// Response headers that pages may read besides the ones that every page may. The last three are the gateways': their names for
 /// the request's id, and for `WWW-Authenticate`.
-const EXPOSED: &str = "Mcp-Session-Id, Mcp-Protocol-Version, WWW-Authenticate, Hawser-Receipt, Retry-After, Allow, \
-                       Apigw-Requestid, X-Amzn-RequestId, X-Amzn-Remapped-WWW-Authenticate";
+const EXPOSED: &str = "Mcp-Session-Id, Mcp-Protocol-Version, WWW-Authenticate, Hawser-Receipt, Hawser-Next, \
+                       Hawser-Request-Id, Retry-After, Allow, Apigw-Requestid, X-Amzn-RequestId, X-Amzn-Remapped-WWW-Authenticate";
 /// How long a browser may keep the answer to a preflight, in seconds. The answer itself still needs its header.
 const MAX_AGE: &str = "7200";
 /// The most headers that a preflight may ask for.
@@ -68,7 +68,9 @@ fn reads(name: &str) -> bool {
         "accept"
             | "authorization"
             | "cache-control"
+            | "content-encoding"
             | "content-type"
+            | "idempotency-key"
             | "last-event-id"
             | "traceparent"
             | "tracestate"

@@ -5,7 +5,7 @@
 //! decoded (a REST API does not), so that a `#` or a `?` in the path of `lambda_http`'s request takes the query away,
 //! `dryRun=true` with it. Here path, path parameters and query are each taken from the field that states them.
 
-use crate::http::{Streamed, json};
+use crate::http::{RequestId, Streamed, json};
 use crate::{Request, Response};
 use data_encoding::BASE64;
 use http_body_util::BodyDataStream;
@@ -122,6 +122,9 @@ fn of_http_api(event: ApiGatewayV2httpRequest) -> Result<Request, Unreadable> {
     if let Some(Ok(cookies)) = cookies.map(|all| HeaderValue::from_str(&all.join("; "))) {
         request.headers_mut().insert(COOKIE, cookies);
     }
+    if let Some(id) = event.request_context.request_id.clone() {
+        request.extensions_mut().insert(RequestId(id));
+    }
     // Decoded by the gateway.
     Ok(request
         .with_path_parameters(event.path_parameters)
@@ -150,6 +153,9 @@ fn of_rest_api(event: ApiGatewayProxyRequest) -> Result<Request, Unreadable> {
         all if !all.is_empty() => all,
         _ => event.headers,
     };
+    if let Some(id) = event.request_context.request_id {
+        request.extensions_mut().insert(RequestId(id));
+    }
     Ok(request)
 }
 

@@ -53,6 +53,10 @@ pub fn buffered(bytes: impl Into<Bytes>) -> Streamed {
 #[derive(Clone, Copy, Debug)]
 pub struct Code(pub &'static str);
 
+/// The name of a request, given by the front door that it came through: in the log, and in the answer's `Hawser-Request-Id`.
+#[derive(Clone, Debug)]
+pub struct RequestId(pub String);
+
 /// A header's first value; bytes that are no text are replaced, so that they count as sent and match nothing.
 pub fn header(request: &Request, name: &str) -> Option<String> {
     request
@@ -253,6 +257,9 @@ pub fn removed(counts: Counts, with_logins: bool) -> serde_json::Value {
     if with_logins {
         removed["logins"] = counts.logins.into();
     }
+    if counts.provider_tokens > 0 {
+        removed["providerTokens"] = counts.provider_tokens.into();
+    }
     removed
 }
 
@@ -274,6 +281,26 @@ pub fn dry_run(request: &Request) -> Option<bool> {
         [(name, value)] if name == "dryRun" => value.parse().ok(),
         _ => None,
     }
+}
+
+/// A problem of Hawser's own endpoints (RFC 9457). `code` says which; the type says nothing beyond the status.
+pub fn problem(status: u16, code: &'static str, detail: &str) -> Response<Body> {
+    let title = lambda_http::http::StatusCode::from_u16(status);
+    let title = title.ok().and_then(|status| status.canonical_reason());
+    let body = serde_json::json!({
+        "type": "about:blank",
+        "title": title.unwrap_or_default(),
+        "status": status,
+        "detail": detail,
+        "code": code,
+    });
+    let mut response = with_header(
+        json(status, &body),
+        "content-type",
+        "application/problem+json",
+    );
+    response.extensions_mut().insert(Code(code));
+    response
 }
 
 /// Says in a 503 when to ask again, unless it does.

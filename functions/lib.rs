@@ -2,6 +2,7 @@
 //! of the same name in `bin/`, a function in `template.yaml`, a line of the router in `Cargo.toml`, and a sample event in
 //! `tests/events`; a test holds the five against each other.
 
+mod content;
 mod cors;
 pub mod gateway;
 pub mod hawser;
@@ -15,7 +16,12 @@ pub mod runtime;
 pub mod truefoundry;
 pub mod workers;
 
-pub use http::{Request, Response, Streamed, dry_run_response, streamed};
+pub use http::{Request, RequestId, Response, Streamed, dry_run_response, streamed};
+
+/// The document of this API.
+pub mod openapi {
+    pub use crate::hawser::openapi::DOCUMENT;
+}
 
 /// What a sign-in page needs that is not one of the endpoints: that of the local server.
 pub mod sign_in {
@@ -60,6 +66,35 @@ macro_rules! readers {
     };
 }
 
+/// What is known of an endpoint wherever paths are matched. It does not name the handler: a binary that knows all routes is not
+/// linked with all handlers.
+#[derive(Clone, Copy, Debug)]
+pub struct Routed {
+    /// Method and path of each route, but for HEAD where that is answered as GET is.
+    pub routes: &'static [(&'static str, &'static str)],
+    /// The web pages that may read its answers.
+    pub readers: Readers,
+}
+
+impl Routed {
+    /// Method and path of each route.
+    pub fn all_routes(self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let heads = self.has_heads();
+        let heads = self
+            .routes
+            .iter()
+            .filter(move |(m, _)| heads && *m == "GET");
+        let heads = heads.map(|(_, path)| ("HEAD", *path));
+        self.routes.iter().copied().chain(heads)
+    }
+
+    /// Whether it answers HEAD as GET, without the body. Pages do not: to get one may end what it was for, and link scanners
+    /// send HEAD.
+    fn has_heads(self) -> bool {
+        self.readers != Readers::Nobody && self.routes.iter().any(|(method, _)| *method == "GET")
+    }
+}
+
 /// One function behind the gateway.
 pub struct Endpoint {
     /// The same everywhere: binary, template, log.
@@ -74,19 +109,19 @@ pub struct Endpoint {
 impl Endpoint {
     /// Method and path of each route.
     pub fn all_routes(&self) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
-        let heads = self.has_heads();
-        let heads = self
-            .routes
-            .iter()
-            .filter(move |(m, _)| heads && *m == "GET");
-        let heads = heads.map(|(_, path)| ("HEAD", *path));
-        self.routes.iter().copied().chain(heads)
+        self.routed().all_routes()
     }
 
-    /// Whether it answers HEAD as GET, without the body. Pages do not: to get one may end what it was for, and link scanners
-    /// send HEAD.
+    /// Whether it answers HEAD as GET, without the body.
     fn has_heads(&self) -> bool {
-        self.readers != Readers::Nobody && self.routes.iter().any(|(method, _)| *method == "GET")
+        self.routed().has_heads()
+    }
+
+    const fn routed(&self) -> Routed {
+        Routed {
+            routes: self.routes,
+            readers: self.readers,
+        }
     }
 
     /// Whether its answers may be streamed. Such a function is not behind the HTTP API, which would hold them back, but behind
@@ -113,6 +148,12 @@ macro_rules! endpoints {
 
         /// All of them.
         pub const ENDPOINTS: &[Endpoint] = &[$($constant),*];
+
+        /// The routes of all of them.
+        pub(crate) const ROUTED: &[Routed] = &[$(Routed {
+            routes: &[$((stringify!($method), $path)),*],
+            readers: readers!($($readers)?),
+        }),*];
     };
 }
 
@@ -221,5 +262,7 @@ endpoints! {
          POST "/mcp", GET "/mcp", DELETE "/mcp",
          POST "/mcp/{integration}/mcp", GET "/mcp/{integration}/mcp", DELETE "/mcp/{integration}/mcp",
          POST "/{integration}/mcp", GET "/{integration}/mcp", DELETE "/{integration}/mcp"];
+    HAWSER_OPENAPI "hawser-openapi" Buffered hawser::openapi
+        [GET "/openapi.json", GET "/docs", GET "/docs/rapidoc-min.js"] Public;
     HAWSER_UNROUTED "hawser-unrouted" Buffered hawser::unrouted [];
 }

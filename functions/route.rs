@@ -1,11 +1,11 @@
 //! Matching paths to routes as API Gateway's HTTP APIs do: segment by segment, no trailing slash, parameters decoded.
 
-use crate::{ENDPOINTS, Endpoint};
+use crate::{ROUTED, Routed};
 use std::collections::HashMap;
 
 /// The methods that a path takes, in alphabetical order; none if it is not served.
 pub fn methods(path: &str) -> Vec<&'static str> {
-    let routes = ENDPOINTS.iter().flat_map(Endpoint::all_routes);
+    let routes = ROUTED.iter().flat_map(|routed| routed.all_routes());
     let mut methods: Vec<_> = routes
         .filter(|(_, pattern)| capture(pattern, path).is_some())
         .map(|(method, _)| method)
@@ -15,13 +15,13 @@ pub fn methods(path: &str) -> Vec<&'static str> {
     methods
 }
 
-/// The endpoint that a method of a path leads to.
-pub fn find(method: &str, path: &str) -> Option<&'static Endpoint> {
-    let serves = |endpoint: &&Endpoint| {
-        let mut routes = endpoint.all_routes();
+/// The routes of the endpoint that a method of a path leads to.
+pub fn find(method: &str, path: &str) -> Option<&'static Routed> {
+    let serves = |routed: &&Routed| {
+        let mut routes = routed.all_routes();
         routes.any(|(one, pattern)| one == method && capture(pattern, path).is_some())
     };
-    ENDPOINTS.iter().find(serves)
+    ROUTED.iter().find(serves)
 }
 
 /// The values of a pattern's `{parameters}`, if the path fits it.

@@ -1,9 +1,11 @@
 //! Running one endpoint as a Lambda function, and what happens around every request wherever it runs.
 
 use crate::gateway::{self, Event, Streaming, Unreadable};
-use crate::http::{Code, Streamed, buffered, streamed, with_retry};
+use crate::http::{
+    BODY_LIMIT, Code, RequestId, Streamed, buffered, streamed, with_header, with_retry,
+};
 use crate::keep_alive::KeepAlive;
-use crate::{Endpoint, Handler, Request, Response, cors};
+use crate::{Endpoint, Handler, Request, Response, content, cors, hawser};
 use bytes::Bytes;
 use hawser_core::App;
 use hawser_core::sse::is_event_stream;
@@ -21,13 +23,17 @@ impl Endpoint {
     /// Answers one request and logs one line about it: never a path, a query, a header or a body.
     pub async fn answer(&self, app: &App, request: Request) -> Response<Streamed> {
         let (method, started) = (request.method().clone(), Instant::now());
+        let id = request.extensions().get::<RequestId>();
+        let id = id.map(|id| id.0.clone()).unwrap_or_default();
         let mut response = match cors::preflight(app, &request) {
             Some(answer) => streamed(answer),
             None => self.respond(app, request).await,
         };
         guard(response.headers_mut());
+        name_request(response.headers_mut(), &id);
         info!(
             endpoint = self.name,
+            request = id,
             method = method.as_str(),
             status = response.status().as_u16(),
             code = response
@@ -47,9 +53,16 @@ impl Endpoint {
         if is_head {
             *request.method_mut() = Method::GET;
         }
-        let mut response = match &self.handle {
-            Handler::Buffered(handle) => streamed(with_retry(handle(app, &request).await)),
-            Handler::Streaming(handle) => handle(app, &request).await,
+        let mut response = match (
+            content::decode(&mut request, self.body_limit()),
+            &self.handle,
+        ) {
+            (Err(refused), _) => streamed(with_header(refused.into(), "accept-encoding", "gzip")),
+            (Ok(()), Handler::Buffered(handle)) => {
+                content::unmark(&mut request);
+                streamed(with_retry(handle(app, &request).await))
+            }
+            (Ok(()), Handler::Streaming(handle)) => handle(app, &request).await,
         };
         if is_head {
             *response.body_mut() = buffered(Bytes::new());
@@ -58,6 +71,14 @@ impl Endpoint {
         }
         shared.say(response.headers_mut());
         response
+    }
+
+    /// The most bytes of a body that it takes.
+    const fn body_limit(&self) -> usize {
+        match self.handle {
+            Handler::Buffered(_) => BODY_LIMIT,
+            Handler::Streaming(_) => hawser::invoke::BODY_LIMIT,
+        }
     }
 
     /// The same with the whole body, awaited to its end.
@@ -120,6 +141,15 @@ impl Endpoint {
 /// Whether a line can be added to the body.
 fn is_plain_event_stream(headers: &HeaderMap) -> bool {
     is_event_stream(headers) && !headers.contains_key(CONTENT_ENCODING)
+}
+
+/// Names the request in its answer, if it has a name.
+pub fn name_request(headers: &mut HeaderMap, id: &str) {
+    if let Ok(id) = HeaderValue::from_str(id)
+        && !id.is_empty()
+    {
+        headers.insert("hawser-request-id", id);
+    }
 }
 
 /// What every answer says: it is of the type that it names, and, where nothing is said of keeping it, nobody may.

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the bottom up. A name stands for the file or the folder of that name in shared/src.
 LAYERS = [
     ["domain"],
-    ["mcp", "sse", "logs", "egress", "seal", "catalogue", "secret_store"],
+    ["mcp", "sse", "logs", "egress", "seal", "catalogue", "secret_store", "trust_anchors"],
     ["oauth", "table"],
     ["auth"],
     ["state"],

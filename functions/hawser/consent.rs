@@ -2,7 +2,7 @@
 
 use super::browser::cookie_of;
 use super::refusal;
-use crate::http::{Code, Request, Response};
+use crate::http::{Code, Request, Response, with_header};
 use crate::page::{page, redirect};
 use hawser_core::domain::consent_failure::ConsentFailure;
 use hawser_core::domain::credential::Source;
@@ -87,7 +87,10 @@ impl From<Refusal> for Response<Body> {
         let shown = page(status, "Not connected", sentence, None, None);
         let mut response = shown.unwrap_or_else(|_| crate::http::empty(500));
         response.extensions_mut().insert(Code(code));
-        response
+        match status {
+            429 => with_header(response, "retry-after", "600"),
+            _ => response,
+        }
     }
 }
 

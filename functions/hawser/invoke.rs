@@ -54,7 +54,7 @@ use std::pin::pin;
 use tool_filter::{Denied, Filter};
 
 /// The largest body that is forwarded, in bytes.
-const BODY_LIMIT: usize = 4 << 20;
+pub(crate) const BODY_LIMIT: usize = 4 << 20;
 /// The header by which a client asks for the events after the last one that it got.
 const LAST_EVENT_ID: &str = "last-event-id";
 
@@ -196,17 +196,23 @@ async fn pass_on(
         // The person has taken their time.
         allowed = allow(app, inbound, inbound.find(app).await?)?;
     }
-    if allowed.is_pending()
-        && inbound.is_sent_by(&Method::DELETE)
-        && let Some(answer) = handshake::closed(app, &allowed).await?
-    {
-        return Ok(answer);
+    if allowed.is_pending() && inbound.is_sent_by(&Method::DELETE) {
+        if let Some(answer) = handshake::closed(app, &allowed).await? {
+            return Ok(answer);
+        }
+        // Another request has opened it at the server, which has to hear of it now.
+        allowed = allow(app, inbound, inbound.find(app).await?)?;
     }
     if let Some(answer) = connect::connected(app, inbound, &allowed).await? {
         return Ok(answer);
     }
     if allowed.is_pending() && allowed.is_reopened() && inbound.is_notice() {
         return Ok(handshake::accepted());
+    }
+    if inbound.is_sent_by(&Method::GET)
+        && let Some(answer) = handshake::caught_up(app, &allowed).await?
+    {
+        return Ok(answer);
     }
     // What is asked for is judged only if there is something to filter.
     let inspects = allowed.hiding().is_some() || allowed.reach != Reach::All;
@@ -362,7 +368,10 @@ async fn follow_session(
         && inbound.is_sent_by(&Method::DELETE)
         && (status.is_success() || status.as_u16() == 404)
     {
-        proxy::close_session(app, &allowed.at.caller, session).await?;
+        let closed = proxy::close_session(app, &allowed.at.caller, session).await?;
+        if !closed {
+            return Err(Error::Contended.into());
+        }
     }
     let theirs = answer.headers().get(mcp::SESSION_HEADER);
     let theirs = theirs.and_then(|id| id.to_str().ok());
@@ -378,8 +387,10 @@ async fn follow_session(
     if !inbound.initializes() || !status.is_success() {
         return Ok(None);
     }
-    let said: Value = params(inbound.body());
-    let ours = proxy::keep_session(app, &allowed.at, theirs, &said).await?;
+    // To the clients of a Kambrium connection a session is over with its credential.
+    let resumes = !permission::is_kambrium(&allowed.at.caller);
+    let said: Option<Value> = resumes.then(|| params(inbound.body()));
+    let ours = proxy::keep_session(app, &allowed.at, theirs, said.as_ref()).await?;
     Ok(Some(ours))
 }
 

@@ -20,6 +20,7 @@ pub mod list_receipts;
 pub mod list_token_keys;
 mod oauth_client;
 pub mod offboard_subject;
+pub mod openapi;
 mod problem;
 pub mod protected_resource;
 mod refusal;
@@ -58,6 +59,25 @@ async fn admit<T>(
             Err(problem)
         }
     }
+}
+
+/// The key by which a client names a request that is to be carried out once: visible characters, in quotes or without.
+fn idempotency_key(request: &Request) -> Result<Option<String>, Problem> {
+    let name = "Idempotency-Key";
+    let mut sent = request.headers().get_all(name).iter();
+    let (Some(value), more) = (sent.next(), sent.next()) else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or_default().trim();
+    let quoted = text
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'));
+    let key = quoted.unwrap_or(text);
+    let is_visible = key.bytes().all(|b| b.is_ascii_graphic() && b != b'"');
+    if more.is_some() || !is_visible || !(1..=255).contains(&key.len()) {
+        return Err(Problem::Invalid(name));
+    }
+    Ok(Some(key.to_owned()))
 }
 
 /// The value of a query parameter; an empty value counts as absent.

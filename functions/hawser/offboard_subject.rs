@@ -2,9 +2,10 @@
 //! server. The second names the subject in its body, for a gateway carries no `/` in a part of a path.
 
 use super::problem::Problem;
-use super::{admit, present};
+use super::{admit, idempotency_key, present};
 use crate::http::{self, Request, Response, dry_run_response_with_logins, json, path_parameter};
 use hawser_core::App;
+use hawser_core::domain::idempotency::Keyed;
 use hawser_core::domain::subject::{Subject, SubjectType};
 use hawser_core::operations::{Removal, Unchecked, subjects};
 use lambda_http::Body;
@@ -24,13 +25,13 @@ struct Asked {
 }
 
 /// Returns 200 with the receipt once no credential of the subject can be read any more, and 202 while some still may be. A repeat
-/// returns 200 with a receipt that counts nothing. The subject need not be known elsewhere. With `dryRun=true` nothing changes,
+/// returns 200 with a receipt that counts nothing, but with the same `Idempotency-Key` the receipt of the first. The subject need not be known elsewhere. With `dryRun=true` nothing changes,
 /// and the response counts what would be removed.
 ///
 /// # Errors
 /// [`Problem`].
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
-    let (who, (subject, dry_run)) = admit(app, request, parse(request)).await?;
+    let (who, (subject, dry_run, key)) = admit(app, request, parse(request)).await?;
     let caller = app.identify(who).await?;
     let subject = Unchecked::new(caller, subject).permit(|caller, subject| {
         let allowed = caller.manages_tenant() || caller.subject() == subject;
@@ -40,7 +41,14 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
             Err(Problem::NotManager)
         }
     })?;
-    Ok(match subjects::offboard(app, &subject, dry_run).await? {
+    let asked = [
+        "offboard",
+        subject.found.kind().as_str(),
+        subject.found.id(),
+    ];
+    let once = key.map(|key| Keyed::new(subject.caller.subject(), &key, &asked));
+    let removal = subjects::offboard(app, &subject, dry_run, once.as_ref()).await?;
+    Ok(match removal {
         Removal::Planned(preview) => {
             let near = subjects::near_matches(app, &subject.caller.tenant, &subject.found).await?;
             let mut data = dry_run_response_with_logins(&preview);
@@ -56,7 +64,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
     })
 }
 
-fn parse(request: &Request) -> Result<(Subject, bool), Problem> {
+fn parse(request: &Request) -> Result<(Subject, bool, Option<String>), Problem> {
     let asked = if *request.method() == Method::POST {
         serde_json::from_slice(http::body(request)).map_err(|_| Problem::Invalid("body"))?
     } else {
@@ -71,5 +79,5 @@ fn parse(request: &Request) -> Result<(Subject, bool), Problem> {
         .ok_or(Problem::Invalid("subjectType"))?;
     let subject = Subject::new(kind, &asked.subject_id).ok_or(Problem::Invalid("subjectId"))?;
     let dry_run = http::dry_run(request).ok_or(Problem::Invalid("dryRun"))?;
-    Ok((subject, dry_run || asked.dry_run))
+    Ok((subject, dry_run || asked.dry_run, idempotency_key(request)?))
 }

@@ -1,9 +1,8 @@
-//! How Hawser's own endpoints say no: `{"code": ..., "message": ...}`.
+//! How Hawser's own endpoints say no: problem details (RFC 9457).
 
-use crate::http::{Code, Response, json, with_header, with_scope_to_manage};
+use crate::http::{Response, problem as details, with_header, with_scope_to_manage};
 use hawser_core::Error;
 use lambda_http::Body;
-use serde_json::json;
 use tracing::error;
 
 /// One refusal.
@@ -39,7 +38,7 @@ impl From<Error> for Problem {
 
 impl From<Problem> for Response<Body> {
     fn from(problem: Problem) -> Self {
-        let (status, code, message) = match &problem {
+        let (status, code, detail) = match &problem {
             Problem::Invalid(parameter) => (
                 400,
                 "INVALID_REQUEST",
@@ -90,6 +89,11 @@ impl From<Problem> for Response<Body> {
                 "PERMISSION_DENIED",
                 "This token is for calls to MCP servers only.".to_owned(),
             ),
+            Problem::Domain(Error::KeyReused) => (
+                422,
+                "IDEMPOTENCY_KEY_REUSED",
+                "Another request had this Idempotency-Key.".to_owned(),
+            ),
             Problem::Domain(cause @ Error::Unavailable(_)) => {
                 error!(%cause, "the request failed");
                 (
@@ -103,8 +107,7 @@ impl From<Problem> for Response<Body> {
                 (500, "INTERNAL_ERROR", "Internal error.".to_owned())
             }
         };
-        let mut response = json(status, &json!({"code": code, "message": message}));
-        response.extensions_mut().insert(Code(code));
+        let response = details(status, code, &detail);
         match problem {
             Problem::Domain(Error::ForCallsOnly) => with_scope_to_manage(response),
             Problem::MethodNotAllowed(allow) => with_header(response, "allow", &allow),

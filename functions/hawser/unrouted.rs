@@ -5,7 +5,7 @@
 //! (decision 31). They are sent on to `/mcp/{integration}/mcp`, with method and body.
 
 use super::problem::Problem;
-use crate::http::{Request, Response, empty, json, with_header};
+use crate::http::{Request, Response, empty, json, problem, with_header};
 use crate::route::{capture, methods};
 use crate::{kambrium, langsmith, truefoundry};
 use hawser_core::App;
@@ -34,6 +34,8 @@ pub enum Unrouted {
     Hawser(Problem),
     /// Elsewhere; with the methods that the path does take.
     Nobodys(Option<String>),
+    /// Elsewhere, and the path is served: the body's content coding is not taken.
+    UnsupportedCoding,
 }
 
 /// Returns the error. Nothing is read, so nobody is authenticated.
@@ -50,24 +52,64 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Unro
         return Ok(with_header(empty(308), "location", &there));
     }
     let allow = (!methods.is_empty() && !elsewhere).then(|| methods.join(", "));
-    let under = |base: &str| {
-        path.strip_prefix(base)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    Err(if under("/api/svc/v1") {
-        use truefoundry::Problem;
-        Unrouted::Truefoundry(allow.map_or(Problem::PathNotFound, Problem::MethodNotAllowed))
-    } else if under("/api/v1") || under("/api/mcp-servers") {
-        use kambrium::Problem;
-        Unrouted::Kambrium(allow.map_or(Problem::PathNotFound, Problem::MethodNotAllowed))
-    } else if OWN.iter().any(|base| under(base)) {
-        Unrouted::Hawser(allow.map_or(Problem::PathNotFound, Problem::MethodNotAllowed))
-    } else if under("/v1") {
-        use langsmith::Problem;
-        Unrouted::Langsmith(allow.map_or(Problem::PathNotFound, Problem::MethodNotAllowed))
-    } else {
-        Unrouted::Nobodys(allow)
+    Err(match Whose::of(path) {
+        Whose::Truefoundry => {
+            use truefoundry::Problem;
+            Unrouted::Truefoundry(allow.map_or(Problem::PathNotFound, Problem::MethodNotAllowed))
+        }
+        Whose::Kambrium => {
+            use kambrium::Problem;
+            Unrouted::Kambrium(allow.map_or(Problem::PathNotFound, Problem::MethodNotAllowed))
+        }
+        Whose::Langsmith => {
+            use langsmith::Problem;
+            Unrouted::Langsmith(allow.map_or(Problem::PathNotFound, Problem::MethodNotAllowed))
+        }
+        Whose::Hawser => {
+            Unrouted::Hawser(allow.map_or(Problem::PathNotFound, Problem::MethodNotAllowed))
+        }
+        Whose::Nobodys => Unrouted::Nobodys(allow),
     })
+}
+
+/// Whose words a path is answered in.
+enum Whose {
+    Truefoundry,
+    Kambrium,
+    Langsmith,
+    Hawser,
+    Nobodys,
+}
+
+impl Whose {
+    fn of(path: &str) -> Self {
+        let under = |base: &str| {
+            path.strip_prefix(base)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if under("/api/svc/v1") {
+            Self::Truefoundry
+        } else if under("/api/v1") || under("/api/mcp-servers") {
+            Self::Kambrium
+        } else if OWN.iter().any(|base| under(base)) {
+            Self::Hawser
+        } else if under("/v1") {
+            Self::Langsmith
+        } else {
+            Self::Nobodys
+        }
+    }
+}
+
+/// The refusal of a body whose content coding is not taken at this path. Hawser's own paths, and those of OAuth, are answered as
+/// the gateway would.
+pub(crate) fn unsupported_coding(path: &str) -> Unrouted {
+    match Whose::of(path) {
+        Whose::Truefoundry => Unrouted::Truefoundry(truefoundry::Problem::UnsupportedCoding),
+        Whose::Kambrium => Unrouted::Kambrium(kambrium::Problem::UnsupportedCoding),
+        Whose::Langsmith => Unrouted::Langsmith(langsmith::Problem::UnsupportedCoding),
+        Whose::Hawser | Whose::Nobodys => Unrouted::UnsupportedCoding,
+    }
 }
 
 impl From<Unrouted> for Response<Body> {
@@ -76,6 +118,11 @@ impl From<Unrouted> for Response<Body> {
             Unrouted::Truefoundry(problem) => problem.into(),
             Unrouted::Kambrium(problem) => problem.into(),
             Unrouted::Langsmith(problem) => problem.into(),
+            Unrouted::UnsupportedCoding => problem(
+                415,
+                "UNSUPPORTED_CONTENT_ENCODING",
+                "The body must be sent as it is, or with gzip.",
+            ),
             Unrouted::Hawser(problem) => problem.into(),
             Unrouted::Nobodys(None) => json(404, &json!({"message": "Not Found"})),
             Unrouted::Nobodys(Some(allow)) => with_header(

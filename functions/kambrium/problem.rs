@@ -15,6 +15,8 @@ use tracing::error;
 /// An error answer.
 #[derive(Debug)]
 pub enum Problem {
+    /// The body's content coding is not taken.
+    UnsupportedCoding,
     /// No such path.
     PathNotFound,
     /// The path supports these methods only.
@@ -85,6 +87,9 @@ impl Problem {
             number,
             refusal,
         } = match self {
+            Self::UnsupportedCoding => {
+                return said(415, "unsupported_coding", "Unsupported Media Type");
+            }
             Self::PathNotFound => return said(404, "path_not_found", "Not Found"),
             Self::MethodNotAllowed(_) => {
                 return said(405, "method_not_allowed", "Method Not Allowed");
@@ -173,6 +178,7 @@ impl Problem {
                 | Error::TooManyConsents
                 | Error::NameTaken
                 | Error::Contended
+                | Error::KeyReused
                 | Error::WouldVoidCredentials { .. }
                 | Error::Unavailable(_)
                 | Error::Internal(_),

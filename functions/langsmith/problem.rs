@@ -56,6 +56,8 @@ pub enum Problem {
     BadUpstreamAnswer,
     /// The server speaks HTTP with SSE, the transport of 2024-11-05.
     LegacySseTransport,
+    /// The body's content coding is not taken.
+    UnsupportedCoding,
     /// No such path.
     PathNotFound,
     /// The path supports these methods only.
@@ -187,6 +189,11 @@ impl Problem {
                 "mcp_server_bad_response",
                 "Register the server's Streamable HTTP address: it speaks HTTP+SSE of 2024-11-05, which is not supported",
             ),
+            Self::UnsupportedCoding => said(
+                415,
+                "unsupported_content_encoding",
+                "Send the body as it is, or with gzip: its content coding is not supported",
+            ),
             Self::PathNotFound => said(404, "route_not_found", "Verify the path: no such route"),
             Self::MethodNotAllowed(methods) => (
                 405,
@@ -282,6 +289,7 @@ fn domain(error: &Error) -> (u16, &'static str, String) {
         | Error::NameTaken
         | Error::WouldVoidCredentials { .. }
         | Error::LimitReached
+        | Error::KeyReused
         | Error::Internal(_) => (500, "internal_error", "Try again later: internal error"),
     };
     (status, code, detail.to_owned())

@@ -31,6 +31,8 @@ pub enum Problem {
     TenantAdminRequired,
     /// The body is larger than the limit.
     BodyTooLarge,
+    /// The body's content coding is not taken.
+    UnsupportedCoding,
     /// No such path.
     PathNotFound,
     /// The path takes other methods only; these.
@@ -119,6 +121,11 @@ impl Problem {
                 said(403, "TENANT_ADMIN_REQUIRED", "This call is for tenant admins only.")
             }
             Self::BodyTooLarge => said(413, "BODY_TOO_LARGE", "The request body is larger than 256 KiB."),
+            Self::UnsupportedCoding => said(
+                415,
+                "UNSUPPORTED_CONTENT_ENCODING",
+                "The body must be sent as it is, or with gzip.",
+            ),
             Self::PathNotFound => said(404, "NOT_FOUND", "There is no such path."),
             Self::MethodNotAllowed(_) => said(405, "METHOD_NOT_ALLOWED", "This path does not take this method."),
             Self::Domain(Error::Unauthenticated(_)) => {
@@ -167,7 +174,11 @@ impl Problem {
                 said(503, "UNAVAILABLE", "The service cannot answer now.")
             }
             Self::Domain(
-                Error::Internal(_) | Error::LimitReached | Error::SessionNotFound | Error::Oauth(_),
+                Error::Internal(_)
+                | Error::KeyReused
+                | Error::LimitReached
+                | Error::SessionNotFound
+                | Error::Oauth(_),
             ) => said(500, "INTERNAL_ERROR", "Internal error."),
         }
     }

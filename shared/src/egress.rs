@@ -11,7 +11,7 @@ pub(crate) mod testing;
 pub use private::{NotAHost, PrivateHosts};
 pub use rule::{is_loopback, is_public};
 
-use crate::{Error, Result};
+use crate::{Error, Result, trust_anchors};
 use bytes::Bytes;
 use coding::Decoder;
 use reqwest::Method;
@@ -172,7 +172,8 @@ impl Egress {
     }
 
     fn with_rules(rule: Rule, resolver: impl Resolve + 'static) -> Result<Self> {
-        let client = reqwest::Client::builder()
+        // Only the local server reaches loopback. It trusts what its machine trusts.
+        let client = trust_anchors::http_client(rule.loopback)?
             .dns_resolver(resolver)
             .https_only(!rule.loopback && !rule.private.any_http())
             .redirect(reqwest::redirect::Policy::none())

@@ -20,7 +20,7 @@
 //! | [`state`] | What a process builds once, such as [`App`] |
 //! | [`auth`] | Who is calling |
 //! | [`oauth`], [`table`] | Requests to issuers; the table |
-//! | [`egress`], [`seal`], [`catalogue`], [`secret_store`], [`mcp`], [`sse`], [`logs`] | The way out, encryption, the operator's file, protocols |
+//! | [`egress`], [`seal`], [`catalogue`], [`secret_store`], [`mcp`], [`sse`], [`logs`], `trust_anchors` | The way out, encryption, the operator's file, protocols |
 //! | [`domain`] | Entities, free of HTTP and of DynamoDB |
 //!
 //! URLs that were learned from outside are called through [`egress`] alone, and only [`seal`] sees a key.
@@ -38,6 +38,7 @@ pub mod secret_store;
 pub mod sse;
 pub mod state;
 pub mod table;
+mod trust_anchors;
 
 pub use domain::error::{Error, Result};
 pub use state::app::App;

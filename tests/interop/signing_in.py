@@ -15,7 +15,7 @@ import subprocess
 from contracts import MCP, TrueFoundry
 from pages import Chromium
 from parts import HERE, Process, Since, free_port, wait_for
-from steps import assert_alive, assert_ended, assert_revoked
+from steps import assert_alive, assert_ended, assert_revoked, revoked, settled
 
 # How an application gets its person to connect upstream: its SDK asks them and repeats the call (ASKED); the application opens
 # the address of the error -32042, and the person calls again (OPENED); or the result of the tool says so to whoever reads it
@@ -160,7 +160,8 @@ def at_provider(world):
     client = CLIENT | {"redirect_uris": [f"{hawser.url}/oauth/signed-in"]}
     command = ["node", str(world.tools / "issuer" / "provider.mjs"), str(port), json.dumps(client)]
     Process(command, world.folder / "provider.log").ready()
-    return hawser, ["Sign-in", "Authorize"], []
+    # A login that ends is over there, too: the provider asks its person again.
+    return hawser, ["Sign-in", "Authorize"], ["Authorize"]
 
 
 @functools.cache
@@ -180,6 +181,7 @@ class Use:
 
     def __init__(self, world, kind, place, browser):
         self.kind, self.person = APPLICATIONS[kind], Person(browser, f"{kind}-{place}")
+        self.place, self.folder = place, world.folder
         self.hawser, self.first, self.again = PLACES[place](world)
         self.connection = TrueFoundry(self.hawser, world.site("dynamic"))
         self.site, self.since = self.connection.site, Since(self.connection.site.issuer)
@@ -211,6 +213,22 @@ class Use:
         assert ways == [[f"Connect {self.connection.name}", "Connected"]], (ways, called)
         assert not called["is_error"], called
         return called["text"]
+
+    def end_login(self):
+        """Ends it, at the provider as well, where that gave a token for it."""
+        ended, before = self.login(), self.revoked_at_provider()
+        answer = self.hawser.call(200, "DELETE", f"/v1/logins/{ended['id']}").json["data"]
+        receipt = settled(self.hawser, answer["id"])
+        at_provider = int(self.place == "provider")
+        assert revoked(receipt) == receipt["removed"].get("providerTokens", 0) == at_provider, receipt
+        assert self.revoked_at_provider() - before == at_provider
+        return ended
+
+    def revoked_at_provider(self):
+        """How often the provider says that it has revoked what it had given."""
+        log = self.folder / "provider.out"
+        said = log.read_text() if log.exists() else ""
+        return said.count('"event":"revoked"')
 
     def end_credential(self):
         body = {"authSource": "oauth", "subjectId": self.person.name, "subjectType": "user"}
@@ -244,9 +262,7 @@ def signed_in_connected_and_called(use, application):
 
 def login_ends(use, application):
     """The next call is refused, and the application signs in anew; the person's credential is where it was."""
-    ended = use.login()
-    answer = use.hawser.call(200, "DELETE", f"/v1/logins/{ended['id']}").json["data"]
-    assert answer["state"] == "complete", answer
+    ended = use.end_login()
     # Some open a stream of their own accord, until now.
     seen = len(use.site.server.requests())
     arrived = []

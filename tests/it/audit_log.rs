@@ -200,8 +200,8 @@ async fn the_audit_log_is_for_admins_of_its_tenant() {
     admin.register("wiki", per_user(), &["ada"]).await;
     assert_eq!(hawser.anonymous().get(AUDIT).await.status, 401);
     let manager = hawser.caller("acme", "m", json!({"roles": ["mcp-server-manager"]}));
-    let refused = json!({"code": "PERMISSION_DENIED",
-                         "message": "The audit log needs the role of an admin of the tenant."});
+    let refused = json!({"type": "about:blank", "title": "Forbidden", "status": 403, "code": "PERMISSION_DENIED",
+                         "detail": "The audit log needs the role of an admin of the tenant."});
     manager.get(AUDIT).await.is(403, refused);
     let empty = json!({"data": [], "next": null});
     hawser.admin("other").get(AUDIT).await.is(200, empty);

@@ -458,7 +458,7 @@ async fn two_offboardings_at_once_have_numbers_of_their_own() {
         };
         let event = scene.event(Action::SubjectOffboarded);
         let table = &scene.hawser.app.table;
-        let begun = table.begin_offboarding(&offboarding, &receipt, &event);
+        let begun = table.begin_offboarding(&offboarding, &receipt, &event, None);
         begun.await.unwrap()
     };
     assert!(begin(1).await);

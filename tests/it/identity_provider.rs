@@ -44,6 +44,10 @@ struct State {
     named: bool,
     /// How often its metadata was asked for.
     described: usize,
+    /// Whether it has no revocation endpoint.
+    revokes_nothing: bool,
+    /// The tokens that were presented at its revocation endpoint.
+    revoked: Vec<String>,
 }
 
 /// The provider.
@@ -98,6 +102,7 @@ fn serve(mut stream: TcpStream, serving: &(String, Identity, Arc<Mutex<State>>, 
             answer
         }
         "/keys" => (200, identity.key_set()),
+        "/revoke" => revoked(&mut state.lock().unwrap(), &body),
         "/token" => {
             let answer = tokens(issuer, identity, state, &body);
             gate.pass();
@@ -120,6 +125,9 @@ fn described(issuer: &str, state: &mut State) -> (u16, Value) {
         return (500, Value::Null);
     }
     let mut document = metadata(issuer);
+    if !state.revokes_nothing {
+        document["revocation_endpoint"] = format!("{issuer}/revoke").into();
+    }
     if state.named {
         document["authorization_response_iss_parameter_supported"] = true.into();
     }
@@ -225,6 +233,22 @@ impl Provider {
         self.gate.set(held);
     }
 
+    /// It has no revocation endpoint from now on.
+    pub fn revokes_nothing(&self) {
+        self.state.lock().unwrap().revokes_nothing = true;
+    }
+
+    /// The tokens that it was told to revoke, each once, in the order of the first time.
+    pub fn revoked(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        for token in &self.state.lock().unwrap().revoked {
+            if !all.contains(token) {
+                all.push(token.clone());
+            }
+        }
+        all
+    }
+
     /// It says from now on that its answers name it.
     pub fn names_itself(&self) {
         self.state.lock().unwrap().named = true;
@@ -273,6 +297,21 @@ fn tokens(issuer: &str, identity: &Identity, state: &Mutex<State>, body: &[u8]) 
     (200, answer)
 }
 
+/// RFC 7009: it knows the client, and says yes to every token.
+fn revoked(state: &mut State, body: &[u8]) -> (u16, Value) {
+    if state.away {
+        return (503, Value::Null);
+    }
+    let form: HashMap<String, String> = parse(body).into_owned().collect();
+    let text = |name: &str| form.get(name).map_or("", String::as_str);
+    if text("client_id") != CLIENT || text("client_secret") != SECRET {
+        return (401, json!({"error": "invalid_client"}));
+    }
+    assert_eq!(form["token_type_hint"], "refresh_token");
+    state.revoked.push(form["token"].clone());
+    (200, Value::Null)
+}
+
 /// Its refresh token of this number, counted from 0.
 fn refresh_token(number: usize) -> String {
     match number {
@@ -286,7 +325,8 @@ fn refreshed(identity: &Identity, state: &mut State, token: &str) -> (u16, Value
     if state.away {
         return (500, Value::Null);
     }
-    let is_current = token == refresh_token(state.replaced);
+    let is_revoked = state.revoked.iter().any(|one| one == token);
+    let is_current = token == refresh_token(state.replaced) && !is_revoked;
     let Some(claims) = state.vouched.clone().filter(|_| is_current) else {
         return (400, json!({"error": "invalid_grant"}));
     };

@@ -164,9 +164,11 @@ async fn every_endpoint_has_a_sample_event_that_it_answers() {
         };
         assert_eq!(matched, event["pathParameters"], "{}", endpoint.name);
         let text = text.replace("TOKEN", token);
+        let id = event["requestContext"]["requestId"].as_str().unwrap();
         if endpoint.streams() {
             let event = serde_json::from_str(&text).unwrap();
-            let (status, _, body) = rest_api::call(&hawser, event).await;
+            let (status, headers, body) = rest_api::call(&hawser, event).await;
+            assert_eq!(headers["hawser-request-id"], id);
             // There is no such server.
             assert_eq!(
                 (status, &body["error"]["code"]),
@@ -178,6 +180,7 @@ async fn every_endpoint_has_a_sample_event_that_it_answers() {
         let event = serde_json::from_str(&text).unwrap();
         let answer = endpoint.answer_event(&hawser.app, event).await;
         assert!(answer.status_code < 500, "{}: {answer:?}", endpoint.name);
+        assert_eq!(answer.headers["hawser-request-id"], id);
         // Its callers are the clients of connections.
         let by_client = endpoint.name == "kambrium-issue-token";
         assert_eq!(

@@ -2,11 +2,11 @@
 //! told once.
 
 use crate::harness::{Answer, Cut, Ground, Hawser, ample};
-use crate::identity_provider::Provider;
+use crate::identity_provider::{CLIENT, Provider};
 use crate::login_endings::{WAYS, end};
 use crate::logins::*;
 use hawser_core::operations::scheduler::process_due;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 type At = fn(usize) -> Cut;
@@ -27,10 +27,24 @@ struct Doomed {
     old: String,
 }
 
+/// What the provider gives for the last refresh of a doomed login.
+const GIVEN: &str = "provider-refresh-2";
+
+/// A process whose people sign in at this provider.
+async fn start(ground: &Arc<Ground>, provider: &Provider) -> Hawser {
+    let settings = provider.settings();
+    Hawser::by_hand_configured(ground.clone(), |config| config.sign_in = settings).await
+}
+
 impl Doomed {
-    async fn begin(hawser: &Hawser) -> Self {
+    async fn begin(hawser: &Hawser, provider: &Provider) -> Self {
         let mut allowed = allowed(hawser, "acme", "user:ada").await;
         allowed.identity.roles.clear();
+        allowed.provider_token = Some("provider-refresh".into());
+        let end = hawser.app.now().seconds() + DAY;
+        provider.vouches_for(Some(json!({
+            "iss": provider.issuer, "aud": CLIENT, "sub": "ada", "exp": end,
+        })));
         let code = code(hawser, allowed).await;
         let first = Tokens::of(&redeem(hawser, &code).await);
         let old = first.refresh.clone();
@@ -66,9 +80,9 @@ async fn logins(ground: &Ground) -> Vec<Value> {
 async fn dies_at(how: &str, cause: &str, cut: Cut, k: usize) -> bool {
     let why = format!("{how} {cut:?}");
     let is_asked_for = WAYS.iter().any(|(one, _)| *one == how);
-    let ground = Ground::new().await;
-    let hawser = Hawser::on(ground.clone()).await;
-    let doomed = Doomed::begin(&hawser).await;
+    let (ground, provider) = (Ground::new().await, Provider::start());
+    let hawser = start(&ground, &provider).await;
+    let doomed = Doomed::begin(&hawser, &provider).await;
     let other = sign_in(&hawser, "user:bob").await;
     let before = logins(&ground).await;
     let done = if is_asked_for { 200 } else { 400 };
@@ -77,7 +91,7 @@ async fn dies_at(how: &str, cause: &str, cut: Cut, k: usize) -> bool {
     let reached = hawser.wire.sent().len() > k;
     hawser.die().await;
 
-    let next = Hawser::on(ground.clone()).await;
+    let next = start(&ground, &provider).await;
     // What was begun durably goes on without the call.
     while process_due(&next.app, ample()).await.unwrap() {}
     assert!(works(&next, &other).await, "{why}");
@@ -88,6 +102,7 @@ async fn dies_at(how: &str, cause: &str, cut: Cut, k: usize) -> bool {
         assert!(reached && answer.status >= 500, "{why}: {answer:?}");
         assert_eq!((logins(&ground).await, told.len()), (before, 0), "{why}");
         assert_eq!(receipts, 0, "{why}");
+        assert_eq!(provider.revoked(), Vec::<String>::new(), "{why}");
         let again = doomed.end(&next, how).await;
         assert_eq!(again.status, done, "{why}");
     } else {
@@ -105,6 +120,8 @@ async fn dies_at(how: &str, cause: &str, cut: Cut, k: usize) -> bool {
     }
     assert!(!works(&next, &doomed.tokens).await, "{why}");
     next.run_workers().await;
+    // In the end the provider knows as well.
+    assert_eq!(provider.revoked(), [GIVEN], "{why}");
     reached
 }
 
@@ -127,15 +144,10 @@ async fn an_end_survives_a_crash_anywhere() {
 /// The provider vouches for nobody any more, and the process dies on the way to ending the login.
 #[tokio::test]
 async fn an_end_by_the_provider_survives_a_crash_anywhere() {
-    let provider = Provider::start();
-    let start = async |ground: &Arc<Ground>| {
-        let settings = provider.settings();
-        Hawser::by_hand_configured(ground.clone(), |config| config.sign_in = settings).await
-    };
     for cut in CUTS {
         for k in 0.. {
-            let ground = Ground::new().await;
-            let hawser = start(&ground).await;
+            let (ground, provider) = (Ground::new().await, Provider::start());
+            let hawser = start(&ground, &provider).await;
             let mut allowed = allowed(&hawser, "acme", "user:ada").await;
             allowed.provider_token = Some("provider-refresh".into());
             let tokens = signed_in_as(&hawser, allowed).await;
@@ -144,7 +156,7 @@ async fn an_end_by_the_provider_survives_a_crash_anywhere() {
             let reached = hawser.wire.sent().len() > k;
             hawser.die().await;
 
-            let next = start(&ground).await;
+            let next = start(&ground, &provider).await;
             let why = format!("{:?}: {answer:?}", cut(k));
             if works(&next, &tokens).await {
                 assert!(reached && answer.status >= 500, "{why}");
@@ -166,6 +178,7 @@ async fn an_end_by_the_provider_survives_a_crash_anywhere() {
             );
             assert_eq!(logins(&ground).await, Vec::<Value>::new(), "{why}");
             next.run_workers().await;
+            assert_eq!(provider.revoked(), ["provider-refresh"], "{why}");
             if !reached {
                 assert!(k > 3, "{k} requests");
                 break;

@@ -276,3 +276,86 @@ async fn a_provider_that_is_away_is_asked_for_its_metadata_by_one_at_a_time() {
     let asked = stage.provider.described() - before;
     assert!((1..=2).contains(&asked), "{asked}");
 }
+
+/// Nobody waits for a provider that does not answer as long as what it has said of itself lately serves.
+#[tokio::test]
+async fn a_provider_that_is_away_is_asked_for_its_metadata_again_after_a_while() {
+    let mut stage = Stage::set().await;
+    stage.vouches_for("ada", &["admin"]);
+    stage.refresh().await;
+    stage.hawser.pass(300);
+    stage.provider.is_away(true);
+    let before = stage.provider.described();
+    for _ in 0..3 {
+        stage.refresh().await;
+    }
+    assert_eq!(stage.provider.described() - before, 1);
+    stage.hawser.pass(9);
+    stage.refresh().await;
+    assert_eq!(stage.provider.described() - before, 1);
+    stage.hawser.pass(1);
+    stage.refresh().await;
+    assert_eq!(stage.provider.described() - before, 2);
+    stage.provider.is_away(false);
+    stage.hawser.pass(10);
+    stage.refresh().await;
+    assert_eq!(stage.provider.described() - before, 3);
+    assert!(stage.is_admin().await);
+    // A day after it was last read it serves no more.
+    stage.hawser.pass(DAY);
+    stage.provider.is_away(true);
+    stage.refresh().await;
+    stage.refresh().await;
+    assert_eq!(stage.provider.described() - before, 5);
+}
+
+/// The store is away while the provider says that it does not let the person in any more.
+#[tokio::test]
+async fn that_a_provider_vouches_no_longer_is_stored_when_the_store_is_back() {
+    let stage = Stage::set().await;
+    stage.provider.holds(true);
+    let (hawser, provider) = (&stage.hawser, &stage.provider);
+    let going_on = async {
+        soon(async {
+            while provider.asked().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        hawser.wire.arm(Some(Cut::Away(0, 3)));
+        provider.holds(false);
+    };
+    let (refused, ()) = tokio::join!(refresh(hawser, &stage.tokens.refresh), going_on);
+    is_refused(&refused, 400, "invalid_grant");
+    assert!(hawser.wire.sent().len() > 3, "the store was away");
+    assert!(!works(hawser, &stage.tokens).await);
+    assert_eq!(ends(hawser).await[0]["cause"], "not-vouched");
+    hawser.run_workers().await;
+}
+
+/// What a provider says of roles counts from when it was asked.
+#[tokio::test]
+async fn a_slow_answer_makes_roles_no_younger() {
+    let mut stage = Stage::set().await;
+    stage.vouches_for("ada", &["admin"]);
+    stage.provider.holds(true);
+    let (hawser, provider) = (&stage.hawser, &stage.provider);
+    let going_on = async {
+        soon(async {
+            while provider.asked().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        hawser.pass(60);
+        provider.holds(false);
+    };
+    let (next, ()) = tokio::join!(refresh(hawser, &stage.tokens.refresh), going_on);
+    stage.tokens = Tokens::of(&next);
+    stage.hawser.pass(DAY - 61);
+    stage.provider.is_away(true);
+    stage.refresh().await;
+    assert!(stage.is_admin().await);
+    stage.hawser.pass(1);
+    assert!(!stage.is_admin().await);
+}

@@ -125,8 +125,8 @@ async fn everything_of_one_subject_goes_and_nothing_of_others() {
 #[tokio::test]
 async fn managers_offboard_anyone_and_everyone_themselves() {
     let hawser = Hawser::start().await;
-    let denied = json!({"code": "PERMISSION_DENIED",
-                        "message": "Acting for another subject needs the role of an admin or manager of the tenant."});
+    let denied = json!({"type": "about:blank", "title": "Forbidden", "status": 403, "code": "PERMISSION_DENIED",
+                        "detail": "Acting for another subject needs the role of an admin or manager of the tenant."});
     let refused = hawser
         .caller("acme", "bob", json!({"roles": ["mcp-server-user"]}))
         .delete(ADA)
@@ -159,7 +159,7 @@ async fn managers_offboard_anyone_and_everyone_themselves() {
         admin
             .delete(path)
             .await
-            .is(400, json!({"code": "INVALID_REQUEST", "message": message}));
+            .is(400, json!({"type": "about:blank", "title": "Bad Request", "status": 400, "code": "INVALID_REQUEST", "detail": message}));
     }
     assert_eq!(
         admin

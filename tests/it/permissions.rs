@@ -43,7 +43,7 @@ const AT_AN_INTEGRATION: [u16; 20] = [
 ];
 
 /// What each kind is answered at each endpoint.
-const ROWS: [(&str, [u16; 20]); 63] = [
+const ROWS: [(&str, [u16; 20]); 64] = [
     (
         "truefoundry-put-server",
         [
@@ -431,6 +431,13 @@ const ROWS: [(&str, [u16; 20]); 63] = [
     ),
     (
         "hawser-list-token-keys",
+        [
+            200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200,
+            200, 200, 200,
+        ],
+    ),
+    (
+        "hawser-openapi",
         [
             200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200, 200,
             200, 200, 200,

@@ -144,7 +144,8 @@ async fn receipts_are_for_managers_for_who_did_it_and_for_whom_it_was_done_to() 
         ),
         ("another tenant", hawser.admin("other"), [404, 404, 404]),
     ];
-    let missing = json!({"code": "RECEIPT_NOT_FOUND", "message": "There is no such receipt."});
+    let missing = json!({"type": "about:blank", "title": "Not Found", "status": 404, "code": "RECEIPT_NOT_FOUND",
+                         "detail": "There is no such receipt."});
     for (who, caller, statuses) in cases {
         for (receipt, status) in [&own, &bobs, &deleted].into_iter().zip(statuses) {
             let answer = read(&caller, receipt).await;
@@ -234,12 +235,13 @@ async fn bad_input_and_bad_credentials_are_refused() {
         admin
             .get(path)
             .await
-            .is(400, json!({"code": "INVALID_REQUEST", "message": message}));
+            .is(400, json!({"type": "about:blank", "title": "Bad Request", "status": 400, "code": "INVALID_REQUEST", "detail": message}));
         let answer = hawser.anonymous().get(path).await;
         assert_eq!(answer.header("www-authenticate").as_deref(), Some("Bearer"));
         answer.is(
             401,
-            json!({"code": "UNAUTHORIZED", "message": "Valid credentials are required."}),
+            json!({"type": "about:blank", "title": "Unauthorized", "status": 401, "code": "UNAUTHORIZED",
+                   "detail": "Valid credentials are required."}),
         );
     }
 }

@@ -31,6 +31,7 @@ async fn every_503_says_when_to_ask_again() {
             "truefoundry-get-tenant",
             "langsmith-resolve-principal",
             "hawser-client-metadata",
+            "hawser-openapi",
             "hawser-protected-resource",
             "hawser-authorization-server",
             "hawser-revoke-token",

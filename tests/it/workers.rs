@@ -327,7 +327,7 @@ async fn without_time_nothing_is_begun_and_nothing_is_lost() {
 }
 
 /// What the stream's filter lets through.
-const FILTER: &str = r#"{"eventName":["INSERT"],"dynamodb":{"NewImage":{"entity":{"S":["tombstone","sweep","offboarding","revocation","verification"]}}}}"#;
+const FILTER: &str = r#"{"eventName":["INSERT"],"dynamodb":{"NewImage":{"entity":{"S":["tombstone","sweep","offboarding","revocation","login-revocation","verification"]}}}}"#;
 
 /// What the function at the table's stream has been given so far, in order.
 async fn delivered(ground: &Arc<Ground>) -> Vec<Value> {

@@ -6,7 +6,7 @@ use super::message::params;
 use super::problem::Problem;
 use super::relay::{EndSignal, Relay};
 use super::{Allowed, rpc};
-use crate::http::{Response, Streamed, empty, streamed};
+use crate::http::{Response, Streamed, buffered, empty, streamed};
 use bytes::Bytes;
 use hawser_core::App;
 use hawser_core::domain::tool::Tool;
@@ -55,13 +55,13 @@ pub fn accepted() -> Response<Streamed> {
     streamed(empty(202))
 }
 
-/// The answer to a DELETE of a session whose server need not hear of it.
+/// The answer to a DELETE of a session whose server need not hear of it; `None` if it was opened there meanwhile.
 pub async fn closed(app: &App, allowed: &Allowed) -> Result<Option<Response<Streamed>>, Problem> {
     let Some((_, session)) = &allowed.session else {
         return Ok(None);
     };
-    proxy::close_session(app, &allowed.at.caller, session).await?;
-    Ok(Some(streamed(empty(204))))
+    let closed = proxy::close_session(app, &allowed.at.caller, session).await?;
+    Ok(closed.then(|| streamed(empty(204))))
 }
 
 /// What a server says of itself that nobody has asked yet.
@@ -203,12 +203,32 @@ pub fn opening(inbound: &Inbound<'_>, allowed: &Allowed) -> Option<Bytes> {
 
 /// A stream of our own, which says that the tools have changed when the subject is connected.
 pub fn stream(opening: Bytes, over: EndSignal) -> Response<Streamed> {
-    let mut response = Response::new(Relay::stream_of_ours(opening, over).boxed());
+    events(Relay::stream_of_ours(opening, over).boxed())
+}
+
+fn events(body: Streamed) -> Response<Streamed> {
+    let mut response = Response::new(body);
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// The answer to a GET of a session whose client was told of a consent that was done while no stream was open: what an open stream
+/// would have said, and its end. The client opens the next one.
+pub async fn caught_up(
+    app: &App,
+    allowed: &Allowed,
+) -> Result<Option<Response<Streamed>>, Problem> {
+    let Some((_, session)) = &allowed.session else {
+        return Ok(None);
+    };
+    let done = proxy::take_done_elicitation(app, &allowed.at, session).await?;
+    Ok(done.map(|consent| {
+        let said = Farewell::Session.said(Ending::Connected(Some(consent)));
+        events(buffered(said))
+    }))
 }
 
 /// What an open stream of a client says last when its subject has been connected.

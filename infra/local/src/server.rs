@@ -5,11 +5,12 @@ use crate::limits::{Limits, Shortage};
 use crate::sign_in;
 use crate::template::{Router, Template};
 use bytes::Bytes;
+use data_encoding::BASE64URL_NOPAD;
 use hawser_core::App;
 use hawser_core::operations::audit_log;
 use hawser_core::operations::scheduler::process_due;
-use hawser_functions::runtime::guard;
-use hawser_functions::{Streamed, streamed};
+use hawser_functions::runtime::{guard, name_request};
+use hawser_functions::{RequestId, Streamed, streamed};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -87,10 +88,14 @@ pub async fn serve_within(
         let service = service_fn(move |request| {
             let (app, router) = (app.clone(), router.clone());
             async move {
-                if guarded && !names_loopback(&request) {
-                    return Ok(refusal(StatusCode::MISDIRECTED_REQUEST));
-                }
-                Ok::<_, Infallible>(answer(&app, &router, request, limits.body).await)
+                let id = request_id();
+                let mut response = if guarded && !names_loopback(&request) {
+                    refusal(StatusCode::MISDIRECTED_REQUEST)
+                } else {
+                    answer(&app, &router, request, limits.body, &id).await
+                };
+                name_request(response.headers_mut(), &id);
+                Ok::<_, Infallible>(response)
             }
         });
         let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
@@ -111,6 +116,7 @@ async fn answer(
     router: &Router,
     request: Request<Incoming>,
     time: Duration,
+    id: &str,
 ) -> Response<Streamed> {
     let (parts, body) = request.into_parts();
     let body = match timeout(time, Limited::new(body, GATEWAY_LIMIT).collect()).await {
@@ -127,13 +133,21 @@ async fn answer(
         Err(bytes) => Body::Binary(bytes.into_bytes()),
     };
     let (endpoint, parameters) = router.find(parts.method.as_str(), parts.uri.path());
-    let request = Request::from_parts(parts, body).with_path_parameters(parameters);
+    let mut request = Request::from_parts(parts, body).with_path_parameters(parameters);
+    request.extensions_mut().insert(RequestId(id.to_owned()));
     if let Some(page) = sign_in::answer(app, &request).await {
         let mut page = streamed(page);
         guard(page.headers_mut());
         return page;
     }
     endpoint.answer(app, request).await
+}
+
+/// A name for a request, as the gateway gives one.
+fn request_id() -> String {
+    // Where there is no randomness, requests have no names.
+    let random = hawser_core::domain::id::random::<12>();
+    random.map_or_else(|_| String::new(), |bytes| BASE64URL_NOPAD.encode(&bytes))
 }
 
 /// Whether a request names this machine in `Host`. A web page whose own name was made to resolve to this machine (DNS

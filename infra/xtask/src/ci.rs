@@ -74,6 +74,11 @@ const STAGES: &[Stage] = &[
             python3 tests/ssrf/addresses.py target/debug/examples/classify",
     },
     Stage {
+        name: "openapi",
+        title: "the document of the API",
+        script: ".ci/openapi",
+    },
+    Stage {
         name: "fuzzing",
         title: "fuzzing, a minute for each parser that faces outside",
         script: ".ci/fuzz",

@@ -17,7 +17,8 @@ Left to do (docs/ADDING_AN_ENDPOINT.md):
   9.  in template.yaml: the actions that the function needs, and no other
   10. in the sample event: a body, and ids that fit
   11. tests; a row in tests/it/permissions.rs, a line in hostile.rs, a call in budget.rs
-  12. docs/API.md, docs/STORAGE.md, CHANGELOG.md
+  12. the operation in docs/openapi
+  13. docs/API.md, docs/STORAGE.md, CHANGELOG.md
 Then: cargo fmt --all && cargo test --test it -- index:: permissions:: hostile:: budget::";
 
 /// The parts of an endpoint's name, and its route.

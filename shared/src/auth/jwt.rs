@@ -6,7 +6,7 @@ use crate::domain::error::Unauthenticated;
 use crate::domain::id::TenantId;
 use crate::domain::subject::{Actor, Subject, SubjectType};
 use crate::domain::time::Timestamp;
-use crate::{Error, Result};
+use crate::{Error, Result, trust_anchors};
 use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
@@ -141,7 +141,7 @@ impl Verifier {
         let remote = match &config.keys {
             KeySet::Inline(_) => None,
             KeySet::Url(_) | KeySet::Discovered => Some(Remote {
-                client: reqwest::Client::builder()
+                client: trust_anchors::http_client(allow_loopback_http)?
                     .https_only(!allow_loopback_http)
                     .redirect(reqwest::redirect::Policy::none())
                     .no_proxy()

@@ -93,6 +93,8 @@ pub enum Error {
     Oauth(OauthSetup),
     /// The MCP server or its authorization server did not answer. A later try may succeed.
     UpstreamUnavailable,
+    /// The key of the request was another request's.
+    KeyReused,
     /// What was to be stored does not fit into one item.
     TooLarge,
     /// The store, the key service or the issuer's key set did not answer in time; nothing is known to be wrong.

@@ -62,6 +62,16 @@ impl Issuance {
         all.sort_by_key(|auth| (*auth != own, is_odd(*auth)));
         all
     }
+
+    /// The client with the method to authenticate by at the revocation endpoint this time. Each refusal leads to the next
+    /// method, because what issuers say about them is not always true.
+    pub fn revocation_client(&self, has_secret: bool, refusals: u32) -> Client {
+        let ways = self.revocation_auths(has_secret);
+        let turn = refusals as usize % ways.len().max(1);
+        let client = &self.client;
+        let auth = ways.get(turn).copied().unwrap_or(client.auth);
+        Client::new(client.id.clone(), vec![auth], client.source.clone())
+    }
 }
 
 /// An OAuth client, without its secret.

@@ -4,6 +4,7 @@ use crate::domain::credential::{Credential, Grant, Override};
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::issuance::Provider;
 use crate::domain::login::Login;
+use crate::domain::login_revocation::LoginRevocation;
 use crate::domain::reason::Reason;
 use crate::domain::receipt::Counts;
 use crate::domain::revocation::Revocation;
@@ -27,6 +28,8 @@ pub enum Work {
     Offboarding(Offboarding),
     /// Tell an issuer that a grant has ended.
     Revocation(Box<Revocation>),
+    /// Tell the identity provider that a login has ended.
+    LoginRevocation(Box<LoginRevocation>),
     /// Try an API key.
     Verification(Verification),
 }

@@ -107,6 +107,9 @@ pub struct Approval {
     /// The provider's refresh token, with which Hawser asks again about the person; `None` if the provider gave none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_token: Option<SealedSecret>,
+    /// The provider that gave it, by its issuer. It is shown to no other; `None` in logins of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
 }
 
 /// The PKCE challenge of an authorization request, by the method `S256`. No other is accepted (RFC 7636 4.2).

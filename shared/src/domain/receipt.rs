@@ -29,10 +29,10 @@ pub struct Receipt {
     /// How many credentials were removed. Those of a deleted server are counted before the first of them is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<Counts>,
-    /// How the revocations of the removed grants have ended so far.
+    /// How the revocations have ended so far.
     #[serde(default)]
     pub outcomes: Outcomes,
-    /// The tokens that were presented at the issuer, for a receipt of a single grant.
+    /// The tokens that were presented at the issuer, for a receipt of a single grant or login.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub presented: Vec<PresentedToken>,
 }
@@ -54,10 +54,10 @@ impl Receipt {
         }
     }
 
-    /// How many of the counted grants have no outcome yet; `None` if there are more outcomes than grants.
+    /// How many revocations have no outcome yet; `None` if there are more outcomes than revocations.
     pub fn unsettled(&self) -> Option<u64> {
-        let grants = self.counts.unwrap_or_default().oauth;
-        grants.checked_sub(self.outcomes.total())
+        let owed = self.counts.unwrap_or_default().revocations();
+        owed.checked_sub(self.outcomes.total())
     }
 
     /// Whether what is removed may still be readable. After a deletion or a revoke-all nothing is, from before the
@@ -66,7 +66,7 @@ impl Receipt {
         matches!(self.removed, Removed::Subject { .. }) && !self.closed
     }
 
-    /// Whether nothing is left to do: everything is removed, and the revocation of each grant has ended.
+    /// Whether nothing is left to do: everything is removed, and every revocation has ended.
     pub fn is_complete(&self) -> bool {
         self.closed && self.unsettled() == Some(0)
     }
@@ -134,15 +134,23 @@ pub struct Counts {
     pub overrides: u64,
     #[serde(default, skip_serializing_if = "is_none")]
     pub logins: u64,
+    /// Refresh tokens of the identity provider that were kept for these logins.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub provider_tokens: u64,
 }
 
-/// Whether the count is zero. Receipts of older versions have no count of logins.
+/// Whether the count is zero. Receipts of older versions have no such count.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 const fn is_none(count: &u64) -> bool {
     *count == 0
 }
 
 impl Counts {
+    /// How many revocations are owed to what was removed: one for each grant, and one for each token of the provider.
+    pub const fn revocations(&self) -> u64 {
+        self.oauth + self.provider_tokens
+    }
+
     /// One credential of this source.
     pub fn one(source: Source) -> Self {
         let mut counts = Self::default();

@@ -2,7 +2,7 @@
 
 use super::credential::{Grant, LEASE, RefreshOutcome};
 use super::id::{ServerId, Sortable, TenantId};
-use super::issuance::{Client, Issuance};
+use super::issuance::Issuance;
 use super::subject::Subject;
 use super::time::Timestamp;
 use crate::Result;
@@ -174,16 +174,6 @@ impl Revocation {
                 .as_ref()
                 .unwrap_or(&issuance.issuer),
         )
-    }
-
-    /// The client with the method to authenticate by this time. Each refusal leads to the next method, because what
-    /// issuers say about them is not always true.
-    pub fn client_now(&self, has_secret: bool) -> Client {
-        let ways = self.issuance.revocation_auths(has_secret);
-        let turn = self.refused_clients as usize % ways.len().max(1);
-        let client = &self.issuance.client;
-        let auth = ways.get(turn).copied().unwrap_or(client.auth);
-        Client::new(client.id.clone(), vec![auth], client.source.clone())
     }
 
     /// The revocation of a grant that ends now. If a process may be refreshing the grant, the revocation takes the id

@@ -331,7 +331,9 @@ async fn attempt(
     missing: Option<Unsupported>,
 ) -> Option<i64> {
     let secret = current.secret.as_ref();
-    let client = one.client_now(secret.is_some());
+    let client = one
+        .issuance
+        .revocation_client(secret.is_some(), one.refused_clients);
     let now = app.now();
     let mut wait = None;
     let mut refused_client = false;
@@ -385,20 +387,9 @@ async fn attempt(
                 endpoint.revoke(&app.egress, token, hint).await
             }
         };
-        let outcome = match answer.verdict {
-            Verdict::Revoked => Some(RevocationOutcome::Revoked),
-            Verdict::AlreadyInvalid => Some(RevocationOutcome::AlreadyInvalid),
-            Verdict::Unsupported => Some(RevocationOutcome::Unsupported),
-            Verdict::Refused => Some(RevocationOutcome::Failed),
-            Verdict::InvalidClient => {
-                refused_client = true;
-                (refusals + 1 >= MAX_CLIENT_REFUSALS).then_some(RevocationOutcome::Failed)
-            }
-            Verdict::TryLater => {
-                answered = false;
-                None
-            }
-        };
+        let outcome = settled(answer.verdict, refusals);
+        refused_client |= answer.verdict == Verdict::InvalidClient;
+        answered &= answer.verdict != Verdict::TryLater;
         wait = wait.max(answer.retry_after.map(|wait| wait.as_secs() as i64));
         if let Some(outcome) = outcome {
             let why = missing.unwrap_or(Unsupported::TokenKind);
@@ -413,6 +404,20 @@ async fn attempt(
     one.refused_clients += u32::from(refused_client);
     app.circuit_breaker.record(&one.asks(), answered, app.now());
     wait
+}
+
+/// How a presentation has ended by this verdict, if it has; `refusals` says how often the client was refused before.
+pub(super) fn settled(verdict: Verdict, refusals: u32) -> Option<RevocationOutcome> {
+    match verdict {
+        Verdict::Revoked => Some(RevocationOutcome::Revoked),
+        Verdict::AlreadyInvalid => Some(RevocationOutcome::AlreadyInvalid),
+        Verdict::Unsupported => Some(RevocationOutcome::Unsupported),
+        Verdict::Refused => Some(RevocationOutcome::Failed),
+        Verdict::InvalidClient => {
+            (refusals + 1 >= MAX_CLIENT_REFUSALS).then_some(RevocationOutcome::Failed)
+        }
+        Verdict::TryLater => None,
+    }
 }
 
 fn end_due(one: &mut Revocation, outcome: RevocationOutcome, status: Option<u16>, at: Timestamp) {
@@ -432,7 +437,7 @@ fn end_due(one: &mut Revocation, outcome: RevocationOutcome, status: Option<u16>
 }
 
 /// Seconds before the next attempt: five, then four times as many each time, an hour at most, and a random part more.
-fn pause(attempts: u32, wait: Option<i64>) -> i64 {
+pub(super) fn pause(attempts: u32, wait: Option<i64>) -> i64 {
     let pause = 5i64.saturating_mul(4i64.saturating_pow(attempts.saturating_sub(1)));
     let pause = pause.max(wait.unwrap_or(0)).min(MAX_BACKOFF_SECONDS);
     let jitter = random::<8>().map_or(0, u64::from_be_bytes) % (pause as u64 / 4 + 1);

@@ -1,7 +1,7 @@
 //! Runs durable work concurrently until a deadline: what is not started or not finished by then stays due. Every step
 //! is idempotent: it may be repeated, run by two workers at once, or be the last one before the process dies.
 
-use super::{purge, revocations, subjects, verifications};
+use super::{login_revocations, purge, revocations, subjects, verifications};
 use crate::domain::job::Work;
 use crate::operations::defer;
 use crate::state::app::App;
@@ -35,6 +35,7 @@ pub async fn process(app: &App, work: &Work, until: Instant) -> Result<()> {
         Work::Sweep(sweep) => purge::clear_voided(app, sweep, until).await,
         Work::Offboarding(offboarding) => subjects::run(app, offboarding, until).await,
         Work::Revocation(revocation) => revocations::present(app, revocation, until).await,
+        Work::LoginRevocation(one) => login_revocations::present(app, one).await,
         Work::Verification(verification) => verifications::run(app, verification).await,
     }
 }
@@ -145,7 +146,10 @@ async fn process_one(app: &App, work: &Work, source: WorkSource, until: Instant)
     if source == WorkSource::DueIndex {
         until = until.min(Instant::now() + TIME_SLICE);
         // An issuer or a server may not answer before this process ends.
-        let asks = matches!(work, Work::Revocation(_) | Work::Verification(_));
+        let asks = matches!(
+            work,
+            Work::Revocation(_) | Work::LoginRevocation(_) | Work::Verification(_)
+        );
         if asks && !defer(app, work).await? {
             return Ok(());
         }
@@ -271,6 +275,7 @@ impl<'a, T: Send + 'a> Scheduler<'a, T> {
 fn queue_of(work: &Work) -> String {
     match work {
         Work::Revocation(one) => one.asks(),
+        Work::LoginRevocation(one) => one.asks(),
         Work::Verification(_) => "verifications".to_owned(),
         Work::Tombstone(_) | Work::Sweep(_) | Work::Offboarding(_) => String::new(),
     }
@@ -282,6 +287,9 @@ fn is_circuit_open(app: &App, work: &Work) -> bool {
     let now = app.now();
     match work {
         Work::Revocation(one) => !one.is_over(now) && !app.circuit_breaker.allow(&one.asks(), now),
+        Work::LoginRevocation(one) => {
+            !one.is_over(now) && !app.circuit_breaker.allow(&one.asks(), now)
+        }
         Work::Tombstone(_) | Work::Sweep(_) | Work::Offboarding(_) | Work::Verification(_) => false,
     }
 }

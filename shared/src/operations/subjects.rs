@@ -1,20 +1,22 @@
 //! Offboarding: removes all credentials of one subject on every server of the tenant, and ends the subject's logins.
 
 use super::credentials::ServerAndRecords;
-use super::{ATTEMPTS, DeletionPreview, Permitted, Removal, Tries, logins};
+use super::logins::{self, Ending};
+use super::{ATTEMPTS, DeletionPreview, Permitted, Removal, Tries, idempotency};
 use crate::domain::credential::Credential;
 use crate::domain::event::{Action, Event, Who, Worker};
 use crate::domain::id::{ServerId, Sortable, TenantId};
+use crate::domain::idempotency::Keyed;
 use crate::domain::job::Offboarding;
 use crate::domain::login::{Login, LoginEnd};
 use crate::domain::reason::Reason;
-use crate::domain::receipt::{Counts, Receipt, Removed};
+use crate::domain::receipt::{Receipt, Removed};
 use crate::domain::server::{Auth, Server};
 use crate::domain::session::Session;
 use crate::domain::subject::{Actor, Subject, SubjectType};
 use crate::state::app::App;
 use crate::table::credentials::WriteOutcome;
-use crate::table::logins::Ended;
+use crate::table::logins::{Ended, Reported};
 use crate::table::reasons::StoredReason;
 use crate::{Error, Result, table};
 use futures_util::future::try_join_all;
@@ -42,18 +44,22 @@ const CALL_TIME_LIMIT: Duration = Duration::from_secs(20);
 /// counted on the receipt; the work item is stored first, so the offboarding completes even if this process dies.
 ///
 /// # Errors
-/// [`Error::Unavailable`], [`Error::Internal`].
+/// [`Error::KeyReused`], [`Error::Unavailable`], [`Error::Internal`].
 pub async fn offboard(
     app: &App,
     subject: &Permitted<Subject>,
     dry_run: bool,
+    request: Option<&Keyed>,
 ) -> Result<Removal<Receipt>> {
     let Permitted { caller, found } = subject;
     let plan = plan(app, &caller.tenant, found)?;
     if dry_run {
         return count(app, &plan).await.map(Removal::Planned);
     }
-    let receipt = begin(app, plan, caller.actor.clone(), caller.into()).await?;
+    let receipt = match idempotency::earlier(app, &caller.tenant, request).await? {
+        Some(receipt) => receipt,
+        None => begin(app, plan, caller.actor.clone(), caller.into(), request).await?,
+    };
     Ok(Removal::Done(receipt))
 }
 
@@ -79,7 +85,7 @@ pub async fn offboard_by_operator(
         display_name: None,
         key_label: None,
     };
-    let receipt = begin(app, plan, actor, Who::Operator).await?;
+    let receipt = begin(app, plan, actor, Who::Operator, None).await?;
     Ok(Removal::Done(receipt))
 }
 
@@ -96,7 +102,13 @@ fn plan(app: &App, tenant: &TenantId, subject: &Subject) -> Result<Offboarding> 
     })
 }
 
-async fn begin(app: &App, plan: Offboarding, actor: Actor, who: Who) -> Result<Receipt> {
+async fn begin(
+    app: &App,
+    plan: Offboarding,
+    actor: Actor,
+    who: Who,
+    request: Option<&Keyed>,
+) -> Result<Receipt> {
     let (tenant, subject, now) = (&plan.tenant, &plan.subject, plan.at);
     let removed = Removed::Subject {
         subject: subject.clone(),
@@ -113,10 +125,15 @@ async fn begin(app: &App, plan: Offboarding, actor: Actor, who: Who) -> Result<R
             number: found.offboardings(tenant, subject)? + 1,
             ..plan.clone()
         };
-        let table = &app.table;
-        if table.begin_offboarding(&numbered, &receipt, &event).await? {
+        let began = app
+            .table
+            .begin_offboarding(&numbered, &receipt, &event, request);
+        if began.await? {
             begun = Some(numbered);
             break;
+        }
+        if let Some(earlier) = idempotency::earlier(app, tenant, request).await? {
+            return Ok(earlier);
         }
     }
     let offboarding = begun.ok_or(Error::Contended)?;
@@ -146,19 +163,18 @@ async fn begin(app: &App, plan: Offboarding, actor: Actor, who: Who) -> Result<R
 /// Counts what an offboarding takes away.
 async fn count(app: &App, offboarding: &Offboarding) -> Result<DeletionPreview> {
     let (tenant, subject) = (&offboarding.tenant, &offboarding.subject);
-    let (logins, _) = app.table.logins_of(tenant, subject).await?;
+    let (found, _) = app.table.logins_of(tenant, subject).await?;
     let now = app.now();
-    let logins = logins
+    let ended = found
         .iter()
-        .filter(|login| !login.is_over(now) && offboarding.ends(login))
-        .count();
-    let mut preview = DeletionPreview {
-        counts: Counts {
-            logins: u64::try_from(logins).unwrap_or(u64::MAX),
-            ..Counts::default()
-        },
-        ..DeletionPreview::default()
-    };
+        .filter(|login| !login.is_over(now) && offboarding.ends(login));
+    let mut preview = DeletionPreview::default();
+    for login in ended {
+        let counts = logins::counts_of(login);
+        preview.counts.logins += counts.logins;
+        preview.counts.provider_tokens += counts.provider_tokens;
+    }
+    let logins = preview.counts.logins;
     let mut after = None;
     loop {
         let servers = app
@@ -301,11 +317,12 @@ async fn end_logins(app: &App, offboarding: &Offboarding) -> Result<bool> {
         if !offboarding.ends(&login) {
             continue;
         }
-        let event = logins::of_login(&login, app.now(), Worker::Offboarding, Action::LoginEnded)?
-            .caused_by(LoginEnd::Offboarded)
-            .under(Some(receipt));
-        let ended = app.table.offboard_login(&login, receipt, &event).await?;
-        if ended == Ended::ReceiptClosed {
+        let ending = Ending {
+            who: Worker::Offboarding.into(),
+            cause: LoginEnd::Offboarded,
+            report: Reported::On(receipt),
+        };
+        if logins::end_for(app, &login, &ending).await? == Ended::ReceiptClosed {
             return Ok(false);
         }
     }

@@ -30,10 +30,12 @@ pub async fn at_upstream(
         id: opened.id.clone(),
         version: Some(opened.version.clone()),
     };
-    if proxy::keep_opened(app, at, session, &upstream).await? {
+    let kept = proxy::keep_opened(app, at, session, &upstream).await;
+    if kept.as_ref().is_ok_and(|kept| *kept) {
         return Ok(upstream);
     }
-    // What another request has opened is the session.
+    // Nobody uses it: what another request has opened is the session, or none is known to be stored.
     client.close(opened).await;
+    kept?;
     Ok(proxy::opened_by_another(app, at, session).await?)
 }

@@ -26,7 +26,10 @@ use crate::state::sign_in::SignIn;
 use crate::state::tasks::Tasks;
 use crate::state::token_keys::TokenKeys;
 use crate::table::{Found, Key, Table};
+use crate::trust_anchors::aws_http_client;
 use crate::{Error, Result};
+use aws_config::default_provider::region::default_provider;
+use aws_config::meta::region::ProvideRegion;
 use aws_config::timeout::TimeoutConfig;
 use secrecy::ExposeSecret;
 use std::sync::{Arc, Weak};
@@ -115,7 +118,12 @@ impl App {
             .operation_attempt_timeout(Duration::from_secs(3))
             .operation_timeout(Duration::from_secs(10))
             .build();
-        let aws = aws_config::from_env().timeout_config(timeouts).load().await;
+        let mut aws = aws_config::from_env().timeout_config(timeouts);
+        let region = default_provider().region().await;
+        if let Some(client) = aws_http_client(region.as_ref()) {
+            aws = aws.http_client(client);
+        }
+        let aws = aws.load().await;
         let mut app = Self::new(config, aws_sdk_dynamodb::Client::new(&aws), |id| {
             KeyService::Kms {
                 client: aws_sdk_kms::Client::new(&aws),

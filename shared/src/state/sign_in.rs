@@ -112,6 +112,14 @@ impl SignIn {
         Ok(self.to_documents.get_or_init(|| egress))
     }
 
+    /// The issuer of the operator's provider, if people sign in there.
+    pub fn issuer(&self) -> Option<&str> {
+        match &self.place {
+            Place::Provider(provider) => Some(&provider.config.tokens.issuer),
+            Place::Nowhere | Place::Development => None,
+        }
+    }
+
     /// Whether people can sign in here.
     pub const fn is_offered(&self) -> bool {
         !matches!(self.place, Place::Nowhere)

@@ -18,11 +18,14 @@ pub(crate) struct Slot<T> {
     state: Mutex<State<T>>,
 }
 
+/// How long a stale copy serves after it could not be read, before that is tried again.
+const PAUSE: Duration = Duration::from_secs(10);
+
 struct State<T> {
     /// When it was read, and what.
     copy: Option<(Duration, Arc<T>)>,
-    /// When it last could not be read.
-    failed: Option<Instant>,
+    /// When it last could not be read, by the system's clock and by ours.
+    failed: Option<(Instant, Duration)>,
 }
 
 impl<T> Slot<T> {
@@ -58,10 +61,19 @@ impl<T> Slot<T> {
             return Ok(Some(copy.clone()));
         }
         let began = clock.elapsed();
+        let serves = copy.as_ref().is_some_and(|(at, _)| age(*at) < self.oldest);
+        let no_answer = || Err(Error::Unavailable("no answer has come".to_owned()));
         let found = match state.failed {
             // Whoever has waited for an answer that did not come does not ask once more.
-            Some(at) if at > asked => Err(Error::Unavailable("no answer has come".to_owned())),
-            _ => read.await,
+            Some((at, _)) if at > asked => no_answer(),
+            // Nobody waits for an answer all the time while a copy serves.
+            Some((_, at)) if serves && age(at) < PAUSE => no_answer(),
+            _ => {
+                let found = read.await;
+                let failed = matches!(found, Err(Error::Unavailable(_)));
+                state.failed = failed.then(|| (Instant::now(), clock.elapsed()));
+                found
+            }
         };
         match (found, copy) {
             (Ok(found), _) => {
@@ -70,7 +82,6 @@ impl<T> Slot<T> {
                 Ok(found)
             }
             (Err(Error::Unavailable(cause)), copy) => {
-                state.failed = Some(Instant::now());
                 match copy.filter(|(at, _)| age(*at) < self.oldest) {
                     Some((_, copy)) => {
                         warn!(cause, "using a stale copy of {}", self.name);

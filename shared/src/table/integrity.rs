@@ -10,10 +10,12 @@ use crate::domain::api_key::{ApiKey, PersonalTokenPointer};
 use crate::domain::credential::{Grant, KeptReason, Override};
 use crate::domain::event::{Link, Month};
 use crate::domain::id::{ServerId, Sortable, TenantId};
+use crate::domain::idempotency::CarriedOut;
 use crate::domain::integration::{ClientSecret, Integration};
 use crate::domain::issuance::{ClientRecord, Provider};
 use crate::domain::job::{Offboarding, Sweep, Tombstone, Verification};
 use crate::domain::login::{AuthorizationCode, Login};
+use crate::domain::login_revocation::LoginRevocation;
 use crate::domain::receipt::Receipt;
 use crate::domain::revocation::{RETRY_WINDOW_SECONDS, Revocation};
 use crate::domain::sealed::{SealedSecret, TokenKey, WrappedKey};
@@ -177,6 +179,7 @@ enum StoredItem {
     #[expect(dead_code, reason = "that it can be read is all there is to know")]
     Client(Box<ClientRecord>),
     Revocation(Box<Revocation>),
+    LoginRevocation(Box<LoginRevocation>),
     Sweep(Sweep),
     Tombstone(Tombstone),
     Offboarding(Offboarding),
@@ -205,6 +208,8 @@ enum StoredItem {
     AuthorizationCode(Box<AuthorizationCode>),
     TokenKey(Box<TokenKey>),
     Integration(Box<Stored>),
+    #[expect(dead_code, reason = "that it can be read is all there is to know")]
+    CarriedOut(CarriedOut),
     #[serde(other)]
     Other,
 }
@@ -334,6 +339,13 @@ impl ScanState {
                 // No limit on the due time: a revocation ends by itself when its retry window is over.
                 self.work(item, place, one.at, None);
             }
+            StoredItem::LoginRevocation(one) => {
+                if let Some(receipt) = &one.receipt {
+                    *self.count_work_for(&pk, receipt) += 1;
+                }
+                self.needs_key_of(&one.tenant, Some(&one.token));
+                self.work(item, place, one.at, None);
+            }
             StoredItem::Sweep(sweep) => {
                 if let Some(receipt) = &sweep.receipt {
                     self.count_work_for(&pk, receipt);
@@ -429,6 +441,7 @@ impl ScanState {
             | StoredItem::Reason(_)
             | StoredItem::Session(_)
             | StoredItem::Client(_)
+            | StoredItem::CarriedOut(_)
             | StoredItem::Other => {}
         }
     }

@@ -30,7 +30,7 @@ pub(crate) const API_KEYS: &str = "KEY#";
 pub(crate) const CREDENTIALS: &str = "C#";
 /// Sort-key prefix of the authorization sessions in a server's partition.
 pub(crate) const SESSIONS: &str = "A#";
-/// Sort-key prefix of the revocations in a server's partition.
+/// Sort-key prefix of the revocations in a server's partition, and in a tenant's.
 pub(crate) const REVOCATIONS: &str = "REVOKE#";
 /// Sort-key prefix of the sweeps in a server's partition.
 pub(crate) const SWEEPS: &str = "SWEEP#";
@@ -138,6 +138,11 @@ pub(crate) fn remembered_applications(tenant: &TenantId, subject: &Subject) -> K
     )
 }
 
+/// What a request with a key of its client has led to.
+pub(crate) fn carried_out(tenant: &TenantId, request: &str) -> Key {
+    key(tenant_partition(tenant), format!("ONCE#{request}"))
+}
+
 pub(crate) fn counter(tenant: &TenantId) -> Key {
     key(tenant_partition(tenant), "COUNTER")
 }
@@ -175,6 +180,14 @@ pub(crate) fn login_pointer_sort_key(subject: &Subject, id: Sortable) -> String 
 pub(crate) fn logins_of(subject: &Subject) -> String {
     let kind = subject.kind().as_str();
     format!("{LOGIN_POINTERS}{kind}#{}#", part(subject.id()))
+}
+
+/// Key of the revocation of what the identity provider gave for a login that has ended.
+pub(crate) fn login_revocation(tenant: &TenantId, id: Sortable) -> Key {
+    key(
+        tenant_partition(tenant),
+        format!("{REVOCATIONS}{}", id.ulid()),
+    )
 }
 
 /// Key of the authorization code with this hash, whose text names no tenant.

@@ -3,12 +3,14 @@
 //! item is gone.
 
 use super::{
-    Condition, Found, Item, Key, SK, Table, Write, WriteError, audit_log, encode, guard, keys,
-    readable, receipts, s,
+    Condition, Found, Item, Key, SK, Table, Write, WriteError, audit_log, encode, guard,
+    idempotency, keys, login_revocations, readable, receipts, s,
 };
 use crate::domain::event::Event;
 use crate::domain::id::{Sortable, TenantId};
+use crate::domain::idempotency::Keyed;
 use crate::domain::login::{AuthorizationCode, Login};
+use crate::domain::login_revocation::LoginRevocation;
 use crate::domain::receipt::{Counts, Receipt};
 use crate::domain::subject::Subject;
 use crate::{Error, Result};
@@ -31,10 +33,32 @@ pub(super) struct LoginPointer {
 pub enum Ended {
     /// It has ended now.
     Now,
-    /// It had ended before.
-    Before,
+    /// It was refreshed since it was read, or had ended before.
+    Moved,
     /// The receipt that it was to be counted on is closed.
     ReceiptClosed,
+}
+
+/// What the end of a login is reported on.
+#[derive(Clone, Copy, Debug)]
+pub enum Reported<'a> {
+    /// The audit log alone.
+    Nowhere,
+    /// A new receipt, and what the request that asked for it has led to.
+    New(&'a Receipt, Option<&'a Keyed>),
+    /// A receipt that is open, by its id.
+    On(&'a str),
+}
+
+impl Reported<'_> {
+    /// The id of the receipt.
+    pub fn receipt(&self) -> Option<&str> {
+        match self {
+            Self::Nowhere => None,
+            Self::New(receipt, _) => Some(&receipt.id),
+            Self::On(receipt) => Some(receipt),
+        }
+    }
 }
 
 /// Key of a login.
@@ -65,13 +89,20 @@ impl Found {
     }
 }
 
-/// A login's own item, in the place of one with this refresh token, or of none.
-fn put(login: &Login, replacing: Option<&str>) -> Result<Write> {
+/// A login's own item.
+fn put(login: &Login, condition: Condition) -> Result<Write> {
     let item = encode(&key(&login.tenant, login.id), "login", login)?;
-    let condition = replacing.map_or(Condition::Absent, |hash| {
-        Condition::Has(vec![("refresh_hash", s(hash))])
-    });
     Ok(Write::Put(item, condition))
+}
+
+/// That a login is as it was read: every refresh changes its refresh token, and whoever asks the provider changes the lease
+/// with whatever else it stores.
+fn as_read(login: &Login) -> Condition {
+    let hash = ("refresh_hash", s(&login.refresh_hash));
+    match login.lease {
+        Some(lease) => Condition::Has(vec![hash, ("lease", s(lease.ulid()))]),
+        None => Condition::HasWithout(vec![hash], "lease"),
+    }
 }
 
 /// The pointer of a login. It is written with each refresh, so that both expire together.
@@ -86,13 +117,6 @@ pub(super) fn put_pointer(login: &Login) -> Result<Write> {
 
 fn pointer_key(login: &Login) -> Key {
     keys::login_pointer(&login.tenant, login.subject(), login.id)
-}
-
-fn removal(login: &Login, condition: Condition) -> [Write; 2] {
-    [
-        Write::Delete(key(&login.tenant, login.id), condition),
-        Write::Delete(pointer_key(login), Condition::Any),
-    ]
 }
 
 /// The login of an item below this prefix: its key says which, whatever else can be read of it.
@@ -137,89 +161,78 @@ impl Table {
         let writes = vec![
             guard::require_subject(&login.tenant, login.subject(), offboardings),
             Write::Put(item, Condition::Lacks("used_at")),
-            put(login, None)?,
+            put(login, Condition::Absent)?,
             put_pointer(login)?,
             audit_log::put(event)?,
         ];
         self.write_if(writes).await
     }
 
-    /// Replaces a login whose refresh token is the one that was read. Returns `false` if it was refreshed meanwhile, or has
-    /// ended.
+    /// Replaces a login that is as it was read, with an event. Returns `false` if it was refreshed meanwhile, or has ended.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn replace_login(
-        &self,
-        login: &Login,
-        refresh_hash: &str,
-        event: &Event,
-    ) -> Result<bool> {
+    pub async fn replace_login(&self, read: &Login, login: &Login, event: &Event) -> Result<bool> {
         let writes = vec![
-            put(login, Some(refresh_hash))?,
+            put(login, as_read(read))?,
             put_pointer(login)?,
             audit_log::put(event)?,
         ];
         self.write_if(writes).await
     }
 
-    /// Ends a login, with a receipt if there is one. Returns `false` if it had ended before.
+    /// Replaces a login that is as it was read by one that allows the same: only what asks the provider has changed.
+    /// Returns `false` if it was refreshed meanwhile, or has ended.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn renew_login(&self, read: &Login, login: &Login) -> Result<bool> {
+        self.write_if(vec![put(login, as_read(read))?]).await
+    }
+
+    /// Ends a login, with the revocation of what the provider gave for it. One that has such a token has to be as it was read:
+    /// a refresh may have replaced the token.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
     pub async fn end_login(
         &self,
         login: &Login,
-        receipt: Option<&Receipt>,
-        event: &Event,
-    ) -> Result<bool> {
-        let mut writes: Vec<Write> = removal(login, Condition::Exists).into();
-        writes.push(audit_log::put(event)?);
-        let receipt = receipt.map(|receipt| receipts::put(&login.tenant, receipt));
-        writes.extend(receipt.transpose()?);
-        self.write_if(writes).await
-    }
-
-    /// Ends a login that is as it was read. Returns `false` if it was refreshed meanwhile, or had ended before.
-    ///
-    /// # Errors
-    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn end_login_as_read(&self, login: &Login, event: &Event) -> Result<bool> {
-        let as_read = Condition::Has(vec![("refresh_hash", s(&login.refresh_hash))]);
-        let mut writes: Vec<Write> = removal(login, as_read).into();
-        writes.push(audit_log::put(event)?);
-        self.write_if(writes).await
-    }
-
-    /// Replaces a login by one that says the same but for its lease. Returns `false` if it was refreshed meanwhile, or has ended.
-    ///
-    /// # Errors
-    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn release_login(&self, login: &Login, refresh_hash: &str) -> Result<bool> {
-        self.write_if(vec![put(login, Some(refresh_hash))?]).await
-    }
-
-    /// Ends a login of a subject that is being offboarded, counted on the receipt of that.
-    ///
-    /// # Errors
-    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn offboard_login(
-        &self,
-        login: &Login,
-        receipt: &str,
+        revocation: Option<&LoginRevocation>,
+        report: Reported<'_>,
+        counts: Counts,
         event: &Event,
     ) -> Result<Ended> {
-        let one = Counts {
-            logins: 1,
-            ..Counts::default()
+        let tenant = &login.tenant;
+        let unchanged = match revocation {
+            Some(_) => as_read(login),
+            None => Condition::Exists,
         };
-        let mut writes = vec![receipts::count(&login.tenant, receipt, one)];
-        writes.extend(removal(login, Condition::Exists));
-        writes.push(audit_log::put(event)?);
+        let mut writes = vec![
+            Write::Delete(key(tenant, login.id), unchanged),
+            Write::Delete(pointer_key(login), Condition::Any),
+            audit_log::put(event)?,
+        ];
+        let revocation = revocation.map(login_revocations::put_new);
+        writes.extend(revocation.transpose()?);
+        match report {
+            Reported::Nowhere => {}
+            Reported::New(receipt, request) => {
+                writes.push(receipts::put(tenant, receipt)?);
+                let led_to = request.map(|request| idempotency::put(tenant, request, receipt));
+                writes.extend(led_to.transpose()?);
+            }
+            Reported::On(receipt) => writes.push(receipts::count(tenant, receipt, counts)),
+        }
+        let last = writes.len() - 1;
         match self.write(writes).await {
             Ok(()) => Ok(Ended::Now),
-            Err(WriteError::Refused(at)) if at.contains(&0) => Ok(Ended::ReceiptClosed),
-            Err(WriteError::Refused(_)) => Ok(Ended::Before),
+            Err(WriteError::Refused(at))
+                if matches!(report, Reported::On(_)) && at.contains(&last) =>
+            {
+                Ok(Ended::ReceiptClosed)
+            }
+            Err(WriteError::Refused(_)) => Ok(Ended::Moved),
             Err(WriteError::Failed(error)) => Err(error),
         }
     }

@@ -6,6 +6,7 @@ use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
 use crate::domain::mcp_session::McpSession;
 use crate::table::guard;
+use aws_sdk_dynamodb::types::AttributeValue;
 
 /// Key of a session.
 pub fn key(tenant: &TenantId, server: ServerId, id_hash: &str) -> Key {
@@ -79,15 +80,25 @@ impl Table {
         self.update(key, told, Condition::Exists).await.map(drop)
     }
 
-    /// Forgets a session.
+    /// Takes a note back. Returns `false` if it was taken back or replaced before.
     ///
     /// # Errors
     /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-    pub async fn remove_mcp_session(&self, session: &McpSession, event: &Event) -> Result<()> {
+    pub async fn forget_elicitation(&self, session: &McpSession, consent: &str) -> Result<bool> {
         let key = key(&session.tenant, session.server, &session.id_hash);
-        let delete = Write::Delete(key, Condition::Exists);
-        self.write_if(vec![delete, audit_log::put(event)?])
-            .await
-            .map(drop)
+        let none = vec![("elicitation", AttributeValue::Null(true))];
+        let noted = Condition::Has(vec![("elicitation", s(consent))]);
+        self.update(key, none, noted).await
+    }
+
+    /// Forgets a session. Returns `false` if it was opened or closed since it was read.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+    pub async fn remove_mcp_session(&self, session: &McpSession, event: &Event) -> Result<bool> {
+        let key = key(&session.tenant, session.server, &session.id_hash);
+        let as_read = Condition::Has(vec![("fence", s(&session.fingerprint))]);
+        let delete = Write::Delete(key, as_read);
+        self.write_if(vec![delete, audit_log::put(event)?]).await
     }
 }

@@ -19,6 +19,7 @@ pub(crate) fn count(tenant: &TenantId, receipt: &str, more: Counts) -> Write {
         ("oauth", more.oauth),
         ("overrides", more.overrides),
         ("logins", more.logins),
+        ("provider_tokens", more.provider_tokens),
     ];
     let fields = fields.into_iter().filter(|(_, more)| *more > 0);
     Write::Update(Update {

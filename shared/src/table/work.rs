@@ -9,6 +9,7 @@ use super::{
 use crate::domain::credential::{Grant, Override, Source};
 use crate::domain::event::Event;
 use crate::domain::id::{ServerId, TenantId};
+use crate::domain::idempotency::Keyed;
 use crate::domain::issuance::ClientRecord;
 use crate::domain::job::{Count, Offboarding, Remaining, Sweep, Tombstone, Work};
 use crate::domain::receipt::Receipt;
@@ -16,7 +17,7 @@ use crate::domain::revocation::Revocation;
 use crate::domain::time::Timestamp;
 use crate::table::credentials::as_read;
 use crate::table::due::{due_item, due_time};
-use crate::table::{receipts, verifications};
+use crate::table::{idempotency, login_revocations, receipts, verifications};
 use crate::{Error, Result};
 use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,7 @@ impl Work {
             Self::Sweep(one) => keys::sweep(&one.tenant, one.server, one.auth_revision),
             Self::Offboarding(one) => keys::offboarding(&one.tenant, &one.receipt),
             Self::Revocation(one) => keys::revocation(&one.tenant, one.server, &one.id),
+            Self::LoginRevocation(one) => login_revocations::key(one),
             Self::Verification(one) => verifications::key_of(one),
         }
     }
@@ -398,7 +400,7 @@ impl Table {
     }
 
     /// Writes an offboarding down, with its receipt. All consents of the subject that were begun before are void by it. Returns
-    /// `false` if another one was first.
+    /// `false` if another one was first, of the subject or of the request.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Internal`].
@@ -407,10 +409,11 @@ impl Table {
         offboarding: &Offboarding,
         receipt: &Receipt,
         event: &Event,
+        request: Option<&Keyed>,
     ) -> Result<bool> {
         let (tenant, subject) = (&offboarding.tenant, &offboarding.subject);
         let key = keys::offboarding(tenant, &offboarding.receipt);
-        let writes = vec![
+        let mut writes = vec![
             receipts::put(&offboarding.tenant, receipt)?,
             due(&key, "offboarding", offboarding, offboarding.at)?,
             audit_log::put(event)?,
@@ -422,6 +425,8 @@ impl Table {
             ),
             remembered_applications::forget(tenant, subject),
         ];
+        let led_to = request.map(|request| idempotency::put(tenant, request, receipt));
+        writes.extend(led_to.transpose()?);
         self.write_if(writes).await
     }
 

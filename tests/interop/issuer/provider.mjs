@@ -1,5 +1,5 @@
 // An OpenID provider as an operator has one, for the interoperability tests: oidc-provider with its own pages, on which
-// people sign in under any name, and agree.
+// people sign in under any name, and agree. It gives refresh tokens, and says when one is revoked.
 //
 //     node provider.mjs PORT '{client metadata}'
 //
@@ -22,7 +22,10 @@ const provider = new Provider(issuer, {
   // Cookies are those of a host, whatever the port: the issuer of the servers has the usual names.
   cookies: { names: { session: 'provider_session', interaction: 'provider_interaction', resume: 'provider_resume' } },
   pkce: { required: () => true },
+  features: { revocation: { enabled: true } },
+  issueRefreshToken: () => true,
 });
+provider.on('grant.revoked', (_ctx, grant) => console.log(JSON.stringify({ event: 'revoked', grant })));
 for (const event of ['authorization.error', 'grant.error', 'server_error']) {
   provider.on(event, (_ctx, error) => console.error(event, error.error_description ?? error, error.error_detail ?? ''));
 }

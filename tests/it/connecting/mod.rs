@@ -2,6 +2,7 @@
 
 mod handshake;
 mod hidden_tools;
+mod reopening;
 mod stateless;
 mod streams;
 mod with_sessions;

@@ -54,6 +54,41 @@ async fn an_open_stream_says_when_the_consent_is_done() {
     assert_eq!(messages(stream).await, [changed]);
 }
 
+/// The gateway had closed the stream, and the client opens it anew.
+#[tokio::test]
+async fn a_stream_that_is_opened_after_the_consent_says_that_it_is_done() {
+    for called in [false, true] {
+        let (hawser, issuer, mcp) = watchful().await;
+        let ada = user(&hawser, "ada");
+        let session = handshake(&ada, &mcp, opens_urls()).await;
+        let answer = in_session(&ada, &mcp, &session, tool_call("search")).await;
+        let told = answer.json()["error"]["data"]["elicitations"][0].clone();
+        let headers = [OF_ERA, (SESSION, session.as_str())];
+        drop(open(&hawser, &ada, "GET", &mcp, &headers).await);
+        consent(&issuer, told["url"].as_str().unwrap()).await;
+        if called {
+            // Another request of the client has opened the session at the server meanwhile.
+            in_session(&ada, &mcp, &session, message("ping")).await;
+        }
+        let stream = open(&hawser, &ada, "GET", &mcp, &headers).await;
+        let kind = stream.headers()["content-type"].clone();
+        assert_eq!(kind, "text/event-stream");
+        let done = json!({"jsonrpc": "2.0", "method": "notifications/elicitation/complete",
+                          "params": {"elicitationId": told["elicitationId"]}});
+        let changed = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"});
+        assert_eq!(messages(stream).await, [done, changed.clone()]);
+        // It is told once, and the next stream is the server's to open.
+        let before = issuer.count("POST", "/mcp");
+        open(&hawser, &ada, "GET", &mcp, &headers).await;
+        assert!(issuer.count("POST", "/mcp") > before, "it is asked");
+        // Nothing of it is told when the session goes on with another credential.
+        disconnect(&hawser, &mcp, "ada", "oauth").await;
+        let stream = open(&hawser, &ada, "GET", &mcp, &headers).await;
+        connect(&hawser, &issuer, &mcp, "ada").await;
+        assert_eq!(messages(stream).await, [changed]);
+    }
+}
+
 #[tokio::test]
 async fn a_subscription_says_when_the_consent_is_done() {
     let (hawser, issuer, mcp) = watchful().await;

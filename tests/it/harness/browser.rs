@@ -1,5 +1,6 @@
 //! A browser, its pages and their forms.
 
+use super::{Seen, hold};
 use std::collections::BTreeMap;
 
 /// A browser: it keeps cookies, and says where it is sent instead of going there.
@@ -38,8 +39,20 @@ impl Browser {
 
     /// Sends a request with the cookies that it has, and keeps those that it gets.
     pub async fn send(&mut self, request: reqwest::RequestBuilder) -> Page {
-        let response = request.header("cookie", self.cookie());
-        let response = response.send().await.unwrap();
+        let request = request.header("cookie", self.cookie()).build().unwrap();
+        let (method, url) = (request.method().clone(), request.url().clone());
+        let response = self.http.execute(request).await.unwrap();
+        // It also visits issuers.
+        let is_ours = response.headers().contains_key("hawser-request-id");
+        let headers = response.headers().iter();
+        let headers: Vec<(String, String)> = headers
+            .map(|(name, value)| {
+                (
+                    name.to_string(),
+                    String::from_utf8_lossy(value.as_bytes()).into_owned(),
+                )
+            })
+            .collect();
         for cookie in response.headers().get_all("set-cookie") {
             let pair = cookie.to_str().unwrap().split(';').next().unwrap();
             let (name, value) = pair.split_once('=').unwrap();
@@ -47,11 +60,21 @@ impl Browser {
         }
         let location = response.headers().get("location");
         let location = location.map(|location| location.to_str().unwrap().to_owned());
-        Page {
+        let page = Page {
             status: response.status().as_u16(),
             location,
             text: response.text().await.unwrap(),
+        };
+        if is_ours {
+            hold(&Seen {
+                method: method.as_str(),
+                path: url.path(),
+                status: page.status,
+                headers: &headers,
+                body: &page.text,
+            });
         }
+        page
     }
 
     /// The header that it sends its cookies with.

@@ -1,6 +1,6 @@
 //! Who calls Hawser, and what is answered.
 
-use super::{Hawser, now};
+use super::{Hawser, Seen, hold, now};
 use hawser_core::auth::Use;
 use hawser_core::auth::api_key::{mint_api_key, mint_personal};
 use hawser_core::domain::api_key::ApiKey;
@@ -175,11 +175,19 @@ impl Caller {
                 )
             })
             .collect();
-        Answer {
+        let answer = Answer {
             status: response.status().as_u16(),
             headers,
             text: response.text().await.unwrap(),
-        }
+        };
+        hold(&Seen {
+            method,
+            path: path.split('?').next().unwrap_or_default(),
+            status: answer.status,
+            headers: &answer.headers,
+            body: &answer.text,
+        });
+        answer
     }
 
     pub async fn get(&self, path: &str) -> Answer {

@@ -3,6 +3,7 @@
 
 mod browser;
 mod callers;
+mod document;
 mod grants;
 mod ground;
 mod servers;
@@ -10,6 +11,7 @@ mod wire;
 
 pub use browser::{Browser, Form, Page, posted};
 pub use callers::{Answer, Caller};
+pub use document::{Seen, check, document, hold, operations};
 pub use ground::{Ground, items, of_operator, of_trail};
 pub use servers::{Registered, per_user};
 pub use wire::{Cut, Sent, Wire};
@@ -146,7 +148,10 @@ impl Hawser {
         tokio::spawn(server::serve(app.clone(), listener, async {
             let _ = stopped.await;
         }));
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        // The server closes connections that are silent for ten seconds. A request on one of them at that moment is lost.
+        let http = reqwest::Client::builder().no_proxy();
+        let http = http.pool_idle_timeout(Duration::from_secs(4));
+        let http = http.build().unwrap();
         Self {
             url,
             app,
@@ -192,7 +197,8 @@ impl Hawser {
     }
 }
 
-fn stopped(app: &mut App) {
+/// Stops the clock, until [`Hawser::pass`] moves it.
+pub fn stopped(app: &mut App) {
     let now = Arc::new(AtomicI64::new(app.now().micros()));
     app.clock = Clock::Manual(now);
 }

@@ -4,9 +4,9 @@
 mod command;
 mod copies;
 mod secrets;
+mod writers;
 
 pub(crate) use secrets::Stores;
-mod writers;
 
 use crate::harness::Answer;
 use crate::issuer::{Issuer, StaticClient};

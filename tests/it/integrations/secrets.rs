@@ -78,15 +78,15 @@ impl Stores {
         Self { url, state }
     }
 
-    pub(crate) fn answers(&self, status: u16, body: Value) {
+    pub fn answers(&self, status: u16, body: Value) {
         self.state.lock().unwrap().answer = (status, body);
     }
 
-    pub(crate) fn asked(&self) -> Vec<(String, Value)> {
+    pub fn asked(&self) -> Vec<(String, Value)> {
         std::mem::take(&mut self.state.lock().unwrap().asked)
     }
 
-    pub(crate) fn reached(&self) -> SecretStores {
+    pub fn reached(&self) -> SecretStores {
         let credentials = Credentials::new("local", "local", None, None, "local");
         let aws = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())

@@ -3,28 +3,31 @@
 //! [`authorize`] gives out a code, [`redeem`] makes a login of it, [`refresh`] keeps it going, and whatever ends it deletes
 //! its item, which every request with one of its tokens reads.
 
+mod ending;
 mod refresh;
 mod tokens;
 
+pub(super) use ending::{Ending, counts_of, end as end_for};
 pub use refresh::{Refresh, refresh};
 pub use tokens::{Redemption, Refusal, Revocation, Tokens, redeem, revoke};
 
-use super::{DeletionPreview, Permitted, Unchecked, authorization};
-use crate::Result;
+use super::{DeletionPreview, Permitted, Unchecked, authorization, idempotency};
 use crate::auth::credentials::Presented;
 use crate::domain::caller::Caller;
 use crate::domain::event::{Action, Event, Who};
 use crate::domain::id::{Sortable, TenantId, hash, random};
+use crate::domain::idempotency::Keyed;
 use crate::domain::login::{
     AllowedApplication, Approval, AuthorizationCode, CODE_LIFETIME, CodeChallenge, Identity, Login,
     LoginEnd,
 };
-use crate::domain::receipt::{Counts, Outcomes, Receipt, Removed};
+use crate::domain::receipt::{Outcomes, Receipt, Removed};
 use crate::domain::sealed::TokenKey;
 use crate::domain::subject::{Actor, Subject};
 use crate::domain::time::Timestamp;
 use crate::state::app::App;
-use crate::table::logins::key;
+use crate::table::logins::{Ended, Reported, key};
+use crate::{Error, Result};
 use data_encoding::BASE64URL_NOPAD;
 use secrecy::SecretString;
 use std::collections::BTreeSet;
@@ -100,6 +103,10 @@ pub async fn authorize(app: &App, allowed: Allowed) -> Result<Option<SecretStrin
             scopes: allowed.scopes,
             vouched_at: allowed.vouched_at,
             offboardings: allowed.offboardings,
+            provider: provider_token
+                .as_ref()
+                .and(app.sign_in.issuer())
+                .map(str::to_owned),
             provider_token,
         },
         redirect_uri: allowed.redirect_uri,
@@ -169,24 +176,35 @@ pub fn may_end(caller: &Caller, login: &Login) -> bool {
 }
 
 /// What ending a login would take away.
-pub fn preview_end() -> DeletionPreview {
+pub fn preview_end(login: &Login) -> DeletionPreview {
     DeletionPreview {
-        counts: one_login(),
+        counts: counts_of(login),
         subjects: 1,
         ..DeletionPreview::default()
     }
 }
 
-/// Ends a login: none of its tokens is accepted from the next request on. `None` if it had ended before.
+/// Ends a login: none of its tokens is accepted from the next request on. `None` if it had ended before, and not by this request.
 ///
 /// # Errors
-/// [`crate::Error::Unavailable`], [`crate::Error::Internal`].
-pub async fn end(app: &App, login: &Permitted<Login>) -> Result<Option<Receipt>> {
+/// [`crate::Error::KeyReused`], [`crate::Error::Unavailable`], [`crate::Error::Internal`].
+pub async fn end(
+    app: &App,
+    login: &Permitted<Login>,
+    request: Option<&Keyed>,
+) -> Result<Option<Receipt>> {
     let caller = &login.caller;
     let actor = caller.actor.clone();
     // First, so that the application is asked about again whatever happens next.
     authorization::forget(app, &login.found).await?;
-    end_by(app, &login.found, actor, caller.into(), LoginEnd::Removed).await
+    let (who, cause) = (caller.into(), LoginEnd::Removed);
+    let ended = end_by(app, &login.found, actor, who, cause, request).await;
+    if matches!(ended, Ok(None) | Err(Error::Contended)) {
+        // By the same request, or another has its key.
+        let earlier = idempotency::earlier(app, &caller.tenant, request).await?;
+        return earlier.map_or(ended, |receipt| Ok(Some(receipt)));
+    }
+    ended
 }
 
 /// The same for whoever has asked, with a receipt.
@@ -196,6 +214,7 @@ async fn end_by(
     actor: Actor,
     who: Who,
     cause: LoginEnd,
+    request: Option<&Keyed>,
 ) -> Result<Option<Receipt>> {
     let now = app.now();
     let receipt = Receipt {
@@ -210,22 +229,28 @@ async fn end_by(
         at: now,
         closed: true,
         changed_at: Some(now),
-        counts: Some(one_login()),
+        counts: None,
         outcomes: Outcomes::default(),
         presented: Vec::new(),
     };
-    let event = of_login(login, now, who, Action::LoginEnded)?
-        .caused_by(cause)
-        .under(Some(&receipt.id));
-    let ended = app.table.end_login(login, Some(&receipt), &event).await?;
-    Ok(ended.then_some(receipt))
+    let ending = Ending {
+        who,
+        cause,
+        report: Reported::New(&receipt, request),
+    };
+    let ended = ending::end(app, login, &ending).await?;
+    let counts = Some(counts_of(login));
+    Ok((ended == Ended::Now).then_some(Receipt { counts, ..receipt }))
 }
 
 /// Ends a login that nobody has asked to end, and of which something says that it must.
 async fn end_because(app: &App, login: &Login, cause: LoginEnd) -> Result<()> {
-    let who = of_person(login.subject(), Some(login.id));
-    let event = of_login(login, app.now(), who, Action::LoginEnded)?.caused_by(cause);
-    app.table.end_login(login, None, &event).await.map(drop)
+    let ending = Ending {
+        who: of_person(login.subject(), Some(login.id)),
+        cause,
+        report: Reported::Nowhere,
+    };
+    ending::end(app, login, &ending).await.map(drop)
 }
 
 /// The keys that access tokens may be signed with; none before the first token.
@@ -245,11 +270,4 @@ pub(super) fn of_login(
 ) -> Result<Event> {
     let event = Event::new(now, &login.tenant, who, action)?.of(login.subject());
     Ok(event.of_login(login.id, &login.approval.application.client_id))
-}
-
-fn one_login() -> Counts {
-    Counts {
-        logins: 1,
-        ..Counts::default()
-    }
 }

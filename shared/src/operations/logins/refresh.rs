@@ -2,15 +2,18 @@
 //! now.
 
 use super::super::{ATTEMPTS, Tries};
+use super::ending::{Ending, current, end_as_read};
 use super::tokens::{Refusal, Tokens, login_of_token, narrowed, sign};
 use super::{end_because, of_login, of_person};
 use crate::auth::login_token::RefreshToken;
 use crate::domain::event::Action;
 use crate::domain::id::{Sortable, is_same_secret};
 use crate::domain::login::{Identity, Login, LoginEnd, PreviousToken, REPEAT_WINDOW};
-use crate::operations::sign_in::{self, Vouched};
+use crate::domain::login_revocation::LoginRevocation;
+use crate::domain::time::Timestamp;
+use crate::operations::sign_in::{self, Renewed, Vouched};
 use crate::state::app::App;
-use crate::table::logins::key;
+use crate::table::logins::{Ended, Reported};
 use crate::{Error, Result};
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeSet;
@@ -155,30 +158,18 @@ async fn replace_token(
     let who = of_person(read.subject(), Some(read.id));
     let event = of_login(read, now, who, Action::LoginRefreshed)?;
     let table = &app.table;
-    let replaced = table.replace_login(&renewed, &read.refresh_hash, &event);
+    let replaced = table.replace_login(read, &renewed, &event);
     Ok(replaced.await?.then_some(renewed))
 }
 
 /// Asks the provider who the person is now, under the lease of the login, and stores what it says. Returns `false` if it vouches
 /// for them no longer: the login has ended then. Where nothing can be asked or stored now, what was known before stands.
-async fn ask_provider(app: &App, login: Login) -> Result<bool> {
-    let Some(sealed) = &login.approval.provider_token else {
-        return Ok(true);
-    };
-    let asked = async {
-        let key = app.tenant_key(&login.tenant, sealed.tenant_key).await?;
-        let token = key.open_for_login(&login.tenant, login.id, &sealed.sealed)?;
-        sign_in::vouch(app, &login.tenant, login.subject(), &token).await
-    };
-    let said = match asked.await {
-        Ok(Vouched::For(now)) => Said {
-            identity: Some(now.identity),
-            token: now.refresh_token,
-        },
-        Ok(Vouched::Unknown(token)) => Said {
-            identity: None,
-            token,
-        },
+async fn ask_provider(app: &App, mut login: Login) -> Result<bool> {
+    // What it says counts from when it is asked, however long the answer takes.
+    let asked_at = app.now();
+    let said = match ask(app, &mut login).await {
+        Ok(Vouched::For(identity)) => Some(*identity),
+        Ok(Vouched::Unknown) => None,
         Ok(Vouched::NoMore) => {
             // An application that asks again meanwhile would be answered by what is stored.
             let mut tries = Tries::some(LOST_ANSWERS, STORING);
@@ -192,11 +183,11 @@ async fn ask_provider(app: &App, login: Login) -> Result<bool> {
         }
         Err(cause) => {
             warn!(%cause, login = ?login.id, "the provider of a login could not be asked");
-            Said::default()
+            None
         }
     };
     let mut tries = Tries::some(LOST_ANSWERS, STORING);
-    while let Err(cause) = store(app, &login, &said).await {
+    while let Err(cause) = store(app, &login, said.as_ref(), asked_at).await {
         if !tries.wait().await {
             warn!(%cause, login = ?login.id, "what the provider says of a login is lost");
             break;
@@ -205,10 +196,84 @@ async fn ask_provider(app: &App, login: Login) -> Result<bool> {
     Ok(true)
 }
 
-/// The login as it is stored now.
-async fn current(app: &App, login: &Login) -> Result<Option<Login>> {
-    let found = app.table.read(vec![key(&login.tenant, login.id)]).await?;
-    found.login(&login.tenant, login.id)
+/// Asks the provider. A token that it gives to be asked by next is stored before the ID token is looked at: the one before
+/// serves no more.
+async fn ask(app: &App, login: &mut Login) -> Result<Vouched> {
+    let Some(sealed) = &login.approval.provider_token else {
+        return Ok(Vouched::Unknown);
+    };
+    let key = app.tenant_key(&login.tenant, sealed.tenant_key).await?;
+    let token = key.open_for_login(&login.tenant, login.id, &sealed.sealed)?;
+    let renewed = sign_in::renew(app, login.approval.provider.as_deref(), &token);
+    let (id_token, next) = match renewed.await? {
+        Renewed::Given {
+            id_token,
+            refresh_token,
+        } => (id_token, refresh_token),
+        Renewed::NoMore => return Ok(Vouched::NoMore),
+        Renewed::Unknown => return Ok(Vouched::Unknown),
+    };
+    if let Some(next) = &next {
+        let key = app.current_tenant_key(&login.tenant).await?;
+        let mut renewed = login.clone();
+        renewed.approval.provider_token =
+            Some(key.seal_for_login(&login.tenant, login.id, next)?);
+        // Another lease says that the token is another one.
+        renewed.lease = Some(Sortable::new(app.now())?);
+        let discarded = LoginRevocation {
+            in_doubt: false,
+            ..LoginRevocation::of(&renewed, app.now())?
+                .ok_or_else(|| Error::internal("a token has just been sealed"))?
+        };
+        let mut tries = Tries::some(LOST_ANSWERS, STORING);
+        loop {
+            match keep(app, login, &renewed, &discarded).await {
+                Err(cause) if !tries.wait().await => return Err(cause),
+                Err(_) => {}
+                Ok(None) => return Ok(Vouched::Unknown),
+                Ok(Some(kept)) => {
+                    *login = kept;
+                    break;
+                }
+            }
+        }
+    }
+    let (tenant, subject) = (&login.tenant, login.subject());
+    sign_in::identify(app, tenant, subject, id_token.as_ref()).await
+}
+
+/// Stores the token and the lease of `renewed`, and nothing else of it: the login may have been refreshed meanwhile. Where it has
+/// ended, or somebody else has the lease, the token is revoked.
+async fn keep(
+    app: &App,
+    asked: &Login,
+    renewed: &Login,
+    discarded: &LoginRevocation,
+) -> Result<Option<Login>> {
+    let mut read = asked.clone();
+    for _ in 0..ATTEMPTS {
+        let mut next = read.clone();
+        next.lease = renewed.lease;
+        let token = &renewed.approval.provider_token;
+        next.approval.provider_token.clone_from(token);
+        if app.table.renew_login(&read, &next).await? {
+            return Ok(Some(next));
+        }
+        match current(app, asked).await? {
+            // An earlier attempt has happened.
+            Some(now) if now.lease == renewed.lease => return Ok(Some(now)),
+            Some(now) if now.lease == asked.lease => read = now,
+            _ => {
+                let who = of_person(asked.subject(), Some(asked.id));
+                let event = of_login(asked, app.now(), who, Action::CredentialDiscarded)?;
+                let table = &app.table;
+                table.discard_provider_token(discarded, &event).await?;
+                app.work_appeared.notify_one();
+                return Ok(None);
+            }
+        }
+    }
+    Err(Error::Contended)
 }
 
 /// Ends a login whose person the provider does not vouch for any more. Returns whether it stands: another one may have taken the
@@ -221,60 +286,42 @@ async fn end_unvouched(app: &App, asked: &Login) -> Result<bool> {
         if login.lease != asked.lease {
             return Ok(true);
         }
-        let who = of_person(login.subject(), Some(login.id));
-        let event = of_login(&login, app.now(), who, Action::LoginEnded)?;
-        let event = event.caused_by(LoginEnd::NotVouched);
-        if app.table.end_login_as_read(&login, &event).await? {
+        let ending = Ending {
+            who: of_person(login.subject(), Some(login.id)),
+            cause: LoginEnd::NotVouched,
+            report: Reported::Nowhere,
+        };
+        if end_as_read(app, &login, &ending).await? == Ended::Now {
             return Ok(false);
         }
     }
     Err(Error::Contended)
 }
 
-/// What the provider has said.
-#[derive(Default)]
-struct Said {
-    /// Who the person is.
-    identity: Option<Identity>,
-    /// What it is asked by next.
-    token: Option<SecretString>,
-}
-
-/// Stores what the provider has said, and gives the lease back. Where the login was refreshed since it was asked, that is kept;
-/// where somebody else has the lease, or the login has ended, nothing is stored.
-async fn store(app: &App, asked: &Login, said: &Said) -> Result<()> {
-    let sealed = match &said.token {
-        None => None,
-        Some(token) => {
-            let key = app.current_tenant_key(&asked.tenant).await?;
-            Some(key.seal_for_login(&asked.tenant, asked.id, token)?)
-        }
-    };
+/// Stores who the person is, if the provider has said so, and gives the lease back. Where the login was refreshed since it was
+/// asked, that is kept; where somebody else has the lease, or the login has ended, nothing is stored.
+async fn store(
+    app: &App,
+    asked: &Login,
+    identity: Option<&Identity>,
+    asked_at: Timestamp,
+) -> Result<()> {
     let mut read = asked.clone();
     for _ in 0..ATTEMPTS {
-        let now = app.now();
         let mut next = Login {
             lease: None,
             ..read.clone()
         };
-        let mut action = Action::LoginRefreshed;
-        if let Some(identity) = &said.identity {
-            next.approval.identity = identity.clone();
-            next.approval.vouched_at = now;
-            action = Action::LoginVouched;
-        }
-        if sealed.is_some() {
-            next.approval.provider_token.clone_from(&sealed);
-        }
-        let stored = if said.identity.is_none() && said.token.is_none() {
-            app.table.release_login(&next, &read.refresh_hash).await?
-        } else {
-            let who = of_person(read.subject(), Some(read.id));
-            let event = of_login(&read, now, who, action)?;
-            let table = &app.table;
-            table
-                .replace_login(&next, &read.refresh_hash, &event)
-                .await?
+        let table = &app.table;
+        let stored = match identity {
+            None => table.renew_login(&read, &next).await?,
+            Some(identity) => {
+                next.approval.identity = identity.clone();
+                next.approval.vouched_at = asked_at;
+                let who = of_person(read.subject(), Some(read.id));
+                let event = of_login(&read, app.now(), who, Action::LoginVouched)?;
+                table.replace_login(&read, &next, &event).await?
+            }
         };
         if stored {
             return Ok(());

@@ -215,7 +215,7 @@ pub async fn revoke(app: &App, asked: Revocation) -> Result<Result<(), Refusal>>
     }
     let who = of_person(login.subject(), Some(login.id));
     let actor = login.approval.identity.actor();
-    end_by(app, &login, actor, who, LoginEnd::Revoked).await?;
+    end_by(app, &login, actor, who, LoginEnd::Revoked, None).await?;
     Ok(Ok(()))
 }
 

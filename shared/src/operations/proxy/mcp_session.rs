@@ -5,13 +5,15 @@ use crate::domain::caller::Caller;
 use crate::domain::event::{Action, Event};
 use crate::domain::id::{hash, random};
 use crate::domain::mcp_session::{Handshake, MCP_SESSION_LIFETIME, McpPhase, McpSession};
+use crate::domain::session::Phase;
 use crate::domain::time::Timestamp;
 use crate::operations::Permitted;
+use crate::operations::consent::parse_session_id;
 use crate::operations::credentials::ServerAndRecords;
 use crate::operations::servers::data_key;
 use crate::seal::Kind;
 use crate::state::app::App;
-use crate::table::{mcp_sessions, servers as server_table};
+use crate::table::{mcp_sessions, servers as server_table, sessions};
 use crate::{Error, Result, mcp};
 use data_encoding::BASE64URL_NOPAD;
 use secrecy::{ExposeSecret, SecretString};
@@ -38,7 +40,7 @@ enum NewSession<'a> {
 }
 
 /// Stores a session that the server has just opened and returns our own id for it. `client` is what its client said in the
-/// handshake.
+/// handshake, if the session may be opened anew with another credential.
 ///
 /// # Errors
 /// [`Error::ServerNotFound`] when the server has just gone, [`Error::Contended`] when its authentication has just
@@ -47,11 +49,11 @@ pub async fn keep_session(
     app: &App,
     at: &Permitted<ServerAndRecords>,
     upstream: &str,
-    client: &Value,
+    client: Option<&Value>,
 ) -> Result<SecretString> {
-    let said = said(client);
+    let said = client.and_then(said);
     let new = NewSession::Open(upstream, said.as_deref());
-    add_session(app, at, new, client).await
+    add_session(app, at, new, client.unwrap_or(&Value::Null)).await
 }
 
 /// Stores a session whose handshake Hawser answers, with what its client said in it; returns our id for it. `None` if the
@@ -211,13 +213,45 @@ pub async fn note_elicitation(app: &App, session: &McpSession, consent: &str) ->
     app.table.note_elicitation(session, consent).await
 }
 
-/// Deletes a session that its client has closed.
+/// The consent that a session's client was told of, if it is done, for the stream that the client opens now: it was done while no
+/// stream was open. It is told to one stream. Its client may have heard of it before, from the stream that was open.
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].
-pub async fn close_session(app: &App, caller: &Caller, session: &McpSession) -> Result<()> {
+pub async fn take_done_elicitation(
+    app: &App,
+    at: &Permitted<ServerAndRecords>,
+    session: &McpSession,
+) -> Result<Option<String>> {
+    let Some(consent) = session.elicitation.clone() else {
+        return Ok(None);
+    };
+    let Some((_, id)) = parse_session_id(&consent) else {
+        return Ok(None);
+    };
+    let (tenant, server) = (&at.caller.tenant, at.found.server.id);
+    let key = sessions::key(tenant, server, &id);
+    let found = app.table.read(vec![key]).await?;
+    let read = found.session(tenant, server, &id)?;
+    let is_done = read.is_some_and(|one| one.phase == Phase::Completed);
+    let taken = is_done && app.table.forget_elicitation(session, &consent).await?;
+    Ok(taken.then_some(consent))
+}
+
+/// Deletes a session that its client has closed. Returns `false` if it was opened at the server since it was read: that has to be
+/// closed first.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub async fn close_session(app: &App, caller: &Caller, session: &McpSession) -> Result<bool> {
     let closed = of_mcp_session(caller, session, app.now(), Action::McpSessionClosed)?;
-    app.table.remove_mcp_session(session, &closed).await
+    if app.table.remove_mcp_session(session, &closed).await? {
+        return Ok(true);
+    }
+    let (tenant, server, id_hash) = (&session.tenant, session.server, &session.id_hash);
+    let key = mcp_sessions::key(tenant, server, id_hash);
+    let found = app.table.read(vec![key]).await?;
+    Ok(found.mcp_session(tenant, server, id_hash)?.is_none())
 }
 
 fn of_mcp_session(

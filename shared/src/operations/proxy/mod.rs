@@ -14,7 +14,9 @@ mod target;
 mod watch;
 
 pub(super) use fingerprint::outbound_fingerprint;
-pub use mcp_session::{Upstream, begin_session, close_session, keep_session, note_elicitation};
+pub use mcp_session::{
+    Upstream, begin_session, close_session, keep_session, note_elicitation, take_done_elicitation,
+};
 pub(super) use mcp_session::{client_said, keep_opened, opened_by_another, upstream};
 pub use request_state::{REQUEST_STATE_PREFIX, RequestState};
 pub use target::{AtCall, Target, find};

@@ -11,15 +11,17 @@ pub use browser_session::{
 use crate::domain::caller::Caller;
 use crate::domain::id::{TenantId, is_same_secret, random};
 use crate::domain::login::Identity;
+use crate::domain::revocation::Unsupported;
 use crate::domain::subject::Subject;
 use crate::domain::time::Timestamp;
+use crate::oauth::revocation::{self, Verdict};
 use crate::oauth::token;
 use crate::state::app::App;
-use crate::state::sign_in::Place;
+use crate::state::sign_in::{Place, Provider};
 use crate::{Error, Result};
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::BASE64URL_NOPAD;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -231,60 +233,154 @@ pub async fn finish(
     Ok((signed_in, attempt.goal))
 }
 
+/// What a provider gives for a refresh token that it gave before.
+#[derive(Debug)]
+pub enum Renewed {
+    /// Tokens.
+    Given {
+        /// Who the person is; not verified yet.
+        id_token: Option<SecretString>,
+        /// What the provider is asked by next, if it is another token.
+        refresh_token: Option<SecretString>,
+    },
+    /// It does not let them in any more.
+    NoMore,
+    /// It says nothing now that could be used.
+    Unknown,
+}
+
 /// What a provider says of somebody who has signed in before.
 #[derive(Debug)]
 pub enum Vouched {
     /// Who they are now.
-    For(Box<SignedIn>),
+    For(Box<Identity>),
     /// It does not let them in any more.
     NoMore,
-    /// It says nothing now that could be used. What it may have given to ask by, it takes in the place of the old one.
-    Unknown(Option<SecretString>),
+    /// It says nothing now that could be used.
+    Unknown,
 }
 
-/// Asks the provider anew for a subject, by the refresh token that it gave.
+/// The provider of this deployment, unless it is another one than a token is of. `None` stands for any.
+fn provider_of<'a>(app: &'a App, issuer: Option<&str>) -> Option<&'a Provider> {
+    match &app.sign_in.place {
+        Place::Provider(provider)
+            if issuer.is_none_or(|one| one == provider.config.tokens.issuer) =>
+        {
+            Some(provider)
+        }
+        _ => None,
+    }
+}
+
+/// Asks the provider with this issuer anew, by the refresh token that it gave. Providers take such a token once: what they give
+/// for it has to be stored before anything else.
 ///
 /// # Errors
 /// [`Error::Unavailable`], [`Error::Internal`].
-pub async fn vouch(
-    app: &App,
-    tenant: &TenantId,
-    subject: &Subject,
-    refresh_token: &SecretString,
-) -> Result<Vouched> {
-    let Place::Provider(provider) = &app.sign_in.place else {
-        return Ok(Vouched::Unknown(None));
+pub async fn renew(app: &App, issuer: Option<&str>, token: &SecretString) -> Result<Renewed> {
+    let Some(provider) = provider_of(app, issuer) else {
+        return Ok(Renewed::Unknown);
     };
-    let mut next = None;
     let asked = async {
         let metadata = provider.metadata(app).await?;
         let tokens = provider.ask(app, &metadata, async |endpoint| {
-            token::refresh(&app.egress, endpoint, refresh_token).await
+            token::refresh(&app.egress, endpoint, token).await
         });
-        let tokens = tokens.await?;
-        next = tokens.refresh;
-        let Some(id_token) = &tokens.id_token else {
-            return Err(SignInFailure::Untrusted("it gave no ID token"));
-        };
-        let caller = provider.verify(app, id_token, None).await?;
-        let now = app.now();
-        Ok(SignedIn::of(caller, next.clone(), now, now))
+        tokens.await
     };
-    let asked = asked.await;
-    Ok(match asked {
-        Ok(now) if now.tenant == *tenant && now.identity.subject == *subject => {
-            Vouched::For(Box::new(now))
+    let is_other = |one: &SecretString| one.expose_secret() != token.expose_secret();
+    match asked.await {
+        Ok(tokens) => Ok(Renewed::Given {
+            id_token: tokens.id_token,
+            refresh_token: tokens.refresh.filter(is_other),
+        }),
+        Err(SignInFailure::Refused("invalid_grant" | "access_denied")) => Ok(Renewed::NoMore),
+        Err(SignInFailure::Failed(error)) => Err(error),
+        Err(why) => {
+            in_vain(&why);
+            Ok(Renewed::Unknown)
+        }
+    }
+}
+
+/// Whether what the provider gave anew is for this subject.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub async fn identify(
+    app: &App,
+    tenant: &TenantId,
+    subject: &Subject,
+    id_token: Option<&SecretString>,
+) -> Result<Vouched> {
+    let Some(provider) = provider_of(app, None) else {
+        return Ok(Vouched::Unknown);
+    };
+    let named = match id_token {
+        Some(id_token) => provider.verify(app, id_token, None).await,
+        None => Err(SignInFailure::Untrusted("it gave no ID token")),
+    };
+    Ok(match named {
+        Ok(now) if now.tenant == *tenant && now.subject() == subject => {
+            Vouched::For(Box::new(now.identity()))
         }
         // Whoever that is, it is not the person who allowed this; and one who has lost the tenant is nobody here.
-        Ok(_) | Err(SignInFailure::Declined | SignInFailure::NoTenant) => Vouched::NoMore,
-        Err(SignInFailure::Refused("invalid_grant" | "access_denied")) => Vouched::NoMore,
-        Err(SignInFailure::Failed(error)) if next.is_none() => return Err(error),
+        Ok(_) | Err(SignInFailure::NoTenant) => Vouched::NoMore,
+        Err(SignInFailure::Failed(error)) => return Err(error),
         Err(why) => {
-            warn!(
-                ?why,
-                "the identity provider was asked for a subject in vain"
-            );
-            Vouched::Unknown(next)
+            in_vain(&why);
+            Vouched::Unknown
         }
     })
+}
+
+fn in_vain(why: &SignInFailure) {
+    warn!(
+        ?why,
+        "the identity provider was asked for a subject in vain"
+    );
+}
+
+/// One presentation of a refresh token at the revocation endpoint of its provider.
+#[derive(Debug)]
+pub(super) struct Presented {
+    /// What came of it.
+    pub answer: revocation::Answer,
+    /// The revocation endpoint, if it is known.
+    pub endpoint: Option<String>,
+    /// Why there is none.
+    pub why: Option<Unsupported>,
+}
+
+/// Revokes a refresh token at the provider that gave it. `refusals` says how often that has refused our client.
+///
+/// # Errors
+/// [`Error::Unavailable`], [`Error::Internal`].
+pub(super) async fn revoke(
+    app: &App,
+    issuer: Option<&str>,
+    token: &SecretString,
+    refusals: u32,
+) -> Result<Presented> {
+    let unasked = |verdict, why| Presented {
+        answer: revocation::Answer::unasked(verdict),
+        endpoint: None,
+        why,
+    };
+    let Some(provider) = provider_of(app, issuer) else {
+        return Ok(unasked(
+            Verdict::Unsupported,
+            Some(Unsupported::IssuerUnknown),
+        ));
+    };
+    match provider.revoke(app, token, refusals).await {
+        Ok(Some((endpoint, answer))) => Ok(Presented {
+            answer,
+            endpoint: Some(endpoint),
+            why: Some(Unsupported::TokenKind),
+        }),
+        Ok(None) => Ok(unasked(Verdict::Unsupported, Some(Unsupported::NoEndpoint))),
+        Err(SignInFailure::Failed(error)) => Err(error),
+        Err(_) => Ok(unasked(Verdict::TryLater, None)),
+    }
 }

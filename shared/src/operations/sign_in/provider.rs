@@ -2,11 +2,12 @@
 
 use super::{Attempt, SIGNED_IN_PATH, SignInFailure};
 use crate::domain::caller::Caller;
-use crate::domain::endpoint_method::ClientAuth;
+use crate::domain::endpoint_method::{ClientAuth, RevocationMethod};
 use crate::domain::error::Unauthenticated;
-use crate::domain::issuance::{Client, ClientSource};
+use crate::domain::issuance::{Client, ClientSource, Issuance};
 use crate::oauth::discovery::{self, Issuer};
 use crate::oauth::request::authorization_url;
+use crate::oauth::revocation::{self, Answer, Hint, Verdict};
 use crate::oauth::token::{Class, Credentials, Endpoint, TokenFailure, Tokens};
 use crate::state::app::App;
 use crate::state::config::ProviderSecret;
@@ -84,15 +85,7 @@ impl Provider {
         question: impl AsyncFnOnce(&Endpoint<'_>) -> Result<Tokens, TokenFailure>,
     ) -> Result<Tokens, SignInFailure> {
         let secret = self.secret(app).await?;
-        let ways = match secret {
-            Some(_) => ClientAuth::ways(metadata.token_auth_methods.as_deref()),
-            None => vec![ClientAuth::None],
-        };
-        let client = Client::new(
-            self.config.client_id.clone(),
-            ways,
-            ClientSource::PreRegistered,
-        );
+        let client = self.client(metadata, secret.is_some());
         let endpoint = Endpoint {
             url: &metadata.token_endpoint,
             credentials: Credentials {
@@ -122,6 +115,68 @@ impl Provider {
             Class::InvalidGrant => SignInFailure::Refused("invalid_grant"),
             _ => SignInFailure::Refused(word),
         })
+    }
+
+    /// Our client there.
+    fn client(&self, metadata: &Issuer, has_secret: bool) -> Client {
+        let ways = match has_secret {
+            true => ClientAuth::ways(metadata.token_auth_methods.as_deref()),
+            false => vec![ClientAuth::None],
+        };
+        Client::new(
+            self.config.client_id.clone(),
+            ways,
+            ClientSource::PreRegistered,
+        )
+    }
+
+    /// Presents a refresh token at the revocation endpoint, which is returned with the answer; `None` if there is none.
+    pub(super) async fn revoke(
+        &self,
+        app: &App,
+        token: &SecretString,
+        refusals: u32,
+    ) -> Result<Option<(String, Answer)>, SignInFailure> {
+        let metadata = self.metadata(app).await?;
+        let Some(url) = metadata.revocation_endpoint.clone() else {
+            return Ok(None);
+        };
+        let secret = self.secret(app).await?;
+        let auths = metadata.revocation_auth_methods.as_deref();
+        let auths = auths.unwrap_or_default().iter();
+        let issuance = Issuance {
+            issuer: metadata.issuer.clone(),
+            token_endpoint: metadata.token_endpoint.clone(),
+            revocation_endpoint: Some(url.clone()),
+            revocation_method: RevocationMethod::Rfc7009,
+            revocation_auth: auths.filter_map(|name| ClientAuth::parse(name)).collect(),
+            client: self.client(&metadata, secret.is_some()),
+            resource: None,
+        };
+        let client = issuance.revocation_client(secret.is_some(), refusals);
+        let present = async |secret: Option<&SecretString>| {
+            let endpoint = revocation::Endpoint {
+                url: &url,
+                method: issuance.revocation_method,
+                credentials: Credentials {
+                    client: &client,
+                    secret,
+                },
+            };
+            endpoint.revoke(&app.egress, token, Hint::Refresh).await
+        };
+        let mut answer = present(secret.as_ref()).await;
+        if answer.verdict == Verdict::InvalidClient {
+            // The operator may have replaced it.
+            self.secret.forget().await;
+            let now = self.secret(app).await?;
+            let before = secret.as_ref().map(ExposeSecret::expose_secret);
+            let is_new = |now: &SecretString| before != Some(now.expose_secret());
+            if let Some(now) = now.filter(is_new) {
+                answer = present(Some(&now)).await;
+            }
+        }
+        Ok(Some((url, answer)))
     }
 
     pub(super) async fn verify(

@@ -398,6 +398,7 @@ impl Repair<'_> {
             | StoredItem::Sweep(_)
             | StoredItem::Tombstone(_)
             | StoredItem::Offboarding(_)
+            | StoredItem::LoginRevocation(_)
             | StoredItem::Verification(_) => (keys::DUE.to_owned(), at(self.now)),
             _ => return Ok(false),
         };
@@ -450,8 +451,8 @@ impl Repair<'_> {
         let mut mended = receipt.clone();
         let counts = mended.counts.get_or_insert_default();
         let known = receipt.outcomes.total() + in_progress;
-        counts.oauth = counts.oauth.max(known);
-        let lost = counts.oauth - known;
+        counts.oauth += known.saturating_sub(counts.revocations());
+        let lost = counts.revocations() - known;
         mended.outcomes.failed += lost;
         mended.closed = true;
         mended.changed_at = Some(self.now);
