@@ -5,7 +5,7 @@
 use super::problem::Problem;
 use super::tool_server::{Kind, acting, find_own};
 use super::{Permission, admit, base, server_id};
-use crate::hawser::invoke;
+use crate::hawser::invoke::{self, Refused};
 use crate::http::{self, Request, Response, Streamed, json};
 use hawser_core::App;
 use hawser_core::auth::credentials::Presented;
@@ -22,7 +22,8 @@ use serde_json::json;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// Less than the 30 seconds of the gateway, and than what clients wait.
+/// Less than the 30 seconds of the gateway, than the function has, and than what clients wait. A call that is given up
+/// leaves what a process that dies leaves.
 const ANSWER_WITHIN: Duration = Duration::from_secs(25);
 /// What a function may answer, less what its envelope takes.
 const ANSWER_LIMIT: usize = 4 << 20;
@@ -39,8 +40,11 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
     {
         return Ok(answer);
     }
-    let answered = invoke::call(app, &accepting_both(request), who, id).await;
-    whole(answered.unwrap_or_else(Into::into)).await
+    let request = accepting_both(request);
+    let whole = async { whole(invoke::call(app, &request, who, id).await).await };
+    timeout(ANSWER_WITHIN, whole)
+        .await
+        .map_err(|_| Problem::UpstreamUnreachable)?
 }
 
 /// The request with an `Accept` of both kinds of answer. The client of the package says JSON alone and reads both, and servers
@@ -98,10 +102,9 @@ async fn connection_required(
 }
 
 /// The answer, once all of it is there.
-async fn whole(answer: Response<Streamed>) -> Result<Response<Body>, Problem> {
-    let (parts, body) = answer.into_parts();
-    let collected = timeout(ANSWER_WITHIN, collected(body)).await;
-    let bytes = collected.map_err(|_| Problem::UpstreamUnreachable)??;
+async fn whole(answer: Result<Response<Streamed>, Refused>) -> Result<Response<Body>, Problem> {
+    let (parts, body) = answer.unwrap_or_else(Into::into).into_parts();
+    let bytes = collected(body).await?;
     let body = match String::from_utf8(bytes) {
         Ok(text) if text.is_empty() => Body::Empty,
         Ok(text) => Body::Text(text),

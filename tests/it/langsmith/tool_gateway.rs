@@ -2,8 +2,12 @@
 
 use super::{EVERYTHING, SERVERS, UNKNOWN, ada, is, is_json, not_found, with};
 use crate::harness::{Answer, Browser, Caller, Hawser, per_user};
-use crate::issuer::Issuer;
+use crate::issuer::{Gate, Issuer};
+use crate::upstream::{Reply, Upstream, soon};
+use hawser_core::domain::event::Action;
+use hawser_core::domain::id::TenantId;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 const TOOLS: &str = "/v1/managed-tools/servers";
 const AUTH: &str = "/v1/agent-auth";
@@ -173,6 +177,35 @@ async fn a_service_key_acts_as_the_user_whom_it_names_and_nobody_else_does() {
     let credential = format!("{}/credential", at(&id));
     assert_eq!(for_ada.delete(&credential).await.status, 204);
     assert_eq!(list_tools(&ada(&hawser), &id).await.status, 428);
+}
+
+#[tokio::test]
+async fn a_call_for_a_user_ends_with_the_service_key_that_makes_it() {
+    let hawser = Hawser::start_with(|app| app.stream_check = Duration::from_millis(10)).await;
+    let upstream = Upstream::start().await;
+    let key = service_key(&hawser).await;
+    let id = register(&key, "plain", &upstream.url, "none").await;
+    let gate = Gate::closed();
+    let (reply, _endless) = Reply::stream();
+    upstream.reply(reply.behind(&gate));
+    let for_ada = as_user(&hawser, &key, "ada");
+    let under_way = async {
+        gate.reached().await;
+        gate.open();
+        remove_key(&hawser, &key).await;
+    };
+    let (ended, ()) = soon(async { tokio::join!(list_tools(&for_ada, &id), under_way) }).await;
+    // The stream of the server goes on; of an answer that has begun nothing more is passed on.
+    assert!(ended.status == 503 || ended.text.is_empty(), "{ended:?}");
+    assert_eq!(list_tools(&for_ada, &id).await.status, 403);
+}
+
+async fn remove_key(hawser: &Hawser, key: &Caller) {
+    let id = key.headers[0].1.split('_').nth(2).unwrap().to_uppercase();
+    let tenant = TenantId::parse("acme").unwrap();
+    let removed = hawser.event(&tenant, Action::KeyRemoved);
+    let gone = hawser.app.table.remove_api_key(&tenant, &id, &removed);
+    assert!(gone.await.unwrap());
 }
 
 #[tokio::test]
