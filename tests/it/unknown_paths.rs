@@ -7,7 +7,10 @@ use serde_json::json;
 async fn paths_below_our_own_are_refused_in_our_words() {
     let hawser = Hawser::start().await;
     let nobody = hawser.with(Vec::new());
-    let unknown = json!({"code": "NOT_FOUND", "message": "There is no such path."});
+    let unknown = json!({
+        "type": "about:blank", "title": "Not Found", "status": 404,
+        "detail": "There is no such path.", "code": "NOT_FOUND",
+    });
     for path in [
         "/v1/receipts/a/b",
         "/v1/audit/",
@@ -25,7 +28,10 @@ async fn paths_below_our_own_are_refused_in_our_words() {
     );
     wrong.is(
         405,
-        json!({"code": "METHOD_NOT_ALLOWED", "message": "This path does not take this method."}),
+        json!({
+            "type": "about:blank", "title": "Method Not Allowed", "status": 405,
+            "detail": "This path does not take this method.", "code": "METHOD_NOT_ALLOWED",
+        }),
     );
 }
 

@@ -146,6 +146,17 @@ fn unrouted(seen: &Seen<'_>) -> Result<(), String> {
         "TruefoundryError"
     } else if under("/api/v1") || under("/api/mcp-servers") {
         "KambriumError"
+    } else if [
+        "/v1/audit",
+        "/v1/logins",
+        "/v1/receipts",
+        "/v1/subjects",
+        "/oauth",
+    ]
+    .into_iter()
+    .any(under)
+    {
+        "HawserProblem"
     } else if under("/v1") {
         "LangsmithError"
     } else {

@@ -3,7 +3,7 @@
 use super::{EVERYTHING, SERVERS, UNKNOWN, ada, is, is_json, not_found, with};
 use crate::harness::{Answer, Browser, Caller, Hawser, per_user};
 use crate::issuer::{Gate, Issuer};
-use crate::upstream::{Reply, Upstream, soon};
+use crate::upstream::{Reply, Upstream, install, own, soon};
 use hawser_core::domain::event::Action;
 use hawser_core::domain::id::TenantId;
 use serde_json::{Value, json};
@@ -206,6 +206,26 @@ async fn remove_key(hawser: &Hawser, key: &Caller) {
     let removed = hawser.event(&tenant, Action::KeyRemoved);
     let gone = hawser.app.table.remove_api_key(&tenant, &id, &removed);
     assert!(gone.await.unwrap());
+}
+
+#[tokio::test]
+async fn a_grant_and_an_override_end_together() {
+    let (hawser, issuer) = (Hawser::start().await, Issuer::start().await);
+    let ada = ada(&hawser);
+    let id = register(&ada, "search", &issuer.mcp_url(), "oauth").await;
+    consent(&issuer, &list_tools(&ada, &id).await).await;
+    let admin = hawser.admin("acme");
+    let found = admin.get("/api/svc/v1/mcp?name=search").await;
+    let mcp = found.json()["data"][0]["id"].clone();
+    install(&hawser, mcp.as_str().unwrap(), "ada", own("Bearer hers")).await;
+    let credential = format!("{}/credential", at(&id));
+    let would = ada.delete(&format!("{credential}?dryRun=true")).await;
+    let counted = would.json()["removed"].clone();
+    assert_eq!(counted["oauthRecords"], 1, "{would:?}");
+    assert_eq!(counted["overrides"], 1, "{would:?}");
+    assert_eq!(ada.get(&at(&id)).await.json()["connected"], true);
+    assert_eq!(ada.delete(&credential).await.status, 204);
+    assert_eq!(ada.get(&at(&id)).await.json()["connected"], false);
 }
 
 #[tokio::test]
