@@ -129,7 +129,6 @@ mod tests {
             ("acme", "mail/../../beta", "KEY"),
             ("acme", "mail", ""),
             ("acme", "mail", "KEY:1"),
-            ("hawser:operator", "mail", "KEY"),
             ("acme", "m\u{e4}il", "KEY"),
         ] {
             assert_eq!(
