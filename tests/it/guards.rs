@@ -6,6 +6,7 @@ use crate::scene::Scene;
 use hawser_core::domain::credential::{Credential, Grant};
 use hawser_core::domain::event::Action;
 use hawser_core::domain::id::Sortable;
+use hawser_core::domain::idempotency::Keyed;
 use hawser_core::domain::job::{Offboarding, Work};
 use hawser_core::domain::reason::Reason;
 use hawser_core::domain::receipt::Receipt;
@@ -284,31 +285,42 @@ async fn an_override_is_taken_away_as_it_was_read_only() {
     assert_eq!(scene.remove(&after).await, WriteOutcome::Done);
 }
 
+/// Whether an offboarding of this number begins.
+async fn begins(scene: &Scene, number: u64, request: Option<&Keyed>) -> bool {
+    let receipt = Receipt {
+        closed: false,
+        ..scene.new_receipt()
+    };
+    let offboarding = Offboarding {
+        tenant: scene.tenant.clone(),
+        subject: scene.subject.clone(),
+        receipt: receipt.id.clone(),
+        number,
+        at: receipt.at,
+        after: None,
+    };
+    let event = scene.event(Action::SubjectOffboarded);
+    let table = &scene.hawser.app.table;
+    let begun = table.begin_offboarding(&offboarding, &receipt, &event, request);
+    begun.await.unwrap()
+}
+
 #[tokio::test]
 async fn two_offboardings_at_once_have_numbers_of_their_own() {
     let scene = Scene::new().await;
-    let begin = async |number: u64| {
-        let receipt = Receipt {
-            closed: false,
-            ..scene.new_receipt()
-        };
-        let offboarding = Offboarding {
-            tenant: scene.tenant.clone(),
-            subject: scene.subject.clone(),
-            receipt: receipt.id.clone(),
-            number,
-            at: receipt.at,
-            after: None,
-        };
-        let event = scene.event(Action::SubjectOffboarded);
-        let table = &scene.hawser.app.table;
-        let begun = table.begin_offboarding(&offboarding, &receipt, &event, None);
-        begun.await.unwrap()
-    };
-    assert!(begin(1).await);
-    assert!(!begin(1).await);
-    assert!(begin(2).await);
-    assert!(!begin(2).await);
+    assert!(begins(&scene, 1, None).await);
+    assert!(!begins(&scene, 1, None).await);
+    assert!(begins(&scene, 2, None).await);
+    assert!(!begins(&scene, 2, None).await);
+}
+
+#[tokio::test]
+async fn a_request_with_a_key_is_carried_out_once() {
+    let scene = Scene::new().await;
+    let request = Keyed::new(&scene.subject, "key", &["offboard"]);
+    assert!(begins(&scene, 1, Some(&request)).await);
+    assert!(!begins(&scene, 2, Some(&request)).await);
+    assert!(begins(&scene, 2, None).await);
 }
 
 #[tokio::test]
