@@ -31,7 +31,7 @@ const ANSWER_LIMIT: usize = 4 << 20;
 /// Returns the server's response. A caller who has to connect first is told where by a 428.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, id) = admit(app, request, Permission::Invoke, server_id(request)).await?;
-    let who = acting(app, request, who).await?;
+    let who = acting(app, request, who, Permission::Invoke).await?;
     let at = find_own(app, who.clone(), id, Permission::Invoke)
         .await?
         .found;

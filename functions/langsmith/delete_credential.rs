@@ -14,7 +14,7 @@ use lambda_http::Body;
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let parsed = server_id(request).and_then(|id| Ok((id, dry_run(request)?)));
     let (who, (id, dry_run)) = admit(app, request, Permission::Invoke, parsed).await?;
-    let who = acting(app, request, who).await?;
+    let who = acting(app, request, who, Permission::Invoke).await?;
     let find = || find_own(app, who.clone(), id, Permission::Invoke);
     let removal = credentials::disconnect_all(app, find, dry_run)
         .await

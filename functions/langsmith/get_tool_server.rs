@@ -10,7 +10,7 @@ use lambda_http::Body;
 /// Returns 200 with the server.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, id) = admit(app, request, Permission::Read, server_id(request)).await?;
-    let who = acting(app, request, who).await?;
+    let who = acting(app, request, who, Permission::Read).await?;
     let at = find_own(app, who, id, Permission::Read).await?.found;
     Ok(json(200, &tool_server(app, &at.server, &at.records)))
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 /// Returns 200 with a page, oldest first.
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, window) = admit(app, request, Permission::Read, Window::read(request)).await?;
-    let who = acting(app, request, who).await?;
+    let who = acting(app, request, who, Permission::Read).await?;
     let listed = servers::list(app, who)
         .await?
         .permit(|caller, _| Permission::Read.require(caller))?;

@@ -24,7 +24,8 @@ struct Asked {
 pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Problem> {
     let (who, asked) = admit(app, request, Permission::Invoke, parse(request)).await?;
     let base = base(app, request)?;
-    let who = act_as(app, who, &asked.owner).await?;
+    let (needed, invalid) = (Permission::Invoke, Problem::InvalidBody);
+    let who = act_as(app, who, &asked.owner, needed, invalid).await?;
     let find = || find(app, who.clone(), &asked);
     let begun = consent::start_anew(app, find, &base)
         .await

@@ -63,25 +63,44 @@ pub fn tool_server(app: &App, server: &Server, records: &Records) -> Value {
 /// As whom a request acts: one with a service key as the user whom it names, any other as its caller, whoever it names.
 ///
 /// # Errors
-/// What the authentication fails with; [`Problem::InvalidQuery`] for a name that no user can have.
-pub async fn acting(app: &App, request: &Request, who: Presented) -> Result<Presented, Problem> {
+/// What the authentication fails with; [`Problem::InvalidQuery`] for a name that no user can have, if the caller has the
+/// permission, else [`Problem::PermissionMissing`].
+pub async fn acting(
+    app: &App,
+    request: &Request,
+    who: Presented,
+    needed: Permission,
+) -> Result<Presented, Problem> {
     let named = http::header(request, IDENTITY).filter(|named| !named.trim().is_empty());
+    let invalid = Problem::InvalidQuery("X-LangSmith-Identity", "the id of a user");
     match named {
         None => Ok(who),
-        Some(named) => act_as(app, who, &named).await,
+        Some(named) => act_as(app, who, &named, needed, invalid).await,
     }
 }
 
-/// The same, with the user named elsewhere.
+/// The same, with the user named elsewhere; `invalid` is the refusal of a name that no user can have.
 ///
 /// # Errors
-/// As [`acting`].
-pub async fn act_as(app: &App, who: Presented, named: &str) -> Result<Presented, Problem> {
-    if !app.identify(who.clone()).await?.is_service_key {
+/// As [`acting`], but for that refusal.
+pub async fn act_as(
+    app: &App,
+    who: Presented,
+    named: &str,
+    needed: Permission,
+    invalid: Problem,
+) -> Result<Presented, Problem> {
+    let caller = app.identify(who.clone()).await?;
+    if !caller.is_service_key {
         return Ok(who);
     }
-    let user = Subject::new(SubjectType::User, named);
-    Ok(who.acting_for(user.ok_or(Problem::InvalidQuery("identity", "the id of a user"))?))
+    match Subject::new(SubjectType::User, named) {
+        Some(user) => Ok(who.acting_for(user)),
+        None => {
+            needed.require(&caller)?;
+            Err(invalid)
+        }
+    }
 }
 
 /// The caller's own records at a server, for a caller who has the permission.

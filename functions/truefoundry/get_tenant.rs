@@ -3,6 +3,7 @@
 use super::problem::Problem;
 use super::query;
 use crate::http::{Request, Response, json, public_base};
+use hawser_core::domain::id::is_plain_text;
 use hawser_core::{App, Error};
 use lambda_http::Body;
 use serde_json::{Value, json};
@@ -14,7 +15,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
     let query = query(request)?;
     let host = match query.get(HOST_NAME).and_then(Value::as_str) {
         None => return Err(Problem::fault(HOST_NAME, "is required")),
-        Some(host) if host.len() > 255 || host.contains(char::is_control) => {
+        Some(host) if !is_plain_text(host, 255) => {
             return Err(Problem::fault(HOST_NAME, "is no name of a host"));
         }
         Some(host) => host,

@@ -8,15 +8,22 @@ use std::io::Write;
 const GZIP: &[(&str, &str)] = &[("content-encoding", "gzip")];
 
 /// A call of each contract with a body, and what it is answered with.
-fn calls() -> [(&'static str, &'static str, Value, u16); 4] {
+fn calls() -> [(&'static str, &'static str, Value, u16); 8] {
     let remote = json!({"manifest": {"type": "mcp-server/remote", "name": "wiki", "description": "d",
                                      "url": "https://wiki.example/mcp"}});
     let server = json!({"name": "search", "url": "https://search.example/mcp"});
+    let tool_server = json!({"name": "notes", "upstream_url": "https://notes.example/mcp"});
+    let principal = json!({"provider": "oidc", "subject": "ada"});
+    let named = json!({"manifest": {"type": "mcp-server/remote", "name": "wiki"}});
     let connection = json!({"mcp_server": "pipedrive", "access_type": "read", "api_key": "k-1"});
     let subject = json!({"subjectType": "user", "subjectId": "ada"});
     [
-        ("PUT", "/api/svc/v1/mcp", remote, 200),
+        ("PUT", "/api/svc/v1/mcp", remote.clone(), 200),
+        ("PUT", "/api/svc/v1/apply", remote, 200),
+        ("POST", "/api/svc/v1/delete", named, 200),
         ("POST", "/v1/deepagents/mcp-servers", server, 201),
+        ("POST", "/v1/managed-tools/servers", tool_server, 201),
+        ("POST", "/v1/agent-auth/principals", principal, 200),
         ("POST", "/api/v1/mcp-servers", connection, 201),
         ("POST", "/v1/subjects/offboard", subject, 200),
     ]

@@ -280,6 +280,8 @@ pub fn cursors(data: &[u8]) {
         "hawser-finish-consent",
         "kambrium-finish-consent",
         "hawser-start-consent",
+        "langsmith-list-tool-servers",
+        "langsmith-list-auth-connections",
     ];
     let (chosen, rest) = choice(data);
     let name = lists[chosen % lists.len()];
@@ -294,6 +296,8 @@ pub fn cursors(data: &[u8]) {
         "serverId=",
         "subjectId=",
         "code=x&state=",
+        "cursor=",
+        "page_size=",
     ];
     let (named, rest) = choice(rest);
     input.extend_from_slice(names[named % names.len()].as_bytes());

@@ -1,6 +1,6 @@
 //! The tool gateway: registering, connecting, calling, disconnecting and deleting, as `managed-deepagents` 0.9 does it.
 
-use super::{EVERYTHING, SERVERS, UNKNOWN, ada, is, is_json, not_found, with};
+use super::{EVERYTHING, SERVERS, UNKNOWN, ada, error, invalid_body, is, is_json, not_found, with};
 use crate::harness::{Answer, Browser, Caller, Hawser, per_user};
 use crate::issuer::{Gate, Issuer};
 use crate::upstream::{Reply, Upstream, install, own, soon};
@@ -357,6 +357,55 @@ async fn it_is_the_registry_of_the_other_routes_in_other_words() {
 }
 
 #[tokio::test]
+async fn who_can_be_no_user_is_told_so_after_the_permission() {
+    let hawser = Hawser::start().await;
+    let nobody = "x".repeat(256);
+    let key = service_key(&hawser).await;
+    let id = register(&key, "search", "https://x.example/mcp", "oauth").await;
+    let reads = json!({"permissions": ["mcp-servers:read"]});
+    let reader = hawser.api_key("acme", None, reads).await;
+    let said = "Set 'X-LangSmith-Identity' to the id of a user: the given value is not valid";
+    for caller in [&key, &reader] {
+        let answer = as_user(&hawser, caller, &nobody).get(&at(&id)).await;
+        is(&answer, error(400, "invalid_query_parameter", said));
+    }
+    let sessions = format!("{AUTH}/oauth-authorization-sessions");
+    let asked = json!({"connection_id": id, "owner_type": "user", "owner_id": nobody});
+    is(&key.post(&sessions, asked.clone()).await, invalid_body());
+    let credential = format!("{}/credential", at(&id));
+    for refused in [
+        reader.post(&sessions, asked).await,
+        as_user(&hawser, &reader, &nobody).delete(&credential).await,
+        list_tools(&as_user(&hawser, &reader, &nobody), &id).await,
+    ] {
+        let said = (refused.status, refused.text.as_str());
+        assert_eq!(said, (403, "missing permission mcp-servers:invoke"));
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_refuses_is_passed_on_as_it_is() {
+    let hawser = Hawser::start().await;
+    let ada = ada(&hawser);
+    let upstream = Upstream::start().await;
+    let id = register(&ada, "plain", &upstream.url, "none").await;
+    for (status, kind, text) in [
+        (400, "text/plain", "no"),
+        (413, "application/json", r#"{"code": "much"}"#),
+        (415, "text/plain", "no"),
+        (428, "application/json", r#"{"code": "first"}"#),
+    ] {
+        upstream.reply(Reply::new(
+            status,
+            vec![("content-type", kind.to_owned())],
+            text,
+        ));
+        let answer = list_tools(&ada, &id).await;
+        assert_eq!((answer.status, answer.text.as_str()), (status, text));
+    }
+}
+
+#[tokio::test]
 async fn pages_add_up_to_the_whole_list() {
     let hawser = Hawser::start().await;
     let ada = ada(&hawser);
@@ -381,6 +430,11 @@ async fn pages_add_up_to_the_whole_list() {
         path = format!("{TOOLS}?page_size=2&cursor={cursor}");
     }
     assert_eq!(seen, made);
+    assert_eq!(
+        ada.get(&format!("{TOOLS}?page_size=&cursor=")).await.json()["items"],
+        ada.get(TOOLS).await.json()["items"],
+        "what is empty counts as absent"
+    );
     for wrong in ["page_size=0", "page_size=101", "page_size=x", "cursor=x"] {
         let answer = ada.get(&format!("{TOOLS}?{wrong}")).await;
         assert_eq!(

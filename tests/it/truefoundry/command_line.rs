@@ -38,6 +38,14 @@ async fn the_tenant_is_that_of_tokens_that_name_none_else_the_host() {
         &nobody.get(&format!("{TENANT}?hostName=a%0ab")).await,
         &["hostName"],
     );
+    for (host, status) in [
+        ("null".to_owned(), 400),
+        ("é".repeat(255), 200),
+        ("a".repeat(256), 400),
+    ] {
+        let answer = nobody.get(&format!("{TENANT}?hostName={host}")).await;
+        assert_eq!(answer.status, status, "{host}: {answer:?}");
+    }
     let ground = Ground::new().await;
     let hawser = Hawser::by_hand_changed(ground, |app| {
         app.default_tenant = TenantId::parse("acme");
