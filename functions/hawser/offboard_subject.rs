@@ -25,8 +25,8 @@ struct Asked {
 }
 
 /// Returns 200 with the receipt once no credential of the subject can be read any more, and 202 while some still may be. A repeat
-/// returns 200 with a receipt that counts nothing, but with the same `Idempotency-Key` the receipt of the first. The subject need not be known elsewhere. With `dryRun=true` nothing changes,
-/// and the response counts what would be removed.
+/// returns 200 with a receipt that counts nothing, but with the same `Idempotency-Key` the receipt of the first. The subject need
+/// not be known elsewhere. With `dryRun=true` nothing changes, and the response counts what would be removed.
 ///
 /// # Errors
 /// [`Problem`].

@@ -22,6 +22,8 @@ pub enum Problem {
     NoMetadata,
     /// Nobody signs in here.
     NoSignIn,
+    /// The body's content coding is not taken.
+    UnsupportedCoding,
     /// No such path.
     PathNotFound,
     /// The path takes other methods only; these.
@@ -72,6 +74,11 @@ impl From<Problem> for Response<Body> {
                 404,
                 "NO_SIGN_IN",
                 "Nobody signs in here: no identity provider is configured.".to_owned(),
+            ),
+            Problem::UnsupportedCoding => (
+                415,
+                "UNSUPPORTED_CONTENT_ENCODING",
+                "The body must be sent as it is, or with gzip.".to_owned(),
             ),
             Problem::PathNotFound => (404, "NOT_FOUND", "There is no such path.".to_owned()),
             Problem::MethodNotAllowed(_) => (

@@ -5,7 +5,7 @@
 //! (decision 31). They are sent on to `/mcp/{integration}/mcp`, with method and body.
 
 use super::problem::Problem;
-use crate::http::{Request, Response, empty, json, problem, with_header};
+use crate::http::{Request, Response, empty, json, with_header};
 use crate::route::{capture, methods};
 use crate::{kambrium, langsmith, truefoundry};
 use hawser_core::App;
@@ -30,12 +30,10 @@ pub enum Unrouted {
     Kambrium(kambrium::Problem),
     /// Under `/v1`, but for what is Hawser's own there.
     Langsmith(langsmith::Problem),
-    /// Under a path of Hawser's own.
+    /// Under a path of Hawser's own; and elsewhere, where the body's content coding is not taken.
     Hawser(Problem),
     /// Elsewhere; with the methods that the path does take.
     Nobodys(Option<String>),
-    /// Elsewhere, and the path is served: the body's content coding is not taken.
-    UnsupportedCoding,
 }
 
 /// Returns the error. Nothing is read, so nobody is authenticated.
@@ -101,14 +99,13 @@ impl Whose {
     }
 }
 
-/// The refusal of a body whose content coding is not taken at this path. Hawser's own paths, and those of OAuth, are answered as
-/// the gateway would.
+/// The refusal of a body whose content coding is not taken at this path.
 pub(crate) fn unsupported_coding(path: &str) -> Unrouted {
     match Whose::of(path) {
         Whose::Truefoundry => Unrouted::Truefoundry(truefoundry::Problem::UnsupportedCoding),
         Whose::Kambrium => Unrouted::Kambrium(kambrium::Problem::UnsupportedCoding),
         Whose::Langsmith => Unrouted::Langsmith(langsmith::Problem::UnsupportedCoding),
-        Whose::Hawser | Whose::Nobodys => Unrouted::UnsupportedCoding,
+        Whose::Hawser | Whose::Nobodys => Unrouted::Hawser(Problem::UnsupportedCoding),
     }
 }
 
@@ -118,11 +115,6 @@ impl From<Unrouted> for Response<Body> {
             Unrouted::Truefoundry(problem) => problem.into(),
             Unrouted::Kambrium(problem) => problem.into(),
             Unrouted::Langsmith(problem) => problem.into(),
-            Unrouted::UnsupportedCoding => problem(
-                415,
-                "UNSUPPORTED_CONTENT_ENCODING",
-                "The body must be sent as it is, or with gzip.",
-            ),
             Unrouted::Hawser(problem) => problem.into(),
             Unrouted::Nobodys(None) => json(404, &json!({"message": "Not Found"})),
             Unrouted::Nobodys(Some(allow)) => with_header(

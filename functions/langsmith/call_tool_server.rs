@@ -3,16 +3,14 @@
 //! through the API that streams nothing.
 
 use super::problem::Problem;
-use super::tool_server::{Kind, acting, find_own};
+use super::tool_server::{Kind, acting, find_own, lacks_credential};
 use super::{Permission, admit, base, server_id};
 use crate::hawser::invoke::{self, Refused};
 use crate::http::{self, Request, Response, Streamed, json};
 use hawser_core::App;
 use hawser_core::auth::credentials::Presented;
 use hawser_core::domain::server::Server;
-use hawser_core::domain::status::{Status, status};
 use hawser_core::operations::consent;
-use hawser_core::operations::credentials::ServerAndRecords;
 use http_body_util::BodyExt;
 use lambda_http::Body;
 use lambda_http::http::HeaderValue;
@@ -35,7 +33,7 @@ pub async fn handle(app: &App, request: &Request) -> Result<Response<Body>, Prob
     let at = find_own(app, who.clone(), id, Permission::Invoke)
         .await?
         .found;
-    if lacks_credential(app, &at)
+    if lacks_credential(app, &at.server, &at.records)
         && let Some(answer) = connection_required(app, request, &who, &at.server).await?
     {
         return Ok(answer);
@@ -58,13 +56,6 @@ fn accepting_both(request: &Request) -> Request {
     copy.headers_mut().insert(ACCEPT, both);
     copy.extensions_mut().clone_from(request.extensions());
     copy
-}
-
-fn lacks_credential(app: &App, at: &ServerAndRecords) -> bool {
-    matches!(
-        status(&at.server, &at.records, app.now()),
-        Status::Required { .. }
-    )
 }
 
 /// Where the caller connects, unless the caller has just done so. Nobody is contacted for that; who asks again gets the

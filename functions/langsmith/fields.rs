@@ -134,20 +134,20 @@ impl Fields {
 
     /// `connection`: whether each user connects by OAuth. Without it nobody connects.
     pub fn connects_by_oauth(&mut self) -> bool {
-        let kind = match self.get("connection") {
-            None => return false,
-            Some(Value::Object(connection)) => connection.get("type").cloned(),
-            Some(_) => Some(Value::Bool(false)),
+        let Some(connection) = self.get("connection") else {
+            return false;
         };
-        match kind {
-            Some(Value::String(kind)) => match kind.as_str() {
+        let kind = connection.as_object().map(|fields| fields.get("type"));
+        let problem = match kind {
+            Some(Some(Value::String(kind))) => match kind.as_str() {
                 "oauth" => return true,
                 "none" | "public" => return false,
-                _ => self.note(Problem::InvalidValue("connection.type")),
+                _ => Problem::InvalidValue("connection.type"),
             },
-            None | Some(Value::Null) => self.note(missing("connection.type")),
-            Some(_) => self.note(Problem::InvalidBody),
-        }
+            Some(None | Some(Value::Null)) => missing("connection.type"),
+            Some(Some(_)) | None => Problem::InvalidBody,
+        };
+        self.note(problem);
         false
     }
 

@@ -46,15 +46,19 @@ impl Kind {
     }
 }
 
+/// Whether a server wants a credential of the caller that is not there, or no longer usable.
+pub fn lacks_credential(app: &App, server: &Server, records: &Records) -> bool {
+    matches!(status(server, records, app.now()), Status::Required { .. })
+}
+
 /// A server as the tool gateway shows it. No value of a credential is in it.
 pub fn tool_server(app: &App, server: &Server, records: &Records) -> Value {
-    let needs = matches!(status(server, records, app.now()), Status::Required { .. });
     json!({
         "id": server.id.uuid(),
         "name": server.name,
         "upstream_url": server.shown_url(),
         "connection": {"type": Kind::of(server)},
-        "connected": !needs,
+        "connected": !lacks_credential(app, server, records),
         "created_at": server.created_at.micros_offset(),
         "updated_at": server.updated_at.micros_offset(),
     })

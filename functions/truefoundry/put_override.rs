@@ -20,6 +20,9 @@ use lambda_http::Body;
 use serde_json::json;
 use std::collections::BTreeMap;
 
+/// The path of the one value of an override of the type `header`.
+const HEADER_VALUE: &str = "authOverride.headerValue";
+
 /// An override as sent.
 enum Sent {
     Header(SentValue),
@@ -203,8 +206,6 @@ async fn resolve(
         }
     }
 }
-
-const HEADER_VALUE: &str = "authOverride.headerValue";
 
 fn value_path(name: &str) -> String {
     format!("authOverride.values.{name}")

@@ -53,6 +53,15 @@ impl Reference {
     pub fn is_meant(text: &str) -> bool {
         text.starts_with(SCHEME)
     }
+
+    /// The value that a secret makes here.
+    fn fill(&self, secret: &SecretString) -> Result<SecretString, &'static str> {
+        let value = SecretString::from(format!("{}{}", self.prefix, secret.expose_secret()));
+        match (self.rule)(value.expose_secret()) {
+            Ok(()) => Ok(value),
+            Err(_) => Err("leads to a secret that cannot stand here"),
+        }
+    }
 }
 
 /// A value as it was sent to a secret place.
@@ -134,18 +143,8 @@ impl Resolved {
     }
 }
 
-impl Reference {
-    fn fill(&self, secret: &SecretString) -> Result<SecretString, &'static str> {
-        let value = SecretString::from(format!("{}{}", self.prefix, secret.expose_secret()));
-        match (self.rule)(value.expose_secret()) {
-            Ok(()) => Ok(value),
-            Err(_) => Err("leads to a secret that cannot stand here"),
-        }
-    }
-}
-
 /// What a client is told. Nothing in it depends on which secrets there are elsewhere.
-const fn why(unresolved: Unresolved) -> &'static str {
+pub const fn why(unresolved: Unresolved) -> &'static str {
     match unresolved {
         Unresolved::NotMapped => {
             "refers to a secret, but the operator has not set where secrets are"

@@ -1,10 +1,10 @@
 //! An MCP client that was given an address alone: it finds out where to sign in, registers, and gets a code for whoever the
 //! operator's OpenID provider lets in, once that person has allowed it.
 
-use crate::budget::Used;
 use crate::harness::{Answer, Browser, Form, Ground, Hawser, Page, per_user};
 use crate::identity_provider::Provider;
 use crate::logins::{CHALLENGE, REDIRECT};
+use crate::policies::Used;
 use hawser_core::state::config::ListedApplication;
 use serde_json::{Value, json};
 use std::collections::HashMap;

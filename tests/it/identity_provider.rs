@@ -1,5 +1,7 @@
 //! A stand-in for the operator's OpenID provider: it lets in whom the test says, once for each code, and checks PKCE.
 
+use crate::harness::{Ground, Hawser};
+use crate::upstream::soon;
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use hawser_core::auth::jwt::{KeySet, TokenConfig};
@@ -257,6 +259,22 @@ impl Provider {
     /// The forms that its token endpoint was sent.
     pub fn asked(&self) -> Vec<HashMap<String, String>> {
         self.state.lock().unwrap().asked.clone()
+    }
+
+    /// Returns once it has been asked.
+    pub async fn is_reached(&self) {
+        soon(async {
+            while self.asked().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
+    /// A process at which people sign in here. Its clock stands still.
+    pub async fn hawser(&self, ground: &Arc<Ground>) -> Hawser {
+        let settings = self.settings();
+        Hawser::by_hand_configured(ground.clone(), |config| config.sign_in = settings).await
     }
 }
 

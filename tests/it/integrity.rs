@@ -1,10 +1,10 @@
 //! The integrity check finds inconsistencies and repairs what can be repaired. That nothing does is asserted wherever
 //! another test lets the workers finish.
 
-use crate::budget;
 use crate::ending::connect;
 use crate::harness::{Caller, Ground, Hawser, Registered, ample, items, per_user};
 use crate::issuer::{Fault, Issuer};
+use crate::policies;
 use aws_sdk_dynamodb::types::AttributeValue;
 use hawser_core::operations::integrity::{Report, examine};
 use hawser_core::operations::scheduler::{process, process_due};
@@ -652,13 +652,13 @@ async fn the_policy_allows_what_a_look_takes_and_if_so_configured_what_repairs_t
     audit::handle(&hawser.app, json!({}), ample())
         .await
         .unwrap_err();
-    let mut used = budget::actions(&hawser.wire.sent());
+    let mut used = policies::actions(&hawser.wire.sent());
     let looking = ["dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:Scan"];
     assert_eq!(used, looking.map(str::to_owned).into());
     hawser.wire.arm(None);
     let repaired = audit::handle(&hawser.app, json!({"repair": true}), ample()).await;
     assert_eq!(repaired.unwrap()["repaired"], 5);
-    used.extend(budget::actions(&hawser.wire.sent()));
+    used.extend(policies::actions(&hawser.wire.sent()));
     let allowed = Template::load().unwrap().actions("workers-audit");
     let allowed = allowed.into_iter().filter(|a| a.starts_with("dynamodb:"));
     assert_eq!(used, allowed.collect());

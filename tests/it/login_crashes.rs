@@ -7,7 +7,6 @@ use crate::login_endings::{WAYS, end};
 use crate::logins::*;
 use hawser_core::operations::scheduler::process_due;
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 type At = fn(usize) -> Cut;
 const CUTS: [At; 3] = [Cut::Before, Cut::After, Cut::Answer];
@@ -29,12 +28,6 @@ struct Doomed {
 
 /// What the provider gives for the last refresh of a doomed login.
 const GIVEN: &str = "provider-refresh-2";
-
-/// A process whose people sign in at this provider.
-async fn start(ground: &Arc<Ground>, provider: &Provider) -> Hawser {
-    let settings = provider.settings();
-    Hawser::by_hand_configured(ground.clone(), |config| config.sign_in = settings).await
-}
 
 impl Doomed {
     async fn begin(hawser: &Hawser, provider: &Provider) -> Self {
@@ -81,7 +74,7 @@ async fn dies_at(how: &str, cause: &str, cut: Cut, k: usize) -> bool {
     let why = format!("{how} {cut:?}");
     let is_asked_for = WAYS.iter().any(|(one, _)| *one == how);
     let (ground, provider) = (Ground::new().await, Provider::start());
-    let hawser = start(&ground, &provider).await;
+    let hawser = provider.hawser(&ground).await;
     let doomed = Doomed::begin(&hawser, &provider).await;
     let other = sign_in(&hawser, "user:bob").await;
     let before = logins(&ground).await;
@@ -91,7 +84,7 @@ async fn dies_at(how: &str, cause: &str, cut: Cut, k: usize) -> bool {
     let reached = hawser.wire.sent().len() > k;
     hawser.die().await;
 
-    let next = start(&ground, &provider).await;
+    let next = provider.hawser(&ground).await;
     // What was begun durably goes on without the call.
     while process_due(&next.app, ample()).await.unwrap() {}
     assert!(works(&next, &other).await, "{why}");
@@ -147,7 +140,7 @@ async fn an_end_by_the_provider_survives_a_crash_anywhere() {
     for cut in CUTS {
         for k in 0.. {
             let (ground, provider) = (Ground::new().await, Provider::start());
-            let hawser = start(&ground, &provider).await;
+            let hawser = provider.hawser(&ground).await;
             let mut allowed = allowed(&hawser, "acme", "user:ada").await;
             allowed.provider_token = Some("provider-refresh".into());
             let tokens = signed_in_as(&hawser, allowed).await;
@@ -156,7 +149,7 @@ async fn an_end_by_the_provider_survives_a_crash_anywhere() {
             let reached = hawser.wire.sent().len() > k;
             hawser.die().await;
 
-            let next = start(&ground, &provider).await;
+            let next = provider.hawser(&ground).await;
             let why = format!("{:?}: {answer:?}", cut(k));
             if works(&next, &tokens).await {
                 assert!(reached && answer.status >= 500, "{why}");

@@ -4,7 +4,6 @@ use crate::harness::{Cut, Ground, Hawser, ample};
 use crate::identity_provider::{CLIENT, Provider};
 use crate::login_endings::{WAYS, end};
 use crate::logins::*;
-use crate::upstream::soon;
 use hawser_core::domain::id::{Sortable, TenantId};
 use hawser_core::operations::integrity::examine;
 use hawser_core::operations::scheduler::process_due;
@@ -13,7 +12,6 @@ use hawser_core::table::logins::key;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
 
 const PLACE: &str = "REVOKE#";
 
@@ -25,17 +23,11 @@ struct Stage {
     code: String,
 }
 
-/// A process whose clock stands still.
-async fn start(ground: &Arc<Ground>, provider: &Provider) -> Hawser {
-    let settings = provider.settings();
-    Hawser::by_hand_configured(ground.clone(), |config| config.sign_in = settings).await
-}
-
 impl Stage {
     /// Ada has signed in, and the provider gave a refresh token.
     async fn set() -> Self {
         let provider = Provider::start();
-        let hawser = start(&Ground::new().await, &provider).await;
+        let hawser = provider.hawser(&Ground::new().await).await;
         let mut allowed = allowed(&hawser, "acme", "user:ada").await;
         allowed.identity.roles.clear();
         allowed.provider_token = Some("provider-refresh".into());
@@ -239,7 +231,7 @@ async fn where_it_cannot_be_revoked_the_receipt_says_why() {
 async fn no_other_provider_is_shown_it() {
     let stage = Stage::set().await;
     let other = Provider::start();
-    let next = start(&stage.hawser.ground(), &other).await;
+    let next = other.hawser(&stage.hawser.ground()).await;
     let tokens = Tokens::of(&refresh(&next, &stage.tokens.refresh).await);
     assert_eq!(
         end(&next, "by an admin", &stage.id, &tokens).await.status,
@@ -258,12 +250,7 @@ async fn what_comes_after_the_end_is_revoked_too() {
     let stage = Stage::set().await;
     stage.provider.holds(true);
     let ending = async {
-        soon(async {
-            while stage.provider.asked().is_empty() {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        stage.provider.is_reached().await;
         let path = format!("/v1/logins/{}", stage.id);
         let ended = stage.hawser.admin("acme").delete(&path).await;
         assert_eq!(ended.status, 200, "{ended:?}");
@@ -294,7 +281,7 @@ async fn a_worker_that_dies_anywhere_leaves_it_to_the_next_and_it_is_counted_onc
             {}
             let reached = stage.hawser.wire.sent().len() > k;
             stage.hawser.wire.arm(None);
-            let next = start(&stage.hawser.ground(), &stage.provider).await;
+            let next = stage.provider.hawser(&stage.hawser.ground()).await;
             next.pass(HOUR);
             while process_due(&next.app, ample()).await.unwrap() {}
             let why = format!("{:?}", cut(k));

@@ -5,7 +5,6 @@ use crate::identity_provider::{CLIENT, Provider};
 use crate::logins::*;
 use crate::upstream::soon;
 use serde_json::json;
-use std::sync::Arc;
 
 struct Stage {
     hawser: Hawser,
@@ -13,17 +12,11 @@ struct Stage {
     tokens: Tokens,
 }
 
-/// A process whose clock stands still.
-async fn start(ground: &Arc<Ground>, provider: &Provider) -> Hawser {
-    let settings = provider.settings();
-    Hawser::by_hand_configured(ground.clone(), |config| config.sign_in = settings).await
-}
-
 impl Stage {
     /// Ada has signed in as an admin, and the provider gave a refresh token.
     async fn set() -> Self {
         let provider = Provider::start();
-        let hawser = start(&Ground::new().await, &provider).await;
+        let hawser = provider.hawser(&Ground::new().await).await;
         let mut allowed = allowed(&hawser, "acme", "user:ada").await;
         allowed.provider_token = Some("provider-refresh".into());
         let tokens = signed_in_as(&hawser, allowed).await;
@@ -160,12 +153,7 @@ async fn a_refresh_while_another_one_asks_the_provider_does_not_ask_it_too() {
     stage.provider.holds(true);
     let (first, hawser) = (stage.tokens.refresh.clone(), &stage.hawser);
     let going_on = async {
-        soon(async {
-            while stage.provider.asked().is_empty() {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        stage.provider.is_reached().await;
         let second = Tokens::of(&refresh(hawser, &first).await);
         let third = Tokens::of(&soon(refresh(hawser, &second.refresh)).await);
         let last = Tokens::of(&soon(refresh(hawser, &third.refresh)).await);
@@ -207,7 +195,7 @@ async fn left_behind() -> (Stage, impl AsyncFn() -> bool) {
 #[tokio::test]
 async fn a_lease_that_a_process_sees_for_long_is_taken_over() {
     let (stage, leased) = left_behind().await;
-    let next = start(&stage.hawser.ground(), &stage.provider).await;
+    let next = stage.provider.hawser(&stage.hawser.ground()).await;
     // Its answer was lost; it is the same line of tokens.
     let mut tokens = Tokens::of(&refresh(&next, &stage.tokens.refresh).await);
     for pass in [0, 19] {
@@ -224,7 +212,7 @@ async fn a_lease_that_a_process_sees_for_long_is_taken_over() {
 #[tokio::test]
 async fn a_lease_from_long_ago_is_taken_over_at_first_sight() {
     let (stage, leased) = left_behind().await;
-    let start = async || start(&stage.hawser.ground(), &stage.provider).await;
+    let start = async || stage.provider.hawser(&stage.hawser.ground()).await;
     let next = start().await;
     let tokens = Tokens::of(&refresh(&next, &stage.tokens.refresh).await);
     let tokens = Tokens::of(&refresh(&next, &tokens.refresh).await);
@@ -316,12 +304,7 @@ async fn that_a_provider_vouches_no_longer_is_stored_when_the_store_is_back() {
     stage.provider.holds(true);
     let (hawser, provider) = (&stage.hawser, &stage.provider);
     let going_on = async {
-        soon(async {
-            while provider.asked().is_empty() {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        provider.is_reached().await;
         hawser.wire.arm(Some(Cut::Away(0, 3)));
         provider.holds(false);
     };
@@ -341,12 +324,7 @@ async fn a_slow_answer_makes_roles_no_younger() {
     stage.provider.holds(true);
     let (hawser, provider) = (&stage.hawser, &stage.provider);
     let going_on = async {
-        soon(async {
-            while provider.asked().is_empty() {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        provider.is_reached().await;
         hawser.pass(60);
         provider.holds(false);
     };

@@ -1,8 +1,8 @@
 //! Signing in and having tokens, for tests: what a person has allowed, the codes and tokens that come of it, and what the
 //! endpoints for these do to the store.
 
-use crate::budget::Used;
 use crate::harness::{Answer, Caller, Hawser};
+use crate::policies::Used;
 use hawser_core::domain::id::TenantId;
 use hawser_core::domain::login::{AllowedApplication, CodeChallenge, Identity};
 use hawser_core::domain::subject::Subject;

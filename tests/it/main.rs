@@ -64,6 +64,7 @@ mod model;
 mod offboarding;
 mod order;
 mod permissions;
+mod policies;
 mod process;
 mod promise;
 mod proxy;

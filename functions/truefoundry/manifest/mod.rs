@@ -4,9 +4,11 @@
 
 mod parse;
 mod present;
+mod rules;
 
-pub use parse::{Manifest, header_value_rule, https_url_rule, read_identity, secret_value};
+pub use parse::{Manifest, read_identity, secret_value};
 pub use present::Registration;
+pub use rules::{header_value_rule, https_url_rule};
 
 use super::problem::{Fault, Problem};
 use super::secret_reference::{Resolved, Sent};

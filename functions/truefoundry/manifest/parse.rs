@@ -1,10 +1,13 @@
-//! Reading a manifest: every rule (TrueFoundry 5), every fault with its path.
+//! Reading a manifest (TrueFoundry 5): field by field, every fault with its path. [`super::rules`] says what a value may be.
 
 use super::super::permission::COLLABORATOR_ROLES;
 use super::super::reader::{Faults, Reader, length};
-use super::super::secret_reference::{Reference, Rule, Sent};
+use super::super::secret_reference::{Reference, Rule, Sent, why};
+use super::rules::{
+    collaborator_rule, header_template, header_value_rule, https_url_rule, name_rule,
+    plain_header_rule, tool_name_rule, url_rule,
+};
 use super::{OwnedPlace, REDACTED, SecretInput};
-use hawser_core::domain::address::{self, Unresolved};
 use hawser_core::domain::endpoint_method::{ClientAuth, RevocationMethod};
 use hawser_core::domain::header::is_token;
 use hawser_core::domain::json::Exact;
@@ -12,15 +15,14 @@ use hawser_core::domain::server::{
     Auth, AuthLevel, GrantType, HeaderSpec, OauthConfig, RevocationConfig, placeholder,
 };
 use hawser_core::oauth::request::is_reserved;
+use hawser_core::operations::secret_references::Unresolved;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use url::{Host, Url};
 
 const KIND: &str = "mcp-server/remote";
 const HEADERS_AT_MOST: usize = 32;
 const PARAMETERS_AT_MOST: usize = 16;
 const SCOPES_AT_MOST: usize = 64;
-const RESERVED_PARAMETER: &str = "mcpProxyBaseURL";
 const REFUSED_HEADERS: [&str; 8] = [
     "host",
     "content-length",
@@ -43,8 +45,6 @@ const REFUSED_TOKEN_PARAMS: [&str; 9] = [
     "resource",
     "scope",
 ];
-const REFERENCE_REFUSED: &str =
-    "refers to a secret, but the operator has not set where secrets are";
 const CLIENT_ID_REFERENCE: &str = "cannot be a secret, since it is shown";
 
 /// A manifest that keeps every rule, normalised (TrueFoundry 5.5).
@@ -106,27 +106,6 @@ pub fn read_identity(body: &mut Reader<'_>, name: &str) -> Option<String> {
     manifest.required("name", server_name).map(str::to_owned)
 }
 
-/// The rule for server names.
-///
-/// # Errors
-/// What is wrong with this one.
-pub fn name_rule(name: &str) -> Result<(), &'static str> {
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let bytes = name.as_bytes();
-    let fits = (3..=73).contains(&bytes.len())
-        && bytes.first().is_some_and(u8::is_ascii_lowercase)
-        && bytes.last().is_some_and(|b| inner(*b))
-        && bytes.iter().all(|b| inner(*b) || *b == b'-');
-    if fits {
-        Ok(())
-    } else {
-        Err(
-            "must have 3 to 73 small letters, digits and hyphens, beginning with a letter and not ending with a hyphen, such as \
-             my-server; what people are to read goes into display_name",
-        )
-    }
-}
-
 /// Reads a discriminator: one of `accepted` or `default`; another string is refused, anything else is a fault.
 fn discriminator<'a>(
     reader: &mut Reader<'a>,
@@ -146,68 +125,6 @@ fn discriminator<'a>(
             reader.faults.unsupported(path, "is not supported");
             None
         }
-    }
-}
-
-fn url_rule(text: &str) -> Result<(), &'static str> {
-    let scheme = text.starts_with("http://") || text.starts_with("https://");
-    if !scheme || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err("must match ^https?://[^\\s]+$");
-    }
-    if address::restored(text, None) == Err(Unresolved::Partial) {
-        return Err("must not contain the redaction marker within a value");
-    }
-    plain_url(text).map(|_| ())
-}
-
-fn plain_url(text: &str) -> Result<Url, &'static str> {
-    if text.len() > 2048 {
-        return Err("is too long");
-    }
-    let url = Url::parse(text).map_err(|_| "is not a URL")?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("must not hold user information");
-    }
-    if text.contains('#') {
-        Err("must not hold a fragment")
-    } else {
-        Ok(url)
-    }
-}
-
-/// The rule for https URLs; with `loopback` they may be http there.
-///
-/// # Errors
-/// What is wrong.
-pub fn https_url_rule(loopback: bool) -> impl Fn(&str) -> Result<(), &'static str> {
-    move |text| {
-        url_rule(text)?;
-        let url = plain_url(text)?;
-        let is_loopback = match url.host() {
-            Some(Host::Domain(name)) => name == "localhost",
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            None => false,
-        };
-        if url.scheme() == "https" || (loopback && is_loopback) {
-            Ok(())
-        } else {
-            Err("must be an https URL")
-        }
-    }
-}
-
-/// The rule for header values.
-///
-/// # Errors
-/// What is wrong with this one.
-pub fn header_value_rule(value: &str) -> Result<(), &'static str> {
-    length(8192)(value)?;
-    let printable = value.bytes().all(|b| (0x20..=0x7e).contains(&b));
-    if printable && !value.starts_with(' ') && !value.ends_with(' ') {
-        Ok(())
-    } else {
-        Err("must be printable ASCII without outer spaces")
     }
 }
 
@@ -231,7 +148,7 @@ pub fn secret_value(
     match Reference::parse(text, rule) {
         None => {}
         Some(_) if faults.refuses_references() => {
-            faults.reference(path, REFERENCE_REFUSED);
+            faults.reference(path, why(Unresolved::NotMapped));
             return Err(());
         }
         Some(Err(message)) => {
@@ -251,16 +168,6 @@ pub fn secret_value(
             faults.invalid(path, message);
             Err(())
         }
-    }
-}
-
-/// The rule for header values that hold no placeholder.
-fn plain_header_rule(value: &str) -> Result<(), &'static str> {
-    header_value_rule(value)?;
-    if value.contains("{{") {
-        Err("must not hold {{")
-    } else {
-        Ok(())
     }
 }
 
@@ -375,22 +282,6 @@ fn read_header_auth(auth: &mut Reader<'_>, secrets: &mut Vec<SecretInput>) -> Op
         );
     }
     Some(Auth::Headers { level, headers })
-}
-
-/// The value as a template, if it holds a placeholder.
-fn header_template(value: &str, level: AuthLevel) -> Result<Option<String>, &'static str> {
-    if !value.contains("{{") {
-        return Ok(None);
-    }
-    if level == AuthLevel::Global {
-        return Err("must not hold {{ when auth_level is global");
-    }
-    match placeholder(value) {
-        Some((_, RESERVED_PARAMETER, _)) => Err("holds a reserved placeholder"),
-        Some((_, _, after)) if !after.contains("{{") => Ok(Some(value.to_owned())),
-        Some(_) => Err("must hold at most one placeholder"),
-        None => Err("holds a malformed placeholder"),
-    }
 }
 
 fn read_additional_headers(
@@ -720,24 +611,4 @@ fn object<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
         .filter_map(|(name, value)| Some((name.to_owned(), value?)))
         .collect::<Map<_, _>>()
         .into()
-}
-
-fn tool_name_rule(name: &str) -> Result<(), &'static str> {
-    let fits = (1..=128).contains(&name.len())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
-    if fits {
-        Ok(())
-    } else {
-        Err("must match ^[A-Za-z0-9_-]{1,128}$")
-    }
-}
-
-fn collaborator_rule(subject: &str) -> Result<(), &'static str> {
-    let known = ["user", "team", "virtualaccount", "serviceaccount"];
-    match subject.split_once(':') {
-        Some((kind, name)) if known.contains(&kind) && !name.is_empty() => Ok(()),
-        _ => Err("must be user:, team:, virtualaccount: or serviceaccount: and a name"),
-    }
 }

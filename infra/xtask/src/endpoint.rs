@@ -16,10 +16,10 @@ Left to do (docs/ADDING_AN_ENDPOINT.md):
   6.  in functions/lib.rs: `Public` for a document for everyone, `Page` for a page for browsers
   9.  in template.yaml: the actions that the function needs, and no other
   10. in the sample event: a body, and ids that fit
-  11. tests; a row in tests/it/permissions.rs, a line in hostile.rs, a call in budget.rs
+  11. tests; a row in tests/it/permissions.rs, a line in hostile.rs, a call in policies.rs, a cost in budget.rs
   12. the operation in docs/openapi
   13. docs/API.md, docs/STORAGE.md, CHANGELOG.md
-Then: cargo fmt --all && cargo test --test it -- index:: permissions:: hostile:: budget::";
+Then: cargo fmt --all && cargo test --test it -- index:: permissions:: hostile:: policies:: budget::";
 
 /// The parts of an endpoint's name, and its route.
 #[derive(Debug, PartialEq, Eq)]

@@ -165,19 +165,8 @@ pub async fn of_owners(
     let by_consent = servers
         .iter()
         .filter(|server| matches!(server.auth, Auth::Oauth(_)));
-    let by_consent: Vec<&Server> = by_consent.collect();
-    let mut all = HashMap::new();
-    for some in by_consent.chunks(SERVERS_AT_ONCE) {
-        let keys = some
-            .iter()
-            .flat_map(|server| record_keys(tenant, server.id, &server.created_by.subject));
-        let found = app.table.read(keys.collect()).await?;
-        for server in some {
-            let records = found.records(tenant, server, &server.created_by.subject)?;
-            all.insert(server.id, records);
-        }
-    }
-    Ok(all)
+    let held = by_consent.map(|server| (server, &server.created_by.subject));
+    records_of(app, tenant, &held.collect::<Vec<_>>()).await
 }
 
 /// The records of one subject at servers, for those that want a credential of each subject.
@@ -193,16 +182,24 @@ pub async fn of_subject(
     let wanting = servers
         .iter()
         .filter(|server| matches!(server.auth, Auth::Oauth(_) | Auth::Headers { .. }));
-    let wanting: Vec<&Server> = wanting.collect();
+    let held = wanting.map(|server| (server, subject));
+    records_of(app, tenant, &held.collect::<Vec<_>>()).await
+}
+
+/// The records of one subject at each of these servers.
+async fn records_of(
+    app: &App,
+    tenant: &TenantId,
+    held: &[(&Server, &Subject)],
+) -> Result<HashMap<ServerId, Records>> {
     let mut all = HashMap::new();
-    for some in wanting.chunks(SERVERS_AT_ONCE) {
+    for some in held.chunks(SERVERS_AT_ONCE) {
         let keys = some
             .iter()
-            .flat_map(|server| record_keys(tenant, server.id, subject));
+            .flat_map(|(server, subject)| record_keys(tenant, server.id, subject));
         let found = app.table.read(keys.collect()).await?;
-        for server in some {
-            let records = found.records(tenant, server, subject)?;
-            all.insert(server.id, records);
+        for (server, subject) in some {
+            all.insert(server.id, found.records(tenant, server, subject)?);
         }
     }
     Ok(all)

@@ -8,7 +8,7 @@ use crate::domain::credential::new_version;
 use crate::domain::event::{Action, Event, Worker};
 use crate::domain::login_revocation::LoginRevocation;
 use crate::domain::receipt::PresentedToken;
-use crate::domain::revocation::RevocationOutcome;
+use crate::domain::revocation::{RevocationOutcome, Unsupported};
 use crate::oauth::revocation::Verdict;
 use crate::state::app::App;
 use crate::table::login_revocations::key;
@@ -44,9 +44,7 @@ pub(super) async fn present(app: &App, found: &LoginRevocation) -> Result<()> {
         host: tried.host,
         status: tried.status,
         outcome,
-        why: tried
-            .why
-            .filter(|_| outcome == RevocationOutcome::Unsupported),
+        why: tried.why,
         at: now,
         attempts: one.attempts,
     };
@@ -73,7 +71,7 @@ pub(super) async fn present(app: &App, found: &LoginRevocation) -> Result<()> {
 #[derive(Default)]
 struct Tried {
     outcome: Option<RevocationOutcome>,
-    why: Option<crate::domain::revocation::Unsupported>,
+    why: Option<Unsupported>,
     host: Option<String>,
     status: Option<u16>,
     wait: Option<i64>,

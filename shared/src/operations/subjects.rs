@@ -322,7 +322,7 @@ async fn end_logins(app: &App, offboarding: &Offboarding) -> Result<bool> {
             cause: LoginEnd::Offboarded,
             report: Reported::On(receipt),
         };
-        if logins::end_for(app, &login, &ending).await? == Ended::ReceiptClosed {
+        if logins::end_as_stored(app, &login, &ending).await? == Ended::ReceiptClosed {
             return Ok(false);
         }
     }

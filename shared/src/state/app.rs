@@ -123,7 +123,7 @@ impl App {
         if let Some(client) = aws_http_client(region.as_ref()) {
             aws = aws.http_client(client);
         }
-        let aws = aws.load().await;
+        let aws = aws.region(region).load().await;
         let mut app = Self::new(config, aws_sdk_dynamodb::Client::new(&aws), |id| {
             KeyService::Kms {
                 client: aws_sdk_kms::Client::new(&aws),

@@ -8,370 +8,44 @@
 //! conditional write; only then is the code exchanged, once. What comes back is
 //! stored if server, session and the subject's items are still what they were, in one transaction that also completes the
 //! session and turns a grant that is replaced into a revocation. If that cannot be, the fresh tokens become a revocation.
+//!
+//! Here is the page: what it shows, its button, and how a consent ends without a grant. `start.rs` comes before it, `finish.rs`
+//! after it.
 
 mod finish;
 mod setup;
+mod start;
+mod ticket;
 
 pub use finish::{Callback, ConsentOutcome, Finished, finish, status_after};
+pub use start::{
+    StartedConsent, create_server, prepare, start_anew, start_consent, start_provider_consent,
+    start_required_consent,
+};
+pub use ticket::{START_PATH, parse_session_id, session_id, session_of};
 
 use super::clients::{SelectedClient, Settings};
-use super::credentials::ServerAndRecords;
-use super::servers::{self, Draft, data_key, open_with};
-use super::{Permitted, retry_on_contention};
-use crate::domain::caller::Caller;
+use super::servers::{data_key, open_with};
 use crate::domain::consent_failure::{ConsentFailure, FailedConsent};
 use crate::domain::credential::Records;
 use crate::domain::event::{Action, Event, EventOutcome, Who};
-use crate::domain::id::{ServerId, Sortable, TenantId, hash};
+use crate::domain::id::{Sortable, hash};
 use crate::domain::issuance::ClientSource;
-use crate::domain::server::{Auth, Secrets, Server};
-use crate::domain::session::{ADDRESS_LIFETIME, Origin, Phase, SESSION_LIFETIME, Session};
-use crate::domain::status::{Status, status};
+use crate::domain::server::{Secrets, Server};
+use crate::domain::session::{Origin, Phase, Session};
 use crate::domain::subject::Subject;
-use crate::domain::time::{CONSENT_LIFETIME, Timestamp};
+use crate::domain::time::Timestamp;
 use crate::oauth::discovery::is_same_issuer;
-use crate::operations::clients::CALLBACK_PATH;
-use crate::seal::DataKey;
 use crate::state::app::App;
-use crate::table::credentials::{kept_reason_key, record_keys};
-use crate::table::servers::Companions;
+use crate::table::credentials::record_keys;
 use crate::table::{servers as server_table, sessions, subjects};
 use crate::{Error, Result};
-use data_encoding::BASE64URL_NOPAD;
-use secrecy::{ExposeSecret, SecretString};
-use setup::{ConsentRequest, forget_client};
+use secrecy::SecretString;
+use setup::ConsentRequest;
+use start::{MAX_CONSENTS, recent};
 use std::collections::BTreeMap;
+use ticket::Ticket;
 use tracing::warn;
-
-/// The path of our own page that starts a consent.
-pub const START_PATH: &str = "/oauth/start";
-
-/// How many consents a subject may start at a server within the lifetime of one, and how many for different scopes may be
-/// offered to its providers.
-const MAX_CONSENTS: usize = 20;
-/// Attempts at beginning a consent while other requests begin the same one.
-const ATTEMPTS: usize = 3;
-
-/// A consent that was started.
-#[derive(Debug)]
-pub struct StartedConsent {
-    /// The session.
-    pub session: Session,
-    /// The address of our page for the subject. It is secret: whoever has it can connect an account of their own.
-    pub url: SecretString,
-}
-
-/// The key of a session, and the hash of the secret that proves that the request was sent by us.
-struct Ticket {
-    tenant: TenantId,
-    server: ServerId,
-    session: String,
-    secret_hash: String,
-}
-
-/// A ticket's text: the tenant, server and session that it leads to, and its secret; and the hash of that.
-fn ticket(
-    tenant: &TenantId,
-    server: ServerId,
-    session: &str,
-    secret: &SecretString,
-) -> (SecretString, String) {
-    let secret = secret.expose_secret();
-    let place = BASE64URL_NOPAD.encode(tenant.as_str().as_bytes());
-    let text = format!("{place}.{}{session}.{secret}", server.ulid());
-    (text.into(), hash(secret))
-}
-
-/// The address of our page for a session, and the hash of the secret in it. The same session has the same address each time.
-fn address(key: &DataKey, session: &Session) -> (SecretString, String) {
-    let (tenant, server) = (&session.tenant, session.server);
-    let secret = key.address_secret(tenant, server, &session.id);
-    let (ticket, secret_hash) = ticket(tenant, server, &session.id, &secret);
-    let base = session.origin.base();
-    let url = format!("{base}{START_PATH}?session={}", ticket.expose_secret());
-    (url.into(), secret_hash)
-}
-
-impl Ticket {
-    fn parse(text: &str) -> Option<Self> {
-        let (place, rest) = text.split_once('.')?;
-        let (ids, secret) = rest.split_once('.')?;
-        let tenant = String::from_utf8(BASE64URL_NOPAD.decode(place.as_bytes()).ok()?).ok()?;
-        let (server, session) = parse_session_id(ids)?;
-        Some(Self {
-            tenant: TenantId::parse(&tenant)?,
-            server,
-            session,
-            secret_hash: hash(secret),
-        })
-    }
-}
-
-/// The session that a state or the secret of an address is about, whether it exists or not.
-pub fn session_of(ticket: &str) -> Option<String> {
-    Ticket::parse(ticket).map(|ticket| ticket.session)
-}
-
-/// The name of a session for clients: its server's ULID and its own.
-pub fn session_id(session: &Session) -> String {
-    format!("{}{}", session.server.ulid(), session.id)
-}
-
-/// Parses the output of [`session_id`].
-pub fn parse_session_id(text: &str) -> Option<(ServerId, String)> {
-    let (server, session) = text.split_at_checked(26)?;
-    let (tag, ulid) = session.split_at_checked(Session::TAG)?;
-    let server = ServerId::parse_ulid(server)?;
-    let ulid = Sortable::parse_ulid(ulid)?.ulid();
-    let is_tag = tag.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    is_tag.then(|| (server, format!("{tag}{ulid}")))
-}
-
-/// A consent that begins now. What comes after this read may make it void ([`Session::is_void`]).
-async fn new_session(
-    app: &App,
-    tenant: &TenantId,
-    server: &Server,
-    subject: &Subject,
-    origin: Origin,
-) -> Result<Session> {
-    let keys = vec![
-        kept_reason_key(tenant, server.id, subject),
-        subjects::key(tenant, subject),
-    ];
-    let found = app.table.read(keys).await?;
-    let now = app.now();
-    Ok(Session {
-        removals: found.removals(tenant, server.id, subject)?,
-        offboardings: found.offboardings(tenant, subject)?,
-        id: format!("{}{}", Session::tag(subject), Sortable::new(now)?.ulid()),
-        tenant: tenant.clone(),
-        server: server.id,
-        subject: subject.clone(),
-        auth_revision: server.auth_revision,
-        at: now,
-        origin,
-        phase: Phase::Offered,
-        secret_hash: String::new(),
-        browser: None,
-        opened_at: None,
-        busy_until: None,
-        consent: None,
-        ttl: now.plus_seconds(SESSION_LIFETIME).seconds(),
-    })
-}
-
-/// Returns the open consent of a subject at a server, or creates one. The issuer is not contacted before the button of
-/// the consent page is pressed.
-async fn get_or_create_session(
-    app: &App,
-    caller: &Caller,
-    server: &Server,
-    subject: &Subject,
-    origin: Origin,
-) -> Result<StartedConsent> {
-    let (tenant, table) = (&caller.tenant, &app.table);
-    let key = data_key(app, tenant, server).await?;
-    let open_key = sessions::open_key(tenant, server.id, subject, &origin);
-    for _ in 0..ATTEMPTS {
-        let found = table.read(vec![open_key.clone()]).await?;
-        let open = found.open_consent(&open_key)?;
-        if let Some(id) = &open
-            && let Some(session) = reusable(app, server, tenant, subject, id).await?
-        {
-            let renewed = asked_again(app, &session, &origin);
-            if renewed.origin != session.origin || renewed.at != session.at {
-                let event = Event::of_session(app.now(), caller, &renewed, Action::SessionBegun)?;
-                if !table.renew_session(&session, &renewed, &event).await? {
-                    continue;
-                }
-            }
-            let (url, _) = address(&key, &renewed);
-            return Ok(StartedConsent {
-                session: renewed,
-                url,
-            });
-        }
-        // Only the scopes of a provider's consent are the caller's to choose, so that there may be many at a time.
-        if let Origin::Langsmith { .. } = origin
-            && offered_to_providers(app, tenant, server.id, subject).await? >= MAX_CONSENTS
-        {
-            return Err(Error::TooManyConsents);
-        }
-        let mut session = new_session(app, tenant, server, subject, origin.clone()).await?;
-        let (url, secret_hash) = address(&key, &session);
-        session.secret_hash = secret_hash;
-        let begun = Event::of_session(session.at, caller, &session, Action::SessionBegun)?;
-        if table.add_session(&session, open.as_deref(), &begun).await? {
-            return Ok(StartedConsent { session, url });
-        }
-    }
-    Err(Error::Contended)
-}
-
-/// A session that is still offered, if its address may be given again.
-async fn reusable(
-    app: &App,
-    server: &Server,
-    tenant: &TenantId,
-    subject: &Subject,
-    id: &str,
-) -> Result<Option<Session>> {
-    let mut keys = Vec::from(record_keys(tenant, server.id, subject));
-    keys.push(sessions::key(tenant, server.id, id));
-    keys.push(subjects::key(tenant, subject));
-    let found = app.table.read(keys).await?;
-    let offboardings = found.offboardings(tenant, subject)?;
-    let records = found.records(tenant, server, subject)?;
-    let session = found.session(tenant, server.id, id)?;
-    Ok(session.filter(|session| {
-        session.phase == Phase::Offered
-            && session.subject == *subject
-            && session.is_open(app.now())
-            && !session.is_void(server, &records.stored, offboardings)
-    }))
-}
-
-/// A session after another request for it. When half of its time is over, its time begins again, within the lifetime of its
-/// address, so that the subject has enough time.
-fn asked_again(app: &App, session: &Session, origin: &Origin) -> Session {
-    let now = app.now();
-    let mut renewed = session.clone();
-    renewed.origin = session.origin.asked_again(origin);
-    let born = session.ulid().map_or(session.at, Sortable::at);
-    if session.at.plus_seconds(CONSENT_LIFETIME / 2) <= now
-        && now < born.plus_seconds(ADDRESS_LIFETIME - CONSENT_LIFETIME)
-    {
-        renewed.at = now;
-        renewed.ttl = now.plus_seconds(SESSION_LIFETIME).seconds();
-    }
-    renewed
-}
-
-/// The sessions that a subject has begun at a server within the lifetime of one.
-async fn recent(
-    app: &App,
-    tenant: &TenantId,
-    server: ServerId,
-    subject: &Subject,
-) -> Result<Vec<Session>> {
-    // Twice the two limits, so that neither hides the other.
-    const READ: i32 = 80;
-    let since = app.now().plus_seconds(-CONSENT_LIFETIME);
-    app.table
-        .sessions_since(tenant, server, subject, since, READ)
-        .await
-}
-
-/// How many consents for other scopes are offered to a subject's providers at a server.
-async fn offered_to_providers(
-    app: &App,
-    tenant: &TenantId,
-    server: ServerId,
-    subject: &Subject,
-) -> Result<usize> {
-    let recent = recent(app, tenant, server, subject).await?;
-    let offered = recent.iter().filter(|one| {
-        one.phase == Phase::Offered && matches!(one.origin, Origin::Langsmith { .. })
-    });
-    Ok(offered.count())
-}
-
-/// Starts a consent. The issuer is not contacted before the button of the consent page is pressed. `base` is our public
-/// base URL; `additional_scopes` are requested in addition to the server's.
-///
-/// # Errors
-/// [`Error::Contended`] when the server has just changed; [`Error::TooManyConsents`]; [`Error::Unavailable`],
-/// [`Error::Internal`].
-pub async fn start_consent(
-    app: &App,
-    server: &Permitted<Server>,
-    base: &str,
-    return_to: Option<String>,
-    additional_scopes: Option<Vec<String>>,
-) -> Result<StartedConsent> {
-    let origin = Origin::Truefoundry {
-        return_to,
-        base: base.to_owned(),
-        additional_scopes,
-    };
-    let caller = &server.caller;
-    get_or_create_session(app, caller, &server.found, caller.subject(), origin).await
-}
-
-/// Returns the status of a subject at a server, with a consent if that is what the subject needs. `read` finds the caller's
-/// own records.
-///
-/// # Errors
-/// Those of `read` and of [`start_consent`]; [`Error::Internal`] when a consent is needed and `base` is unknown.
-pub async fn start_required_consent<E, F>(
-    app: &App,
-    read: impl FnMut() -> F,
-    base: Option<&str>,
-    return_to: Option<&str>,
-) -> Result<(Status, Option<StartedConsent>), E>
-where
-    E: From<Error>,
-    F: Future<Output = Result<Permitted<ServerAndRecords>, E>>,
-{
-    retry_on_contention(read, async |Permitted { caller, found }| {
-        let status = status(&found.server, &found.records, app.now());
-        let consents = matches!(found.server.auth, Auth::Oauth(_));
-        if !consents || !matches!(status, Status::Required { .. }) {
-            return Ok((status, None));
-        }
-        let base = base
-            .ok_or_else(|| Error::internal("no consent can start: HAWSER_PUBLIC_URL is not set"))?;
-        let server = Permitted {
-            caller,
-            found: found.server,
-        };
-        let return_to = return_to.map(str::to_owned);
-        let begun = start_consent(app, &server, base, return_to, None).await?;
-        Ok((status, Some(begun)))
-    })
-    .await
-}
-
-/// Starts a consent whether or not the caller needs one. `read` finds the server for a caller who may do this.
-///
-/// # Errors
-/// Those of `read` and of [`start_consent`].
-pub async fn start_anew<E, F>(
-    app: &App,
-    read: impl FnMut() -> F,
-    base: &str,
-) -> Result<StartedConsent, E>
-where
-    E: From<Error>,
-    F: Future<Output = Result<Permitted<Server>, E>>,
-{
-    retry_on_contention(read, async |server| {
-        start_consent(app, &server, base, None, None).await
-    })
-    .await
-}
-
-/// Starts a consent for a LangSmith provider.
-///
-/// # Errors
-/// As [`start_consent`].
-pub async fn start_provider_consent(
-    app: &App,
-    caller: &Caller,
-    server: &Server,
-    subject: &Subject,
-    provider: uuid::Uuid,
-    base: &str,
-    scopes: &[String],
-) -> Result<StartedConsent> {
-    let origin = Origin::Langsmith {
-        provider,
-        base: base.to_owned(),
-        scopes: scopes.to_vec(),
-    };
-    get_or_create_session(app, caller, server, subject, origin).await
-}
 
 /// What the page of an offered consent shows.
 #[derive(Debug)]
@@ -630,79 +304,6 @@ fn log_end(session: &Session, failure: ConsentFailure) {
         reason = failure.as_str(),
         "a consent ended without a grant"
     );
-}
-
-/// Finds a server's issuer and makes sure that there is a client for a subject.
-///
-/// # Errors
-/// [`Error::Oauth`], [`Error::UpstreamUnavailable`], [`Error::ServerNotFound`]; [`Error::Unavailable`],
-/// [`Error::Internal`].
-pub async fn prepare(
-    app: &App,
-    tenant: &TenantId,
-    server: &Server,
-    subject: &Subject,
-    base: &str,
-) -> Result<()> {
-    let key = data_key(app, tenant, server).await?;
-    let secrets = open_with(&key, tenant, server)?;
-    let request = ConsentRequest {
-        tenant,
-        server,
-        key: &key,
-        owner: Some(subject),
-        redirect_uri: format!("{base}{CALLBACK_PATH}"),
-        scopes: &[],
-        additional_scopes: &[],
-        abandoned_clients: BTreeMap::new(),
-    };
-    let settings = Settings::of(app, server, &secrets).await?;
-    let setup = request.set_up(app, settings, true).await?;
-    request.keep_client(app, &setup).await
-}
-
-/// Registers a server together with the consent that its creator is sent to, in one transaction (Kambrium 3). Nothing is
-/// stored if its issuer cannot be asked.
-///
-/// # Errors
-/// [`Error::Oauth`], [`Error::UpstreamUnavailable`], and those of [`servers::create`].
-pub async fn create_server(
-    app: &App,
-    caller: &Caller,
-    draft: Draft,
-    integration: &str,
-    base: &str,
-) -> Result<(Server, StartedConsent)> {
-    let tenant = &caller.tenant;
-    let secrets = draft.secrets.clone();
-    let prepared = servers::prepare(app, caller, draft).await?;
-    let server = &prepared.server;
-    let origin = Origin::Kambrium {
-        integration: integration.to_owned(),
-        base: base.to_owned(),
-    };
-    let mut session = new_session(app, tenant, server, caller.subject(), origin).await?;
-    let (url, secret_hash) = address(&prepared.data_key, &session);
-    session.secret_hash = secret_hash;
-    let request = ConsentRequest::of(
-        tenant,
-        server,
-        &prepared.data_key,
-        &session,
-        BTreeMap::new(),
-    );
-    let settings = Settings::of(app, server, &secrets).await?;
-    let setup = request.set_up(app, settings, false).await?;
-    let companions = Companions {
-        client: setup.client.new.as_ref(),
-        session: Some(&session),
-        verification: None,
-    };
-    let inserted = servers::insert(app, caller, &prepared, &companions).await;
-    if let (Err(_), Some(client)) = (&inserted, &setup.client.new) {
-        forget_client(app, tenant, &prepared.data_key, client).await;
-    }
-    inserted.map(|server| (server, StartedConsent { session, url }))
 }
 
 async fn find_ticket(

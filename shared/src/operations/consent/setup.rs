@@ -1,7 +1,7 @@
 //! Sets up a consent: finds the issuer, an OAuth client and the scopes before the subject is redirected.
 
 use super::super::clients::{self, Search, SelectedClient, Settings, integration_callback};
-use super::ticket;
+use super::ticket::ticket;
 use crate::domain::address::{host, origin, without_query};
 use crate::domain::endpoint_method::ClientAuth;
 use crate::domain::error::OauthSetup;

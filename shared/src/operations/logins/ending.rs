@@ -5,7 +5,7 @@ use super::of_login;
 use crate::domain::event::{Action, Who};
 use crate::domain::login::{Login, LoginEnd};
 use crate::domain::login_revocation::LoginRevocation;
-use crate::domain::receipt::{Counts, Receipt};
+use crate::domain::receipt::Counts;
 use crate::state::app::App;
 use crate::table::logins::{Ended, Reported, key};
 use crate::{Error, Result};
@@ -16,7 +16,7 @@ pub struct Ending<'a> {
     pub who: Who,
     /// Why.
     pub cause: LoginEnd,
-    /// What it is reported on. A new receipt gets its counts here.
+    /// What it is reported on.
     pub report: Reported<'a>,
 }
 
@@ -26,7 +26,8 @@ pub(super) async fn current(app: &App, login: &Login) -> Result<Option<Login>> {
     found.login(&login.tenant, login.id)
 }
 
-/// What the end of one login takes away.
+/// What the end of one login takes away. It does not change while the login stands: a refresh replaces the provider's token,
+/// and never adds or drops one.
 pub fn counts_of(login: &Login) -> Counts {
     Counts {
         logins: 1,
@@ -49,21 +50,10 @@ pub(super) async fn end_as_read(app: &App, login: &Login, ending: &Ending<'_>) -
         // Whoever asked the provider knows what it gave.
         revocation.in_doubt &= ending.cause != LoginEnd::NotVouched;
     }
-    let counts = counts_of(login);
-    let with_counts;
-    let report = match ending.report {
-        Reported::New(receipt, request) => {
-            with_counts = Receipt {
-                counts: Some(counts),
-                ..receipt.clone()
-            };
-            Reported::New(&with_counts, request)
-        }
-        report => report,
-    };
+    let (revoked, counts) = (revocation.as_ref(), counts_of(login));
     let table = &app.table;
     let ended = table
-        .end_login(login, revocation.as_ref(), report, counts, &event)
+        .end_login(login, revoked, ending.report, counts, &event)
         .await?;
     if ended == Ended::Now && revocation.is_some() {
         app.work_appeared.notify_one();
@@ -75,7 +65,7 @@ pub(super) async fn end_as_read(app: &App, login: &Login, ending: &Ending<'_>) -
 ///
 /// # Errors
 /// [`Error::Contended`], [`Error::Unavailable`], [`Error::Internal`].
-pub async fn end(app: &App, login: &Login, ending: &Ending<'_>) -> Result<Ended> {
+pub async fn end_as_stored(app: &App, login: &Login, ending: &Ending<'_>) -> Result<Ended> {
     let mut login = login.clone();
     for _ in 0..ATTEMPTS {
         match end_as_read(app, &login, ending).await? {

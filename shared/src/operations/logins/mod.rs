@@ -7,7 +7,7 @@ mod ending;
 mod refresh;
 mod tokens;
 
-pub(super) use ending::{Ending, counts_of, end as end_for};
+pub(super) use ending::{Ending, counts_of, end_as_stored};
 pub use refresh::{Refresh, refresh};
 pub use tokens::{Redemption, Refusal, Revocation, Tokens, redeem, revoke};
 
@@ -229,7 +229,7 @@ async fn end_by(
         at: now,
         closed: true,
         changed_at: Some(now),
-        counts: None,
+        counts: Some(counts_of(login)),
         outcomes: Outcomes::default(),
         presented: Vec::new(),
     };
@@ -238,9 +238,8 @@ async fn end_by(
         cause,
         report: Reported::New(&receipt, request),
     };
-    let ended = ending::end(app, login, &ending).await?;
-    let counts = Some(counts_of(login));
-    Ok((ended == Ended::Now).then_some(Receipt { counts, ..receipt }))
+    let ended = end_as_stored(app, login, &ending).await?;
+    Ok((ended == Ended::Now).then_some(receipt))
 }
 
 /// Ends a login that nobody has asked to end, and of which something says that it must.
@@ -250,7 +249,7 @@ async fn end_because(app: &App, login: &Login, cause: LoginEnd) -> Result<()> {
         cause,
         report: Reported::Nowhere,
     };
-    ending::end(app, login, &ending).await.map(drop)
+    end_as_stored(app, login, &ending).await.map(drop)
 }
 
 /// The keys that access tokens may be signed with; none before the first token.

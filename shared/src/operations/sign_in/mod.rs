@@ -348,7 +348,7 @@ pub(super) struct Presented {
     pub answer: revocation::Answer,
     /// The revocation endpoint, if it is known.
     pub endpoint: Option<String>,
-    /// Why there is none.
+    /// Why the token cannot be revoked there, if it cannot.
     pub why: Option<Unsupported>,
 }
 
@@ -375,9 +375,9 @@ pub(super) async fn revoke(
     };
     match provider.revoke(app, token, refusals).await {
         Ok(Some((endpoint, answer))) => Ok(Presented {
+            why: (answer.verdict == Verdict::Unsupported).then_some(Unsupported::TokenKind),
             answer,
             endpoint: Some(endpoint),
-            why: Some(Unsupported::TokenKind),
         }),
         Ok(None) => Ok(unasked(Verdict::Unsupported, Some(Unsupported::NoEndpoint))),
         Err(SignInFailure::Failed(error)) => Err(error),
